@@ -1,0 +1,133 @@
+//! What a module concluded, in types: the only thing that leaves the sandbox.
+
+use crate::volumes::Volume;
+
+/// A coded concept (PS3.3 section 8.8).
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Code {
+    /// Code Value (0008,0100).
+    pub value: String,
+    /// Coding Scheme Designator (0008,0102).
+    pub scheme: String,
+    /// Code Meaning (0008,0104).
+    pub meaning: String,
+}
+
+impl Code {
+    /// A code from its three parts.
+    #[must_use]
+    pub fn new(value: &str, scheme: &str, meaning: &str) -> Self {
+        Self { value: value.into(), scheme: scheme.into(), meaning: meaning.into() }
+    }
+}
+
+/// How soon a person should look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Urgency {
+    /// No sooner than anything else.
+    Routine,
+    /// Before routine work.
+    Prompt,
+    /// Next.
+    Urgent,
+    /// Now.
+    Critical,
+}
+
+/// A triage statement: moves the study up.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Triage {
+    /// How far up.
+    pub level: Urgency,
+    /// For what.
+    pub finding: Code,
+    /// 0 to 1.
+    pub probability: f32,
+    /// For people.
+    pub reason: String,
+}
+
+/// A finding about the whole study.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Classification {
+    /// What.
+    pub finding: Code,
+    /// 0 to 1.
+    pub probability: f32,
+}
+
+/// A number with its unit.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Measurement {
+    /// What was measured.
+    pub quantity: Code,
+    /// How much.
+    pub value: f64,
+    /// In UCUM: `mL`, `mm`, `1`.
+    pub unit: String,
+    /// The voxel value of the segment that it belongs to, if to one.
+    pub segment: Option<u32>,
+}
+
+/// One segment of a [`Segmentation`] (PS3.3 C.8.20.4).
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Segment {
+    /// The voxel value that marks it, from 1.
+    pub value: u32,
+    /// Segment Label (0062,0005).
+    pub name: String,
+    /// Segmented Property Category.
+    pub category: Code,
+    /// Segmented Property Type.
+    pub kind: Code,
+    /// Mean probability of its voxels, 0 to 1.
+    pub confidence: Option<f32>,
+}
+
+/// A label volume and what its values mean.
+#[derive(Debug, Clone)]
+pub struct Segmentation {
+    /// Voxel values name segments; 0 is background.
+    pub labels: Volume,
+    /// In the order in which they were stated.
+    pub segments: Vec<Segment>,
+    /// Position in [`Findings::series`] order of the series whose grid `labels` lies on, found by the gate.
+    pub series: usize,
+}
+
+/// The input is not fit for the module.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Unfit {
+    /// Why, coded.
+    pub reason: Code,
+    /// Why, for people.
+    pub detail: String,
+}
+
+/// Everything that a module stated in one job, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    /// At most one.
+    pub segmentation: Option<Segmentation>,
+    /// Numbers.
+    pub measurements: Vec<Measurement>,
+    /// About the whole study.
+    pub classifications: Vec<Classification>,
+    /// Reasons to look sooner.
+    pub triage: Vec<Triage>,
+    /// Set when the input was not fit; everything else is then empty.
+    pub unfit: Option<Unfit>,
+}
+
+impl Findings {
+    /// How many statements there are; limited by `findings_max`.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.segmentation.as_ref().map_or(0, |s| s.segments.len())
+            + self.measurements.len()
+            + self.classifications.len()
+            + self.triage.len()
+            + usize::from(self.unfit.is_some())
+    }
+}

@@ -1,0 +1,118 @@
+//! The budget of host memory that one job may hold: voxels and tensors.
+//!
+//! A [`Charge`] is taken before the memory is allocated and kept beside it; dropping it gives the bytes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of voxels and tensors that a job may keep on the host at once (`host_memory_mib`).
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limit: u64,
+    used: AtomicU64,
+    peak: AtomicU64,
+}
+
+/// The job would hold more host memory than `host_memory_mib` allows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{wanted} more bytes of voxels and tensors would pass host_memory_mib = {} ({used} bytes in use)",
+    limit >> 20
+)]
+pub struct OverBudget {
+    /// Bytes asked for.
+    pub wanted: u64,
+    /// Bytes in use when they were asked for.
+    pub used: u64,
+    /// The limit, bytes.
+    pub limit: u64,
+}
+
+impl Budget {
+    /// A budget of `mib` MiB.
+    #[must_use]
+    pub fn mib(mib: u64) -> Self {
+        Self::bytes(mib << 20)
+    }
+
+    /// A budget of `limit` bytes.
+    #[must_use]
+    pub fn bytes(limit: u64) -> Self {
+        Self(Arc::new(Inner { limit, used: AtomicU64::new(0), peak: AtomicU64::new(0) }))
+    }
+
+    /// A budget that nothing reaches.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self::bytes(u64::MAX)
+    }
+
+    /// Takes `bytes` for as long as the charge lives.
+    pub fn charge(&self, bytes: u64) -> Result<Charge, OverBudget> {
+        let inner = &self.0;
+        let taken = inner.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(bytes).filter(|&total| total <= inner.limit)
+        });
+        match taken {
+            Ok(before) => {
+                inner.peak.fetch_max(before + bytes, Ordering::Relaxed);
+                Ok(Charge { budget: self.clone(), bytes })
+            }
+            Err(used) => Err(OverBudget { wanted: bytes, used, limit: inner.limit }),
+        }
+    }
+
+    /// Bytes in use now.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes that were in use at once.
+    #[must_use]
+    pub fn peak(&self) -> u64 {
+        self.0.peak.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes taken from a [`Budget`], given back on drop.
+#[derive(Debug)]
+pub struct Charge {
+    budget: Budget,
+    bytes: u64,
+}
+
+impl Charge {
+    /// The budget that it was taken from.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_charge_is_refused_past_the_limit_and_given_back_on_drop() {
+        let budget = Budget::mib(1);
+        let held = budget.charge(1 << 19).expect("half fits");
+        let refused = budget.charge((1 << 19) + 1).expect_err("more than half does not");
+        assert_eq!(refused, OverBudget { wanted: (1 << 19) + 1, used: 1 << 19, limit: 1 << 20 });
+        assert!(refused.to_string().contains("host_memory_mib = 1"), "{refused}");
+        drop(held);
+        assert_eq!(budget.used(), 0);
+        assert_eq!(budget.peak(), 1 << 19);
+        assert!(budget.charge(u64::MAX).is_err(), "no overflow");
+    }
+}

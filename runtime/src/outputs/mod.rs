@@ -1,0 +1,1 @@
+//! The output gate, and the writers behind it.
