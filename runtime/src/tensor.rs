@@ -125,6 +125,12 @@ impl Tensor {
         &self.data
     }
 
+    /// The elements alone; the budget gets its bytes back.
+    #[must_use]
+    pub fn into_data(self) -> Vec<u8> {
+        self.data
+    }
+
     /// The elements, to be written.
     pub fn data_mut(&mut self) -> &mut [u8] {
         &mut self.data
