@@ -155,37 +155,69 @@ impl Engines {
 }
 
 /// ONNX Runtime's library: as configured; else by `GANTRY_ONNXRUNTIME`; else `libonnxruntime.so*` beside the
-/// executable; else `onnxruntime/libonnxruntime.so` in the assets folder (`GANTRY_ASSETS`, or `.cache/assets` in a
-/// folder above the executable, where a checkout has it).
+/// executable; else `onnxruntime/libonnxruntime.so*` in the assets folder (`GANTRY_ASSETS`, or `.cache/assets` beside
+/// the `target` folder that the executable was built into).
 ///
 /// Never in the working directory: whoever owns the folder that a study lies in must not choose our native code.
 /// Paths that were named are returned as they are, whether or not something is there.
 #[must_use]
 pub fn find_library(configured: Option<&Path>) -> Option<PathBuf> {
-    let named = |variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(path) = configured {
-        return Some(path.to_path_buf());
-    }
-    if let Some(path) = named("GANTRY_ONNXRUNTIME") {
-        return Some(path);
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(named) = configured.map(Path::to_path_buf).or_else(|| variable("GANTRY_ONNXRUNTIME")) {
+        return Some(named);
     }
     let executable = std::env::current_exe().ok()?;
-    let beside = executable.parent().and_then(library_in);
-    let assets = || {
-        let folders = executable.ancestors().skip(1).map(|above| above.join(".cache/assets"));
-        named("GANTRY_ASSETS").into_iter().chain(folders).find_map(|folder| library_in(&folder.join("onnxruntime")))
-    };
-    beside.or_else(assets)
+    let built = executable.ancestors().find(|folder| folder.file_name().is_some_and(|name| name == "target"));
+    let checkout = built.and_then(Path::parent).map(|root| root.join(".cache/assets"));
+    let assets = || variable("GANTRY_ASSETS").or(checkout).and_then(|folder| library_in(&folder.join("onnxruntime")));
+    executable.parent().and_then(library_in).or_else(assets)
 }
 
-/// `libonnxruntime.so`, or the last of `libonnxruntime.so.…`.
+/// `libonnxruntime.so`, or the newest of `libonnxruntime.so.…`.
 fn library_in(folder: &Path) -> Option<PathBuf> {
-    let plain = folder.join("libonnxruntime.so");
+    const NAME: &str = "libonnxruntime.so";
+    let plain = folder.join(NAME);
     if plain.is_file() {
         return Some(plain);
     }
-    let versioned = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).filter(|path| {
-        path.file_name().is_some_and(|f| f.as_encoded_bytes().starts_with(b"libonnxruntime.so.")) && path.is_file()
-    });
-    versioned.max()
+    let version = |path: &Path| -> Option<Vec<u32>> {
+        let suffix = path.file_name()?.to_str()?.strip_prefix(NAME)?.strip_prefix('.')?;
+        suffix.split('.').map(|part| part.parse().ok()).collect()
+    };
+    let files = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
+    files.filter_map(|path| Some((version(&path)?, path))).max().map(|(_, path)| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_library_of_a_folder_is_found_and_a_named_one_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, b"").expect("written");
+            path
+        };
+        assert_eq!(library_in(folder.path()), None);
+        file("libonnxruntime_providers_shared.so");
+        file("libonnxruntime.so.old");
+        assert_eq!(library_in(folder.path()), None);
+        file("libonnxruntime.so.1.9.0");
+        let newest = file("libonnxruntime.so.1.32.0");
+        assert_eq!(library_in(folder.path()), Some(newest));
+        let plain = file("libonnxruntime.so");
+        assert_eq!(library_in(folder.path()), Some(plain));
+        let named = Path::new("/nonexistent/lib.so");
+        assert_eq!(find_library(Some(named)).as_deref(), Some(named));
+    }
+
+    #[test]
+    fn a_configuration_is_read_strictly_with_defaults() {
+        let config: EngineConfig = toml::from_str("engine = \"onnx-runtime\"\nintra_threads = 3").expect("valid");
+        assert_eq!((config.engine, config.intra_threads), (EnginePreference::OnnxRuntime, 3));
+        assert!(!config.gpu_fallback_to_cpu, "refused unless allowed");
+        assert!(toml::from_str::<EngineConfig>("intra_thread = 3").is_err());
+    }
 }

@@ -277,10 +277,10 @@ impl OrtModel {
         let outputs = session.run_with_options(values, options).map_err(|e| self.fail(&e))?;
         // Not needed for the outputs, and as large.
         drop(inputs);
-        self.outputs.iter().zip(outputs).map(|(spec, (_, value))| self.from_ort(spec, &value, budget)).collect()
+        self.outputs.iter().zip(outputs).map(|(spec, (_, value))| self.output(spec, &value, budget)).collect()
     }
 
-    fn from_ort(&self, spec: &TensorSpec, value: &DynValue, budget: &Budget) -> Result<Tensor, InferenceError> {
+    fn output(&self, spec: &TensorSpec, value: &DynValue, budget: &Budget) -> Result<Tensor, InferenceError> {
         match spec.element {
             ElementType::F16 => self.copied::<half::f16>(spec, value, budget),
             ElementType::Bf16 => self.copied::<half::bf16>(spec, value, budget),

@@ -101,13 +101,17 @@ fn parse(model: &OnnxModel<'_>) -> Result<InferenceModel, String> {
 }
 
 /// Shapes of the inputs, if the model leaves nothing open.
-fn fixed_shapes(specs: &[TensorSpec]) -> Option<Vec<Vec<usize>>> {
+fn fixed_shapes(specs: &[TensorSpec]) -> Option<Shapes> {
     let size = |dim: &Dim| match dim {
         Dim::Fixed(size) => Some(*size),
         Dim::Named(_) | Dim::Any => None,
     };
     specs.iter().map(|spec| spec.dims.iter().map(size).collect()).collect()
 }
+
+/// Shapes of all inputs.
+type Shapes = Vec<Vec<usize>>;
+type Plan = Arc<TypedRunnableModel>;
 
 struct TractModel {
     name: String,
@@ -117,13 +121,13 @@ struct TractModel {
     template: InferenceModel,
     options: RunOptions,
     /// Most recently used last.
-    plans: Mutex<Vec<(Vec<Vec<usize>>, Arc<TypedRunnableModel>)>>,
+    plans: Mutex<Vec<(Shapes, Plan)>>,
 }
 
 impl TractModel {
     /// The model, optimised for exactly these input shapes: with sizes known, tract folds shape arithmetic away and
     /// chooses blocked convolutions; run symbolically, the same net takes a multiple of the time or fails.
-    fn plan(&self, shapes: &[Vec<usize>]) -> Result<Arc<TypedRunnableModel>, String> {
+    fn plan(&self, shapes: &[Vec<usize>]) -> Result<Plan, String> {
         if let Some(plan) = self.cached(shapes) {
             return Ok(plan);
         }
@@ -136,7 +140,7 @@ impl TractModel {
         Ok(plan)
     }
 
-    fn cached(&self, shapes: &[Vec<usize>]) -> Option<Arc<TypedRunnableModel>> {
+    fn cached(&self, shapes: &[Vec<usize>]) -> Option<Plan> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let at = plans.iter().position(|(of, _)| of == shapes)?;
         let entry = plans.remove(at);
@@ -145,7 +149,7 @@ impl TractModel {
         Some(plan)
     }
 
-    fn build(&self, shapes: &[Vec<usize>]) -> TractResult<Arc<TypedRunnableModel>> {
+    fn build(&self, shapes: &[Vec<usize>]) -> TractResult<Plan> {
         let mut model = self.template.clone();
         for (i, (spec, shape)) in self.inputs.iter().zip(shapes).enumerate() {
             let datum = datum_type(spec.element).expect("types were checked at load");
@@ -155,11 +159,7 @@ impl TractModel {
     }
 
     /// Runs `plan`, looking at the deadline before every operator. `Ok(None)` when it passed.
-    fn execute(
-        plan: &Arc<TypedRunnableModel>,
-        inputs: TVec<TValue>,
-        deadline: Option<Instant>,
-    ) -> TractResult<Option<TVec<TValue>>> {
+    fn execute(plan: &Plan, inputs: TVec<TValue>, deadline: Option<Instant>) -> TractResult<Option<TVec<TValue>>> {
         let mut late = false;
         let result = plan.spawn()?.run_plan_with_eval(inputs, |context, state, node, inputs| {
             late |= deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -189,7 +189,7 @@ impl Model for TractModel {
     ) -> Result<Vec<Tensor>, InferenceError> {
         let fail = |reason| InferenceError::Run { engine: EngineKind::Tract, model: name(&self.name), reason };
         guarded(|| {
-            let shapes: Vec<Vec<usize>> = inputs.iter().map(|t| t.shape().to_vec()).collect();
+            let shapes: Shapes = inputs.iter().map(|t| t.shape().to_vec()).collect();
             let plan = self.plan(&shapes).map_err(fail)?;
             let inputs = inputs.into_iter().map(to_tract).collect::<TractResult<TVec<_>>>();
             let outputs = Self::execute(&plan, inputs.map_err(|e| fail(told(&e)))?, deadline)
