@@ -178,7 +178,7 @@ impl Asset {
             .arg("--dest")
             .arg(folder)
             .capture()
-            .context("pip could not download it (pip missing? on Debian: apt-get install python3-pip python3-venv)")?;
+            .map_err(with_remedy)?;
         fs::remove_file(&requirements)?;
         let mut files = fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
         match (files.pop(), files.is_empty()) {
@@ -219,6 +219,14 @@ impl Archive {
             ],
         }
     }
+}
+
+/// Says what to install where pip itself is what is missing.
+fn with_remedy(error: anyhow::Error) -> anyhow::Error {
+    if error.to_string().contains("No module named pip") {
+        return error.context("this Python has no pip (on Debian: apt-get install python3-pip python3-venv)");
+    }
+    error
 }
 
 /// True where the stamp is of this asset and every file that it lists is still there in full.
