@@ -92,8 +92,6 @@ pub struct Segmentation {
     pub labels: Volume,
     /// In the order in which they were stated.
     pub segments: Vec<Segment>,
-    /// Position in [`Findings::series`] order of the series whose grid `labels` lies on, found by the gate.
-    pub series: usize,
 }
 
 /// The input is not fit for the module.

@@ -1,9 +1,22 @@
 //! Gantry.
+pub mod config;
 pub mod findings;
 pub mod geometry;
 pub mod inference;
 pub mod memory;
+pub mod module;
 pub mod outputs;
+pub mod sandbox;
 pub mod study;
 pub mod tensor;
 pub mod volumes;
+
+/// Lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
+        text
+    })
+}

@@ -1,4 +1,43 @@
 //! Engines that run a model. Knows nothing of guests.
+//!
+//! ```text
+//! bytes ──▶ onnx::OnnxModel ──▶ Engine::load ──▶ LoadedModel::run
+//!           (nothing external,   (tract or         check ─▶ Model::run ─▶ outputs verified
+//!            signature read)      ONNX Runtime)
+//! ```
+//!
+//! Read [`Engines`] first, then [`onnx`], [`check`], and the two engines.
+//!
+//! **What holds here.** No engine sees bytes that [`OnnxModel::read`] did not accept, nor inputs that [`check`] did
+//! not accept. A model that asks for a GPU runs on one, is refused, or is recorded as a fallback that the operator
+//! allowed. A panic in an engine is an error of that call: both engines are other people's code that parses a
+//! vendor's bytes, and a wrong index there must not end the runtime.
+//!
+//! **What does not.** Engines run in this process. A memory error inside ONNX Runtime ends it, its memory is not
+//! charged to the job's [`Budget`] (only inputs and outputs are), and a deadline is looked at between two operators
+//! of a graph, not within one. Worker processes are to lift all three.
+
+mod check;
+mod engines;
+mod loaded;
+mod models;
+mod onnx;
+mod onnxruntime;
+mod tract;
+
+#[cfg(test)]
+mod suite;
+#[cfg(test)]
+mod testmodels;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+pub use check::check;
+pub use engines::{EngineConfig, EnginePreference, Engines, find_library};
+pub use loaded::{LoadedModel, Usage};
+pub use models::{ModelFile, ModelSet};
+pub use onnx::OnnxModel;
 
 use crate::memory::{Budget, OverBudget};
 use crate::tensor::{ElementType, Tensor, TensorError};
@@ -13,6 +52,15 @@ pub enum EngineKind {
     OnnxRuntime,
 }
 
+impl std::fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tract => "tract",
+            Self::OnnxRuntime => "ONNX Runtime",
+        })
+    }
+}
+
 /// Where a model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -21,6 +69,15 @@ pub enum Device {
     Cpu,
     /// A GPU.
     Gpu,
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Gpu => "gpu",
+        })
+    }
 }
 
 /// Size of one dimension of a model's input or output.
@@ -42,7 +99,7 @@ pub struct TensorSpec {
     pub name: String,
     /// Type of its elements.
     pub element: ElementType,
-    /// Size of each dimension.
+    /// Size of each dimension. For an output, what the model says: empty too when it says nothing.
     pub dims: Vec<Dim>,
 }
 
@@ -55,7 +112,7 @@ pub trait Engine: Send + Sync {
     /// Where its models run.
     fn device(&self) -> Device;
     /// Loads an ONNX model.
-    fn load(&self, model: &[u8]) -> Result<Box<dyn Model>, InferenceError>;
+    fn load(&self, model: &OnnxModel<'_>) -> Result<Box<dyn Model>, InferenceError>;
 }
 
 /// A loaded model. May be run from several threads.
@@ -65,8 +122,13 @@ pub trait Model: Send + Sync {
     /// What it gives.
     fn outputs(&self) -> &[TensorSpec];
     /// Runs it on inputs that [`check`] accepted, in the order of [`Model::inputs`]. Outputs in the order of
-    /// [`Model::outputs`].
-    fn run(&self, inputs: Vec<Tensor>, budget: &Budget) -> Result<Vec<Tensor>, InferenceError>;
+    /// [`Model::outputs`]. Ends with [`InferenceError::Deadline`] at the first operator after `deadline`.
+    fn run(
+        &self,
+        inputs: Vec<Tensor>,
+        budget: &Budget,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Tensor>, InferenceError>;
 }
 
 /// Why a model did not run.
@@ -75,20 +137,62 @@ pub enum InferenceError {
     /// The guest's inputs do not fit the model.
     #[error("{0}")]
     Input(String),
+    /// The package has no such model.
+    #[error("the package has no model '{model}'; it has {}", if known.is_empty() { "none" } else { known.as_str() })]
+    UnknownModel {
+        /// The name that was asked for.
+        model: String,
+        /// The names that there are.
+        known: String,
+    },
+    /// The model is refused before any engine sees it.
+    #[error("model '{model}' is refused: {reason}")]
+    Refused {
+        /// Its name in the package.
+        model: String,
+        /// Why.
+        reason: String,
+    },
     /// The engine cannot load this model.
-    #[error("{engine:?} cannot load the model: {reason}")]
+    #[error("{engine} cannot load model '{model}': {reason}")]
     Load {
         /// Which engine.
         engine: EngineKind,
+        /// Its name in the package.
+        model: String,
         /// What it said.
         reason: String,
     },
     /// The engine failed.
-    #[error("{engine:?} failed: {reason}")]
+    #[error("{engine} failed to run model '{model}': {reason}")]
     Run {
         /// Which engine.
         engine: EngineKind,
+        /// Its name in the package.
+        model: String,
         /// What it said.
+        reason: String,
+    },
+    /// The deadline passed while the model ran.
+    #[error("model '{model}' was stopped at the job's deadline")]
+    Deadline {
+        /// Its name in the package.
+        model: String,
+    },
+    /// The engine itself cannot be used on this machine.
+    #[error("{engine} cannot be used: {reason}")]
+    EngineUnavailable {
+        /// Which engine.
+        engine: EngineKind,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// No engine runs models on this device here.
+    #[error("no {device} to run models on: {reason}")]
+    DeviceUnavailable {
+        /// The device that was asked for.
+        device: Device,
+        /// Why, and what to do.
         reason: String,
     },
     /// No room.
@@ -97,4 +201,45 @@ pub enum InferenceError {
     /// A tensor cannot be.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+}
+
+/// Turns a panic in `f` into its message.
+///
+/// Engines are third-party code on a vendor's bytes; state that a panic may have left half-changed lives in the
+/// model that panicked and in nothing else.
+fn guarded<T>(f: impl FnOnce() -> Result<T, InferenceError>) -> Result<Result<T, InferenceError>, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|s| (*s).to_string())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        format!("it panicked: {}", shown(&text, REASON_CHARS))
+    })
+}
+
+/// Characters of an engine's own words that are worth repeating.
+const REASON_CHARS: usize = 600;
+/// Characters of a name that somebody else chose.
+const NAME_CHARS: usize = 64;
+
+/// Text from a guest, a model or an engine, for a message: control characters escaped, cut after `limit` characters.
+fn shown(text: &str, limit: usize) -> String {
+    let mut out = String::new();
+    for (n, c) in text.chars().enumerate() {
+        if n == limit {
+            out.push('…');
+            break;
+        }
+        match c {
+            '\'' | '"' => out.push(c),
+            c => out.extend(c.escape_debug()),
+        }
+    }
+    out
+}
+
+/// [`shown`] for names.
+fn name(text: &str) -> String {
+    shown(text, NAME_CHARS)
 }

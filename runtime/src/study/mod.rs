@@ -1,10 +1,42 @@
 //! Files on disk become studies, series and volumes.
+//!
+//! ```text
+//! paths ─ files ─▶ candidates ─ header (scan, attributes) ─▶ objects ─ identity ─▶ one study
+//!                                                                         │
+//!             decode (codec, pixels) ◀─ Series::decode ◀─ Series ◀─ stack ┘
+//! ```
+//!
+//! [`read`] looks at headers only, in parallel, and keeps nothing of a file but what a slice needs. It fails on
+//! what concerns the whole input: damaged files, mixed patients, mixed studies. What concerns one series is kept in
+//! [`Series::refused`] and becomes an error when its voxels are asked for. [`Series::decode`] reads each file once,
+//! checks that it is the file whose header was read, hashes it, and decodes it into its place.
+//!
+//! Read in this order: `read` below, `header`, `scan`, `identity`, `stack`, `decode`, `codec`.
 
-use std::path::{Path, PathBuf};
+mod attributes;
+mod codec;
+mod decode;
+mod error;
+mod files;
+mod header;
+mod identity;
+mod pixels;
+mod scan;
+mod series;
+mod stack;
+#[cfg(test)]
+mod tests;
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dicom_core::VR;
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
+use dicom_dictionary_std::StandardDataDictionary;
 use dicom_object::InMemDicomObject;
 
-use crate::geometry::Geometry;
+pub use self::error::ReadError;
+use crate::geometry::{Geometry, Vec3};
 use crate::memory::Budget;
 use crate::volumes::Volume;
 
@@ -31,12 +63,14 @@ pub struct Series {
     pub header: InMemDicomObject,
     /// Every instance, in the order of the volumes' slices.
     pub instances: Vec<Instance>,
-    /// The volumes that the instances form.
+    /// The volumes that the instances form; none when [`refused`](Self::refused) says why.
     pub volumes: Vec<VolumeLayout>,
+    /// Why the instances form no volume.
+    pub refused: Option<Arc<ReadError>>,
 }
 
 /// One instance.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Instance {
     /// Where it lies.
     pub path: PathBuf,
@@ -46,12 +80,18 @@ pub struct Instance {
     pub sop_instance_uid: String,
     /// Transfer Syntax UID (0002,0010).
     pub transfer_syntax_uid: String,
+    /// Image Position (Patient) (0020,0032): centre of the first pixel, mm; `None` where the series is refused.
+    pub position: Option<Vec3>,
+    /// The file when its header was read.
+    source: header::Source,
+    /// How to decode it; `None` where the series is refused.
+    pixels: Option<pixels::Pixels>,
 }
 
 /// A volume: which instances are its slices, from the first along the grid's z axis.
 #[derive(Debug, Clone)]
 pub struct VolumeLayout {
-    /// The grid.
+    /// The grid. Its z axis is the normal of the slices, row × column.
     pub geometry: Geometry,
     /// Index into [`Series::instances`] of each slice.
     pub slices: Vec<usize>,
@@ -70,14 +110,6 @@ pub struct ReadOptions {
     pub volume_max_mib: u64,
 }
 
-/// Why input could not be read. Messages name the file, the tag and the remedy; never patient data.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// Placeholder
-    #[error("{0}")]
-    Other(String),
-}
-
 /// A decoded volume and the SHA-256 of every file that it was decoded from.
 #[derive(Debug)]
 pub struct Decoded {
@@ -88,21 +120,80 @@ pub struct Decoded {
 }
 
 /// Reads the headers of all DICOM files under `paths`.
-pub fn read(_paths: &[PathBuf], _options: &ReadOptions) -> Result<Study, ReadError> {
-    todo!()
+///
+/// Files in folders that are not DICOM, and DICOM objects that are no images, are left out with a warning.
+///
+/// # Errors
+/// Anything that concerns the input as a whole, and the reasons of the series when none gives a volume. See
+/// [`ReadError`].
+pub fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Study, ReadError> {
+    let mut warnings = Vec::new();
+    let candidates = files::list(paths, options)?;
+    let (objects, others) = header::read_all(&candidates, options)?;
+    if objects.is_empty() {
+        return Err(ReadError::NoDicom { files: candidates.len() });
+    }
+    if others > 0 {
+        warnings.push(format!("{others} files that are not DICOM were left out"));
+    }
+    identity::one_patient(&objects)?;
+    let mut images = series::images(objects, &mut warnings)?;
+    identity::repair(&mut images, options, &mut warnings)?;
+    let uid = identity::one_study(&images)?;
+    let series = series::assemble(images, options, &mut warnings)?;
+    Ok(Study { uid, series, warnings })
 }
 
 impl Series {
     /// Decodes one volume, on several threads.
-    pub fn decode(&self, _index: usize, _budget: &Budget, _options: &ReadOptions) -> Result<Decoded, ReadError> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`ReadError::Series`] with the reason when the series forms no volume; the damage, limit or change that
+    /// decoding came upon otherwise.
+    pub fn decode(&self, index: usize, budget: &Budget, options: &ReadOptions) -> Result<Decoded, ReadError> {
+        let (geometry, voxels, digests) = self.voxels(index, budget, options)?;
+        let volume = match voxels {
+            decode::Voxels::I16 { values, slope, intercept } => {
+                Volume::from_i16(geometry, values, slope, intercept, budget)?
+            }
+            decode::Voxels::F32(values) => Volume::from_f32(geometry, values, budget)?,
+        };
+        Ok(Decoded { volume, digests })
     }
-    /// Value of an attribute by keyword, several values joined with `\`; `None` when absent or empty.
+
+    /// The grid, the voxels and the digests of one volume.
+    fn voxels(
+        &self,
+        index: usize,
+        budget: &Budget,
+        options: &ReadOptions,
+    ) -> Result<(Geometry, decode::Voxels, Vec<[u8; 32]>), ReadError> {
+        if let Some(reason) = &self.refused {
+            return Err(ReadError::Series { uid: self.uid.clone(), reason: reason.clone() });
+        }
+        let count = self.volumes.len();
+        let layout = self.volumes.get(index).ok_or(ReadError::NoSuchVolume { index, count })?;
+        let slices: Option<Vec<_>> = layout
+            .slices
+            .iter()
+            .map(|i| self.instances.get(*i).and_then(|instance| Some((instance, instance.pixels.as_ref()?))))
+            .collect();
+        let slices = slices.ok_or_else(|| ReadError::NoVolume("the layout names instances without pixels".into()))?;
+        let (voxels, digests) = decode::voxels(&slices, budget, options)?;
+        Ok((layout.geometry.clone(), voxels, digests))
+    }
+
+    /// Value of an attribute of the first instance by keyword, several values joined with `\`; `None` when absent,
+    /// empty, binary, a sequence, or no keyword (see [`is_keyword`]).
     #[must_use]
-    pub fn attribute(&self, _keyword: &str) -> Option<String> {
-        todo!()
+    pub fn attribute(&self, keyword: &str) -> Option<String> {
+        let tag = StandardDataDictionary.by_name(keyword)?.tag();
+        attributes::text(&self.header, tag)
     }
 }
 
-#[expect(dead_code, reason = "placeholder")]
-fn unused(_: &Path) {}
+/// Whether PS3.6 has this keyword, for an attribute that is no sequence.
+#[must_use]
+pub fn is_keyword(keyword: &str) -> bool {
+    StandardDataDictionary.by_name(keyword).is_some_and(|entry| entry.vr().relaxed() != VR::SQ)
+}

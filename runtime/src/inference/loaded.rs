@@ -1,0 +1,173 @@
+//! A model that is ready to run, and what the record of a job says about it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::check::check;
+use super::{Device, Engine, EngineKind, InferenceError, Model, OnnxModel, TensorSpec, name};
+use crate::memory::Budget;
+use crate::tensor::Tensor;
+
+/// A loaded model with its name, digest, engine and device.
+pub struct LoadedModel {
+    name: String,
+    sha256: [u8; 32],
+    engine: EngineKind,
+    engine_version: String,
+    requested: Device,
+    device: Device,
+    fallback: Option<String>,
+    load_time: Duration,
+    model: Box<dyn Model>,
+    calls: AtomicU64,
+    compute_ns: AtomicU64,
+}
+
+/// How much a model was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Runs that were started.
+    pub calls: u64,
+    /// Time that they took, together.
+    pub compute: Duration,
+}
+
+impl LoadedModel {
+    pub(super) fn new(
+        file: &OnnxModel<'_>,
+        engine: &dyn Engine,
+        model: Box<dyn Model>,
+        requested: Device,
+        fallback: Option<String>,
+        load_time: Duration,
+    ) -> Self {
+        Self {
+            name: file.name().to_string(),
+            sha256: file.sha256(),
+            engine: engine.kind(),
+            engine_version: engine.version(),
+            requested,
+            device: engine.device(),
+            fallback,
+            load_time,
+            model,
+            calls: AtomicU64::new(0),
+            compute_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// Runs it on named inputs; gives every output with its name, in the model's order.
+    ///
+    /// Fails with [`InferenceError::Input`] when the inputs do not fit, before the engine sees them.
+    pub fn run(&self, inputs: Vec<(String, Tensor)>, budget: &Budget) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        self.run_until(inputs, budget, None)
+    }
+
+    /// [`LoadedModel::run`] that ends with [`InferenceError::Deadline`] at the first operator after `deadline`.
+    pub fn run_until(
+        &self,
+        inputs: Vec<(String, Tensor)>,
+        budget: &Budget,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        let inputs = check(&self.name, self.model.inputs(), inputs)?;
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let begun = Instant::now();
+        let result = self.model.run(inputs, budget, deadline);
+        let nanoseconds = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.compute_ns.fetch_add(nanoseconds, Ordering::Relaxed);
+        self.verified(result?)
+    }
+
+    /// Outputs by name, if they are of the number and types that the model states.
+    fn verified(&self, outputs: Vec<Tensor>) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        let specs = self.model.outputs();
+        let fail = |reason| InferenceError::Run { engine: self.engine, model: name(&self.name), reason };
+        if outputs.len() != specs.len() {
+            return Err(fail(format!("{} outputs came, {} are stated", outputs.len(), specs.len())));
+        }
+        specs
+            .iter()
+            .zip(outputs)
+            .map(|(spec, tensor)| match tensor.element() == spec.element {
+                true => Ok((spec.name.clone(), tensor)),
+                false => Err(fail(format!("output '{}' came as {}", name(&spec.name), tensor.element()))),
+            })
+            .collect()
+    }
+
+    /// Its name in the package.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// SHA-256 of its file.
+    #[must_use]
+    pub fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+
+    /// The engine that runs it.
+    #[must_use]
+    pub fn engine(&self) -> EngineKind {
+        self.engine
+    }
+
+    /// The engine's name and version.
+    #[must_use]
+    pub fn engine_version(&self) -> &str {
+        &self.engine_version
+    }
+
+    /// The device that was asked for.
+    #[must_use]
+    pub fn requested_device(&self) -> Device {
+        self.requested
+    }
+
+    /// The device that it runs on.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Why it does not run on the device that was asked for, if so.
+    #[must_use]
+    pub fn fallback(&self) -> Option<&str> {
+        self.fallback.as_deref()
+    }
+
+    /// Time that loading took, the start of the engine included.
+    #[must_use]
+    pub fn load_time(&self) -> Duration {
+        self.load_time
+    }
+
+    /// What it takes.
+    #[must_use]
+    pub fn inputs(&self) -> &[TensorSpec] {
+        self.model.inputs()
+    }
+
+    /// What it gives.
+    #[must_use]
+    pub fn outputs(&self) -> &[TensorSpec] {
+        self.model.outputs()
+    }
+
+    /// How much it was used so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage {
+            calls: self.calls.load(Ordering::Relaxed),
+            compute: Duration::from_nanos(self.compute_ns.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl std::fmt::Debug for LoadedModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LoadedModel({} on {} by {})", name(&self.name), self.device, self.engine_version)
+    }
+}

@@ -1,0 +1,592 @@
+//! What the host reads of an ONNX file before an engine sees it.
+//!
+//! A walk over the protobuf wire format, without a copy of the weights, that finds the signature and refuses what
+//! must not reach an engine: tensors kept in other files (engines would open them by paths that the vendor chose, or
+//! take numbers for addresses), inputs and outputs that are no tensors, and the ambiguities of protobuf that two
+//! parsers could read differently.
+//!
+//! Message and field numbers are those of `onnx.proto` 1.20.
+
+use std::collections::HashSet;
+
+use sha2::{Digest, Sha256};
+
+use super::check::RANK_MAX;
+use super::{Dim, InferenceError, TensorSpec, name};
+use crate::tensor::ElementType;
+
+/// Graphs within attributes of nodes within graphs: deeper than any exporter nests, shallower than our stack.
+const DEPTH_MAX: usize = 24;
+
+/// The bytes of a model that the host has looked through, and its signature.
+#[derive(Debug)]
+pub struct OnnxModel<'a> {
+    name: &'a str,
+    bytes: &'a [u8],
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+}
+
+impl<'a> OnnxModel<'a> {
+    /// Reads the signature of a model of at most `model_max_mib` MiB. `name` is its name in the package.
+    ///
+    /// Fails with [`InferenceError::Refused`] when it is larger, is no ONNX model, keeps tensors in other files, or
+    /// takes or gives anything but tensors of wasi-nn's types.
+    pub fn read(name: &'a str, bytes: &'a [u8], model_max_mib: u64) -> Result<Self, InferenceError> {
+        let refused = |reason| InferenceError::Refused { model: super::name(name), reason };
+        if bytes.len() as u64 > model_max_mib.saturating_mul(1 << 20) {
+            return Err(refused(format!("its {} bytes pass model_max_mib = {model_max_mib}", bytes.len())));
+        }
+        // ONNX Runtime would take these flatbuffers for what they are, past every check below.
+        if bytes.get(4..8) == Some(b"ORTM") {
+            return Err(refused("it is in ORT format; export it as ONNX".into()));
+        }
+        let (inputs, outputs) = signature(bytes).map_err(refused)?;
+        Ok(Self { name, bytes, inputs, outputs })
+    }
+
+    /// Its name in the package.
+    #[must_use]
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// What it takes, without inputs that an initializer gives.
+    #[must_use]
+    pub fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
+    }
+
+    /// What it gives.
+    #[must_use]
+    pub fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
+    }
+
+    /// SHA-256 of the file.
+    #[must_use]
+    pub fn sha256(&self) -> [u8; 32] {
+        Sha256::digest(self.bytes).into()
+    }
+}
+
+type Read<T> = Result<T, String>;
+
+/// `ModelProto`.
+fn signature(bytes: &[u8]) -> Read<(Vec<TensorSpec>, Vec<TensorSpec>)> {
+    let mut graph = None;
+    let mut operators = false;
+    for field in Fields(bytes) {
+        match field? {
+            (8, Value::Bytes(_)) => operators = true,
+            (7, Value::Bytes(bytes)) => once(&mut graph, bytes, "graph")?,
+            // TrainingInfoProto: two graphs.
+            (20, Value::Bytes(training)) => {
+                for field in Fields(training) {
+                    if let (1 | 2, Value::Bytes(bytes)) = field? {
+                        read_graph(bytes, 0)?;
+                    }
+                }
+            }
+            (25, Value::Bytes(bytes)) => read_function(bytes)?,
+            _ => {}
+        }
+    }
+    let graph = graph.ok_or("it holds no graph: it is no ONNX model")?;
+    if !operators {
+        return Err("it states no operator set, or is truncated".into());
+    }
+    let GraphParts { inputs, outputs, initializers } = read_graph(graph, 0)?;
+    let inputs = inputs
+        .into_iter()
+        .map(|bytes| read_value(bytes, "input"))
+        .filter(|value| !value.as_ref().is_ok_and(|v| initializers.contains(v.name.as_str())))
+        .collect::<Read<Vec<_>>>()?;
+    let inputs = inputs.into_iter().map(Info::input).collect::<Read<Vec<_>>>()?;
+    let outputs = outputs.into_iter().map(|bytes| read_value(bytes, "output")?.output()).collect::<Read<Vec<_>>>()?;
+    if outputs.is_empty() {
+        return Err("it has no outputs".into());
+    }
+    distinct(&inputs, "inputs")?;
+    distinct(&outputs, "outputs")?;
+    Ok((inputs, outputs))
+}
+
+fn distinct(specs: &[TensorSpec], which: &str) -> Read<()> {
+    let mut seen = HashSet::new();
+    match specs.iter().find(|spec| !seen.insert(spec.name.as_str())) {
+        Some(spec) => Err(format!("two {which} are called '{}'", name(&spec.name))),
+        None => Ok(()),
+    }
+}
+
+/// Parts of a `GraphProto`, unread.
+struct GraphParts<'a> {
+    inputs: Vec<&'a [u8]>,
+    outputs: Vec<&'a [u8]>,
+    initializers: HashSet<&'a str>,
+}
+
+fn read_graph(bytes: &[u8], depth: usize) -> Read<GraphParts<'_>> {
+    if depth > DEPTH_MAX {
+        return Err(format!("graphs are nested deeper than {DEPTH_MAX}"));
+    }
+    let mut graph = GraphParts { inputs: vec![], outputs: vec![], initializers: HashSet::new() };
+    for field in Fields(bytes) {
+        match field? {
+            (1, Value::Bytes(node)) => read_node(node, depth)?,
+            (5, Value::Bytes(tensor)) => {
+                graph.initializers.insert(read_tensor(tensor)?);
+            }
+            (11, Value::Bytes(input)) => graph.inputs.push(input),
+            (12, Value::Bytes(output)) => graph.outputs.push(output),
+            (15, Value::Bytes(sparse)) => {
+                graph.initializers.insert(read_sparse(sparse)?);
+            }
+            _ => {}
+        }
+    }
+    Ok(graph)
+}
+
+/// `FunctionProto`: nodes, and default values of attributes.
+fn read_function(bytes: &[u8]) -> Read<()> {
+    for field in Fields(bytes) {
+        match field? {
+            (7, Value::Bytes(node)) => read_node(node, 0)?,
+            (11, Value::Bytes(attribute)) => read_attribute(attribute, 0)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn read_node(bytes: &[u8], depth: usize) -> Read<()> {
+    for field in Fields(bytes) {
+        if let (5, Value::Bytes(attribute)) = field? {
+            read_attribute(attribute, depth)?;
+        }
+    }
+    Ok(())
+}
+
+/// `AttributeProto`: may hold tensors and graphs, one or many.
+fn read_attribute(bytes: &[u8], depth: usize) -> Read<()> {
+    for field in Fields(bytes) {
+        match field? {
+            (5 | 10, Value::Bytes(tensor)) => {
+                read_tensor(tensor)?;
+            }
+            (6 | 11, Value::Bytes(graph)) => {
+                read_graph(graph, depth + 1)?;
+            }
+            (22 | 23, Value::Bytes(sparse)) => {
+                read_sparse(sparse)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `SparseTensorProto`: values and indices. Its name is that of the values.
+fn read_sparse(bytes: &[u8]) -> Read<&str> {
+    let mut name = "";
+    for field in Fields(bytes) {
+        match field? {
+            (1, Value::Bytes(values)) => name = read_tensor(values)?,
+            (2, Value::Bytes(indices)) => {
+                read_tensor(indices)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(name)
+}
+
+/// `TensorProto`: its name, once it is clear that its values are in the file.
+fn read_tensor(bytes: &[u8]) -> Read<&str> {
+    let mut tensor_name = None;
+    let mut external = false;
+    for field in Fields(bytes) {
+        match field? {
+            (8, Value::Bytes(bytes)) => once(&mut tensor_name, text(bytes, "tensor")?, "name of a tensor")?,
+            (13, _) => external = true,
+            (14, Value::Number(location)) => external |= location != 0,
+            _ => {}
+        }
+    }
+    let tensor_name = tensor_name.unwrap_or_default();
+    if external {
+        return Err(format!(
+            "tensor '{}' is kept in another file; save the model with its weights inside",
+            name(tensor_name)
+        ));
+    }
+    Ok(tensor_name)
+}
+
+/// A `ValueInfoProto` of the signature.
+struct Info {
+    name: String,
+    element: ElementType,
+    dims: Option<Vec<Dim>>,
+}
+
+impl Info {
+    fn input(self) -> Read<TensorSpec> {
+        let Self { name, element, dims } = self;
+        match dims {
+            Some(dims) if dims.len() <= RANK_MAX => Ok(TensorSpec { name, element, dims }),
+            Some(dims) => {
+                Err(format!("input '{}' has {} dimensions, more than {RANK_MAX}", super::name(&name), dims.len()))
+            }
+            None => Err(format!(
+                "input '{}' has no shape; export the model with one (named dimensions for what varies)",
+                super::name(&name)
+            )),
+        }
+    }
+
+    fn output(self) -> Read<TensorSpec> {
+        Ok(TensorSpec { name: self.name, element: self.element, dims: self.dims.unwrap_or_default() })
+    }
+}
+
+fn read_value(bytes: &[u8], which: &'static str) -> Read<Info> {
+    let (mut value_name, mut ty) = (None, None);
+    for field in Fields(bytes) {
+        match field? {
+            (1, Value::Bytes(bytes)) => once(&mut value_name, text(bytes, which)?, which)?,
+            (2, Value::Bytes(bytes)) => once(&mut ty, bytes, which)?,
+            _ => {}
+        }
+    }
+    let value_name = value_name.filter(|n| !n.is_empty()).ok_or_else(|| format!("an {which} has no name"))?;
+    let about = |what: &str| format!("{which} '{}' {what}", name(value_name));
+    let tensor = read_type(ty.unwrap_or_default()).map_err(|what| about(&what))?;
+    let (mut element, mut shape) = (None, None);
+    for field in Fields(tensor) {
+        match field? {
+            (1, Value::Number(n)) => once(&mut element, n, which)?,
+            (2, Value::Bytes(bytes)) => once(&mut shape, bytes, which)?,
+            _ => {}
+        }
+    }
+    let element = element_type(element.unwrap_or_default()).map_err(|what| about(&what))?;
+    let dims = shape.map(read_shape).transpose().map_err(|what| about(&what))?;
+    Ok(Info { name: value_name.to_string(), element, dims })
+}
+
+/// `TypeProto`: the `TypeProto.Tensor` within.
+fn read_type(bytes: &[u8]) -> Read<&[u8]> {
+    let mut tensor = None;
+    for field in Fields(bytes) {
+        let kind = match field? {
+            (1, Value::Bytes(bytes)) => {
+                once(&mut tensor, bytes, "type")?;
+                continue;
+            }
+            (4, _) => "a sequence",
+            (5, _) => "a map",
+            (7, _) => "an opaque value",
+            (8, _) => "a sparse tensor",
+            (9, _) => "optional",
+            _ => continue,
+        };
+        return Err(format!("is {kind}; only tensors can be taken and given"));
+    }
+    tensor.ok_or_else(|| "has no type".to_string())
+}
+
+/// `TensorShapeProto`.
+fn read_shape(bytes: &[u8]) -> Read<Vec<Dim>> {
+    let mut dims = Vec::new();
+    for field in Fields(bytes) {
+        if let (1, Value::Bytes(dimension)) = field? {
+            let mut dim = None;
+            for field in Fields(dimension) {
+                match field? {
+                    (1, Value::Number(size)) => once(&mut dim, fixed(size)?, "dimension")?,
+                    (2, Value::Bytes(symbol)) => once(&mut dim, symbolic(symbol)?, "dimension")?,
+                    _ => {}
+                }
+            }
+            dims.push(dim.unwrap_or(Dim::Any));
+        }
+    }
+    Ok(dims)
+}
+
+/// `dim_value`: an `int64`; exporters write negative ones for "any".
+fn fixed(size: u64) -> Read<Dim> {
+    let size = size.cast_signed();
+    if size < 0 {
+        return Ok(Dim::Any);
+    }
+    usize::try_from(size).map(Dim::Fixed).map_err(|_| format!("has a dimension of {size}"))
+}
+
+/// `dim_param`.
+fn symbolic(symbol: &[u8]) -> Read<Dim> {
+    let symbol = text(symbol, "dimension")?;
+    Ok(if symbol.is_empty() || symbol == "?" { Dim::Any } else { Dim::Named(symbol.to_string()) })
+}
+
+/// `TensorProto.DataType`.
+fn element_type(number: u64) -> Read<ElementType> {
+    let other = match number {
+        1 => return Ok(ElementType::F32),
+        2 => return Ok(ElementType::U8),
+        6 => return Ok(ElementType::I32),
+        7 => return Ok(ElementType::I64),
+        10 => return Ok(ElementType::F16),
+        11 => return Ok(ElementType::F64),
+        16 => return Ok(ElementType::Bf16),
+        3 => "i8",
+        4 => "u16",
+        5 => "i16",
+        8 => "string",
+        9 => "bool",
+        12 => "u32",
+        13 => "u64",
+        14 => "complex64",
+        15 => "complex128",
+        0 => return Err("has no element type".into()),
+        n => return Err(format!("has elements of type {n}, which wasi-nn cannot hold; cast in the model")),
+    };
+    Err(format!(
+        "has {other} elements, which wasi-nn cannot hold; cast to f16, bf16, f32, f64, u8, i32 or i64 in the model"
+    ))
+}
+
+fn text<'a>(bytes: &'a [u8], what: &str) -> Read<&'a str> {
+    std::str::from_utf8(bytes).map_err(|_| format!("the name of a {what} is not UTF-8"))
+}
+
+/// Protobuf lets a field of one value appear often, and parsers then take the last or merge: refuse it.
+fn once<T>(slot: &mut Option<T>, value: T, what: &str) -> Read<()> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("{what} is stated twice")),
+    }
+}
+
+/// A field's value on the wire.
+enum Value<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    Fixed,
+}
+
+/// Fields of one protobuf message.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn next_field(&mut self) -> Option<(u32, Value<'a>)> {
+        let tag = u32::try_from(self.varint()?).ok()?;
+        let number = tag >> 3;
+        if number == 0 {
+            return None;
+        }
+        let value = match tag & 7 {
+            0 => Value::Number(self.varint()?),
+            1 => self.take(8).map(|_| Value::Fixed)?,
+            2 => {
+                let length = usize::try_from(self.varint()?).ok()?;
+                Value::Bytes(self.take(length)?)
+            }
+            5 => self.take(4).map(|_| Value::Fixed)?,
+            // Groups: no field of ONNX is one.
+            _ => return None,
+        };
+        Some((number, value))
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let (&byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            value |= u64::from(byte & 0x7f).checked_shl(shift)?;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Read<(u32, Value<'a>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.next_field();
+        if field.is_none() {
+            self.0 = &[];
+        }
+        Some(field.ok_or_else(|| "it is no ONNX model, or is truncated".to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::testmodels::*;
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<OnnxModel<'_>, String> {
+        OnnxModel::read("m", bytes, 64).map_err(|e| e.to_string())
+    }
+
+    fn refusal(bytes: &[u8]) -> String {
+        let message = read(bytes).expect_err("refused");
+        message.strip_prefix("model 'm' is refused: ").expect("names the model").to_string()
+    }
+
+    fn identity() -> Graph {
+        Graph {
+            nodes: vec![node("Identity", &["x"], &["y"], &[])],
+            inputs: vec![value("x", F32, &[D::S("n"), D::N(3), D::Any])],
+            outputs: vec![value("y", F32, &[D::S("n"), D::N(3), D::Any])],
+            ..Graph::default()
+        }
+    }
+
+    fn with_input(input: Message) -> Vec<u8> {
+        Graph { inputs: vec![input], ..identity() }.model()
+    }
+
+    #[test]
+    fn the_signature_is_read() {
+        let bytes = identity().model();
+        let model = read(&bytes).expect("a model");
+        let dims = vec![Dim::Named("n".into()), Dim::Fixed(3), Dim::Any];
+        assert_eq!(model.inputs(), [TensorSpec { name: "x".into(), element: ElementType::F32, dims: dims.clone() }]);
+        assert_eq!(model.outputs(), [TensorSpec { name: "y".into(), element: ElementType::F32, dims }]);
+        let negative = with_input(value("x", F32, &[D::N(u64::MAX)]));
+        assert_eq!(read(&negative).expect("a model").inputs()[0].dims, [Dim::Any], "-1 is how some write any");
+        let silent = Message::default()
+            .text(1, "y")
+            .message(2, &{ Message::default().message(1, &Message::default().number(1, F32)) });
+        let bytes = Graph { outputs: vec![silent], ..identity() }.model();
+        assert!(read(&bytes).expect("an output may be silent about its shape").outputs()[0].dims.is_empty());
+    }
+
+    #[test]
+    fn a_tensor_in_another_file_is_refused_wherever_it_hides() {
+        let tensor = external("secret", "../../etc/passwd");
+        let attribute = |field| Message::default().text(1, "value").message(field, &tensor);
+        let sparse = Message::default().message(1, &tensor);
+        let body = Graph { initializers: vec![tensor.clone()], ..Graph::default() }.message();
+        let deep = Graph {
+            nodes: vec![node("If", &["x"], &["y"], &[graph_attribute("then_branch", &body)])],
+            ..Graph::default()
+        };
+        let holder = |attribute: Message| {
+            Graph { nodes: vec![node("Constant", &[], &["c"], &[attribute])], ..identity() }.message()
+        };
+        let places = [
+            ("initializer", Graph { initializers: vec![tensor.clone()], ..identity() }.message()),
+            ("sparse initializer", identity().message().message(15, &sparse)),
+            ("attribute", holder(attribute(5))),
+            ("attribute of many", holder(attribute(10))),
+            ("sparse attribute", holder(Message::default().message(22, &sparse))),
+            ("graph within a graph", holder(graph_attribute("body", &deep.message()))),
+        ];
+        for (place, graph) in places {
+            let message = refusal(&model(&graph).0);
+            assert_eq!(
+                message, "tensor 'secret' is kept in another file; save the model with its weights inside",
+                "{place}"
+            );
+        }
+        let function = Message::default().message(7, &node("Constant", &[], &["c"], &[attribute(5)]));
+        assert!(refusal(&model(&identity().message()).message(25, &function).0).contains("another file"));
+        let training = Message::default().message(1, &body);
+        assert!(refusal(&model(&identity().message()).message(20, &training).0).contains("another file"));
+        // A location without the mark, and the mark without a location.
+        for half in [Message::default().number(14, 1), Message::default().bytes(13, b"")] {
+            let graph = Graph { initializers: vec![half], ..identity() };
+            assert!(refusal(&graph.model()).contains("another file"));
+        }
+    }
+
+    #[test]
+    fn only_tensors_of_our_types_are_taken_and_given() {
+        let of_type = |field| {
+            let ty = Message::default().message(field, &Message::default());
+            refusal(&with_input(Message::default().text(1, "x").message(2, &ty)))
+        };
+        assert_eq!(of_type(4), "input 'x' is a sequence; only tensors can be taken and given");
+        assert_eq!(of_type(5), "input 'x' is a map; only tensors can be taken and given");
+        assert_eq!(of_type(8), "input 'x' is a sparse tensor; only tensors can be taken and given");
+        assert_eq!(of_type(9), "input 'x' is optional; only tensors can be taken and given");
+        assert_eq!(refusal(&with_input(Message::default().text(1, "x"))), "input 'x' has no type");
+        assert!(refusal(&with_input(value("x", 8, &[]))).starts_with("input 'x' has string elements"));
+        assert!(refusal(&with_input(value("x", 99, &[]))).starts_with("input 'x' has elements of type 99"));
+        assert!(refusal(&with_input(value("x", F32, &[D::Any; 9]))).contains("9 dimensions, more than 8"));
+        let mask = Graph { outputs: vec![value("y", 9, &[])], ..identity() };
+        assert!(refusal(&mask.model()).starts_with("output 'y' has bool elements, which wasi-nn cannot hold; cast"));
+        let shapeless = Message::default().message(1, &Message::default().number(1, F32));
+        let shapeless = with_input(Message::default().text(1, "x").message(2, &shapeless));
+        assert!(refusal(&shapeless).starts_with("input 'x' has no shape"));
+    }
+
+    #[test]
+    fn what_two_parsers_could_read_differently_is_refused() {
+        let graph = identity().message();
+        assert_eq!(refusal(&model(&graph).message(7, &graph).0), "graph is stated twice");
+        let x = value("x", F32, &[D::N(1)]);
+        assert!(refusal(&with_input(x.clone().text(1, "z"))).contains("stated twice"));
+        assert!(refusal(&with_input(x.clone().message(2, &tensor_type(F32, &[])))).contains("stated twice"));
+        let twins = Graph { inputs: vec![x.clone(), x], ..identity() };
+        assert_eq!(refusal(&twins.model()), "two inputs are called 'x'");
+        assert!(refusal(&Graph { outputs: vec![], ..identity() }.model()).contains("no outputs"));
+        assert!(refusal(&with_input(value("", F32, &[]))).contains("no name"));
+        assert!(refusal(&with_input(Message::default().bytes(1, b"\xff"))).contains("not UTF-8"));
+    }
+
+    #[test]
+    fn what_is_no_model_is_refused() {
+        assert!(refusal(b"").contains("no graph"));
+        assert!(refusal(b"\x89PNG\r\n\x1a\n").contains("no ONNX model"));
+        assert!(refusal(b"\x20\0\0\0ORTM....").contains("ORT format"));
+        let cut = &identity().model()[..identity().model().len() - 6];
+        assert!(refusal(cut).contains("no operator set"));
+        assert!(refusal(&[0xff; 64]).contains("no ONNX model"));
+        let bytes = vec![0; (1 << 20) + 1];
+        let message = OnnxModel::read("m", &bytes, 1).expect_err("refused").to_string();
+        assert_eq!(message, "model 'm' is refused: its 1048577 bytes pass model_max_mib = 1");
+        let mut nested = Graph::default().message();
+        for _ in 0..=DEPTH_MAX {
+            nested = Graph { nodes: vec![node("If", &[], &[], &[graph_attribute("g", &nested)])], ..Graph::default() }
+                .message();
+        }
+        assert!(refusal(&model(&nested).0).contains("nested deeper"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes);
+            let _ = read(&model(&Message(bytes)).0);
+        }
+    }
+}

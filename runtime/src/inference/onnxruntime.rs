@@ -1,0 +1,395 @@
+//! ONNX Runtime, from a shared library that is loaded when the first model is.
+//!
+//! The library is native code with a C interface. It is one per process, and so is its environment.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Instant;
+
+use ort::environment::Environment;
+use ort::ep::{self, ExecutionProvider};
+use ort::logging::LogLevel;
+use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
+use ort::session::{RunOptions, Session, SessionInputValue};
+use ort::value::{DynValue, Outlet, PrimitiveTensorElementType, TensorElementType, TensorRef};
+
+use super::{
+    Device, Engine, EngineKind, InferenceError, Model, OnnxModel, REASON_CHARS, TensorSpec, guarded, name, shown,
+};
+use crate::memory::Budget;
+use crate::tensor::{ElementType, Tensor};
+
+/// `y = x + x`: loading it tells whether a device is there at all.
+const PROBE: &[u8] =
+    b"\x08\x08:5\n\x0e\n\x01x\n\x01x\x12\x01y\"\x03Add\x12\x01pZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r";
+
+/// The engine on one device.
+pub(super) struct OnnxRuntime {
+    environment: Environment,
+    version: String,
+    device: Device,
+    threads: usize,
+}
+
+impl OnnxRuntime {
+    /// Loads the library, if this process has not yet, and looks whether `device` is there.
+    ///
+    /// Fails with [`InferenceError::EngineUnavailable`] when the library cannot be used and
+    /// [`InferenceError::DeviceUnavailable`] when the device cannot.
+    pub(super) fn new(library: &Path, device: Device, threads: usize) -> Result<Self, InferenceError> {
+        let environment = environment(library).map_err(|reason| InferenceError::EngineUnavailable {
+            engine: EngineKind::OnnxRuntime,
+            reason: format!(
+                "{reason}; set onnxruntime_library or GANTRY_ONNXRUNTIME to a libonnxruntime.so of version 1.{} or newer",
+                ort::MINOR_VERSION
+            ),
+        })?;
+        let engine = Self { environment, version: version(library), device, threads };
+        if device == Device::Gpu {
+            engine.probe_gpu()?;
+        }
+        Ok(engine)
+    }
+
+    /// A failure here is the machine's, a later one the model's.
+    fn probe_gpu(&self) -> Result<(), InferenceError> {
+        let unavailable = |reason| InferenceError::DeviceUnavailable { device: Device::Gpu, reason };
+        let probe = || -> Result<(), String> {
+            if !ep::CUDA::is_available().map_err(|e| told(&e))? {
+                return Err(format!("{} was built without CUDA; use the library of onnxruntime-gpu", self.version));
+            }
+            self.builder("probe").and_then(|mut b| b.commit_from_memory(PROBE)).map_err(|e| told(&e))?;
+            Ok(())
+        };
+        guarded(|| probe().map_err(unavailable)).unwrap_or_else(|panic| Err(unavailable(panic)))
+    }
+
+    fn builder(&self, log_id: &str) -> ort::Result<SessionBuilder> {
+        let builder = Session::builder(&self.environment)?
+            // `ort` would let the library choose a device by itself, a GPU or an NPU for a model that asked for a CPU.
+            .with_auto_device(AutoDevicePolicy::PreferCPU)?
+            .with_no_environment_execution_providers()?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(self.threads)?
+            .with_inter_threads(1)?
+            // Slabs of a study differ in size, which patterns cannot use.
+            .with_memory_pattern(false)?
+            .with_config_entry("session.load_model_format", "ONNX")?
+            .with_log_id(log_id)?;
+        Ok(match self.device {
+            // Without its arena ONNX Runtime gives every buffer back to the allocator at once. The arena grows in
+            // powers of two and keeps what it has: for the CT net a third more memory at the peak, for 1 % of time.
+            Device::Cpu => {
+                builder.with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])?
+            }
+            Device::Gpu => builder
+                // Both: the first refuses when CUDA cannot be had, the second when CUDA lacks an operator.
+                .with_execution_providers([ep::CUDA::default()
+                    .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
+                    .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
+                    .build()
+                    .error_on_failure()])?
+                .with_disable_cpu_fallback()?,
+        })
+    }
+}
+
+impl Engine for OnnxRuntime {
+    fn kind(&self) -> EngineKind {
+        EngineKind::OnnxRuntime
+    }
+
+    fn version(&self) -> String {
+        self.version.clone()
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn load(&self, model: &OnnxModel<'_>) -> Result<Box<dyn Model>, InferenceError> {
+        let fail = |reason| InferenceError::Load { engine: EngineKind::OnnxRuntime, model: name(model.name()), reason };
+        guarded(|| {
+            let session = self
+                .builder(&name(model.name()))
+                .and_then(|mut builder| builder.commit_from_memory(model.bytes()))
+                .map_err(|e| fail(told(&e)))?;
+            // Two parsers read the file; if they disagree, it was made to.
+            if !agree(session.inputs(), model.inputs()) || !agree(session.outputs(), model.outputs()) {
+                return Err(fail("ONNX Runtime finds other inputs or outputs than the file states".into()));
+            }
+            Ok(Box::new(OrtModel {
+                name: model.name().to_string(),
+                inputs: model.inputs().to_vec(),
+                outputs: model.outputs().to_vec(),
+                session: Mutex::new(session),
+            }) as Box<dyn Model>)
+        })
+        .unwrap_or_else(|panic| Err(fail(panic)))
+    }
+}
+
+fn agree(outlets: &[Outlet], specs: &[TensorSpec]) -> bool {
+    outlets.len() == specs.len()
+        && outlets.iter().zip(specs).all(|(outlet, spec)| {
+            outlet.name() == spec.name && outlet.dtype().tensor_type() == Some(element_type(spec.element))
+        })
+}
+
+/// The one environment of this process, of `library`.
+fn environment(library: &Path) -> Result<Environment, String> {
+    // Once the library is in, no other can be, even if its environment failed.
+    static LOADED: Mutex<Option<(PathBuf, Result<Environment, String>)>> = Mutex::new(None);
+    let library = library.canonicalize().map_err(|e| format!("{}: {e}", library.display()))?;
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((path, environment)) = &*loaded {
+        return if *path == library {
+            environment.clone()
+        } else {
+            Err(format!("this process has loaded {} and cannot load {}", path.display(), library.display()))
+        };
+    }
+    // `ort` asserts where a library has the right symbol and the wrong content.
+    let builder = catch_unwind(|| ort::init_from(&library))
+        .map_err(|_| format!("{} is no usable ONNX Runtime", library.display()))?
+        .map_err(|e| shown(&e.to_string(), REASON_CHARS))?;
+    let environment = catch_unwind(AssertUnwindSafe(|| {
+        let environment = builder.with_name("gantry").with_telemetry(false).with_logger(Arc::new(log)).build()?;
+        environment.set_log_level(LogLevel::Warning);
+        Ok(environment)
+    }))
+    .map_err(|_| format!("{} lacks version {} of its interface", library.display(), ort::MINOR_VERSION))
+    .and_then(|built: ort::Result<_>| built.map_err(|e| told(&e)));
+    *loaded = Some((library, environment.clone()));
+    environment
+}
+
+/// ONNX Runtime's log into ours. What it calls an error also comes back as one.
+fn log(level: LogLevel, category: &str, id: &str, _location: &str, message: &str) {
+    let message = shown(message, REASON_CHARS);
+    match level {
+        LogLevel::Fatal | LogLevel::Error => tracing::warn!(target: "onnxruntime", id, category, "{message}"),
+        _ => tracing::debug!(target: "onnxruntime", id, category, "{message}"),
+    }
+}
+
+/// `onnxruntime 1.32.0`. The interface says it only through a raw pointer; the version that its symbols are bound
+/// to stands in the file.
+fn version(library: &Path) -> String {
+    const MARK: &[u8] = b"\0VERS_";
+    let mut head = Vec::new();
+    let read = File::open(library).and_then(|file| file.take(4 << 20).read_to_end(&mut head));
+    let found = read.ok().and_then(|_| {
+        let start = head.windows(MARK.len()).position(|window| window == MARK)? + MARK.len();
+        let digits = head[start..].iter().take(16).take_while(|b| b.is_ascii_digit() || **b == b'.');
+        String::from_utf8(digits.copied().collect()).ok().filter(|v| !v.is_empty())
+    });
+    match found {
+        Some(version) => format!("onnxruntime {version}"),
+        None => "onnxruntime of unknown version".to_string(),
+    }
+}
+
+struct OrtModel {
+    name: String,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    /// One run at a time: `Session::run` is not safe to call twice at once, and the run uses all threads. Several
+    /// sessions of one model are for workers, which will have a device's memory to divide.
+    session: Mutex<Session>,
+}
+
+impl Model for OrtModel {
+    fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
+    }
+
+    fn run(
+        &self,
+        inputs: Vec<Tensor>,
+        budget: &Budget,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Tensor>, InferenceError> {
+        guarded(|| {
+            let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+            match deadline {
+                None => self.execute(&mut session, inputs, budget, &RunOptions::new().map_err(|e| self.fail(&e))?),
+                Some(deadline) => self.execute_until(&mut session, inputs, budget, deadline),
+            }
+        })
+        .unwrap_or_else(|panic| Err(self.error(panic)))
+    }
+}
+
+impl OrtModel {
+    /// Asks ONNX Runtime, from a second thread, to stop after the operator that runs at `deadline`.
+    fn execute_until(
+        &self,
+        session: &mut Session,
+        inputs: Vec<Tensor>,
+        budget: &Budget,
+        deadline: Instant,
+    ) -> Result<Vec<Tensor>, InferenceError> {
+        let options = RunOptions::new().map_err(|e| self.fail(&e))?;
+        let result = std::thread::scope(|scope| {
+            let (running, finished) = mpsc::channel::<()>();
+            let options = &options;
+            scope.spawn(move || {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if finished.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    let _ = options.terminate();
+                }
+            });
+            let result = self.execute(session, inputs, budget, options);
+            drop(running);
+            result
+        });
+        match result {
+            Err(InferenceError::Run { .. }) if Instant::now() >= deadline => {
+                Err(InferenceError::Deadline { model: name(&self.name) })
+            }
+            result => result,
+        }
+    }
+
+    fn execute(
+        &self,
+        session: &mut Session,
+        inputs: Vec<Tensor>,
+        budget: &Budget,
+        options: &RunOptions,
+    ) -> Result<Vec<Tensor>, InferenceError> {
+        let values = self
+            .inputs
+            .iter()
+            .zip(&inputs)
+            .map(|(spec, tensor)| Ok((spec.name.as_str(), to_ort(tensor.element(), tensor.shape(), tensor.data())?)))
+            .collect::<ort::Result<Vec<_>>>()
+            .map_err(|e| self.fail(&e))?;
+        let outputs = session.run_with_options(values, options).map_err(|e| self.fail(&e))?;
+        // Not needed for the outputs, and as large.
+        drop(inputs);
+        self.outputs.iter().zip(outputs).map(|(spec, (_, value))| self.output(spec, &value, budget)).collect()
+    }
+
+    fn output(&self, spec: &TensorSpec, value: &DynValue, budget: &Budget) -> Result<Tensor, InferenceError> {
+        match spec.element {
+            ElementType::F16 => self.copied::<half::f16>(spec, value, budget),
+            ElementType::Bf16 => self.copied::<half::bf16>(spec, value, budget),
+            ElementType::F32 => self.copied::<f32>(spec, value, budget),
+            ElementType::F64 => self.copied::<f64>(spec, value, budget),
+            ElementType::U8 => self.copied::<u8>(spec, value, budget),
+            ElementType::I32 => self.copied::<i32>(spec, value, budget),
+            ElementType::I64 => self.copied::<i64>(spec, value, budget),
+        }
+    }
+
+    fn copied<T: PrimitiveTensorElementType + bytemuck::Pod>(
+        &self,
+        spec: &TensorSpec,
+        value: &DynValue,
+        budget: &Budget,
+    ) -> Result<Tensor, InferenceError> {
+        let (shape, elements) = value.try_extract_tensor::<T>().map_err(|e| self.fail(&e))?;
+        let shape = shape
+            .iter()
+            .map(|&size| usize::try_from(size))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| self.error(format!("output '{}' has a negative dimension", name(&spec.name))))?;
+        let mut tensor = Tensor::zeroed(shape, spec.element, budget)?;
+        let bytes: &[u8] = bytemuck::cast_slice(elements);
+        if bytes.len() != tensor.data().len() {
+            return Err(self.error(format!("output '{}' has {} bytes", name(&spec.name), bytes.len())));
+        }
+        tensor.data_mut().copy_from_slice(bytes);
+        Ok(tensor)
+    }
+
+    fn error(&self, reason: String) -> InferenceError {
+        InferenceError::Run { engine: EngineKind::OnnxRuntime, model: name(&self.name), reason }
+    }
+
+    fn fail(&self, error: &ort::Error) -> InferenceError {
+        self.error(told(error))
+    }
+}
+
+/// Elements as ONNX Runtime sees them: in place.
+fn to_ort<'t>(element: ElementType, shape: &[usize], data: &'t [u8]) -> ort::Result<SessionInputValue<'t>> {
+    match element {
+        ElementType::F16 => viewed::<half::f16>(shape, data),
+        ElementType::Bf16 => viewed::<half::bf16>(shape, data),
+        ElementType::F32 => viewed::<f32>(shape, data),
+        ElementType::F64 => viewed::<f64>(shape, data),
+        ElementType::U8 => viewed::<u8>(shape, data),
+        ElementType::I32 => viewed::<i32>(shape, data),
+        ElementType::I64 => viewed::<i64>(shape, data),
+    }
+}
+
+fn viewed<'t, T>(shape: &[usize], data: &'t [u8]) -> ort::Result<SessionInputValue<'t>>
+where
+    T: PrimitiveTensorElementType + bytemuck::Pod + Debug,
+{
+    let shape = shape.to_vec();
+    match bytemuck::try_cast_slice::<u8, T>(data) {
+        Ok(elements) => Ok(TensorRef::from_array_view((shape, elements))?.into()),
+        // Bytes may lie anywhere; allocators put all but the smallest on 16.
+        Err(_) => {
+            let elements: Vec<T> = data.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect();
+            Ok(ort::value::Tensor::from_array((shape, elements))?.into())
+        }
+    }
+}
+
+fn element_type(element: ElementType) -> TensorElementType {
+    match element {
+        ElementType::F16 => TensorElementType::Float16,
+        ElementType::Bf16 => TensorElementType::Bfloat16,
+        ElementType::F32 => TensorElementType::Float32,
+        ElementType::F64 => TensorElementType::Float64,
+        ElementType::U8 => TensorElementType::Uint8,
+        ElementType::I32 => TensorElementType::Int32,
+        ElementType::I64 => TensorElementType::Int64,
+    }
+}
+
+fn told(error: &ort::Error) -> String {
+    shown(error.message(), REASON_CHARS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_seen_in_place_and_copied_only_from_odd_addresses() {
+        let Some(library) = super::super::suite::library() else {
+            assert!(std::env::var_os("CI").is_none(), "no ONNX Runtime: run `cargo xtask assets`");
+            eprintln!("skipped: no ONNX Runtime; run `cargo xtask assets`");
+            return;
+        };
+        let _engine = OnnxRuntime::new(&library, Device::Cpu, 1).expect("it loads");
+        let aligned: Vec<f64> = (0..9).map(f64::from).collect();
+        let bytes: &[u8] = bytemuck::cast_slice(&aligned);
+        for offset in [0, 1, 4] {
+            let mut moved = vec![0.0f64; 10];
+            let moved: &mut [u8] = bytemuck::cast_slice_mut(&mut moved);
+            moved[offset..offset + 72].copy_from_slice(bytes);
+            let data = &moved[offset..offset + 72];
+            let value = to_ort(ElementType::F64, &[3, 3], data).expect("a value");
+            assert_eq!(matches!(value, SessionInputValue::View(_)), offset == 0, "offset {offset}");
+            let (shape, elements) = value.try_extract_tensor::<f64>().expect("f64");
+            assert_eq!((&shape[..], elements), (&[3, 3][..], &aligned[..]));
+            assert_eq!(offset == 0, std::ptr::eq(elements.as_ptr().cast(), data.as_ptr()));
+        }
+    }
+}

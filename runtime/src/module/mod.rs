@@ -1,0 +1,3 @@
+//! stub
+pub mod manifest;
+pub mod package;

@@ -1,0 +1,42 @@
+//! What a guest can be given, one file each: host functions over [`JobState`](super::JobState).
+//!
+//! A capability that was not granted is not in the linker: its functions do not exist for the guest.
+
+pub mod findings;
+pub mod log;
+pub mod nn;
+pub mod study;
+pub mod volumes;
+pub mod wasi;
+
+use wasmtime::component::Linker;
+
+use super::bindings::gantry::imaging as gi;
+use super::bindings::wasi::nn as wasi_nn;
+use super::grants::Grants;
+use super::state::{JobState, State};
+use crate::module::manifest::Interface;
+
+/// Links exactly what was granted.
+pub(super) fn link(linker: &mut Linker<JobState>, grants: &Grants) -> wasmtime::Result<()> {
+    gi::types::add_to_linker::<_, State>(linker, |s| s)?;
+    let has = |interface| grants.interfaces.contains(&interface);
+    if has(Interface::Volumes) || has(Interface::Nn) {
+        wasi_nn::tensor::add_to_linker::<_, State>(linker, |s| s)?;
+    }
+    for interface in &grants.interfaces {
+        match interface {
+            Interface::Study => gi::study::add_to_linker::<_, State>(linker, |s| s)?,
+            Interface::Volumes => gi::volumes::add_to_linker::<_, State>(linker, |s| s)?,
+            Interface::Findings => gi::findings::add_to_linker::<_, State>(linker, |s| s)?,
+            Interface::Log => gi::log::add_to_linker::<_, State>(linker, |s| s)?,
+            Interface::Nn => {
+                wasi_nn::graph::add_to_linker::<_, State>(linker, |s| s)?;
+                wasi_nn::inference::add_to_linker::<_, State>(linker, |s| s)?;
+                wasi_nn::errors::add_to_linker::<_, State>(linker, |s| s)?;
+            }
+            other => wasi::link(linker, *other)?,
+        }
+    }
+    Ok(())
+}

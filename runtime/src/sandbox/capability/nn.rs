@@ -1,0 +1,326 @@
+//! `wasi:nn`: the module's own models, through the runtime's engines.
+//!
+//! The interface is the standard one and the backend contract ([`BackendGraph`], [`BackendExecutionContext`]) is
+//! that of the `wasmtime-wasi-nn` crate. The host functions are ours, because the crate's neither account for
+//! tensors nor let the guest see why a call failed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wasmtime::component::Resource;
+use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
+use wasmtime_wasi_nn::{ExecutionContext, Graph};
+
+use crate::inference::{Engines, InferenceError, LoadedModel};
+use crate::memory::Budget;
+use crate::module::package::Package;
+use crate::sandbox::bindings::wasi::nn::errors::ErrorCode;
+use crate::sandbox::bindings::wasi::nn::graph::{ExecutionTarget, GraphEncoding};
+use crate::sandbox::bindings::wasi::nn::{errors, graph, inference, tensor};
+use crate::sandbox::state::{Failure, JobState};
+use crate::tensor::{ElementType, Tensor, TensorError};
+
+/// What `errors.error` holds.
+#[derive(Debug)]
+pub struct NnError {
+    code: ErrorCode,
+    text: String,
+}
+
+/// The models of the module's package, loaded when first asked for.
+pub(crate) struct Models {
+    package: Arc<Package>,
+    engines: Arc<Engines>,
+    model_max_mib: u64,
+    budget: Budget,
+    loaded: BTreeMap<String, Arc<LoadedModel>>,
+}
+
+impl Models {
+    pub(crate) fn new(package: Arc<Package>, engines: Arc<Engines>, model_max_mib: u64, budget: Budget) -> Self {
+        Self { package, engines, model_max_mib, budget, loaded: BTreeMap::new() }
+    }
+
+    /// Those that were used.
+    pub(crate) fn record(self) -> Vec<Arc<LoadedModel>> {
+        self.loaded.into_values().collect()
+    }
+
+    fn graph(&mut self, name: &str) -> Result<Graph, NnError> {
+        let model = match self.loaded.get(name) {
+            Some(model) => model.clone(),
+            None => {
+                let model = Arc::new(self.load(name)?);
+                self.loaded.insert(name.to_owned(), model.clone());
+                model
+            }
+        };
+        let graph: Box<dyn BackendGraph> = Box::new(GantryGraph { model, budget: self.budget.clone() });
+        Ok(Graph::from(graph))
+    }
+
+    fn load(&self, name: &str) -> Result<LoadedModel, NnError> {
+        let Some(entry) = self.package.manifest().models.iter().find(|m| m.name == name) else {
+            let own: Vec<_> = self.package.manifest().models.iter().map(|m| m.name.as_str()).collect();
+            let shown: String = name.chars().take(64).flat_map(char::escape_default).collect();
+            let text = format!("the module's package has no model `{shown}`; it has: {}", own.join(", "));
+            return Err(NnError { code: ErrorCode::NotFound, text });
+        };
+        let bytes = self
+            .package
+            .model(&entry.name, self.model_max_mib)
+            .map_err(|e| NnError { code: ErrorCode::RuntimeError, text: e.to_string() })?;
+        self.engines.load(&entry.name, &bytes, entry.target.into()).map_err(Into::into)
+    }
+}
+
+/// A model as wasi-nn sees it.
+struct GantryGraph {
+    model: Arc<LoadedModel>,
+    budget: Budget,
+}
+
+impl BackendGraph for GantryGraph {
+    fn init_execution_context(&self) -> Result<ExecutionContext, BackendError> {
+        let context: Box<dyn BackendExecutionContext> =
+            Box::new(GantryContext { model: self.model.clone(), budget: self.budget.clone() });
+        Ok(context.into())
+    }
+}
+
+/// A context: the model keeps no state between calls.
+struct GantryContext {
+    model: Arc<LoadedModel>,
+    budget: Budget,
+}
+
+impl BackendExecutionContext for GantryContext {
+    fn set_input(&mut self, _id: Id, _tensor: &wasmtime_wasi_nn::Tensor) -> Result<(), BackendError> {
+        Err(only_components())
+    }
+
+    fn get_output(&mut self, _id: Id) -> Result<wasmtime_wasi_nn::Tensor, BackendError> {
+        Err(only_components())
+    }
+
+    fn compute(&mut self, inputs: Option<Vec<NamedTensor>>) -> Result<Option<Vec<NamedTensor>>, BackendError> {
+        let failed = |e: InferenceError| BackendError::BackendAccess(wasmtime::Error::new(e));
+        let inputs = inputs
+            .ok_or_else(only_components)?
+            .into_iter()
+            .map(|input| Ok((input.name, from_wasi_nn(input.tensor, &self.budget)?)))
+            .collect::<Result<Vec<_>, TensorError>>()
+            .map_err(|e| failed(e.into()))?;
+        let outputs = self.model.run(inputs, &self.budget).map_err(failed)?;
+        Ok(Some(outputs.into_iter().map(|(name, tensor)| NamedTensor { name, tensor: to_wasi_nn(tensor) }).collect()))
+    }
+}
+
+/// The other half of the backend contract is for core modules, which cannot run here.
+fn only_components() -> BackendError {
+    BackendError::BackendAccess(wasmtime::format_err!("only components are supported"))
+}
+
+fn from_wasi_nn(t: wasmtime_wasi_nn::Tensor, budget: &Budget) -> Result<Tensor, TensorError> {
+    use wasmtime_wasi_nn::wit::TensorType as T;
+    let element = match t.ty {
+        T::Fp16 => ElementType::F16,
+        T::Fp32 => ElementType::F32,
+        T::Fp64 => ElementType::F64,
+        T::Bf16 => ElementType::Bf16,
+        T::U8 => ElementType::U8,
+        T::I32 => ElementType::I32,
+        T::I64 => ElementType::I64,
+    };
+    Tensor::new(t.dimensions.iter().map(|&d| d as usize).collect(), element, t.data, budget)
+}
+
+fn to_wasi_nn(t: Tensor) -> wasmtime_wasi_nn::Tensor {
+    use wasmtime_wasi_nn::wit::TensorType as T;
+    let ty = match t.element() {
+        ElementType::F16 => T::Fp16,
+        ElementType::F32 => T::Fp32,
+        ElementType::F64 => T::Fp64,
+        ElementType::Bf16 => T::Bf16,
+        ElementType::U8 => T::U8,
+        ElementType::I32 => T::I32,
+        ElementType::I64 => T::I64,
+    };
+    let (dimensions, data) = (dimensions(&t), t.into_data());
+    wasmtime_wasi_nn::Tensor { dimensions, ty, data }
+}
+
+fn dimensions(t: &Tensor) -> Vec<u32> {
+    t.shape().iter().map(|&d| u32::try_from(d).unwrap_or(u32::MAX)).collect()
+}
+
+impl From<InferenceError> for NnError {
+    fn from(error: InferenceError) -> Self {
+        let code = match &error {
+            InferenceError::Input(_) => ErrorCode::InvalidArgument,
+            InferenceError::OverBudget(_) | InferenceError::Tensor(TensorError::OverBudget(_)) => ErrorCode::TooLarge,
+            InferenceError::Tensor(_) => ErrorCode::InvalidArgument,
+            InferenceError::DeviceUnavailable { .. } => ErrorCode::UnsupportedOperation,
+            _ => ErrorCode::RuntimeError,
+        };
+        Self { code, text: error.to_string() }
+    }
+}
+
+impl From<BackendError> for NnError {
+    fn from(error: BackendError) -> Self {
+        match error {
+            BackendError::BackendAccess(e) => match e.downcast::<InferenceError>() {
+                Ok(e) => e.into(),
+                Err(e) => Self { code: ErrorCode::RuntimeError, text: e.to_string() },
+            },
+            other => Self { code: ErrorCode::RuntimeError, text: other.to_string() },
+        }
+    }
+}
+
+type NnResult<T> = wasmtime::Result<Result<Resource<T>, Resource<NnError>>>;
+
+impl JobState {
+    /// Hands out a resource or an error, both as handles.
+    fn answer<T: Send + 'static>(&mut self, result: Result<T, NnError>) -> NnResult<T> {
+        match result {
+            Ok(value) => Ok(Ok(self.push_or_trap(value)?)),
+            Err(error) => Ok(Err(self.error_handle(error)?)),
+        }
+    }
+
+    fn error_handle(&mut self, error: NnError) -> wasmtime::Result<Resource<NnError>> {
+        if matches!(error.code, ErrorCode::TooLarge) {
+            self.growth.record("host_memory_mib", error.text.clone());
+        }
+        self.push_or_trap(error)
+    }
+
+    fn push_or_trap<T: Send + 'static>(&mut self, entry: T) -> wasmtime::Result<Resource<T>> {
+        self.push(entry).map_err(|failure| match failure {
+            Failure::Limit(limit, detail) => self.limit_trap(limit, detail),
+            Failure::Trap(error) => error,
+            other => wasmtime::format_err!("{other:?}"),
+        })
+    }
+}
+
+impl graph::Host for JobState {
+    fn load(
+        &mut self,
+        _builder: Vec<Vec<u8>>,
+        _encoding: GraphEncoding,
+        _target: ExecutionTarget,
+    ) -> NnResult<Graph> {
+        let text = "models come from the module's package: use load-by-name".to_owned();
+        self.answer(Err(NnError { code: ErrorCode::UnsupportedOperation, text }))
+    }
+
+    fn load_by_name(&mut self, name: String) -> NnResult<Graph> {
+        let graph = self.models.graph(&name);
+        self.answer(graph)
+    }
+}
+
+impl graph::HostGraph for JobState {
+    fn init_execution_context(&mut self, this: Resource<Graph>) -> NnResult<ExecutionContext> {
+        let context = self.table.get(&this)?.init_execution_context().map_err(Into::into);
+        self.answer(context)
+    }
+
+    fn drop(&mut self, this: Resource<Graph>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+impl inference::Host for JobState {}
+
+impl inference::HostGraphExecutionContext for JobState {
+    fn compute(
+        &mut self,
+        this: Resource<ExecutionContext>,
+        inputs: Vec<(String, Resource<Tensor>)>,
+    ) -> wasmtime::Result<Result<Vec<(String, Resource<Tensor>)>, Resource<NnError>>> {
+        let mut named = Vec::with_capacity(inputs.len());
+        for (name, tensor) in inputs {
+            named.push(NamedTensor { name, tensor: to_wasi_nn(self.table.delete(tensor)?) });
+        }
+        let outputs = self.table.get_mut(&this)?.compute_with_io(named).map_err(NnError::from);
+        // The native engine cannot be interrupted; a job that ran out of time there ends here.
+        self.check_time()?;
+        let outputs = outputs.and_then(|outputs| {
+            let tensors = outputs.into_iter().map(|o| Ok((o.name, from_wasi_nn(o.tensor, &self.budget)?)));
+            tensors.collect::<Result<Vec<_>, TensorError>>().map_err(|e| InferenceError::from(e).into())
+        });
+        match outputs {
+            Ok(outputs) => {
+                let handles = outputs.into_iter().map(|(name, tensor)| Ok((name, self.push_or_trap(tensor)?)));
+                Ok(Ok(handles.collect::<wasmtime::Result<Vec<_>>>()?))
+            }
+            Err(error) => Ok(Err(self.error_handle(error)?)),
+        }
+    }
+
+    fn drop(&mut self, this: Resource<ExecutionContext>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+impl tensor::Host for JobState {}
+
+impl tensor::HostTensor for JobState {
+    fn new(
+        &mut self,
+        dimensions: Vec<u32>,
+        ty: tensor::TensorType,
+        data: Vec<u8>,
+    ) -> wasmtime::Result<Resource<Tensor>> {
+        let shape = dimensions.iter().map(|&d| d as usize).collect();
+        match Tensor::new(shape, ElementType::from(ty), data, &self.budget) {
+            Ok(tensor) => self.push_or_trap(tensor),
+            Err(TensorError::OverBudget(e)) => Err(self.limit_trap("host_memory_mib", e.to_string())),
+            Err(e) => Err(wasmtime::Error::new(e)),
+        }
+    }
+
+    fn dimensions(&mut self, this: Resource<Tensor>) -> wasmtime::Result<Vec<u32>> {
+        Ok(dimensions(self.table.get(&this)?))
+    }
+
+    fn ty(&mut self, this: Resource<Tensor>) -> wasmtime::Result<tensor::TensorType> {
+        Ok(self.table.get(&this)?.element().into())
+    }
+
+    fn data(&mut self, this: Resource<Tensor>) -> wasmtime::Result<Vec<u8>> {
+        let bytes = self.table.get(&this)?.data().len() as u64;
+        if let Err(Failure::Limit(limit, detail)) = self.check_read(bytes) {
+            return Err(self.limit_trap(limit, detail));
+        }
+        Ok(self.table.get(&this)?.data().to_vec())
+    }
+
+    fn drop(&mut self, this: Resource<Tensor>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+impl errors::Host for JobState {}
+
+impl errors::HostError for JobState {
+    fn code(&mut self, this: Resource<NnError>) -> wasmtime::Result<ErrorCode> {
+        Ok(self.table.get(&this)?.code)
+    }
+
+    fn data(&mut self, this: Resource<NnError>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&this)?.text.clone())
+    }
+
+    fn drop(&mut self, this: Resource<NnError>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}

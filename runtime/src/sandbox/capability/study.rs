@@ -1,0 +1,170 @@
+//! `gantry:imaging/study`: the input, read-only and pseudonymous.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use wasmtime::component::Resource;
+
+use crate::geometry::Geometry;
+use crate::memory::Budget;
+use crate::sandbox::bindings::gantry::imaging::{study, types};
+use crate::sandbox::grants::Grants;
+use crate::sandbox::state::{Failure, JobState};
+use crate::study::{ReadError, ReadOptions, Series, Study};
+use crate::volumes::Volume;
+
+/// A guest's handle of a series: its place among the accepted ones.
+#[derive(Debug, Clone, Copy)]
+pub struct SeriesHandle(usize);
+
+/// What of a study one module may see.
+pub(crate) struct StudyView {
+    study: Arc<Study>,
+    accepted: Vec<usize>,
+    attributes: std::collections::BTreeSet<String>,
+    pseudonym_key: [u8; 32],
+    read: ReadOptions,
+    budget: Budget,
+    decoded: BTreeMap<(usize, u32), Volume>,
+    digests: BTreeMap<String, [u8; 32]>,
+    decoding: Duration,
+}
+
+/// What the record of a job says about its input.
+#[derive(Debug, Clone, Default)]
+pub struct InputRecord {
+    /// SHA-256 of each file that was decoded, by SOP Instance UID.
+    pub digests: BTreeMap<String, [u8; 32]>,
+    /// Time spent reading and decoding pixels.
+    pub decoding: Duration,
+}
+
+impl StudyView {
+    pub(crate) fn new(
+        study: Arc<Study>,
+        accepted: Vec<usize>,
+        grants: &Grants,
+        pseudonym_key: [u8; 32],
+        read: ReadOptions,
+        budget: Budget,
+    ) -> Self {
+        Self {
+            study,
+            accepted,
+            attributes: grants.attributes.clone(),
+            pseudonym_key,
+            read,
+            budget,
+            decoded: BTreeMap::new(),
+            digests: BTreeMap::new(),
+            decoding: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn record(self) -> InputRecord {
+        InputRecord { digests: self.digests, decoding: self.decoding }
+    }
+
+    fn series(&self, handle: SeriesHandle) -> &Series {
+        &self.study.series[self.accepted[handle.0]]
+    }
+
+    /// A keyed hash of the UID: the same at this site, meaningless elsewhere.
+    fn pseudonym(&self, uid: &str) -> String {
+        let mac = Hmac::<Sha256>::new_from_slice(&self.pseudonym_key).expect("HMAC takes a key of any length");
+        let tag = mac.chain_update(uid.as_bytes()).finalize().into_bytes();
+        crate::hex(&tag[..16])
+    }
+
+    fn geometry(&self, handle: SeriesHandle, index: u32) -> Result<&Geometry, Failure> {
+        let volumes = &self.series(handle).volumes;
+        volumes.get(index as usize).map(|v| &v.geometry).ok_or_else(|| no_volume(index, volumes.len()))
+    }
+
+    fn volume(&mut self, handle: SeriesHandle, index: u32) -> Result<Volume, Failure> {
+        if let Some(volume) = self.decoded.get(&(handle.0, index)) {
+            return Ok(volume.clone());
+        }
+        self.geometry(handle, index)?;
+        let started = Instant::now();
+        let series = &self.study.series[self.accepted[handle.0]];
+        let decoded = series.decode(index as usize, &self.budget, &self.read)?;
+        self.decoding += started.elapsed();
+        for (slice, digest) in series.volumes[index as usize].slices.iter().zip(decoded.digests) {
+            self.digests.insert(series.instances[*slice].sop_instance_uid.clone(), digest);
+        }
+        self.decoded.insert((handle.0, index), decoded.volume.clone());
+        Ok(decoded.volume)
+    }
+}
+
+fn no_volume(index: u32, have: usize) -> Failure {
+    Failure::Invalid(format!("there is no volume {index}: the series has {have}"))
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::OverBudget(e) => e.into(),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl study::Host for JobState {
+    fn accepted(&mut self) -> wasmtime::Result<Vec<Resource<SeriesHandle>>> {
+        let handles = (0..self.study.accepted.len()).map(|i| self.table.push(SeriesHandle(i)));
+        match handles.collect::<Result<Vec<_>, _>>() {
+            Ok(handles) => Ok(handles),
+            Err(_) => Err(self.limit_trap("handles_max", "the guest holds as many handles as handles_max allows".into())),
+        }
+    }
+}
+
+impl study::HostSeries for JobState {
+    fn id(&mut self, this: Resource<SeriesHandle>) -> wasmtime::Result<String> {
+        let handle = *self.table.get(&this)?;
+        Ok(self.study.pseudonym(&self.study.series(handle).uid))
+    }
+
+    fn modality(&mut self, this: Resource<SeriesHandle>) -> wasmtime::Result<String> {
+        let handle = *self.table.get(&this)?;
+        Ok(self.study.series(handle).modality.clone())
+    }
+
+    fn attribute(&mut self, this: Resource<SeriesHandle>, keyword: String) -> Result<Option<String>, Failure> {
+        let handle = *self.table.get(&this)?;
+        if !self.study.attributes.contains(&keyword) {
+            let shown: String = keyword.chars().take(64).collect();
+            return Err(Failure::Denied(format!(
+                "the attribute `{shown}` was not granted: the manifest must list it under needs.attributes and the \
+                 operator must allow it (--grant attribute:{shown})"
+            )));
+        }
+        Ok(self.study.series(handle).attribute(&keyword))
+    }
+
+    fn volumes(&mut self, this: Resource<SeriesHandle>) -> wasmtime::Result<u32> {
+        let handle = *self.table.get(&this)?;
+        Ok(u32::try_from(self.study.series(handle).volumes.len()).unwrap_or(u32::MAX))
+    }
+
+    fn geometry(&mut self, this: Resource<SeriesHandle>, index: u32) -> Result<types::Geometry, Failure> {
+        let handle = *self.table.get(&this)?;
+        Ok(self.study.geometry(handle, index)?.into())
+    }
+
+    fn volume(&mut self, this: Resource<SeriesHandle>, index: u32) -> Result<Resource<Volume>, Failure> {
+        let handle = *self.table.get(&this)?;
+        let volume = self.study.volume(handle, index)?;
+        self.push(volume)
+    }
+
+    fn drop(&mut self, this: Resource<SeriesHandle>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,337 @@
+//! Runs a vendor's component without trusting it.
+//!
+//! ```text
+//! Package ──prepare──▶ Prepared: compiled, imports checked against the grants, linked
+//! Prepared + JobInput ──run──▶ Outcome: findings, log, what was read, which engines ran
+//! ```
+//!
+//! Read on in this order: [`grants`] (what a module may have), `engine` (wasmtime's settings), `cache` (compiled
+//! code), `state` (what one guest can reach), `capability` (the host functions, one file each), `limits`.
+//!
+//! What a guest cannot do is mostly what is *not* here: no file, socket, environment, clock or randomness is
+//! linked unless it was granted by name, and nothing that names a patient crosses the boundary.
+
+pub mod grants;
+mod limits;
+mod trusted_code;
+
+mod bindings;
+mod cache;
+mod capability;
+mod engine;
+mod state;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{InstancePre, Linker, ResourceTable};
+use wasmtime::{Engine, Store, Trap, UpdateDeadline};
+
+pub use cache::{CacheError, CodeCache, Origin};
+pub use capability::log::LogLine;
+pub use capability::study::{InputRecord, SeriesHandle};
+pub use limits::LimitHit;
+pub use state::{CancelToken, Failure, JobState};
+
+use crate::config::Limits;
+use crate::findings::Findings;
+use crate::inference::{Engines, LoadedModel};
+use crate::memory::Budget;
+use crate::module::manifest::Manifest;
+use crate::module::package::{Package, PackageError};
+use crate::study::{ReadOptions, Study};
+use grants::{Grants, ImportError};
+use state::{Cancelled, DeadlineReached, LimitTrap};
+
+/// The engine, its clock and its code cache: one a process.
+#[derive(Debug)]
+pub struct Sandbox {
+    engine: Engine,
+    limits: Limits,
+    cache: CodeCache,
+    _ticker: engine::Ticker,
+}
+
+/// A component, compiled, checked and linked: ready to be instantiated any number of times.
+pub struct Prepared {
+    analyzer: bindings::AnalyzerPre<JobState>,
+    package: Arc<Package>,
+    grants: Grants,
+    origin: Origin,
+    limits: Limits,
+}
+
+/// What one job works on.
+pub struct JobInput {
+    /// The study.
+    pub study: Arc<Study>,
+    /// Which of its series the module accepts, by position; never empty.
+    pub accepted: Vec<usize>,
+    /// How pixels are read.
+    pub read: ReadOptions,
+    /// Runs the models.
+    pub engines: Arc<Engines>,
+    /// Makes pseudonyms of UIDs: secret, one a site.
+    pub pseudonym_key: [u8; 32],
+    /// Stops the job from outside.
+    pub cancel: CancelToken,
+}
+
+/// What a job that ran to its end leaves.
+pub struct Outcome {
+    /// As stated; the output gate has yet to judge them.
+    pub findings: Findings,
+    /// What the guest logged.
+    pub log: Vec<LogLine>,
+    /// What was read.
+    pub input: InputRecord,
+    /// The models that were loaded, with what they ran on.
+    pub models: Vec<Arc<LoadedModel>>,
+    /// The most voxels and tensors that were on the host at once, bytes.
+    pub host_memory_peak: u64,
+    /// From an empty store to the first guest instruction.
+    pub instantiation: Duration,
+    /// Inside the guest and the host functions that it called.
+    pub analysis: Duration,
+}
+
+/// Why a component could not be made ready. The vendor's or the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The file is no WebAssembly component, or one that this runtime cannot compile.
+    #[error("{path} is not a WebAssembly component that this runtime can load: {reason}", path = path.display())]
+    NotAComponent {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the compiler said.
+        reason: String,
+    },
+    /// It imports what was not granted.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// It does not export `analyze`, or imports something of another shape.
+    #[error("the component does not fit the world gantry:imaging/analyzer: {0}")]
+    World(String),
+    /// The package does not hold what its manifest says.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+}
+
+/// Why a job did not end well. Nothing that it stated is used.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// A configured limit was hit.
+    #[error("{0}")]
+    Limit(LimitHit),
+    /// The guest trapped.
+    #[error("the module trapped: {0}")]
+    Trap(String),
+    /// The guest returned an error.
+    #[error("the module failed: {0}")]
+    Module(String),
+    /// Somebody cancelled it.
+    #[error("the job was cancelled")]
+    Cancelled,
+}
+
+/// Characters of a guest's own error that are shown.
+const MODULE_ERROR_CHARS: usize = 4096;
+/// Room on a guest's thread for host functions, beside the guest's own stack.
+const HOST_STACK_BYTES: usize = 8 << 20;
+
+impl Sandbox {
+    /// Starts the engine.
+    pub fn new(limits: &Limits, cache: CodeCache) -> wasmtime::Result<Self> {
+        let engine = engine::engine(limits)?;
+        let ticker = engine::Ticker::start(&engine)?;
+        Ok(Self { engine, limits: limits.clone(), cache, _ticker: ticker })
+    }
+
+    /// Compiles (or finds compiled) a package's component, refuses imports that were not granted, and links it.
+    pub fn prepare(&self, package: Arc<Package>, grants: Grants) -> Result<Prepared, PrepareError> {
+        let (component, origin) = self.cache.component(&self.engine, &package.component_digest(), || {
+            package.component(self.limits.component_max_mib).map_err(PrepareFailure::Package)
+        })
+        .map_err(|failure| match failure {
+            PrepareFailure::Package(e) => PrepareError::Package(e),
+            PrepareFailure::Wasmtime(e) => {
+                PrepareError::NotAComponent { path: package.component_path(), reason: format!("{e:#}") }
+            }
+        })?;
+        for (name, _) in component.component_type().imports(&self.engine) {
+            grants.check_import(name)?;
+        }
+        let world = |e: wasmtime::Error| PrepareError::World(format!("{e:#}"));
+        let mut linker = Linker::new(&self.engine);
+        capability::link(&mut linker, &grants).map_err(world)?;
+        let linked: InstancePre<JobState> = linker.instantiate_pre(&component).map_err(world)?;
+        let analyzer = bindings::AnalyzerPre::new(linked).map_err(world)?;
+        let limits = module_limits(&self.limits, package.manifest());
+        Ok(Prepared { analyzer, package, grants, origin, limits })
+    }
+}
+
+enum PrepareFailure {
+    Package(PackageError),
+    Wasmtime(wasmtime::Error),
+}
+
+impl From<wasmtime::Error> for PrepareFailure {
+    fn from(error: wasmtime::Error) -> Self {
+        Self::Wasmtime(error)
+    }
+}
+
+/// A module may ask for less than the site allows, never for more.
+fn module_limits(site: &Limits, manifest: &Manifest) -> Limits {
+    let asked = &manifest.limits;
+    Limits {
+        guest_memory_mib: asked.guest_memory_mib.unwrap_or(site.guest_memory_mib).min(site.guest_memory_mib),
+        host_memory_mib: asked.host_memory_mib.unwrap_or(site.host_memory_mib).min(site.host_memory_mib),
+        job_deadline_ms: asked.job_deadline_ms.unwrap_or(site.job_deadline_ms).min(site.job_deadline_ms),
+        ..site.clone()
+    }
+}
+
+impl Prepared {
+    /// Whether it was compiled now or found.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// What it may use.
+    #[must_use]
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// Makes a store and an instance, and runs nothing: what `bench sandbox` times.
+    pub fn instantiate(&self, input: JobInput) -> wasmtime::Result<()> {
+        let mut store = self.store(input);
+        self.analyzer.instantiate(&mut store)?;
+        Ok(())
+    }
+
+    /// Runs one job on a thread of its own, to its end.
+    pub fn run(&self, input: JobInput) -> Result<Outcome, JobError> {
+        let stack = HOST_STACK_BYTES + (self.limits.guest_stack_kib << 10);
+        std::thread::scope(|scope| {
+            let job = std::thread::Builder::new().name("gantry-guest".into()).stack_size(stack);
+            match job.spawn_scoped(scope, || self.run_here(input)) {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(e) => Err(JobError::Trap(format!("no thread could be started for the guest: {e}"))),
+            }
+        })
+    }
+
+    fn run_here(&self, input: JobInput) -> Result<Outcome, JobError> {
+        let started = Instant::now();
+        let mut store = self.store(input);
+        let instance = match self.analyzer.instantiate(&mut store) {
+            Ok(instance) => instance,
+            Err(error) => return Err(judge(error, store.into_data())),
+        };
+        let instantiation = started.elapsed();
+        let started = Instant::now();
+        let answer = instance.call_analyze(&mut store);
+        let analysis = started.elapsed();
+        let state = store.into_data();
+        match answer {
+            Ok(Ok(())) => Ok(Outcome {
+                host_memory_peak: state.budget.peak(),
+                findings: state.findings,
+                log: state.log.finish(),
+                input: state.study.record(),
+                models: state.models.record(),
+                instantiation,
+                analysis,
+            }),
+            Ok(Err(text)) => match state.growth.hit {
+                Some(hit) => Err(JobError::Limit(hit)),
+                None => Err(JobError::Module(printable(&text))),
+            },
+            Err(error) => Err(judge(error, state)),
+        }
+    }
+
+    fn store(&self, input: JobInput) -> Store<JobState> {
+        let limits = self.limits.clone();
+        let budget = Budget::mib(limits.host_memory_mib);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles_max);
+        let models = capability::nn::Models::new(
+            self.package.clone(),
+            input.engines,
+            limits.model_max_mib,
+            budget.clone(),
+        );
+        let study = capability::study::StudyView::new(
+            input.study,
+            input.accepted,
+            &self.grants,
+            input.pseudonym_key,
+            input.read,
+            budget.clone(),
+        );
+        let list_bytes = limits.guest_list_mib << 20;
+        let state = JobState {
+            table,
+            growth: limits::GrowthLimiter::new(&limits),
+            budget,
+            study,
+            models,
+            findings: Findings::default(),
+            log: capability::log::JobLog::new(limits.log_kib),
+            wasi: None,
+            deadline: state::deadline(&limits),
+            cancel: input.cancel,
+            limits,
+        };
+        let mut store = Store::new(self.analyzer.engine(), state);
+        store.limiter(|state| &mut state.growth);
+        // One tick, then ask: the callback decides by the clock, not by counting.
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|context| {
+            context.data().check_time()?;
+            Ok(UpdateDeadline::Continue(1))
+        });
+        store.set_hostcall_fuel(list_bytes);
+        store
+    }
+}
+
+/// Says in our words why the guest was stopped.
+fn judge(error: wasmtime::Error, state: JobState) -> JobError {
+    if error.downcast_ref::<Cancelled>().is_some() {
+        return JobError::Cancelled;
+    }
+    let limit = |limit, detail: String| JobError::Limit(LimitHit { limit, detail });
+    if let Some(deadline) = error.downcast_ref::<DeadlineReached>() {
+        return limit("job_deadline_ms", deadline.to_string());
+    }
+    let text = format!("{error:#}");
+    if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
+        let kib = state.limits.guest_stack_kib;
+        return limit("guest_stack_kib", format!("the guest used up its stack; guest_stack_kib = {kib}"));
+    }
+    // wasmtime keeps this error's type to itself; a test holds us to its text.
+    if text.contains("fuel allocated for hostcalls has been exhausted") {
+        let mib = state.limits.guest_list_mib;
+        return limit("guest_list_mib", format!("the guest passed a list larger than guest_list_mib = {mib}"));
+    }
+    match state.growth.hit {
+        Some(hit) => JobError::Limit(hit),
+        None if error.downcast_ref::<LimitTrap>().is_some() => limit("host_memory_mib", text),
+        None => JobError::Trap(last_words(&error)),
+    }
+}
+
+/// The cause, without the guest's backtrace, which only its vendor can read.
+fn last_words(error: &wasmtime::Error) -> String {
+    printable(&error.root_cause().to_string())
+}
+
+fn printable(text: &str) -> String {
+    text.chars().take(MODULE_ERROR_CHARS).map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+}

@@ -1,0 +1,101 @@
+//! Attributes of one file, checked as they are read.
+
+use std::path::Path;
+
+use dicom_core::value::Value;
+use dicom_core::{PrimitiveValue, Tag};
+use dicom_object::InMemDicomObject;
+
+use super::ReadError;
+
+/// The attributes of one file.
+pub(super) struct Attributes<'a> {
+    pub(super) path: &'a Path,
+    pub(super) object: &'a InMemDicomObject,
+}
+
+impl Attributes<'_> {
+    /// Text without padding, several values joined with `\`; empty when absent, binary or a sequence.
+    pub(super) fn text(&self, tag: Tag) -> String {
+        text(self.object, tag).unwrap_or_default()
+    }
+
+    /// A UID; empty when absent or empty.
+    pub(super) fn uid(&self, tag: Tag) -> Result<String, ReadError> {
+        let uid = self.text(tag);
+        if uid.len() > 64 || !uid.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+            return Err(self.fault(tag, "is no UID (at most 64 digits and dots)"));
+        }
+        Ok(uid)
+    }
+
+    /// `N` finite numbers, or `None` when absent or empty.
+    pub(super) fn numbers<const N: usize>(&self, tag: Tag) -> Result<Option<[f64; N]>, ReadError> {
+        let Some(element) = self.object.element_opt(tag).ok().flatten() else { return Ok(None) };
+        let value = element.value();
+        if text(self.object, tag).is_none() {
+            return Ok(None);
+        }
+        let numbers = value.to_multi_float64().map_err(|_| self.fault(tag, "is not a number"))?;
+        let numbers: [f64; N] =
+            numbers.try_into().map_err(|n: Vec<f64>| self.fault(tag, format!("has {} values, not {N}", n.len())))?;
+        if !numbers.iter().all(|n| n.is_finite()) {
+            return Err(self.fault(tag, "is not finite"));
+        }
+        Ok(Some(numbers))
+    }
+
+    /// As [`numbers`](Self::numbers), of an attribute without which there is no volume.
+    pub(super) fn needed<const N: usize>(&self, tag: Tag) -> Result<[f64; N], ReadError> {
+        self.numbers(tag)?.ok_or_else(|| self.missing(tag))
+    }
+
+    /// A whole number of 16 bits, or `None` when absent or empty.
+    pub(super) fn small(&self, tag: Tag) -> Result<Option<u16>, ReadError> {
+        match self.numbers::<1>(tag)? {
+            None => Ok(None),
+            Some([n]) if n.fract() == 0.0 && (0.0..=65535.0).contains(&n) => Ok(Some(n as u16)),
+            Some(_) => Err(self.fault(tag, "is no whole number of 16 bits")),
+        }
+    }
+
+    /// As [`small`](Self::small), of an attribute without which there are no pixels.
+    pub(super) fn needed_small(&self, tag: Tag) -> Result<u16, ReadError> {
+        self.small(tag)?.ok_or_else(|| self.missing(tag))
+    }
+
+    /// Whether it is there with a value or with items.
+    pub(super) fn present(&self, tag: Tag) -> bool {
+        match self.object.element_opt(tag).ok().flatten().map(|e| e.value()) {
+            None => false,
+            Some(Value::Sequence(sequence)) => !sequence.items().is_empty(),
+            Some(_) => true,
+        }
+    }
+
+    pub(super) fn missing(&self, tag: Tag) -> ReadError {
+        self.fault(tag, "is missing or empty, and a volume needs it; send the images again from their source")
+    }
+
+    pub(super) fn fault(&self, tag: Tag, problem: impl Into<String>) -> ReadError {
+        ReadError::attribute(self.path, tag, problem)
+    }
+}
+
+/// Text of an attribute without padding, several values joined with `\`; `None` when absent, empty, binary or a
+/// sequence.
+pub(super) fn text(object: &InMemDicomObject, tag: Tag) -> Option<String> {
+    let element = object.element_opt(tag).ok().flatten()?;
+    let Value::Primitive(value) = element.value() else { return None };
+    let values: Vec<String> = match value {
+        PrimitiveValue::Empty | PrimitiveValue::U8(_) => return None,
+        PrimitiveValue::Str(_) | PrimitiveValue::Strs(_) => {
+            value.to_multi_str().iter().map(|s| s.trim_matches([' ', '\0']).to_owned()).collect()
+        }
+        _ if matches!(element.vr(), dicom_core::VR::OW | dicom_core::VR::OL | dicom_core::VR::OV) => return None,
+        _ if matches!(element.vr(), dicom_core::VR::OF | dicom_core::VR::OD) => return None,
+        _ => value.to_multi_str().to_vec(),
+    };
+    let text = values.join("\\");
+    (!text.trim_matches(['\\', ' ']).is_empty()).then_some(text)
+}

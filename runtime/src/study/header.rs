@@ -1,0 +1,287 @@
+//! One file's header: what of it the study, the volume and the decoder need.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::{tags, uids};
+use dicom_encoding::TransferSyntaxIndex;
+use dicom_encoding::transfer_syntax::Codec;
+use dicom_object::InMemDicomObject;
+use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::attributes::Attributes;
+use super::files::Candidate;
+use super::pixels::{Pixels, Syntax, not_decoded, syntax};
+use super::scan::{self, Encoding, Header, Stop, Window};
+use super::stack::Slice;
+use super::{ReadError, ReadOptions};
+
+/// What the header of a DICOM file says. Holds a patient's identity: no `Debug`.
+pub(super) struct Object {
+    pub(super) path: PathBuf,
+    pub(super) transfer_syntax: String,
+    /// From the file meta information.
+    pub(super) meta_class: String,
+    pub(super) meta_instance: String,
+    /// From the data set; empty when absent or empty.
+    pub(super) class: String,
+    pub(super) instance: String,
+    pub(super) study: String,
+    pub(super) series: String,
+    pub(super) frame_of_reference: String,
+    pub(super) patient: Patient,
+    pub(super) modality: String,
+    pub(super) series_number: Option<f64>,
+    pub(super) series_date: String,
+    pub(super) series_time: String,
+    pub(super) series_description: String,
+    pub(super) localizer: bool,
+    /// Values of a CT that are not Hounsfield units.
+    pub(super) not_hounsfield: bool,
+    pub(super) source: Source,
+    /// A slice, or why not; `None` for what is no image.
+    pub(super) slice: Option<Result<Slice, ReadError>>,
+}
+
+/// What tells patients apart.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Patient {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) birth_date: String,
+}
+
+/// The file as it was when its header was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) file_bytes: u64,
+    /// Bytes up to the value of Pixel Data; all of the file when it is deflated.
+    pub(super) header_bytes: usize,
+    pub(super) header_digest: [u8; 32],
+}
+
+/// Headers of those candidates that are DICOM, in their order, and the number of those that are not.
+pub(super) fn read_all(candidates: &[Candidate], options: &ReadOptions) -> Result<(Vec<Object>, usize), ReadError> {
+    let read: Vec<_> = candidates.par_iter().map(|c| read(c, options)).collect();
+    let mut objects = Vec::with_capacity(read.len());
+    let mut others = 0;
+    for object in read {
+        match object? {
+            Some(object) => objects.push(object),
+            None => others += 1,
+        }
+    }
+    Ok((objects, others))
+}
+
+/// One header; `None` for what is not DICOM.
+fn read(candidate: &Candidate, options: &ReadOptions) -> Result<Option<Object>, ReadError> {
+    let path = &candidate.path;
+    match open(path, options)? {
+        Some(opened) => opened.object(path).map(Some),
+        None if candidate.named => Err(ReadError::NotDicom(path.clone())),
+        None => Ok(None),
+    }
+}
+
+/// The data set of the file at `path` without pixel data, if the file still is what `source` says.
+pub(super) fn dataset(path: &Path, source: &Source, options: &ReadOptions) -> Result<InMemDicomObject, ReadError> {
+    let opened = open(path, options)?.filter(|o| o.source == *source);
+    let opened = opened.ok_or_else(|| ReadError::Changed(path.to_owned()))?;
+    let mut object = opened.parse(path)?;
+    // Pixels too, though not of this image.
+    let overlays: BTreeSet<Tag> = object.tags().filter(|t| t.group() >> 8 == 0x60 && t.element() == 0x3000).collect();
+    for tag in overlays.into_iter().chain([tags::ICON_IMAGE_SEQUENCE]) {
+        object.remove_element(tag);
+    }
+    Ok(object)
+}
+
+/// A DICOM file whose header was walked.
+struct Opened {
+    meta: Meta,
+    syntax: Syntax,
+    /// The file, or what it inflates to, at least up to the pixel data.
+    bytes: Vec<u8>,
+    /// Where the data set starts in `bytes`.
+    start: usize,
+    header: Header,
+    source: Source,
+}
+
+#[derive(Default)]
+struct Meta {
+    class: String,
+    instance: String,
+    transfer_syntax: String,
+}
+
+/// Opens a file and walks its header; `None` when it is not DICOM.
+fn open(path: &Path, options: &ReadOptions) -> Result<Option<Opened>, ReadError> {
+    let file = File::open(path).map_err(|e| ReadError::io(path, e))?;
+    let file_bytes = file.metadata().map_err(|e| ReadError::io(path, e))?.len();
+    let mut window = Window::new(file);
+    if !window.reach(132).map_err(|e| ReadError::io(path, e))? || window.bytes[128..132] != *b"DICM" {
+        return Ok(None);
+    }
+    if file_bytes > options.file_max_mib.saturating_mul(1 << 20) {
+        return Err(ReadError::Limit {
+            path: Some(path.to_owned()),
+            what: format!("a file of {file_bytes} bytes"),
+            limit: "file_max_mib",
+            maximum: options.file_max_mib,
+        });
+    }
+    let stopped = |stop| match stop {
+        Stop::Io(e) => ReadError::io(path, e),
+        Stop::Damaged(reason) => ReadError::damaged(path, reason),
+        Stop::Limit(what, limit, maximum) => ReadError::Limit { path: Some(path.to_owned()), what, limit, maximum },
+    };
+    let (meta, start) = meta(&mut window).map_err(stopped)?;
+    if meta.transfer_syntax.is_empty() {
+        return Err(ReadError::attribute(path, tags::TRANSFER_SYNTAX_UID, "is missing from the file meta information"));
+    }
+    let syntax = syntax(&meta.transfer_syntax).ok_or_else(|| not_decoded(path, &meta.transfer_syntax))?;
+    if syntax.deflated {
+        window.reach_end().map_err(|e| ReadError::io(path, e))?;
+        let source = Source {
+            file_bytes,
+            header_bytes: window.bytes.len(),
+            header_digest: Sha256::digest(&window.bytes).into(),
+        };
+        let mut inflated = Window::new(inflate(&window.bytes[start..]));
+        let header = scan::walk(&mut inflated, 0, syntax.encoding).map_err(|stop| match stop {
+            Stop::Io(_) => ReadError::damaged(path, "its deflated data set cannot be inflated"),
+            stop => stopped(stop),
+        })?;
+        let bytes = inflated.bytes;
+        return Ok(Some(Opened { meta, syntax, bytes, start: 0, header, source }));
+    }
+    let header = scan::walk(&mut window, start, syntax.encoding).map_err(stopped)?;
+    let value = header.next.as_ref().map_or(header.end, |next| next.value);
+    if let Some(length) = header.next.as_ref().and_then(|next| next.length)
+        && value as u64 + u64::from(length) > file_bytes
+    {
+        let there = file_bytes.saturating_sub(value as u64);
+        return Err(ReadError::damaged(path, format!("{there} bytes of pixel data where its length says {length}")));
+    }
+    let source =
+        Source { file_bytes, header_bytes: value, header_digest: Sha256::digest(&window.bytes[..value]).into() };
+    Ok(Some(Opened { meta, syntax, bytes: window.bytes, start, header, source }))
+}
+
+/// What inflates a deflated data set. Whoever reads it must bound how much.
+pub(super) fn inflate(deflated: &[u8]) -> Box<dyn Read + '_> {
+    let ts = TransferSyntaxRegistry.get(uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN);
+    match ts.map(|ts| ts.codec()) {
+        Some(Codec::Dataset(Some(adapter))) => adapter.adapt_reader(Box::new(deflated)),
+        _ => unreachable!("the feature `deflate` of dicom-transfer-syntax-registry is on"),
+    }
+}
+
+/// Where the data set of a file starts that was walked before.
+pub(super) fn dataset_start(file: &[u8]) -> Option<usize> {
+    meta(&mut Window::new(file)).ok().map(|(_, start)| start)
+}
+
+/// File meta information (PS3.10 section 7.1) and where the data set starts.
+fn meta<R: Read>(window: &mut Window<R>) -> Result<(Meta, usize), Stop> {
+    let mut meta = Meta::default();
+    let mut at = 132;
+    while window.reach(at + 2)? && window.bytes[at..at + 2] == [2, 0] {
+        let (header, value) = scan::element(window, at, Encoding::ExplicitLittle)?;
+        let end = header.len.get().map(|length| value + length as usize);
+        let end = end.filter(|end| *end - 132 <= scan::HEADER_MAX_BYTES);
+        let end = end.ok_or_else(|| Stop::Damaged("the file meta information is not well-formed".into()))?;
+        if !window.reach(end)? {
+            return Err(Stop::Damaged("the file ends within its file meta information".into()));
+        }
+        let text = || String::from_utf8_lossy(&window.bytes[value..end]).trim_matches([' ', '\0']).to_owned();
+        match header.tag {
+            tags::MEDIA_STORAGE_SOP_CLASS_UID => meta.class = text(),
+            tags::MEDIA_STORAGE_SOP_INSTANCE_UID => meta.instance = text(),
+            tags::TRANSFER_SYNTAX_UID => meta.transfer_syntax = text(),
+            _ => {}
+        }
+        at = end;
+    }
+    Ok((meta, at))
+}
+
+impl Opened {
+    /// Parses the walked header.
+    fn parse(&self, path: &Path) -> Result<InMemDicomObject, ReadError> {
+        let uid = match self.syntax.encoding {
+            Encoding::ExplicitLittle => uids::EXPLICIT_VR_LITTLE_ENDIAN,
+            // Retired, and still in archives.
+            Encoding::ExplicitBig => "1.2.840.10008.1.2.2",
+            Encoding::ImplicitLittle => uids::IMPLICIT_VR_LITTLE_ENDIAN,
+        };
+        let ts = TransferSyntaxRegistry.get(uid).expect("the registry always has the three base transfer syntaxes");
+        let bytes = &self.bytes[self.start..self.header.end];
+        // A panic of the parser on a file nobody thought of must fail this file, not the process that serves others.
+        let parsed = catch_unwind(AssertUnwindSafe(|| InMemDicomObject::read_dataset_with_ts(bytes, ts)));
+        // The parser's own words may quote values, so they are left out.
+        parsed.ok().and_then(Result::ok).ok_or_else(|| ReadError::damaged(path, "its header cannot be parsed"))
+    }
+
+    fn object(self, path: &Path) -> Result<Object, ReadError> {
+        let object = self.parse(path)?;
+        let a = Attributes { path, object: &object };
+        let class = a.uid(tags::SOP_CLASS_UID)?;
+        let class_or_meta = if class.is_empty() { &self.meta.class } else { &class };
+        let slice = match &self.header.next {
+            Some(next) if is_image(next.tag, next.vr, class_or_meta) => {
+                let pixels = Pixels::read(&a, next, &self.meta.transfer_syntax, self.syntax);
+                Some(pixels.and_then(|pixels| Slice::read(&a, pixels)))
+            }
+            _ => None,
+        };
+        // A damaged file fails the whole; everything else fails its series.
+        let slice = match slice {
+            Some(Err(damaged @ ReadError::Damaged { .. })) => return Err(damaged),
+            slice => slice,
+        };
+        let modality = a.text(tags::MODALITY);
+        let rescale_type = a.text(tags::RESCALE_TYPE);
+        Ok(Object {
+            path: path.to_owned(),
+            class,
+            instance: a.uid(tags::SOP_INSTANCE_UID)?,
+            study: a.uid(tags::STUDY_INSTANCE_UID)?,
+            series: a.uid(tags::SERIES_INSTANCE_UID)?,
+            frame_of_reference: a.uid(tags::FRAME_OF_REFERENCE_UID)?,
+            patient: Patient {
+                id: a.text(tags::PATIENT_ID),
+                name: a.text(tags::PATIENT_NAME).trim_end_matches('^').to_lowercase(),
+                birth_date: a.text(tags::PATIENT_BIRTH_DATE),
+            },
+            series_number: a.numbers::<1>(tags::SERIES_NUMBER).ok().flatten().map(|[n]| n),
+            series_date: a.text(tags::SERIES_DATE),
+            series_time: a.text(tags::SERIES_TIME),
+            series_description: a.text(tags::SERIES_DESCRIPTION),
+            localizer: a.text(tags::IMAGE_TYPE).split('\\').nth(2) == Some("LOCALIZER"),
+            not_hounsfield: modality == "CT" && !matches!(rescale_type.as_str(), "" | "HU"),
+            modality,
+            transfer_syntax: self.meta.transfer_syntax,
+            meta_class: self.meta.class,
+            meta_instance: self.meta.instance,
+            source: self.source,
+            slice,
+        })
+    }
+}
+
+/// Whether an object whose data set has `tag` where pixel data start is an image that a series is made of.
+fn is_image(tag: Tag, vr: VR, class: &str) -> bool {
+    const SEGMENTATION: &str = "1.2.840.10008.5.1.4.1.1.66.4";
+    const LABEL_MAP: &str = "1.2.840.10008.5.1.4.1.1.66.7";
+    let pixels = matches!(tag, tags::PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA);
+    pixels && vr != VR::SQ && !matches!(class, SEGMENTATION | LABEL_MAP)
+}

@@ -1,0 +1,235 @@
+//! How the voxels of one instance are stored, and how they become stored values.
+
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
+use dicom_encoding::TransferSyntaxIndex;
+use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+
+use super::ReadError;
+use super::attributes::Attributes;
+use super::scan::{Encoding, Next};
+
+/// How pixel data are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// As they are.
+    Native { big_endian: bool },
+    /// As they are, in a fragment.
+    Fragment,
+    /// PS3.5 annex G.
+    Rle,
+    /// PS3.5 annex A.4.1: baseline, extended and lossless.
+    Jpeg,
+    /// PS3.5 annex A.4.4, high-throughput included.
+    Jpeg2000,
+}
+
+/// What a transfer syntax means here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Syntax {
+    pub(super) encoding: Encoding,
+    /// The whole data set is deflated.
+    pub(super) deflated: bool,
+    /// `None`: this version does not decode it.
+    pub(super) coding: Option<Coding>,
+}
+
+/// What is known of a transfer syntax; `None` when not even the header can be read.
+pub(super) fn syntax(uid: &str) -> Option<Syntax> {
+    let explicit = |coding| Syntax { encoding: Encoding::ExplicitLittle, deflated: false, coding };
+    let little = Some(Coding::Native { big_endian: false });
+    let standard = uid.strip_prefix("1.2.840.10008.1.2")?;
+    Some(match standard {
+        "" => Syntax { encoding: Encoding::ImplicitLittle, ..explicit(little) },
+        ".1" => explicit(little),
+        ".1.99" => Syntax { deflated: true, ..explicit(little) },
+        ".2" => Syntax { encoding: Encoding::ExplicitBig, ..explicit(Some(Coding::Native { big_endian: true })) },
+        ".1.98" => explicit(Some(Coding::Fragment)),
+        ".5" => explicit(Some(Coding::Rle)),
+        ".4.50" | ".4.51" | ".4.57" | ".4.70" => explicit(Some(Coding::Jpeg)),
+        ".4.90" | ".4.91" | ".4.201" | ".4.202" | ".4.203" => explicit(Some(Coding::Jpeg2000)),
+        _ => TransferSyntaxRegistry.get(uid).filter(|ts| ts.is_encapsulated_pixel_data()).map(|_| explicit(None))?,
+    })
+}
+
+/// The error for pixel data, or a file, in a transfer syntax that is not read.
+pub(super) fn not_decoded(path: &std::path::Path, uid: &str) -> ReadError {
+    let name = TransferSyntaxRegistry.get(uid).map_or("unknown", |ts| ts.name());
+    ReadError::TransferSyntax { path: path.to_owned(), uid: uid.to_owned(), name: name.to_owned() }
+}
+
+/// What decoding needs to know of an instance: from its header.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Pixels {
+    pub(super) coding: Coding,
+    pub(super) deflated: bool,
+    /// Offset of the value of Pixel Data: in the file, or in what it inflates to.
+    pub(super) offset: usize,
+    /// Bytes of the value; `None`: encapsulated.
+    pub(super) length: Option<u32>,
+    /// Words of 16 bits (OW), which matters to 8-bit pixels in big endian.
+    pub(super) words: bool,
+    pub(super) rows: u16,
+    pub(super) columns: u16,
+    /// 8 or 16.
+    pub(super) allocated: u16,
+    pub(super) stored: u16,
+    pub(super) high: u16,
+    pub(super) signed: bool,
+    pub(super) slope: f64,
+    pub(super) intercept: f64,
+}
+
+impl Pixels {
+    /// Reads the image pixel and modality LUT modules (PS3.3 C.7.6.3 and C.11.1).
+    pub(super) fn read(a: &Attributes<'_>, next: &Next, uid: &str, syntax: Syntax) -> Result<Self, ReadError> {
+        let unavailable = |what: &str| Err(ReadError::unavailable(a.path, what));
+        if next.tag != tags::PIXEL_DATA {
+            return unavailable("pixel data of floating-point numbers");
+        }
+        if a.present(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE) || a.small(tags::NUMBER_OF_FRAMES)?.is_some_and(|n| n > 1)
+        {
+            return unavailable("an image of several frames (enhanced or multi-frame object)");
+        }
+        let photometric = a.text(tags::PHOTOMETRIC_INTERPRETATION);
+        let samples = a.small(tags::SAMPLES_PER_PIXEL)?.unwrap_or(1);
+        if samples != 1 || !matches!(photometric.as_str(), "MONOCHROME1" | "MONOCHROME2") {
+            return unavailable("an image that is not MONOCHROME1 or MONOCHROME2 with one sample a pixel");
+        }
+        if a.present(tags::MODALITY_LUT_SEQUENCE) {
+            return unavailable("a Modality LUT Sequence (0028,3000)");
+        }
+        let allocated = a.needed_small(tags::BITS_ALLOCATED)?;
+        if !matches!(allocated, 8 | 16) {
+            return unavailable("Bits Allocated (0028,0100) other than 8 and 16");
+        }
+        let (slope, intercept) = rescale(a)?;
+        let coding = syntax.coding.ok_or_else(|| not_decoded(a.path, uid))?;
+        let pixels = Self {
+            coding,
+            deflated: syntax.deflated,
+            offset: next.value,
+            length: next.length,
+            words: next.vr == VR::OW,
+            rows: a.needed_small(tags::ROWS)?,
+            columns: a.needed_small(tags::COLUMNS)?,
+            allocated,
+            stored: a.small(tags::BITS_STORED)?.unwrap_or(allocated),
+            high: match a.small(tags::HIGH_BIT)? {
+                Some(high) => high,
+                None => a.small(tags::BITS_STORED)?.unwrap_or(allocated).saturating_sub(1),
+            },
+            signed: match a.small(tags::PIXEL_REPRESENTATION)? {
+                Some(1) => true,
+                Some(0) | None => false,
+                Some(_) => return Err(a.fault(tags::PIXEL_REPRESENTATION, "is neither 0 nor 1")),
+            },
+            slope,
+            intercept,
+        };
+        pixels.check(a)?;
+        Ok(pixels)
+    }
+
+    fn check(&self, a: &Attributes<'_>) -> Result<(), ReadError> {
+        for (tag, n) in [(tags::ROWS, self.rows), (tags::COLUMNS, self.columns)] {
+            if n == 0 {
+                return Err(a.fault(tag, "is 0"));
+            }
+        }
+        if !(1..=self.allocated).contains(&self.stored) {
+            return Err(a.fault(tags::BITS_STORED, "is not between 1 and Bits Allocated"));
+        }
+        if !(self.stored - 1..self.allocated).contains(&self.high) {
+            return Err(a.fault(tags::HIGH_BIT, "does not fit Bits Stored and Bits Allocated"));
+        }
+        let native = matches!(self.coding, Coding::Native { .. });
+        match self.length {
+            Some(length) if native => {
+                let (length, expected) = (length as usize, self.bytes());
+                if length < expected {
+                    let reason = format!("{length} bytes of pixel data where the header says {expected}");
+                    return Err(ReadError::damaged(a.path, reason));
+                }
+                if length > expected + 1 {
+                    let reason = format!("{length} bytes of pixel data are more than the {expected} of its header");
+                    return Err(ReadError::damaged(a.path, reason));
+                }
+                Ok(())
+            }
+            None if !native => Ok(()),
+            _ => Err(ReadError::damaged(a.path, "pixel data are not encoded as its transfer syntax says")),
+        }
+    }
+
+    /// Number of voxels.
+    pub(super) fn voxels(&self) -> usize {
+        usize::from(self.rows) * usize::from(self.columns)
+    }
+
+    /// Bytes of the decoded pixel data.
+    pub(super) fn bytes(&self) -> usize {
+        self.voxels() * usize::from(self.allocated / 8)
+    }
+
+    /// What is taken from stored values so that they fit an `i16`.
+    pub(super) fn bias(&self) -> i32 {
+        if !self.signed && self.stored == 16 { 32768 } else { 0 }
+    }
+
+    /// Stored values less [`bias`](Self::bias) of `bytes`, [`bytes`](Self::bytes) of them, into `out`.
+    /// `Err` when bits that Bits Stored leaves out hold something and `exact` forbids it.
+    pub(super) fn unpack(&self, bytes: &[u8], big_endian: bool, exact: bool, out: &mut [i16]) -> Result<(), ()> {
+        if self.allocated == 8 {
+            // PS3.5 annex A.3: OW swaps the bytes of a word in big endian, also those of 8-bit pixels.
+            let swap = usize::from(big_endian && self.words);
+            let last = bytes.len().saturating_sub(1);
+            let raw = (0..out.len()).map(|i| u16::from(bytes[(i ^ swap).min(last)]));
+            return self.spread(raw, exact, out);
+        }
+        let whole = self.stored == 16;
+        if whole && cfg!(target_endian = "little") && !big_endian {
+            bytemuck::cast_slice_mut::<i16, u8>(out).copy_from_slice(bytes);
+            if !self.signed {
+                // v - 32768 in 16 bits is v with its highest bit turned.
+                out.iter_mut().for_each(|v| *v ^= i16::MIN);
+            }
+            return Ok(());
+        }
+        let words = bytes.chunks_exact(2).map(|w| [w[0], w[1]]);
+        if big_endian {
+            self.spread(words.map(u16::from_be_bytes), exact, out)
+        } else {
+            self.spread(words.map(u16::from_le_bytes), exact, out)
+        }
+    }
+
+    /// Takes the stored bits out of each raw pixel: up to the top, then down with or without the sign.
+    fn spread(&self, raw: impl Iterator<Item = u16>, exact: bool, out: &mut [i16]) -> Result<(), ()> {
+        let (up, down) = (15 - self.high, 16 - self.stored);
+        let bias = self.bias() as u16;
+        let mut lost = false;
+        for (out, raw) in out.iter_mut().zip(raw) {
+            let top = raw << up;
+            let value = if self.signed { ((top as i16) >> down) as u16 } else { top >> down };
+            // Two's complement without its sign above the stored bits is no loss.
+            lost |= value != raw && u32::from(raw) >> self.stored > 0;
+            *out = value.wrapping_sub(bias) as i16;
+        }
+        if exact && lost && self.high + 1 == self.stored { Err(()) } else { Ok(()) }
+    }
+}
+
+/// Rescale Slope and Rescale Intercept.
+fn rescale(a: &Attributes<'_>) -> Result<(f64, f64), ReadError> {
+    let slope = a.numbers::<1>(tags::RESCALE_SLOPE)?;
+    let intercept = a.numbers::<1>(tags::RESCALE_INTERCEPT)?;
+    match (slope, intercept) {
+        (Some([0.0]), _) => Err(a.fault(tags::RESCALE_SLOPE, "is 0")),
+        (Some([slope]), Some([intercept])) => Ok((slope, intercept)),
+        // A CT without a modality LUT cannot be brought to Hounsfield units; elsewhere stored values are the values.
+        (None, None) if a.text(tags::MODALITY) != "CT" => Ok((1.0, 0.0)),
+        (None, _) => Err(a.missing(tags::RESCALE_SLOPE)),
+        (Some(_), None) => Err(a.missing(tags::RESCALE_INTERCEPT)),
+    }
+}

@@ -1,0 +1,268 @@
+//! The structure of a file, walked before anything parses it.
+//!
+//! dicom-object recurses for each level of nesting and allocates what an element's length says. A hostile file
+//! of a few kilobytes could so overflow the stack or take gigabytes. The walk here is flat, allocates nothing,
+//! decodes element headers with the very decoders that the parser will use, and refuses what nests too deep,
+//! holds too many elements, or claims more bytes than there are. What it lets through is safe to parse, and it
+//! finds where the pixel data lie on the way, so that no header is read twice and no voxel before its time.
+
+use std::io::Read;
+
+use dicom_core::header::{DataElementHeader, SequenceItemHeader};
+use dicom_core::{Length, Tag, VR};
+use dicom_encoding::decode::Decode;
+use dicom_encoding::decode::explicit_be::ExplicitVRBigEndianDecoder;
+use dicom_encoding::decode::explicit_le::ExplicitVRLittleEndianDecoder;
+use dicom_encoding::decode::implicit_le::ImplicitVRLittleEndianDecoder;
+
+/// Deepest nesting of sequences. Real objects (enhanced multi-frame, TID 1500) stay under 20.
+pub(super) const DEPTH_MAX: usize = 64;
+/// Most elements and items before the pixel data.
+pub(super) const ELEMENTS_MAX: usize = 500_000;
+/// Most bytes before the pixel data.
+pub(super) const HEADER_MAX_BYTES: usize = 64 << 20;
+/// The first element of the group of pixel data.
+const PIXEL_GROUP: Tag = Tag(0x7FE0, 0x0000);
+/// Extended Offset Table, its lengths, and Encapsulated Pixel Data Value Total Length: of no use to one frame.
+const OFFSET_TABLES: [Tag; 3] = [Tag(0x7FE0, 0x0001), Tag(0x7FE0, 0x0002), Tag(0x7FE0, 0x0003)];
+const PIXEL_DATA: Tag = Tag(0x7FE0, 0x0010);
+/// How much more is read at a time: most headers fit into one.
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// How elements are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    ExplicitLittle,
+    ExplicitBig,
+    ImplicitLittle,
+}
+
+/// Where the walk ended: at the group of pixel data or at the end of the data set.
+#[derive(Debug, PartialEq)]
+pub(super) struct Header {
+    /// End of the elements before it.
+    pub(super) end: usize,
+    /// The element there, if the data set does not end there.
+    pub(super) next: Option<Next>,
+}
+
+/// The first element of the group of pixel data, or after it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Next {
+    pub(super) tag: Tag,
+    pub(super) vr: VR,
+    /// Offset of its value.
+    pub(super) value: usize,
+    /// `None` for undefined: encapsulated.
+    pub(super) length: Option<u32>,
+}
+
+/// Why a walk ended early.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Not well-formed; the text says what and where.
+    Damaged(String),
+    /// A limit was reached: what, its name and value.
+    Limit(String, &'static str, u64),
+    /// The operating system refused.
+    Io(std::io::Error),
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The bytes of a source read so far.
+pub(super) struct Window<R> {
+    source: R,
+    pub(super) bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl<R: Read> Window<R> {
+    pub(super) fn new(source: R) -> Self {
+        Self { source, bytes: Vec::new(), ended: false }
+    }
+
+    /// Reads until there are `end` bytes; whether there are.
+    pub(super) fn reach(&mut self, end: usize) -> std::io::Result<bool> {
+        while self.bytes.len() < end && !self.ended {
+            let want = (end - self.bytes.len()).max(CHUNK_BYTES) as u64;
+            let got = self.source.by_ref().take(want).read_to_end(&mut self.bytes)? as u64;
+            self.ended = got < want;
+        }
+        Ok(self.bytes.len() >= end)
+    }
+
+    /// Reads to the end of the source.
+    pub(super) fn reach_end(&mut self) -> std::io::Result<()> {
+        self.source.read_to_end(&mut self.bytes)?;
+        self.ended = true;
+        Ok(())
+    }
+}
+
+/// An open sequence or item.
+struct Open {
+    item: bool,
+    /// Within encapsulated pixel data (an icon's), whose items are bytes.
+    fragments: bool,
+    /// Where it ends, if its length is defined.
+    end: Option<usize>,
+}
+
+/// Walks the data set that starts at `start`, up to the group of pixel data.
+pub(super) fn walk<R: Read>(window: &mut Window<R>, start: usize, encoding: Encoding) -> Result<Header, Stop> {
+    let mut open: Vec<Open> = Vec::new();
+    let mut at = start;
+    let mut tables = None;
+    for _ in 0..ELEMENTS_MAX {
+        while let Some(end) = open.last().and_then(|o| o.end) {
+            if at > end {
+                return Err(Stop::Damaged(format!("an element at byte {at} reaches over the end of what holds it")));
+            }
+            if at < end {
+                break;
+            }
+            open.pop();
+        }
+        if open.len() > DEPTH_MAX * 2 {
+            return Err(Stop::Limit(format!("a sequence nested at byte {at}"), "sequence_depth_max", DEPTH_MAX as u64));
+        }
+        if at - start > HEADER_MAX_BYTES {
+            return Err(Stop::Limit(
+                "the size of what comes before the pixel data".into(),
+                "header_max_bytes",
+                HEADER_MAX_BYTES as u64,
+            ));
+        }
+        if let Some(within) = open.last().filter(|o| !o.item) {
+            let fragments = within.fragments;
+            at = item(window, at, encoding, fragments, &mut open)?;
+            continue;
+        }
+        if open.is_empty() && !window.reach(at + 1)? {
+            return Ok(Header { end: tables.unwrap_or(at), next: None });
+        }
+        let (header, value) = element(window, at, encoding)?;
+        let undefined = header.len == Length::UNDEFINED;
+        if open.is_empty() && header.tag >= PIXEL_GROUP {
+            if OFFSET_TABLES.contains(&header.tag) && !undefined {
+                tables = tables.or(Some(at));
+                at = skip(window, &open, value, header.len.0 as usize)?;
+                continue;
+            }
+            let length = header.len.get();
+            let next = Next { tag: header.tag, vr: header.vr, value, length };
+            return Ok(Header { end: tables.unwrap_or(at), next: Some(next) });
+        }
+        if header.tag == Tag(0xFFFE, 0xE00D) {
+            open.pop();
+            at = value;
+        } else if header.vr == VR::SQ || undefined {
+            let end = within(&open, value, header.len)?;
+            let fragments = header.tag == PIXEL_DATA && undefined;
+            open.push(Open { item: false, fragments, end });
+            at = value;
+        } else {
+            at = skip(window, &open, value, header.len.0 as usize)?;
+        }
+    }
+    Err(Stop::Limit("the number of elements before the pixel data".into(), "elements_max", ELEMENTS_MAX as u64))
+}
+
+/// Walks over the header of an item or a delimiter at `at`.
+fn item<R: Read>(
+    window: &mut Window<R>,
+    at: usize,
+    encoding: Encoding,
+    fragments: bool,
+    open: &mut Vec<Open>,
+) -> Result<usize, Stop> {
+    if !window.reach(at + 8)? {
+        return Err(truncated(at, "within a sequence"));
+    }
+    let mut bytes = &window.bytes[at..at + 8];
+    let header = match encoding {
+        Encoding::ExplicitLittle => ExplicitVRLittleEndianDecoder::default().decode_item_header(&mut bytes),
+        Encoding::ExplicitBig => ExplicitVRBigEndianDecoder::default().decode_item_header(&mut bytes),
+        Encoding::ImplicitLittle => ImplicitVRLittleEndianDecoder::default().decode_item_header(&mut bytes),
+    };
+    match header {
+        Ok(SequenceItemHeader::Item { len }) if fragments => match len.get() {
+            Some(length) => skip(window, open, at + 8, length as usize),
+            None => Err(Stop::Damaged(format!("a fragment of undefined length at byte {at}"))),
+        },
+        Ok(SequenceItemHeader::Item { len }) => {
+            let end = within(open, at + 8, len)?;
+            open.push(Open { item: true, fragments: false, end });
+            Ok(at + 8)
+        }
+        Ok(SequenceItemHeader::SequenceDelimiter) => {
+            open.pop();
+            Ok(at + 8)
+        }
+        Ok(SequenceItemHeader::ItemDelimiter) | Err(_) => {
+            Err(Stop::Damaged(format!("no item where a sequence must have one, at byte {at}")))
+        }
+    }
+}
+
+/// Header of the element at `at` and offset of its value.
+pub(super) fn element<R: Read>(
+    window: &mut Window<R>,
+    at: usize,
+    encoding: Encoding,
+) -> Result<(DataElementHeader, usize), Stop> {
+    window.reach(at + 12)?;
+    let mut bytes = window.bytes.get(at..).unwrap_or_default();
+    let header = match encoding {
+        Encoding::ExplicitLittle => ExplicitVRLittleEndianDecoder::default().decode_header(&mut bytes),
+        Encoding::ExplicitBig => ExplicitVRBigEndianDecoder::default().decode_header(&mut bytes),
+        Encoding::ImplicitLittle => ImplicitVRLittleEndianDecoder::default().decode_header(&mut bytes),
+    };
+    // Its only way to fail is to run out of bytes.
+    let (header, length) = header.map_err(|_| truncated(at, "within the header of an element"))?;
+    Ok((header, at + length))
+}
+
+/// End of a value of `length` bytes at `value`, which must lie in the source and in what is open.
+fn skip<R: Read>(window: &mut Window<R>, open: &[Open], value: usize, length: usize) -> Result<usize, Stop> {
+    let end = value + length;
+    if innermost(open).is_some_and(|limit| end > limit) {
+        return Err(Stop::Damaged(format!("a value at byte {value} reaches over the end of what holds it")));
+    }
+    if end - value > HEADER_MAX_BYTES {
+        return Err(Stop::Limit(
+            format!("{length} bytes of one element before the pixel data"),
+            "header_max_bytes",
+            HEADER_MAX_BYTES as u64,
+        ));
+    }
+    if !window.reach(end)? {
+        return Err(truncated(value, &format!("within a value of {length} bytes")));
+    }
+    Ok(end)
+}
+
+/// End of a sequence or item at `value`, which must lie within what is open.
+fn within(open: &[Open], value: usize, length: Length) -> Result<Option<usize>, Stop> {
+    let Some(length) = length.get() else { return Ok(None) };
+    let end = value + length as usize;
+    match innermost(open) {
+        Some(limit) if end > limit => {
+            Err(Stop::Damaged(format!("a sequence at byte {value} reaches over the end of what holds it")))
+        }
+        _ => Ok(Some(end)),
+    }
+}
+
+fn innermost(open: &[Open]) -> Option<usize> {
+    open.iter().rev().find_map(|o| o.end)
+}
+
+fn truncated(at: usize, place: &str) -> Stop {
+    Stop::Damaged(format!("the file ends {place} at byte {at}"))
+}

@@ -1,0 +1,156 @@
+//! Images become series, and series volumes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
+use dicom_object::InMemDicomObject;
+
+use super::header::{self, Object};
+use super::stack::{self, Slice};
+use super::{Instance, ReadError, ReadOptions, Series, VolumeLayout};
+
+/// The images among `objects`. What else there is (SR, SEG, presentation states, …) is left out with a warning.
+pub(super) fn images(objects: Vec<Object>, warnings: &mut Vec<String>) -> Result<Vec<Object>, ReadError> {
+    let count = objects.len();
+    let (images, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(|o| o.slice.is_some());
+    let mut left_out: BTreeMap<&str, usize> = BTreeMap::new();
+    for object in &others {
+        // A modality is a short code; anything else is not for a message.
+        let code = object.modality.len() <= 16 && object.modality.bytes().all(|b| b.is_ascii_uppercase());
+        let name = if code && !object.modality.is_empty() { &object.modality } else { "unknown" };
+        *left_out.entry(name).or_default() += 1;
+    }
+    for (name, files) in left_out {
+        warnings.push(format!("{files} DICOM objects that are no images were left out (modality {name})"));
+    }
+    if images.is_empty() { Err(ReadError::NoImages { objects: count }) } else { Ok(images) }
+}
+
+/// All series of the study, in order of acquisition. At least one gives a volume.
+pub(super) fn assemble(
+    images: Vec<Object>,
+    options: &ReadOptions,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Series>, ReadError> {
+    let mut groups: BTreeMap<String, Vec<Object>> = BTreeMap::new();
+    for image in images {
+        groups.entry(image.series.clone()).or_default().push(image);
+    }
+    let mut groups: Vec<Vec<Object>> = groups.into_values().collect();
+    // Stable, and the map was in order of UID.
+    groups.sort_by(|a, b| acquired(a).0.total_cmp(&acquired(b).0).then_with(|| acquired(a).1.cmp(acquired(b).1)));
+    let mut series = Vec::with_capacity(groups.len());
+    for group in groups {
+        series.push(one(group, options, warnings)?);
+    }
+    let refused = |s: &Series| {
+        let reason = s.refused.clone()?;
+        Some(ReadError::Series { uid: s.uid.clone(), reason })
+    };
+    let reasons: Vec<ReadError> = series.iter().filter_map(refused).collect();
+    if reasons.len() == series.len() {
+        let mut reasons = reasons;
+        return Err(match (reasons.pop(), reasons.is_empty()) {
+            (Some(only), true) => only,
+            (last, _) => ReadError::NoSeries(reasons.into_iter().chain(last).collect()),
+        });
+    }
+    warnings.extend(reasons.iter().map(|reason| format!("no volume: {reason}")));
+    Ok(series)
+}
+
+/// Series Number (none comes last) and Series Time.
+fn acquired(group: &[Object]) -> (f64, &str) {
+    group.first().map_or((f64::INFINITY, ""), |o| (o.series_number.unwrap_or(f64::INFINITY), &o.series_time))
+}
+
+/// One series of the images that share its UID.
+fn one(mut group: Vec<Object>, options: &ReadOptions, warnings: &mut Vec<String>) -> Result<Series, ReadError> {
+    let localizers = group.iter().filter(|o| o.localizer).count();
+    let uid = group.first().map(|o| o.series.clone()).unwrap_or_default();
+    if localizers > 0 && localizers < group.len() {
+        warnings.push(format!("series {uid}: {localizers} localizers among its images were left out"));
+        group.retain(|o| !o.localizer);
+    }
+    if group.iter().any(|o| o.not_hounsfield) {
+        warnings.push(format!("series {uid}: RescaleType (0028,1054) is not HU; values are not Hounsfield units"));
+    }
+    let (slices, layout): (Vec<Option<Slice>>, _) = match layout(&mut group) {
+        Ok((layout, slices)) => (slices.into_iter().map(Some).collect(), Ok(layout)),
+        Err(reason) => (vec![None; group.len()], Err(reason)),
+    };
+    let Some(first) = group.first() else { return Err(ReadError::NoImages { objects: 0 }) };
+    let mut dataset = header::dataset(&first.path, &first.source, options)?;
+    repair(&mut dataset, first);
+    let modality = first.modality.clone();
+    let instances = group.into_iter().zip(slices).map(|(object, slice)| instance(object, slice)).collect();
+    let (volumes, refused) = match layout {
+        Ok(layout) => (vec![layout], None),
+        Err(reason) => (vec![], Some(Arc::new(reason))),
+    };
+    Ok(Series { uid, modality, header: dataset, instances, volumes, refused })
+}
+
+/// Sorts a series along its volume and gives the volume and its slices; leaves the order when there is none.
+fn layout(group: &mut Vec<Object>) -> Result<(VolumeLayout, Vec<Slice>), ReadError> {
+    let mut slices = Vec::with_capacity(group.len());
+    for object in group.iter_mut() {
+        match object.slice.take() {
+            Some(Ok(slice)) => slices.push(slice),
+            Some(Err(reason)) => return Err(reason),
+            None => return Err(ReadError::unavailable(&object.path, "an object without pixels")),
+        }
+    }
+    let mut by_uid: BTreeMap<&str, &Path> = BTreeMap::new();
+    for object in group.iter() {
+        if let Some(before) = by_uid.insert(&object.instance, &object.path) {
+            let (a, b) = (before.display(), object.path.display());
+            return Err(ReadError::NoVolume(format!("{a} and {b} have one SOP Instance UID; remove the copy")));
+        }
+        if object.frame_of_reference != group[0].frame_of_reference {
+            let (a, b) = (group[0].path.display(), object.path.display());
+            return Err(ReadError::NoVolume(format!(
+                "the slices differ in FrameOfReferenceUID (0020,0052), for one {a} and {b}"
+            )));
+        }
+    }
+    let placed: Vec<(&Path, &Slice)> = group.iter().map(|o| o.path.as_path()).zip(&slices).collect();
+    let (geometry, order) = stack::stack(&placed)?;
+    let mut both: Vec<Option<(Object, Slice)>> = group.drain(..).zip(slices).map(Some).collect();
+    let mut sorted = Vec::with_capacity(order.len());
+    for i in order {
+        let (object, slice) = both[i].take().expect("an order has each index once");
+        group.push(object);
+        sorted.push(slice);
+    }
+    Ok((VolumeLayout { geometry, slices: (0..group.len()).collect() }, sorted))
+}
+
+fn instance(object: Object, slice: Option<Slice>) -> Instance {
+    Instance {
+        path: object.path,
+        sop_class_uid: object.class,
+        sop_instance_uid: object.instance,
+        transfer_syntax_uid: object.transfer_syntax,
+        position: slice.as_ref().map(|slice| slice.position),
+        source: object.source,
+        pixels: slice.map(|slice| slice.pixels),
+    }
+}
+
+/// Puts the UIDs that were repaired into the data set.
+fn repair(dataset: &mut InMemDicomObject, object: &Object) {
+    for (tag, uid) in [
+        (tags::SOP_CLASS_UID, &object.class),
+        (tags::SOP_INSTANCE_UID, &object.instance),
+        (tags::STUDY_INSTANCE_UID, &object.study),
+        (tags::SERIES_INSTANCE_UID, &object.series),
+    ] {
+        if super::attributes::text(dataset, tag).as_deref() != Some(uid) {
+            dataset.put_str(tag, VR::UI, uid);
+        }
+    }
+}

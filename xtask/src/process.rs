@@ -1,0 +1,231 @@
+//! Child processes: each runs in a process group of its own, so that Ctrl-C or a TERM stops it with all of its children
+//! (a compiler under cargo, a test under nextest, an Orthanc under a test).
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The shell's exit code for a program that Ctrl-C ended.
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
+
+/// Somebody pressed Ctrl-C, or sent TERM.
+#[derive(Debug)]
+pub(crate) struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// One command line.
+#[derive(Debug)]
+pub(crate) struct Step {
+    command: Command,
+    words: Vec<OsString>,
+}
+
+impl Step {
+    /// A call of `program`.
+    pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
+        Self { command: Command::new(program.as_ref()), words: vec![program.as_ref().to_owned()] }
+    }
+
+    /// The name under which messages show the program.
+    pub(crate) fn shown_as(mut self, name: &str) -> Self {
+        if let Some(first) = self.words.first_mut() {
+            *first = name.into();
+        }
+        self
+    }
+
+    /// One more argument.
+    pub(crate) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.words.push(argument.as_ref().to_owned());
+        self.command.arg(argument);
+        self
+    }
+
+    /// More arguments.
+    pub(crate) fn args<A: AsRef<OsStr>>(self, arguments: impl IntoIterator<Item = A>) -> Self {
+        arguments.into_iter().fold(self, Self::arg)
+    }
+
+    /// Sets an environment variable.
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Takes an environment variable away.
+    pub(crate) fn without_env(mut self, name: &OsStr) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// Sets the working folder.
+    pub(crate) fn in_folder(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
+    /// The command line, ready for a shell.
+    pub(crate) fn line(&self) -> String {
+        self.words.iter().map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Runs it with our own output, and fails unless it succeeds.
+    pub(crate) fn run(mut self) -> Result<()> {
+        let status = self.finish()?.status;
+        self.check(status)
+    }
+
+    /// Runs it silently and returns what it printed; the error shows the end of that.
+    pub(crate) fn capture(mut self) -> Result<String> {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = self.finish()?;
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        if let Err(error) = self.check(output.status) {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            bail!("{error}; its output ended:\n{}", last_lines(&format!("{stdout}{stderr}"), 15));
+        }
+        Ok(stdout)
+    }
+
+    fn finish(&mut self) -> Result<Output> {
+        let child = start(&mut self.command).with_context(|| format!("cannot start `{}`", self.line()))?;
+        let output = child.wait_with_output();
+        let mut running = running();
+        running.group = None;
+        if running.interrupted {
+            return Err(Interrupted.into());
+        }
+        output.with_context(|| format!("lost sight of `{}`", self.line()))
+    }
+
+    fn check(&self, status: ExitStatus) -> Result<()> {
+        if !status.success() {
+            bail!("`{}` failed ({status})", self.line());
+        }
+        Ok(())
+    }
+}
+
+/// What the signal handler must know. Only one child runs at a time.
+struct Running {
+    group: Option<Pid>,
+    interrupted: bool,
+}
+
+static RUNNING: Mutex<Running> = Mutex::new(Running { group: None, interrupted: false });
+
+fn running() -> MutexGuard<'static, Running> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on Ctrl-C and TERM end the running child and its children first, and then us: a first one asks them to stop,
+/// a second one kills them.
+pub(crate) fn stop_children_on_interrupt() -> Result<()> {
+    ctrlc::set_handler(|| {
+        let mut running = running();
+        let Some(group) = running.group else { std::process::exit(i32::from(EXIT_INTERRUPTED)) };
+        let signal = if running.interrupted { Signal::KILL } else { Signal::TERM };
+        running.interrupted = true;
+        // The group may have ended by itself in this very moment.
+        let _ = kill_process_group(group, signal);
+    })
+    .context("cannot watch for Ctrl-C")
+}
+
+/// Spawns while holding the lock, so that no signal falls between the start of a child and the note of its group.
+fn start(command: &mut Command) -> Result<Child> {
+    let mut running = running();
+    if running.interrupted {
+        return Err(Interrupted.into());
+    }
+    let child = command.process_group(0).stdin(Stdio::null()).spawn()?;
+    running.group = Some(Pid::from_child(&child));
+    Ok(child)
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%~".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n")
+}
+
+/// A number of bytes for people.
+pub(crate) fn megabytes(bytes: u64) -> String {
+    // Exact enough for a line on a terminal: tenths of 10^6.
+    format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+}
+
+/// Seconds since `start` for people.
+pub(crate) fn seconds(elapsed: Duration) -> String {
+    format!("{:.1} s", elapsed.as_secs_f64())
+}
+
+/// Runs `work` and returns how long it took beside what it returned.
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let value = work();
+    (value, start.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_can_be_pasted() {
+        let step = Step::new("/opt/bin/cargo").shown_as("cargo").args(["test", "--", "it's", "a b", ""]);
+        assert_eq!(step.line(), r"cargo test -- 'it'\''s' 'a b' ''");
+    }
+
+    #[test]
+    fn a_failure_names_the_command_and_shows_its_output() {
+        let error = Step::new("sh").args(["-c", "echo to-out; echo to-err >&2; exit 3"]).capture().expect_err("exit 3");
+        let text = format!("{error:#}");
+        for part in ["to-out", "to-err", "exit status: 3", "sh -c"] {
+            assert!(text.contains(part), "`{part}` is missing in: {text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let error = Step::new("no-such-program").run().expect_err("it does not exist");
+        assert!(format!("{error:#}").contains("cannot start `no-such-program`"));
+    }
+
+    #[test]
+    fn a_child_reads_no_terminal() {
+        assert_eq!(Step::new("cat").capture().expect("an empty input"), "");
+    }
+
+    #[test]
+    fn sizes_round_down_to_tenths() {
+        assert_eq!(megabytes(38_049_988), "38.0 MB");
+        assert_eq!(megabytes(99_999), "0.0 MB");
+    }
+
+    #[test]
+    fn only_the_end_of_long_output_is_shown() {
+        assert_eq!(last_lines("1\n2\n3\n", 2), "2\n3");
+        assert_eq!(last_lines("1", 2), "1");
+    }
+}
