@@ -20,7 +20,6 @@
 mod check;
 mod engines;
 mod loaded;
-mod models;
 mod onnx;
 mod onnxruntime;
 mod tract;
@@ -36,7 +35,6 @@ use std::time::Instant;
 pub use check::check;
 pub use engines::{EngineConfig, EnginePreference, Engines, find_library};
 pub use loaded::{LoadedModel, Usage};
-pub use models::{ModelFile, ModelSet};
 pub use onnx::OnnxModel;
 
 use crate::memory::{Budget, OverBudget};
@@ -137,14 +135,6 @@ pub enum InferenceError {
     /// The guest's inputs do not fit the model.
     #[error("{0}")]
     Input(String),
-    /// The package has no such model.
-    #[error("the package has no model '{model}'; it has {}", if known.is_empty() { "none" } else { known.as_str() })]
-    UnknownModel {
-        /// The name that was asked for.
-        model: String,
-        /// The names that there are.
-        known: String,
-    },
     /// The model is refused before any engine sees it.
     #[error("model '{model}' is refused: {reason}")]
     Refused {

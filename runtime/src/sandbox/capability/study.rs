@@ -31,6 +31,7 @@ pub(crate) struct StudyView {
     decoded: BTreeMap<(usize, u32), Volume>,
     digests: BTreeMap<String, [u8; 32]>,
     decoding: Duration,
+    failed: Option<ReadError>,
 }
 
 /// What the record of a job says about its input.
@@ -61,6 +62,7 @@ impl StudyView {
             decoded: BTreeMap::new(),
             digests: BTreeMap::new(),
             decoding: Duration::ZERO,
+            failed: None,
         }
     }
 
@@ -91,7 +93,10 @@ impl StudyView {
         self.geometry(handle, index)?;
         let started = Instant::now();
         let series = &self.study.series[self.accepted[handle.0]];
-        let decoded = series.decode(index as usize, &self.budget, &self.read)?;
+        let decoded = match series.decode(index as usize, &self.budget, &self.read) {
+            Ok(decoded) => decoded,
+            Err(error) => return Err(self.remember(error)),
+        };
         self.decoding += started.elapsed();
         for (slice, digest) in series.volumes[index as usize].slices.iter().zip(decoded.digests) {
             self.digests.insert(series.instances[*slice].sop_instance_uid.clone(), digest);
@@ -101,17 +106,26 @@ impl StudyView {
     }
 }
 
-fn no_volume(index: u32, have: usize) -> Failure {
-    Failure::Invalid(format!("there is no volume {index}: the series has {have}"))
+impl StudyView {
+    /// Keeps the reason for the operator. It names files and UIDs, so the guest gets only its kind.
+    fn remember(&mut self, error: ReadError) -> Failure {
+        let for_guest = match &error {
+            ReadError::OverBudget(e) => e.clone().into(),
+            e if e.is_limit() => Failure::Limit("volume_max_mib", "the volume passes a limit of the site".into()),
+            _ => Failure::Unavailable("the volume cannot be decoded; the operator's error says why".into()),
+        };
+        self.failed.get_or_insert(error);
+        for_guest
+    }
+
+    /// Why a volume could not be given, if one could not.
+    pub(crate) fn failed(self) -> Option<ReadError> {
+        self.failed
+    }
 }
 
-impl From<ReadError> for Failure {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::OverBudget(e) => e.into(),
-            other => Self::Unavailable(other.to_string()),
-        }
-    }
+fn no_volume(index: u32, have: usize) -> Failure {
+    Failure::Invalid(format!("there is no volume {index}: the series has {have}"))
 }
 
 impl study::Host for JobState {
