@@ -195,3 +195,28 @@ fn of_equal_regions_the_first_is_kept() {
     let kept = kept.read(kept.geometry().region()).expect("all of it");
     assert_eq!((0..20).filter(|i| kept[*i] == 1.0).collect::<Vec<_>>(), [4, 12]);
 }
+
+#[test]
+fn an_infinite_winner_at_every_corner_need_not_win_between_them() {
+    let budget = Budget::unlimited();
+    let inf = f32::INFINITY;
+    let data = [-inf, inf, -inf, 5.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let t = Tensor::new(vec![1, 2, 1, 1, 2], ElementType::F32, data, &budget).expect("4 scores");
+    let like = ramp([2, 1, 1], &budget);
+    let fine = like.resample([0.5, 1.0, 1.0], Interpolation::Linear).expect("a grid");
+    let labels = argmax(&t, &like, &fine).expect("scores");
+    assert_eq!(labels.read(labels.geometry().region()).expect("all of it"), [0.0, 1.0, 1.0, 0.0]);
+}
+
+#[test]
+fn a_row_on_a_voxel_and_the_next_between_two_do_not_share_a_winner() {
+    let budget = Budget::unlimited();
+    let data = [1.0f32, 0.0, 3.0, 0.0, 4.0, 0.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let t = Tensor::new(vec![1, 2, 1, 3, 1], ElementType::F32, data, &budget).expect("6 scores");
+    let like = ramp([1, 3, 1], &budget);
+    let axes = like.geometry().axes();
+    let half_steps = Geometry::new([1, 5, 1], [1.0, 0.5, 1.0], [0.0; 3], axes).expect("a grid");
+    let onto = Volume::from_u8(half_steps, vec![0; 5], &budget).expect("5 voxels");
+    let labels = argmax(&t, &like, &onto).expect("scores");
+    assert_eq!(labels.read(labels.geometry().region()).expect("all of it"), [0.0, 1.0, 1.0, 1.0, 0.0]);
+}
