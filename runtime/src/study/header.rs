@@ -241,6 +241,10 @@ impl Opened {
                 let pixels = Pixels::read(&a, next, &self.meta.transfer_syntax, self.syntax);
                 Some(pixels.and_then(|pixels| Slice::read(&a, pixels)))
             }
+            // Left out as no image, a file that was cut just before its pixels would not be missed.
+            None if has_pixels(class_or_meta) || a.present(tags::ROWS) => {
+                return Err(ReadError::damaged(path, "the file ends before its pixel data"));
+            }
             _ => None,
         };
         // A damaged file fails the whole; everything else fails its series.
@@ -284,4 +288,14 @@ fn is_image(tag: Tag, vr: VR, class: &str) -> bool {
     const LABEL_MAP: &str = "1.2.840.10008.5.1.4.1.1.66.7";
     let pixels = matches!(tag, tags::PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA);
     pixels && vr != VR::SQ && !matches!(class, SEGMENTATION | LABEL_MAP)
+}
+
+/// Whether instances of a SOP class (PS3.4 annex B.5) always have pixel data: radiography, CT, ultrasound, MR,
+/// secondary capture, angiography, nuclear medicine, visible light and PET.
+fn has_pixels(class: &str) -> bool {
+    let Some(class) = class.strip_prefix("1.2.840.10008.5.1.4.1.1.") else { return false };
+    let family = class.split('.').next().unwrap_or_default();
+    let spectroscopy_or_stereometry = matches!(class, "4.2" | "77.1.5.3");
+    matches!(family, "1" | "2" | "3" | "4" | "6" | "7" | "12" | "13" | "14" | "20" | "77" | "128" | "130")
+        && !spectroscopy_or_stereometry
 }

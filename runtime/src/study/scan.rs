@@ -147,7 +147,7 @@ pub(super) fn walk<R: Read>(window: &mut Window<R>, start: usize, encoding: Enco
             return Ok(Header { end: tables.unwrap_or(at), next: None });
         }
         let (header, value) = element(window, at, encoding)?;
-        let undefined = header.len == Length::UNDEFINED;
+        let undefined = header.len.is_undefined();
         if open.is_empty() && header.tag >= PIXEL_GROUP {
             if OFFSET_TABLES.contains(&header.tag) && !undefined {
                 tables = tables.or(Some(at));
