@@ -143,7 +143,6 @@ fn limits_are_named_and_checked_before_reading() {
 /// A file whose data set is `elements`, explicit little endian.
 fn raw(elements: &[u8]) -> Vec<u8> {
     let whole = bytes_of(|_| {});
-    // The first element of slice 0 after the file meta information.
     let start = whole.windows(4).position(|w| w == [8, 0, 8, 0]).expect("Image Type");
     [&whole[..start], elements].concat()
 }
@@ -163,6 +162,41 @@ fn deep_nesting_does_not_overflow_the_stack() {
     let nested = [sequence.as_slice(), item.as_slice()].concat();
     let deepest = [nested.repeat(64), close.repeat(64)].concat();
     says(&refusal_of_bytes(&raw(&deepest)), &["the file ends before its pixel data"]);
+}
+
+/// Slice 0 with `elements` before its data set.
+fn with_elements(elements: &[u8]) -> Vec<u8> {
+    let whole = bytes_of(|_| {});
+    let start = whole.windows(4).position(|w| w == [8, 0, 8, 0]).expect("Image Type");
+    [&whole[..start], elements, &whole[start..]].concat()
+}
+
+#[test]
+fn a_vendors_sequence_in_implicit_vr_is_left_out_of_the_header() {
+    let unknown = [0x09, 0, 0x15, 0x11, b'U', b'N', 0, 0, 0xFF, 0xFF, 0xFF, 0xFF];
+    let item = [0xFE, 0xFF, 0x00, 0xE0, 0xFF, 0xFF, 0xFF, 0xFF];
+    let close = [0xFE, 0xFF, 0x0D, 0xE0, 0, 0, 0, 0, 0xFE, 0xFF, 0xDD, 0xE0, 0, 0, 0, 0];
+    let implicit = [0x08, 0, 0x70, 0, 4, 0, 0, 0, b'A', b'B', b'C', b'D'];
+    let explicit = [0x08, 0, 0x70, 0, b'L', b'O', 4, 0, b'A', b'B', b'C', b'D'];
+    for (content, there) in [(implicit.as_slice(), false), (explicit.as_slice(), true)] {
+        let folder = Folder::new();
+        folder.add_bytes("a.dcm", &with_elements(&[unknown.as_slice(), &item, content, &close].concat()));
+        let study = folder.read().expect("a study");
+        let series = &study.series[0];
+        assert_eq!(series.header.element_opt(Tag(0x0009, 0x1115)).is_ok_and(|e| e.is_some()), there);
+        assert_eq!(series.attribute("Modality").as_deref(), Some("CT"));
+        assert_eq!(values(series)[1], -1023.0);
+    }
+}
+
+#[test]
+fn a_group_length_before_the_pixels_does_not_hide_them() {
+    let whole = bytes_of(|_| {});
+    let at = whole.windows(4).position(|w| w == [0xE0, 0x7F, 0x10, 0]).expect("Pixel Data");
+    let length = [0xE0, 0x7F, 0, 0, b'U', b'L', 4, 0, 36, 0, 0, 0];
+    let folder = Folder::new();
+    folder.add_bytes("a.dcm", &[&whole[..at], &length, &whole[at..]].concat());
+    assert_eq!(folder.values()[1], -1023.0);
 }
 
 #[test]
@@ -188,7 +222,6 @@ fn a_flood_of_elements_is_a_limit() {
 
 #[test]
 fn a_deflated_bomb_inflates_only_as_far_as_it_is_needed() {
-    // 60 MiB in one value before the pixels: 60 KiB in the file.
     let folder = Folder::new();
     let object = changed(|o| {
         let zeros = PrimitiveValue::U8(vec![0; 80 << 20].into());
@@ -213,6 +246,16 @@ fn a_file_that_changes_after_its_header_was_read_is_refused() {
     assert_eq!(decode(), Ok(()));
     std::fs::remove_file(&path).expect("removed");
     says(&decode().expect_err("gone"), &["s1.dcm", "cannot be read"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_never_opened() {
+    let folder = Folder::of_slices(2);
+    let socket = folder.path().join("socket");
+    let _listening = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    assert_eq!(folder.read().expect("a study").warnings, Vec::<String>::new());
+    says(&read(&[socket], &options()).expect_err("refused").to_string(), &["socket", "not a DICOM file"]);
 }
 
 /// Reads and decodes a file of `bytes`; the time it may take is far above what it takes.

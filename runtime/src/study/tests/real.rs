@@ -41,3 +41,37 @@ fn a_siemens_abdomen_without_uids_is_read_as_others_read_it() {
     let refused = read(&[path], &strict).expect_err("refused").to_string();
     says(&refused, &["20 files", "SOPClassUID (0008,0016)", "SOPInstanceUID (0008,0018)"]);
 }
+
+/// A file of the assets by its name, wherever it lies in `folder`.
+fn asset(folder: &str, name: &str) -> Option<PathBuf> {
+    let found = walkdir::WalkDir::new(assets(folder)?).into_iter().flatten().find(|e| e.file_name() == name);
+    assert!(found.is_some(), "{name} is not in {folder}");
+    found.map(walkdir::DirEntry::into_path)
+}
+
+#[test]
+fn one_image_has_the_values_that_pydicom_gives_in_every_transfer_syntax() {
+    // The sum over all pixels of pixel_array * RescaleSlope + RescaleIntercept, and the number of pixels.
+    for (folder, name, pixels, sum) in [
+        ("pydicom", "CT_small.dcm", 128 * 128, -1_950_906.0),
+        ("pydicom", "J2K_pixelrep_mismatch.dcm", 512 * 512, -172_605_258.0),
+        ("pydicom", "MR_small.dcm", 64 * 64, 2_125_338.0),
+        ("pydicom", "MR_small_RLE.dcm", 64 * 64, 2_125_338.0),
+        ("pydicom", "MR_small_bigendian.dcm", 64 * 64, 2_125_338.0),
+        ("pydicom", "MR_small_expb.dcm", 64 * 64, 2_125_338.0),
+        ("pydicom", "MR_small_implicit.dcm", 64 * 64, 2_125_338.0),
+        ("pydicom", "MR_small_jp2klossless.dcm", 64 * 64, 2_125_338.0),
+        ("pydicom-data", "693_UNCR.dcm", 512 * 512, -271_466_631.0),
+        ("pydicom-data", "693_J2KR.dcm", 512 * 512, -271_466_631.0),
+        ("pydicom-data", "MR2_J2KI.dcm", 1024 * 1024, 297_341_684.24),
+    ] {
+        let Some(path) = asset(folder, name) else { return };
+        let study = read(&[path], &options()).unwrap_or_else(|e| panic!("{e}"));
+        let values = values(&study.series[0]);
+        assert_eq!(values.len(), pixels, "{name}");
+        let found: f64 = values.iter().map(|v| f64::from(*v)).sum();
+        assert!((found - sum).abs() < 1e-6 * sum.abs(), "{name}: {found} is not {sum}");
+    }
+    let Some(truncated) = asset("pydicom", "MR_truncated.dcm") else { return };
+    says(&read(&[truncated], &options()).expect_err("refused").to_string(), &["MR_truncated.dcm", "8130 bytes"]);
+}
