@@ -65,6 +65,12 @@ impl Budget {
         }
     }
 
+    /// The most bytes that it gives out at once.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.0.limit
+    }
+
     /// Bytes in use now.
     #[must_use]
     pub fn used(&self) -> u64 {

@@ -54,7 +54,7 @@ pub struct Tensor {
     shape: Vec<usize>,
     element: ElementType,
     data: Vec<u8>,
-    _charge: Charge,
+    charge: Charge,
 }
 
 /// Why a tensor cannot be.
@@ -88,14 +88,14 @@ impl Tensor {
             return Err(TensorError::Length { shape, element, expected, got: data.len() });
         }
         let charge = budget.charge(expected as u64)?;
-        Ok(Self { shape, element, data, _charge: charge })
+        Ok(Self { shape, element, data, charge })
     }
 
     /// A tensor of zeros, charged before it is allocated.
     pub fn zeroed(shape: Vec<usize>, element: ElementType, budget: &Budget) -> Result<Self, TensorError> {
         let bytes = Self::bytes_of(&shape, element)?;
         let charge = budget.charge(bytes as u64)?;
-        Ok(Self { shape, element, data: vec![0; bytes], _charge: charge })
+        Ok(Self { shape, element, data: vec![0; bytes], charge })
     }
 
     /// Bytes that a tensor of this shape takes.
@@ -117,6 +117,12 @@ impl Tensor {
     #[must_use]
     pub fn element(&self) -> ElementType {
         self.element
+    }
+
+    /// The budget that it is charged to.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        self.charge.budget()
     }
 
     /// The elements.
