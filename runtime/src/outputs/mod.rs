@@ -102,7 +102,7 @@ impl Accepted {
     /// [`segmentation`](Self::segmentation), with 0 [`voxels`](Self::voxels).
     pub fn numbered(&self) -> impl Iterator<Item = (u16, &Segment)> {
         let segments = self.segmentation.iter().flat_map(|s| &s.segments);
-        (1u16..).zip(segments.filter(|s| self.present.contains(&s.value)))
+        (1..=u16::MAX).zip(segments.filter(|s| self.present.contains(&s.value)))
     }
 
     /// Segment Number in the SEG of the segment that `value` marks; `None` when it has no voxels.

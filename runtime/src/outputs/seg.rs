@@ -177,7 +177,10 @@ fn put_image(
 /// What was lost in the source is lost in what is made of it (PS3.3 C.7.6.1.1.5).
 fn put_lossy(object: &mut InMemDicomObject, source: &Source<'_>) {
     let header = &source.series.header;
-    let lossy = source.series.attribute("LossyImageCompression").is_some_and(|v| v == "01");
+    let stated = source.series.attribute("LossyImageCompression").is_some_and(|v| v == "01");
+    let always_lossy = [dictionary::JPEG_BASELINE8_BIT, dictionary::JPEG_EXTENDED12_BIT];
+    let lossy =
+        stated || source.series.instances.iter().any(|i| always_lossy.contains(&i.transfer_syntax_uid.as_str()));
     put(object, tags::LOSSY_IMAGE_COMPRESSION, VR::CS, if lossy { "01" } else { "00" });
     if lossy {
         for tag in [tags::LOSSY_IMAGE_COMPRESSION_RATIO, tags::LOSSY_IMAGE_COMPRESSION_METHOD] {
@@ -416,9 +419,13 @@ mod tests {
         let mut study = study(&grid());
         study.series[0].header.put_str(tags::LOSSY_IMAGE_COMPRESSION, VR::CS, "01");
         study.series[0].header.put_str(tags::LOSSY_IMAGE_COMPRESSION_RATIO, VR::DS, "12.5");
-        let seg = seg(&study, voxels()).expect("a SEG");
-        assert_eq!(at(&seg, &[], tags::LOSSY_IMAGE_COMPRESSION), "01");
-        assert_eq!(at(&seg, &[], tags::LOSSY_IMAGE_COMPRESSION_RATIO), "12.5");
+        let object = seg(&study, voxels()).expect("a SEG");
+        assert_eq!(at(&object, &[], tags::LOSSY_IMAGE_COMPRESSION), "01");
+        assert_eq!(at(&object, &[], tags::LOSSY_IMAGE_COMPRESSION_RATIO), "12.5");
+        let mut jpeg = crate::outputs::tests::study(&grid());
+        jpeg.series[0].instances[1].transfer_syntax_uid.push_str("1.2.840.10008.1.2.4.50");
+        let object = seg(&jpeg, voxels()).expect("a SEG");
+        assert_eq!(at(&object, &[], tags::LOSSY_IMAGE_COMPRESSION), "01", "though the header does not say so");
     }
 
     #[test]
