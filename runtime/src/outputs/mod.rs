@@ -187,11 +187,16 @@ mod tests {
     }
 
     pub(super) fn segment(value: u32, name: &str) -> Segment {
+        let kind = match name {
+            "lung" => Code::new("39607008", "SCT", "Lung"),
+            "kidney" => Code::new("64033007", "SCT", "Kidney"),
+            _ => Code::new("10200004", "SCT", "Liver"),
+        };
         Segment {
             value,
             name: name.into(),
             category: Code::new("123037004", "SCT", "Anatomical Structure"),
-            kind: Code::new("10200004", "SCT", "Liver"),
+            kind,
             confidence: Some(0.9),
         }
     }
