@@ -4,6 +4,7 @@ use dicom_core::header::HasLength;
 use dicom_core::value::DataSetSequence;
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::tags;
+use dicom_encoding::text::SpecificCharacterSet;
 use dicom_object::InMemDicomObject;
 
 use super::{ModuleInfo, Source, Stamp};
@@ -77,6 +78,27 @@ pub(super) fn in_study_of(source: &Source<'_>) -> InMemDicomObject {
     }
     put(&mut object, tags::STUDY_INSTANCE_UID, VR::UI, source.study.uid.as_str());
     object
+}
+
+/// Changes the character set to UTF-8 where one of `texts` needs it. What the source says in another single character
+/// set stays the same text. With code extensions it is kept in bytes that only its own character set explains: then
+/// characters beyond ASCII become `?` in `texts` instead.
+pub(super) fn fit_characters<'a>(object: &mut InMemDicomObject, texts: impl IntoIterator<Item = &'a mut String>) {
+    let mut texts: Vec<&mut String> = texts.into_iter().filter(|text| !text.is_ascii()).collect();
+    if texts.is_empty() {
+        return;
+    }
+    let stated = object.element_opt(tags::SPECIFIC_CHARACTER_SET).ok().flatten();
+    let stated = stated.and_then(|e| e.to_str().ok()).unwrap_or_default().trim_matches([' ', '\0']).to_owned();
+    let extended = stated.contains('\\') || stated.contains("2022");
+    let understood = stated.is_empty() || SpecificCharacterSet::from_code(&stated).is_some();
+    if !extended && understood {
+        put(object, tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192");
+    } else {
+        for text in &mut texts {
+            **text = text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
+        }
+    }
 }
 
 /// SOP Common module and when the content was made (PS3.3 C.12.1).

@@ -10,8 +10,9 @@
 //! Identity, references and geometry come from the input ([`Source`]), never from the guest. UIDs are derived
 //! ([`uid`]), so that the same inputs through the same module give the same objects.
 //!
-//! Read in this order: `gate`, `uid`, `dataset`, `seg`, `write`.
+//! Read in this order: `gate`, `uid`, `dataset`, `seg`, `bits`, `write`.
 
+mod bits;
 mod codes;
 mod dataset;
 mod gate;
@@ -101,7 +102,7 @@ impl Accepted {
     /// [`segmentation`](Self::segmentation), with 0 [`voxels`](Self::voxels).
     pub fn numbered(&self) -> impl Iterator<Item = (u16, &Segment)> {
         let segments = self.segmentation.iter().flat_map(|s| &s.segments);
-        (1u16..).zip(segments.filter(|s| self.present.contains(&s.value)))
+        (1..=u16::MAX).zip(segments.filter(|s| self.present.contains(&s.value)))
     }
 
     /// Segment Number in the SEG of the segment that `value` marks; `None` when it has no voxels.
@@ -137,15 +138,16 @@ impl<'a> Source<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use dicom_core::VR;
     use dicom_dictionary_std::tags;
     use dicom_object::InMemDicomObject;
 
     use super::*;
+    use crate::findings::Code;
     use crate::geometry::Geometry;
+    use crate::memory::Budget;
     use crate::study::Instance;
+    use crate::volumes::Volume;
 
     /// A study of one CT series whose slices are `2.25.1001` and on.
     pub(super) fn study(geometry: &Geometry) -> Study {
@@ -162,11 +164,12 @@ mod tests {
             header.put_str(tag, vr, value);
         }
         let slices: Vec<usize> = (0..geometry.size()[2]).collect();
-        let instance = |z: &usize| Instance {
-            path: PathBuf::from(format!("{z}.dcm")),
-            sop_class_uid: "1.2.840.10008.5.1.4.1.1.2".into(),
-            sop_instance_uid: format!("2.25.{}", 1001 + z),
-            ..Instance::default()
+        let instance = |z: &usize| {
+            let mut instance = Instance::default();
+            instance.path.push(format!("{z}.dcm"));
+            instance.sop_class_uid.push_str("1.2.840.10008.5.1.4.1.1.2");
+            instance.sop_instance_uid = format!("2.25.{}", 1001 + z);
+            instance
         };
         let series = Series {
             uid: "2.25.2".into(),
@@ -177,6 +180,25 @@ mod tests {
             refused: None,
         };
         Study { uid: "2.25.1".into(), series: vec![series], warnings: vec![] }
+    }
+
+    pub(super) fn labels(geometry: &Geometry, voxels: Vec<u8>) -> Volume {
+        Volume::from_u8(geometry.clone(), voxels, &Budget::unlimited()).expect("as many voxels as the grid has")
+    }
+
+    pub(super) fn segment(value: u32, name: &str) -> Segment {
+        let kind = match name {
+            "lung" => Code::new("39607008", "SCT", "Lung"),
+            "kidney" => Code::new("64033007", "SCT", "Kidney"),
+            _ => Code::new("10200004", "SCT", "Liver"),
+        };
+        Segment {
+            value,
+            name: name.into(),
+            category: Code::new("123037004", "SCT", "Anatomical Structure"),
+            kind,
+            confidence: Some(0.9),
+        }
     }
 
     pub(super) fn module() -> ModuleInfo {

@@ -287,3 +287,94 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(file: &str, bytes: &[u8]) -> Output {
+        Output { file: file.into(), kind: OutputKind::Result, content: Content::Bytes(bytes.to_vec()) }
+    }
+
+    /// Names and contents of everything in a folder, hidden things too.
+    fn listing(folder: &Path) -> Vec<(String, String)> {
+        let entries = fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry"));
+        let mut all: Vec<_> = entries
+            .map(|e| {
+                let content = fs::read_to_string(e.path()).unwrap_or_else(|_| "folder".into());
+                (e.file_name().to_string_lossy().into_owned(), content)
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect()
+    }
+
+    #[test]
+    fn outputs_appear_together_with_their_digests() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let out = temp.path().join("new/out");
+        let written = write_all(&out, vec![bytes("a.json", b"abc"), bytes("b.json", b"")]).expect("written");
+        assert_eq!(listing(&out), pairs(&[("a.json", "abc"), ("b.json", "")]));
+        assert_eq!(written[0].sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!((written[0].bytes, written[1].bytes), (3, 0));
+    }
+
+    #[test]
+    fn a_later_run_replaces_its_own_and_leaves_the_rest() {
+        let temp = tempfile::tempdir().expect("a folder");
+        fs::write(temp.path().join("notes.txt"), "mine").expect("written");
+        write_all(temp.path(), vec![bytes("a.json", b"1")]).expect("written");
+        write_all(temp.path(), vec![bytes("a.json", b"2")]).expect("written");
+        assert_eq!(listing(temp.path()), pairs(&[("a.json", "2"), ("notes.txt", "mine")]));
+    }
+
+    #[test]
+    fn a_transaction_that_is_dropped_leaves_nothing() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let out = temp.path().join("out");
+        let mut transaction = Transaction::begin(&out).expect("begun");
+        transaction.bytes("a.json", OutputKind::Result, b"1").expect("staged");
+        assert!(!out.join("a.json").exists(), "not before it is committed");
+        drop(transaction);
+        assert!(!out.exists(), "a folder that it made goes with it");
+    }
+
+    #[test]
+    fn a_failed_commit_puts_everything_back() {
+        let temp = tempfile::tempdir().expect("a folder");
+        write_all(temp.path(), vec![bytes("a.json", b"old")]).expect("written");
+        let mut transaction = Transaction::begin(temp.path()).expect("begun");
+        transaction.bytes("a.json", OutputKind::Result, b"new").expect("staged");
+        transaction.bytes("b.json", OutputKind::Result, b"new").expect("staged");
+        transaction.bytes("c.json", OutputKind::Result, b"new").expect("staged");
+        let staged = transaction.staging.as_ref().expect("open").path().join("c.json");
+        fs::remove_file(staged).expect("removed behind its back");
+        let error = transaction.commit().expect_err("c.json is gone");
+        assert!(error.to_string().contains("c.json"), "{error}");
+        assert_eq!(listing(temp.path()), pairs(&[("a.json", "old")]));
+    }
+
+    #[test]
+    fn names_that_leave_the_folder_or_repeat_are_refused() {
+        let temp = tempfile::tempdir().expect("a folder");
+        for name in ["", "..", "../a", "/a", "a/b", ".hidden", "a/"] {
+            let error = write_all(temp.path(), vec![bytes("ok.json", b""), bytes(name, b"")]).expect_err("refused");
+            assert!(matches!(error, WriteError::Name(_)), "{name}: {error}");
+        }
+        assert!(write_all(temp.path(), vec![bytes("a", b"1"), bytes("a", b"2")]).is_err());
+        assert_eq!(listing(temp.path()), pairs(&[]));
+    }
+
+    #[test]
+    fn an_output_folder_that_is_a_file_is_refused() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let out = temp.path().join("file");
+        fs::write(&out, "mine").expect("written");
+        assert!(matches!(Transaction::begin(&out), Err(WriteError::Io { .. })));
+        assert_eq!(fs::read_to_string(&out).expect("still there"), "mine");
+    }
+}

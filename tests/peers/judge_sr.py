@@ -1,6 +1,6 @@
 """Judges an SR by other people's software: dciodvfy, highdicom, dcmqi and PixelMed's DicomSRValidator.
 
-    check_sr.py SR SEG|- EXPECTED_JSON [--pixelmed]
+    judge_sr.py SR SEG|- EXPECTED_JSON [--pixelmed]
 
 EXPECTED_JSON says what the module measured of segments (Segment Number in the SEG, concept, value, unit):
 
