@@ -193,6 +193,12 @@ impl Transaction {
         Ok(self.written.last().expect("one was just pushed"))
     }
 
+    /// What has been written so far.
+    #[must_use]
+    pub fn written(&self) -> &[Written] {
+        &self.written
+    }
+
     /// Puts all files into their place, over files of the same names. What else lies in the folder stays.
     ///
     /// # Errors
