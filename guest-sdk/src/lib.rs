@@ -101,8 +101,9 @@ pub use volumes::Volume;
 /// What a module's source begins with: `use gantry_guest::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Analyzer, Code, Component, Error, Extent, Failure, Geometry, Interpolation, Model, Outputs, Region, Segment,
-        Series, Statistics, Study, Tensor, TensorType, Urgency, Vec3, Volume, debug, findings, info, volumes, warn,
+        Analyzer, Code, Component, Error, ErrorCode, Extent, Failure, Geometry, Interpolation, Model, Outputs, Region,
+        Segment, Series, Statistics, Study, Tensor, TensorType, Urgency, Vec3, Volume, debug, findings, info, volumes,
+        warn,
     };
 }
 
