@@ -17,6 +17,7 @@ mod codes;
 mod dataset;
 mod gate;
 mod seg;
+mod sr;
 pub mod uid;
 mod write;
 
@@ -24,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use gate::{Refusal, gate};
 pub use seg::{SegError, segmentation};
+pub use sr::{SegReference, SrError, has_report, report};
 pub use uid::OutputUids;
 pub use write::{Content, Output, OutputKind, Transaction, WriteError, Written, write_all};
 
