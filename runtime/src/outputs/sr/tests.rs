@@ -157,9 +157,11 @@ fn the_head_says_who_of_whom_and_from_what() {
     }
     let study_items = report.element(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE).expect("present");
     let series = study_items.items().expect("items")[0].element(tags::REFERENCED_SERIES_SEQUENCE).expect("present");
-    let counts = series.items().expect("items").iter().map(|s| {
-        s.element(tags::REFERENCED_SOP_SEQUENCE).expect("present").items().expect("items").len()
-    });
+    let counts = series
+        .items()
+        .expect("items")
+        .iter()
+        .map(|s| s.element(tags::REFERENCED_SOP_SEQUENCE).expect("present").items().expect("items").len());
     assert_eq!(counts.collect::<Vec<_>>(), [2, 1], "two slices, one SEG");
 }
 
@@ -232,10 +234,9 @@ fn a_report_on_a_real_series_refers_to_its_slices_and_its_seg() {
     let uids = OutputUids::new(&source, &[[3; 32]], &module().identity);
     let seg = segmentation(&accepted, &source, &module(), &uids, &stamp()).expect("a SEG");
     let text = |tag| seg.element(tag).expect("present").to_str().expect("text").into_owned();
-    let named =
-        SegReference { instance: text(tags::SOP_INSTANCE_UID), series: text(tags::SERIES_INSTANCE_UID) };
+    let named = SegReference { instance: text(tags::SOP_INSTANCE_UID), series: text(tags::SERIES_INSTANCE_UID) };
     let report = report(&accepted, &source, &module(), &uids, Some(&named), &stamp()).expect("a report");
-    report.write_to_file("/tmp/sr-try/sr.dcm").expect("w"); seg.write_to_file("/tmp/sr-try/seg.dcm").expect("w");//SCRATCH
+
     let report = read_back(&report);
     let mut lines = Vec::new();
     outline(&report, 0, &mut lines);
