@@ -69,6 +69,9 @@ struct RunArgs {
     /// Refuse input that would otherwise be repaired with a warning.
     #[arg(long)]
     strict: bool,
+    /// Draw the segments over key slices into overlay.png.
+    #[arg(long)]
+    overlay: bool,
     /// Print result.json instead of a summary.
     #[arg(long)]
     json: bool,
@@ -140,6 +143,7 @@ fn run(args: &RunArgs) -> Result<(), (u8, anyhow::Error)> {
         out: &args.out,
         policy: &policy,
         strict: args.strict,
+        overlay: args.overlay,
         stamp: now(),
     };
     let bar = indicatif::ProgressBar::new_spinner();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::app::App;
+use crate::memory::Budget;
 use crate::module::manifest::Accepts;
 use crate::module::package::{Package, PackageError};
 use crate::outputs::result::{Input, InputFile, InputSeries, JobResult, LogLine, Model, Module, Phase};
@@ -28,6 +29,8 @@ pub struct Request<'a> {
     pub policy: &'a Policy,
     /// Refuse what would otherwise be repaired.
     pub strict: bool,
+    /// Draw `overlay.png` as well.
+    pub overlay: bool,
     /// When the result is made.
     pub stamp: Stamp,
 }
@@ -108,6 +111,9 @@ pub fn run(
     let mut result = record.result(&findings, grants, &request.stamp);
     let mut transaction = Transaction::begin(request.out).map_err(|e| RunError::Write(e.to_string()))?;
     write_dicom(&mut transaction, &record, &findings, &request.stamp).map_err(RunError::Write)?;
+    if request.overlay {
+        draw(app, &mut transaction, &study, &findings, request.strict).map_err(RunError::Write)?;
+    }
     if cancel.is_cancelled() {
         return Err(JobError::Cancelled.into());
     }
@@ -177,6 +183,24 @@ fn write_dicom(
         let object = outputs::report(findings, &source, record.module, &uids, seg.as_ref(), stamp)
             .map_err(|e| e.to_string())?;
         transaction.dicom("report.dcm", OutputKind::Report, &object).map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+/// Decodes the source once more: the picture is for people who ask for it, and nobody else pays for it.
+fn draw(
+    app: &App,
+    transaction: &mut Transaction,
+    study: &Study,
+    findings: &outputs::Accepted,
+    strict: bool,
+) -> Result<(), String> {
+    let (series, volume) = findings.source;
+    let budget = Budget::mib(app.config.limits.host_memory_mib);
+    let decoded =
+        study.series[series].decode(volume, &budget, &app.read_options(strict)).map_err(|e| e.to_string())?;
+    if let Some(picture) = outputs::overlay(&decoded.volume, findings).map_err(|e| e.to_string())? {
+        transaction.bytes("overlay.png", OutputKind::Overlay, &picture).map_err(|e| e.to_string())?;
     }
     Ok(())
 }

@@ -139,6 +139,7 @@ impl Scenario {
             out: &self.out(),
             policy: &policy,
             strict: false,
+            overlay: false,
             stamp: Stamp { date: "20240102".into(), time: "030405".into() },
         };
         pipeline::run(&app, &request, &CancelToken::default(), &|_| {})

@@ -16,6 +16,8 @@ pub enum OutputKind {
     Segmentation,
     /// DICOM SR.
     Report,
+    /// `overlay.png`.
+    Overlay,
     /// `result.json`.
     Result,
 }
