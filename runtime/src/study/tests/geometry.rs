@@ -46,6 +46,24 @@ fn slices_are_placed_by_position_and_never_by_name() {
 }
 
 #[test]
+fn a_decoded_volume_is_in_hounsfield_units_and_its_files_are_named_by_digest() {
+    use sha2::Digest;
+    let folder = Folder::of_slices(3);
+    let study = folder.read().expect("a study");
+    let budget = Budget::mib(1);
+    let decoded = study.series[0].decode(0, &budget, &options()).expect("a volume");
+    let all = decoded.volume.read(decoded.volume.geometry().region()).expect("its voxels");
+    assert_eq!(all, values(&study.series[0]));
+    assert_eq!(decoded.volume.geometry(), &study.series[0].volumes[0].geometry);
+    for (instance, digest) in study.series[0].instances.iter().zip(&decoded.digests) {
+        let bytes = std::fs::read(&instance.path).expect("the file");
+        assert_eq!(sha2::Sha256::digest(bytes)[..], digest[..]);
+    }
+    assert!(budget.used() > 0, "the volume pays for itself");
+    assert_eq!(budget.peak(), 72, "and nothing is paid for twice");
+}
+
+#[test]
 fn every_orientation_gives_a_right_handed_grid_that_starts_at_the_lowest_slice() {
     let (s, c) = 0.4f64.sin_cos();
     for (name, orientation, normal) in [

@@ -75,3 +75,18 @@ fn one_image_has_the_values_that_pydicom_gives_in_every_transfer_syntax() {
     let Some(truncated) = asset("pydicom", "MR_truncated.dcm") else { return };
     says(&read(&[truncated], &options()).expect_err("refused").to_string(), &["MR_truncated.dcm", "8130 bytes"]);
 }
+
+#[test]
+fn lossless_jpeg_gives_the_values_that_gdcm_gives() {
+    let Some(path) = asset("pydicom-data", "JPEG-LL.dcm") else { return };
+    // It lies nowhere, so it is put somewhere.
+    let mut file = dicom_object::open_file(path).expect("a DICOM file");
+    set(&mut file, tags::IMAGE_POSITION_PATIENT, VR::DS, "0\\0\\0");
+    set(&mut file, tags::IMAGE_ORIENTATION_PATIENT, VR::DS, AXIAL);
+    set(&mut file, tags::PIXEL_SPACING, VR::DS, "1\\1");
+    let folder = Folder::new();
+    file.write_to_file(folder.path().join("a.dcm")).expect("a written file");
+    let values = folder.values();
+    assert_eq!(values.iter().map(|v| f64::from(*v)).sum::<f64>(), 3_596_452.0);
+    assert_eq!(values[100_000..100_010], [44.0, 49.0, 38.0, 47.0, 42.0, 44.0, 35.0, 44.0, 45.0, 46.0]);
+}
