@@ -34,6 +34,10 @@ impl Analyzer for CtOrgans {
         for (value, ..) in ORGANS {
             let parts = components.iter().filter(|c| c.label == value);
             let millilitres: f64 = parts.map(|c| c.millilitres).sum();
+            // An organ outside the scan has no volume to report, not one of 0 mL.
+            if millilitres == 0.0 {
+                continue;
+            }
             findings::measure(&Code::sct("118565006", "Volume"), millilitres, "mL", Some(value))?;
         }
         Ok(())
