@@ -1,1 +1,223 @@
 //! The output gate, and the writers behind it.
+//!
+//! ```text
+//! Findings ─ gate ─▶ Accepted ─┬─ seg ─▶ SEG ─┐
+//!   (guest)                    ├─ sr ──▶ SR ──┼─ write ─▶ all files, or none
+//!                              └─ result ─────┘
+//! ```
+//!
+//! A guest states findings; it never writes DICOM. What it states passes [`gate`] or nothing is written at all.
+//! Identity, references and geometry come from the input ([`Source`]), never from the guest. UIDs are derived
+//! ([`uid`]), so that the same inputs through the same module give the same objects.
+//!
+//! Read in this order: `gate`, `uid`, `dataset`, `seg`, `bits`, `write`.
+
+mod bits;
+mod codes;
+mod dataset;
+mod gate;
+mod overlay;
+pub mod result;
+mod seg;
+mod sr;
+pub mod uid;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use gate::{Refusal, gate};
+pub use overlay::overlay;
+pub use seg::{SegError, segmentation};
+pub use sr::{SegReference, SrError, has_report, report};
+pub use uid::OutputUids;
+pub use write::{Content, Output, OutputKind, Transaction, WriteError, Written, write_all};
+
+use crate::findings::{Classification, Measurement, Segment, Segmentation, Triage, Unfit};
+use crate::study::{Series, Study, VolumeLayout};
+
+/// What outputs say about the module that made them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleInfo {
+    /// Of the manifest.
+    pub name: String,
+    /// Of the manifest, semantic.
+    pub version: String,
+    /// Who made it.
+    pub vendor: String,
+    /// For people.
+    pub title: String,
+    /// Not for clinical use; every output says so.
+    pub demonstration: bool,
+    /// SHA-256 over the manifest, which names the digest of every other file of the package.
+    pub identity: [u8; 32],
+}
+
+/// What outputs refer to: the volume that was analysed, and where it came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The study.
+    pub study: &'a Study,
+    /// The series in it.
+    pub series: &'a Series,
+    /// The volume in that series.
+    pub layout: &'a VolumeLayout,
+    /// Which of [`Study::series`].
+    pub series_index: usize,
+    /// Which of [`Series::volumes`].
+    pub volume_index: usize,
+}
+
+/// When a result was made. The caller says, so that outputs can be the same twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// `YYYYMMDD`.
+    pub date: String,
+    /// `HHMMSS`.
+    pub time: String,
+}
+
+/// Findings that passed the [`gate`].
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// On the grid of [`source`](Self::source); every voxel is 0 or a segment.
+    pub segmentation: Option<Segmentation>,
+    /// Index of the series and of the volume in it that outputs refer to: the one whose grid the segmentation has,
+    /// else the first accepted.
+    pub source: (usize, usize),
+    /// As stated.
+    pub measurements: Vec<Measurement>,
+    /// As stated.
+    pub classifications: Vec<Classification>,
+    /// As stated.
+    pub triage: Vec<Triage>,
+    /// As stated; everything else is then empty.
+    pub unfit: Option<Unfit>,
+    /// Values of the segments that have voxels.
+    pub present: BTreeSet<u32>,
+    /// Number of voxels of every declared segment, by value.
+    pub voxels: BTreeMap<u32, u64>,
+    /// For each slice of the segmentation, the segment values that occur in it.
+    pub slices: Vec<BTreeSet<u32>>,
+}
+
+impl Accepted {
+    /// The segments that a SEG holds, in the order in which they were stated, with their Segment Number (from 1).
+    ///
+    /// A segment without voxels is no part of a SEG: PS3.3 wants a frame for every segment. It stays in
+    /// [`segmentation`](Self::segmentation), with 0 [`voxels`](Self::voxels).
+    pub fn numbered(&self) -> impl Iterator<Item = (u16, &Segment)> {
+        let segments = self.segmentation.iter().flat_map(|s| &s.segments);
+        (1..=u16::MAX).zip(segments.filter(|s| self.present.contains(&s.value)))
+    }
+
+    /// Segment Number in the SEG of the segment that `value` marks; `None` when it has no voxels.
+    #[must_use]
+    pub fn number(&self, value: u32) -> Option<u16> {
+        self.numbered().find(|(_, s)| s.value == value).map(|(number, _)| number)
+    }
+
+    /// Whether there is a SEG to write.
+    #[must_use]
+    pub fn has_seg(&self) -> bool {
+        !self.present.is_empty()
+    }
+}
+
+impl<'a> Source<'a> {
+    /// The volume `source` names (see [`Accepted::source`]); `None` when there is no such.
+    #[must_use]
+    pub fn new(study: &'a Study, source: (usize, usize)) -> Option<Self> {
+        let (series_index, volume_index) = source;
+        let series = study.series.get(series_index)?;
+        let layout = series.volumes.get(volume_index)?;
+        Some(Self { study, series, layout, series_index, volume_index })
+    }
+
+    /// Frame of Reference UID (0020,0052) of the series, or one derived from it where it has none.
+    #[must_use]
+    pub fn frame_of_reference_uid(&self) -> String {
+        let stated = self.series.attribute("FrameOfReferenceUID");
+        stated.unwrap_or_else(|| uid::derive("frame-of-reference", &[self.series.uid.as_bytes()]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dicom_core::VR;
+    use dicom_dictionary_std::tags;
+    use dicom_object::InMemDicomObject;
+
+    use super::*;
+    use crate::findings::Code;
+    use crate::geometry::Geometry;
+    use crate::memory::Budget;
+    use crate::study::Instance;
+    use crate::volumes::Volume;
+
+    /// A study of one CT series whose slices are `2.25.1001` and on.
+    pub(super) fn study(geometry: &Geometry) -> Study {
+        let mut header = InMemDicomObject::new_empty();
+        for (tag, vr, value) in [
+            (tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 100"),
+            (tags::PATIENT_NAME, VR::PN, "Müller^Test"),
+            (tags::PATIENT_ID, VR::LO, "P1"),
+            (tags::STUDY_DATE, VR::DA, "20200102"),
+            (tags::SERIES_NUMBER, VR::IS, "3"),
+            (tags::FRAME_OF_REFERENCE_UID, VR::UI, "2.25.77"),
+            (tags::SLICE_THICKNESS, VR::DS, "2.0"),
+        ] {
+            header.put_str(tag, vr, value);
+        }
+        let slices: Vec<usize> = (0..geometry.size()[2]).collect();
+        let instance = |z: &usize| {
+            let mut instance = Instance::default();
+            instance.path.push(format!("{z}.dcm"));
+            instance.sop_class_uid.push_str("1.2.840.10008.5.1.4.1.1.2");
+            instance.sop_instance_uid = format!("2.25.{}", 1001 + z);
+            instance
+        };
+        let series = Series {
+            uid: "2.25.2".into(),
+            modality: "CT".into(),
+            header,
+            instances: slices.iter().map(instance).collect(),
+            volumes: vec![VolumeLayout { geometry: geometry.clone(), slices }],
+            refused: None,
+        };
+        Study { uid: "2.25.1".into(), series: vec![series], warnings: vec![] }
+    }
+
+    pub(super) fn labels(geometry: &Geometry, voxels: Vec<u8>) -> Volume {
+        Volume::from_u8(geometry.clone(), voxels, &Budget::unlimited()).expect("as many voxels as the grid has")
+    }
+
+    pub(super) fn segment(value: u32, name: &str) -> Segment {
+        let kind = match name {
+            "lung" => Code::new("39607008", "SCT", "Lung"),
+            "kidney" => Code::new("64033007", "SCT", "Kidney"),
+            _ => Code::new("10200004", "SCT", "Liver"),
+        };
+        Segment {
+            value,
+            name: name.into(),
+            category: Code::new("123037004", "SCT", "Anatomical Structure"),
+            kind,
+            confidence: Some(0.9),
+        }
+    }
+
+    pub(super) fn module() -> ModuleInfo {
+        ModuleInfo {
+            name: "ct-organs".into(),
+            version: "1.2.3".into(),
+            vendor: "Example".into(),
+            title: "Organs in body CT".into(),
+            demonstration: true,
+            identity: [7; 32],
+        }
+    }
+
+    pub(super) fn stamp() -> Stamp {
+        Stamp { date: "20240102".into(), time: "030405".into() }
+    }
+}

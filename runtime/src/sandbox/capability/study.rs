@@ -39,6 +39,8 @@ pub(crate) struct StudyView {
 pub struct InputRecord {
     /// SHA-256 of each file that was decoded, by SOP Instance UID.
     pub digests: BTreeMap<String, [u8; 32]>,
+    /// What the guest knows each accepted series as, by Series Instance UID.
+    pub pseudonyms: BTreeMap<String, String>,
     /// Time spent reading and decoding pixels.
     pub decoding: Duration,
 }
@@ -67,7 +69,9 @@ impl StudyView {
     }
 
     pub(crate) fn record(self) -> InputRecord {
-        InputRecord { digests: self.digests, decoding: self.decoding }
+        let uids = self.accepted.iter().map(|&index| self.study.series[index].uid.clone());
+        let pseudonyms = uids.map(|uid| (uid.clone(), self.pseudonym(&uid))).collect();
+        InputRecord { digests: self.digests, pseudonyms, decoding: self.decoding }
     }
 
     fn series(&self, handle: SeriesHandle) -> &Series {

@@ -1,0 +1,453 @@
+//! What a guest stated, judged before anything is written (DESIGN, invariant 5): all of it passes, or none.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rayon::prelude::*;
+
+use super::Accepted;
+use crate::findings::{Code, Findings, Segment, Segmentation};
+use crate::geometry::Geometry;
+use crate::study::Study;
+use crate::volumes::{Volume, VolumeError};
+
+/// How far the corners of a segmentation may lie from those of the source, mm.
+const GRID_TOLERANCE_MM: f64 = 1e-3;
+/// Characters in a text for people.
+const TEXT_MAX: usize = 1024;
+/// Coding schemes that a code may come from (PS3.16 table 8-1), besides private ones that start with 99.
+const SCHEMES: [&str; 8] = ["SCT", "DCM", "UCUM", "LN", "FMA", "NCIt", "RADLEX", "SRT"];
+
+/// Why findings are refused. The guest is at fault, except for [`NoSource`](Self::NoSource) and
+/// [`Voxels`](Self::Voxels) over budget. Texts of the guest are not repeated: it may have put anything into them.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Nothing that findings could refer to.
+    #[error(
+        "no series of the study that gives a volume was accepted for the module; findings have nothing to refer to"
+    )]
+    NoSource,
+    /// A segmentation on another grid than any source volume.
+    #[error(
+        "the segmentation has {size:?} voxels of {spacing:?} mm from {origin:?} mm, which is the grid of no volume that \
+         the module was given; bring it there with resample-like(source) before it is stated"
+    )]
+    Grid {
+        /// Voxels along x, y, z.
+        size: [usize; 3],
+        /// mm.
+        spacing: [f64; 3],
+        /// mm.
+        origin: [f64; 3],
+    },
+    /// A voxel that is no label, or voxels that could not be computed.
+    #[error("the segmentation, slice {slice}: {source}; state labels, as argmax or threshold give them")]
+    Voxels {
+        /// Along z, from 0.
+        slice: usize,
+        /// Why not.
+        source: VolumeError,
+    },
+    /// A voxel value that no segment claims.
+    #[error(
+        "the segmentation, slice {slice}: a voxel is {value}, and no segment has that value; declare it or set it to 0"
+    )]
+    Undeclared {
+        /// Along z, from 0.
+        slice: usize,
+        /// The value.
+        value: u16,
+    },
+    /// One finding is wrong in itself.
+    #[error("{finding}: {problem}")]
+    Finding {
+        /// Which: kind and place, from 0.
+        finding: String,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// The module says that the input is unfit, and states findings about it.
+    #[error("unfit: {others} other findings stand beside it; an input that is not fit has none")]
+    UnfitBeside {
+        /// How many.
+        others: usize,
+    },
+}
+
+/// Judges everything that a module stated about the series `accepted` (indexes into [`Study::series`]).
+///
+/// A segment without voxels passes; it is left out of the SEG (see [`Accepted::numbered`]).
+///
+/// # Errors
+/// The first thing that is wrong. Cheap checks come before the voxels are looked at.
+pub fn gate(findings: Findings, study: &Study, accepted: &[usize]) -> Result<Accepted, Refusal> {
+    let volumes = volumes(study, accepted);
+    let first = volumes.first().map(|(at, _)| *at).ok_or(Refusal::NoSource)?;
+    statements(&findings)?;
+    let mut result = Accepted {
+        segmentation: None,
+        source: first,
+        measurements: findings.measurements,
+        classifications: findings.classifications,
+        triage: findings.triage,
+        unfit: findings.unfit,
+        present: BTreeSet::new(),
+        voxels: BTreeMap::new(),
+        slices: Vec::new(),
+    };
+    if let Some(segmentation) = findings.segmentation {
+        result.source = on_grid_of(&segmentation.labels, &volumes)?;
+        result.voxels = segmentation.segments.iter().map(|s| (s.value, 0)).collect();
+        for slice in count(&segmentation)? {
+            for (&value, &voxels) in &slice {
+                *result.voxels.entry(value).or_default() += voxels;
+            }
+            result.slices.push(slice.into_keys().collect());
+        }
+        result.present = result.voxels.iter().filter(|(_, n)| **n > 0).map(|(value, _)| *value).collect();
+        result.segmentation = Some(segmentation);
+    }
+    Ok(result)
+}
+
+type At = (usize, usize);
+
+/// All volumes of the accepted series, in order.
+fn volumes<'a>(study: &'a Study, accepted: &[usize]) -> Vec<(At, &'a Geometry)> {
+    let of = |&s: &usize| {
+        study.series.get(s).into_iter().flat_map(move |series| {
+            series.volumes.iter().enumerate().map(move |(v, layout)| ((s, v), &layout.geometry))
+        })
+    };
+    accepted.iter().flat_map(of).collect()
+}
+
+fn on_grid_of(labels: &Volume, volumes: &[(At, &Geometry)]) -> Result<At, Refusal> {
+    let grid = labels.geometry();
+    let same = volumes.iter().find(|(_, volume)| grid.same_grid(volume, GRID_TOLERANCE_MM));
+    same.map(|(at, _)| *at).ok_or_else(|| Refusal::Grid {
+        size: grid.size(),
+        spacing: grid.spacing(),
+        origin: grid.origin(),
+    })
+}
+
+/// Voxels of each segment in each slice. Every voxel is looked at.
+fn count(segmentation: &Segmentation) -> Result<Vec<BTreeMap<u32, u64>>, Refusal> {
+    let declared: BTreeSet<u32> = segmentation.segments.iter().map(|s| s.value).collect();
+    let [columns, rows, slices] = segmentation.labels.geometry().size();
+    // Which slice fails must not depend on which thread is first.
+    let counted: Vec<_> = (0..slices)
+        .into_par_iter()
+        .map_init(
+            || vec![0u16; columns * rows],
+            |labels, slice| {
+                let read = segmentation.labels.label_slice(slice, labels);
+                read.map_err(|source| Refusal::Voxels { slice, source })?;
+                count_slice(labels, slice, &declared)
+            },
+        )
+        .collect();
+    counted.into_iter().collect()
+}
+
+fn count_slice(labels: &[u16], slice: usize, declared: &BTreeSet<u32>) -> Result<BTreeMap<u32, u64>, Refusal> {
+    let mut counts = BTreeMap::new();
+    // Labels come in runs: one look-up a run.
+    for run in labels.chunk_by(|a, b| a == b) {
+        let Some(&value) = run.first().filter(|value| **value != 0) else { continue };
+        if !declared.contains(&u32::from(value)) {
+            return Err(Refusal::Undeclared { slice, value });
+        }
+        *counts.entry(u32::from(value)).or_default() += run.len() as u64;
+    }
+    Ok(counts)
+}
+
+/// Everything but voxels.
+fn statements(findings: &Findings) -> Result<(), Refusal> {
+    if let Some(unfit) = &findings.unfit {
+        let others = findings.count() - 1;
+        if others > 0 || findings.segmentation.is_some() {
+            return Err(Refusal::UnfitBeside { others });
+        }
+        code(&unfit.reason).and_then(|()| text("detail", &unfit.detail)).map_err(at("unfit".into()))?;
+    }
+    let segments = findings.segmentation.as_ref().map_or(&[][..], |s| &s.segments);
+    if findings.segmentation.is_some() {
+        segment_list(segments)?;
+    }
+    for (i, m) in findings.measurements.iter().enumerate() {
+        let declared = m.segment.is_none_or(|value| segments.iter().any(|s| s.value == value));
+        let checks = code(&m.quantity).and_then(|()| unit(&m.unit)).and_then(|()| {
+            check(m.value.is_finite(), || format!("its value {} is not finite", m.value))?;
+            check(declared, || "it names a segment that was not declared; state the segmentation with it".into())
+        });
+        checks.map_err(at(format!("measurement {i}")))?;
+    }
+    for (i, c) in findings.classifications.iter().enumerate() {
+        let checks = code(&c.finding).and_then(|()| probability("probability", c.probability));
+        checks.map_err(at(format!("classification {i}")))?;
+    }
+    for (i, t) in findings.triage.iter().enumerate() {
+        let checks = code(&t.finding).and_then(|()| probability("probability", t.probability));
+        checks.and_then(|()| text("reason", &t.reason)).map_err(at(format!("triage {i}")))?;
+    }
+    Ok(())
+}
+
+fn segment_list(segments: &[Segment]) -> Result<(), Refusal> {
+    let whole = at("the segmentation".into());
+    check(!segments.is_empty(), || "it declares no segment; declare at least one".into()).map_err(whole)?;
+    let (mut values, mut names) = (BTreeSet::new(), BTreeSet::new());
+    for (i, s) in segments.iter().enumerate() {
+        segment(s, &mut values, &mut names).map_err(at(format!("segment {i}")))?;
+    }
+    Ok(())
+}
+
+fn segment<'a>(s: &'a Segment, values: &mut BTreeSet<u32>, names: &mut BTreeSet<&'a str>) -> Result<(), String> {
+    check((1..=65535).contains(&s.value), || format!("its value {} is not in 1..=65535", s.value))?;
+    check(values.insert(s.value), || format!("its value {} is that of an earlier segment", s.value))?;
+    let named = plain(&s.name, 64) && !s.name.trim().is_empty();
+    check(named, || "its name is not 1 to 64 characters without backslash and control characters".into())?;
+    check(names.insert(s.name.trim()), || "its name is that of an earlier segment".into())?;
+    code(&s.category)?;
+    code(&s.kind)?;
+    s.confidence.map_or(Ok(()), |p| probability("confidence", p))
+}
+
+fn at(finding: String) -> impl FnOnce(String) -> Refusal {
+    move |problem| Refusal::Finding { finding, problem }
+}
+
+fn check(holds: bool, problem: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(problem()) }
+}
+
+/// A code that may stand in a DICOM code sequence (PS3.3 section 8.8).
+fn code(code: &Code) -> Result<(), String> {
+    let short = |s: &str| plain(s, 16) && !s.trim().is_empty();
+    check(short(&code.value), || {
+        "its code value is not 1 to 16 characters without backslash and control characters".into()
+    })?;
+    let scheme = code.scheme.as_str();
+    let known = SCHEMES.contains(&scheme) || (scheme.starts_with("99") && scheme.len() > 2 && scheme.is_ascii());
+    check(short(scheme) && known, || {
+        format!(
+            "its coding scheme is none of {} and does not start with 99 (16 characters at most)",
+            SCHEMES.join(", ")
+        )
+    })?;
+    check(plain(&code.meaning, 64) && !code.meaning.trim().is_empty(), || {
+        "its code meaning is not 1 to 64 characters without backslash and control characters".into()
+    })
+}
+
+/// Plausible UCUM: what could not even be a unit is refused, the table of units is not checked.
+fn unit(unit: &str) -> Result<(), String> {
+    let plausible = (1..=16).contains(&unit.len()) && unit.bytes().all(|b| (33..=126).contains(&b) && b != b'\\');
+    check(plausible, || {
+        "its unit is not UCUM: 1 to 16 printable ASCII characters without spaces, as in mL or mm3".into()
+    })
+}
+
+fn probability(what: &str, p: f32) -> Result<(), String> {
+    check((0.0..=1.0).contains(&p), || format!("its {what} {p} is not in 0..=1"))
+}
+
+fn text(what: &str, text: &str) -> Result<(), String> {
+    check(text.chars().count() <= TEXT_MAX && !text.chars().any(char::is_control), || {
+        format!("its {what} is not at most {TEXT_MAX} characters without control characters")
+    })
+}
+
+fn plain(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.chars().count()) && !text.chars().any(|c| c.is_control() || c == '\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::findings::{Classification, Measurement, Triage, Unfit, Urgency};
+    use crate::memory::Budget;
+    use crate::outputs::tests::{labels, segment as a_segment, study};
+
+    fn grid() -> Geometry {
+        let axes = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+        Geometry::new([3, 2, 2], [1.0, 1.0, 2.0], [10.0, 20.0, 30.0], axes).expect("a grid")
+    }
+
+    fn liver() -> Code {
+        Code::new("10200004", "SCT", "Liver")
+    }
+
+    /// Findings that pass.
+    fn good() -> Findings {
+        let voxels = vec![0, 1, 1, 0, 0, 0, 0, 0, 2, 2, 2, 0];
+        Findings {
+            segmentation: Some(Segmentation {
+                labels: labels(&grid(), voxels),
+                segments: vec![a_segment(1, "liver"), a_segment(2, "lung"), a_segment(3, "kidney")],
+            }),
+            measurements: vec![Measurement { quantity: liver(), value: 1.5, unit: "mL".into(), segment: Some(2) }],
+            classifications: vec![Classification { finding: liver(), probability: 0.5 }],
+            triage: vec![Triage { level: Urgency::Urgent, finding: liver(), probability: 1.0, reason: "look".into() }],
+            unfit: None,
+        }
+    }
+
+    fn refused(change: impl FnOnce(&mut Findings)) -> Refusal {
+        let mut findings = good();
+        change(&mut findings);
+        gate(findings, &study(&grid()), &[0]).expect_err("refused")
+    }
+
+    #[track_caller]
+    fn says(expected: &str, change: impl FnOnce(&mut Findings)) {
+        let text = refused(change).to_string();
+        assert!(text.contains(expected), "{text}");
+    }
+
+    fn segments(findings: &mut Findings) -> &mut Vec<Segment> {
+        &mut findings.segmentation.as_mut().expect("good has one").segments
+    }
+
+    fn set_labels(findings: &mut Findings, labels: Volume) {
+        findings.segmentation.as_mut().expect("good has one").labels = labels;
+    }
+
+    #[test]
+    fn good_findings_pass_and_voxels_are_counted() {
+        let accepted = gate(good(), &study(&grid()), &[0]).expect("accepted");
+        assert_eq!(accepted.source, (0, 0));
+        assert_eq!(accepted.voxels, BTreeMap::from([(1, 2), (2, 3), (3, 0)]));
+        assert_eq!(accepted.present, BTreeSet::from([1, 2]));
+        assert_eq!(accepted.slices, [BTreeSet::from([1]), BTreeSet::from([2])]);
+        assert_eq!((accepted.number(2), accepted.number(3)), (Some(2), None));
+        assert!(accepted.has_seg());
+    }
+
+    #[test]
+    fn numbers_skip_segments_without_voxels() {
+        let mut findings = good();
+        set_labels(&mut findings, labels(&grid(), vec![0, 0, 3, 0, 0, 0, 0, 0, 2, 0, 0, 0]));
+        let accepted = gate(findings, &study(&grid()), &[0]).expect("accepted");
+        assert_eq!(accepted.numbered().map(|(n, s)| (n, s.value)).collect::<Vec<_>>(), [(1, 2), (2, 3)]);
+    }
+
+    #[test]
+    fn a_segmentation_without_voxels_passes_and_is_no_seg() {
+        let mut findings = good();
+        set_labels(&mut findings, labels(&grid(), vec![0; 12]));
+        let accepted = gate(findings, &study(&grid()), &[0]).expect("accepted");
+        assert!(!accepted.has_seg() && accepted.segmentation.is_some());
+    }
+
+    #[test]
+    fn findings_refer_to_the_first_accepted_series_without_a_segmentation() {
+        let findings = Findings { segmentation: None, measurements: vec![], ..good() };
+        assert_eq!(gate(findings.clone(), &study(&grid()), &[0]).expect("accepted").source, (0, 0));
+        assert!(matches!(gate(findings.clone(), &study(&grid()), &[]), Err(Refusal::NoSource)));
+        assert!(matches!(gate(findings, &study(&grid()), &[4]), Err(Refusal::NoSource)));
+    }
+
+    #[test]
+    fn a_segmentation_elsewhere_is_refused() {
+        let axes = grid().axes();
+        for other in [
+            Geometry::new([3, 2, 2], [1.0, 1.0, 2.0], [10.01, 20.0, 30.0], axes),
+            Geometry::new([3, 2, 2], [1.0, 1.1, 2.0], [10.0, 20.0, 30.0], axes),
+            Geometry::new([3, 2, 1], [1.0, 1.0, 2.0], [10.0, 20.0, 30.0], axes),
+        ] {
+            let other = other.expect("a grid");
+            let refusal = refused(|f| set_labels(f, labels(&other, vec![1; other.voxels()])));
+            assert!(matches!(refusal, Refusal::Grid { .. }), "{refusal}");
+            assert!(refusal.to_string().contains("resample-like"), "{refusal}");
+        }
+        let near = Geometry::new([3, 2, 2], [1.0, 1.0, 2.0], [10.0005, 20.0, 30.0], axes).expect("a grid");
+        let mut findings = good();
+        set_labels(&mut findings, labels(&near, vec![1; 12]));
+        assert!(gate(findings, &study(&grid()), &[0]).is_ok(), "half a micrometre is rounding");
+    }
+
+    #[test]
+    fn voxels_that_are_no_declared_labels_are_refused() {
+        for bad in [f32::NAN, f32::INFINITY, 0.5, -1.0, 65536.0] {
+            let mut voxels = vec![0.0; 12];
+            voxels[7] = bad;
+            let volume = Volume::from_f32(grid(), voxels, &Budget::unlimited()).expect("a volume");
+            let refusal = refused(|f| set_labels(f, volume));
+            assert!(matches!(refusal, Refusal::Voxels { slice: 1, .. }), "{bad}: {refusal}");
+        }
+        let refusal = refused(|f| set_labels(f, labels(&grid(), vec![0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0])));
+        assert!(matches!(refusal, Refusal::Undeclared { slice: 1, value: 4 }), "{refusal}");
+    }
+
+    #[test]
+    fn segments_that_cannot_be_are_refused() {
+        says("no segment", |f| segments(f).clear());
+        says("not in 1..=65535", |f| segments(f)[0].value = 0);
+        says("not in 1..=65535", |f| segments(f)[0].value = 65536);
+        says("segment 2: its value 1", |f| segments(f)[2].value = 1);
+        says("segment 1: its name is that of an earlier", |f| segments(f)[1].name = "liver ".into());
+        for name in ["", " ", "a\\b", "a\nb", &"x".repeat(65)] {
+            says("its name is not", |f| segments(f)[1].name = name.into());
+        }
+        says("its confidence 1.5", |f| segments(f)[0].confidence = Some(1.5));
+        says("its confidence NaN", |f| segments(f)[0].confidence = Some(f32::NAN));
+        says("segment 0: its coding scheme", |f| segments(f)[0].category.scheme = "SNOMED".into());
+        says("segment 0: its code value", |f| segments(f)[0].kind.value = "x".repeat(17));
+    }
+
+    #[test]
+    fn codes_that_cannot_be_are_refused() {
+        for value in ["", " ", "a\\b", "a\tb", "12345678901234567"] {
+            says("classification 0: its code value", |f| f.classifications[0].finding.value = value.into());
+        }
+        for scheme in ["", "99", "sct", "I10", "99ABCDEFGHIJKLMNO", "99\n1"] {
+            says("classification 0: its coding scheme", |f| f.classifications[0].finding.scheme = scheme.into());
+        }
+        for meaning in ["", "a\\b", "a\nb", &"x".repeat(65)] {
+            says("classification 0: its code meaning", |f| f.classifications[0].finding.meaning = meaning.into());
+        }
+        let mut private = good();
+        private.classifications[0].finding = Code::new("A1", "99GANTRY", "Größe");
+        assert!(gate(private, &study(&grid()), &[0]).is_ok());
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_refused() {
+        for p in [-0.1, 1.7, f32::NAN, f32::INFINITY] {
+            says("classification 0: its probability", |f| f.classifications[0].probability = p);
+            says("triage 0: its probability", |f| f.triage[0].probability = p);
+        }
+        for value in [f64::NAN, f64::INFINITY] {
+            says("measurement 0: its value", |f| f.measurements[0].value = value);
+        }
+        for unit in ["", "m L", "µL", "a\\b", "12345678901234567"] {
+            says("measurement 0: its unit", |f| f.measurements[0].unit = unit.into());
+        }
+        says("measurement 0: it names a segment", |f| f.measurements[0].segment = Some(9));
+        says("measurement 0: it names a segment", |f| f.segmentation = None);
+        says("measurement 0: its code value", |f| f.measurements[0].quantity.value.clear());
+    }
+
+    #[test]
+    fn texts_that_are_too_long_or_not_text_are_refused() {
+        says("triage 0: its reason", |f| f.triage[0].reason = "x".repeat(1025));
+        says("triage 0: its reason", |f| f.triage[0].reason = "a\nb".into());
+        says("triage 0: its coding scheme", |f| f.triage[0].finding.scheme = "x".into());
+        let unfit = |detail: &str| Unfit { reason: liver(), detail: detail.into() };
+        let only = |detail: &str| Findings { unfit: Some(unfit(detail)), ..Findings::default() };
+        assert!(gate(only("too few slices"), &study(&grid()), &[0]).is_ok());
+        let refusal = gate(only(&"x".repeat(1025)), &study(&grid()), &[0]).expect_err("refused").to_string();
+        assert!(refusal.contains("unfit: its detail"), "{refusal}");
+        says("unfit: 6 other findings", |f| f.unfit = Some(unfit("")));
+    }
+
+    #[test]
+    fn a_refusal_does_not_repeat_what_the_guest_wrote() {
+        let text = refused(|f| segments(f)[1].name = "Doe^John\n".into()).to_string();
+        assert!(!text.contains("Doe"), "{text}");
+    }
+}

@@ -1,0 +1,268 @@
+//! DICOM Structured Report: TID 1500 "Imaging Measurement Report" (PS3.16) in a Comprehensive 3D SR (PS3.3 A.35.13).
+//!
+//! ```text
+//! Imaging Measurement Report ── language, observer (the module), procedure reported
+//!  ├─ Image Library ── the source images                                             TID 1600
+//!  └─ Imaging Measurements
+//!      ├─ Measurement Group: one for each segment of the SEG, with its numbers       TID 1411
+//!      ├─ Measurement Group: a segment without voxels, with its numbers              TID 1501
+//!      ├─ Measurement Group: numbers that belong to no segment                       TID 1501
+//!      ├─ Measurement Group: one for each classification, with its probability       TID 1501
+//!      └─ Measurement Group: one for each reason to look sooner                      TID 1501
+//! ```
+
+mod concepts;
+mod content;
+
+use dicom_core::VR;
+use dicom_dictionary_std::{tags, uids as dictionary};
+use dicom_object::{FileDicomObject, FileMetaTableBuilder, InMemDicomObject};
+
+use self::concepts as c;
+use self::content::Item;
+use super::dataset::{self, put, sequence};
+use super::{Accepted, ModuleInfo, OutputUids, Source, Stamp, uid};
+use crate::findings::{Classification, Code, Measurement, Segment, Triage};
+
+/// The name that UIDs of the SR are derived from.
+const OUTPUT: &str = "report";
+
+/// The SEG that a report refers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegReference {
+    /// SOP Instance UID (0008,0018).
+    pub instance: String,
+    /// Series Instance UID (0020,000E).
+    pub series: String,
+}
+
+/// Why there is no SR.
+#[derive(Debug, thiserror::Error)]
+pub enum SrError {
+    /// The module stated no finding.
+    #[error("the module stated no finding, and a report without measurement groups is none")]
+    Empty,
+    /// Segments have voxels, and there is no SEG that holds them: ours to repair.
+    #[error("segments have voxels, and no SEG was named that holds them; write the SEG first")]
+    NoSeg,
+    /// An object that cannot be encoded: ours to repair.
+    #[error("the file meta information of the SR cannot be built: {0}")]
+    Meta(String),
+}
+
+/// Whether `accepted` holds anything that a report states.
+#[must_use]
+pub fn has_report(accepted: &Accepted) -> bool {
+    accepted.has_seg()
+        || !(accepted.measurements.is_empty() && accepted.classifications.is_empty() && accepted.triage.is_empty())
+}
+
+/// The report of `accepted`, whose [`source`](Accepted::source) is `source`, on the segments in `seg`.
+///
+/// # Errors
+/// See [`SrError`].
+pub fn report(
+    accepted: &Accepted,
+    source: &Source<'_>,
+    module: &ModuleInfo,
+    uids: &OutputUids,
+    seg: Option<&SegReference>,
+    stamp: &Stamp,
+) -> Result<FileDicomObject<InMemDicomObject>, SrError> {
+    if !has_report(accepted) {
+        return Err(SrError::Empty);
+    }
+    if accepted.has_seg() && seg.is_none() {
+        return Err(SrError::NoSeg);
+    }
+    let subject = Subject { accepted, source, module, uids, seg: seg.filter(|_| accepted.has_seg()) };
+    let mut root = subject.document();
+    let mut object = dataset::in_study_of(source);
+    let mut module = module.clone();
+    let named = [&mut module.name, &mut module.version, &mut module.vendor, &mut module.title];
+    dataset::fit_characters(&mut object, named.into_iter().chain(root.texts()));
+    let (class, instance) = (dictionary::COMPREHENSIVE3_DSR_STORAGE, uids.instance(OUTPUT));
+    dataset::put_instance(&mut object, class, &instance, stamp);
+    let description = dataset::described(&module.title, &module);
+    dataset::put_series(&mut object, source, "SR", &uids.series(OUTPUT), &description, 2);
+    sequence(&mut object, tags::REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE, vec![]);
+    dataset::put_equipment(&mut object, &module);
+    subject.put_document(&mut object);
+    root.put_into(&mut object);
+    let meta = FileMetaTableBuilder::new().transfer_syntax(dictionary::EXPLICIT_VR_LITTLE_ENDIAN);
+    object.with_meta(meta).map_err(|e| SrError::Meta(e.to_string()))
+}
+
+/// What a report is about.
+struct Subject<'a> {
+    accepted: &'a Accepted,
+    source: &'a Source<'a>,
+    module: &'a ModuleInfo,
+    uids: &'a OutputUids,
+    /// Set exactly when a segment has voxels.
+    seg: Option<&'a SegReference>,
+}
+
+impl Subject<'_> {
+    /// SR Document General module (PS3.3 C.17.2), and the template of the root (PS3.3 C.18.8.1.2).
+    fn put_document(&self, object: &mut InMemDicomObject) {
+        put(object, tags::COMPLETION_FLAG, VR::CS, "COMPLETE");
+        put(object, tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
+        put(object, tags::PRELIMINARY_FLAG, VR::CS, "PRELIMINARY");
+        sequence(object, tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, vec![]);
+        let mut series = vec![evidence(&self.source.series.uid, dataset::slice_references(self.source))];
+        if let Some(seg) = self.seg {
+            series
+                .push(evidence(&seg.series, vec![dataset::reference(dictionary::SEGMENTATION_STORAGE, &seg.instance)]));
+        }
+        let mut study = InMemDicomObject::new_empty();
+        put(&mut study, tags::STUDY_INSTANCE_UID, VR::UI, self.source.study.uid.as_str());
+        sequence(&mut study, tags::REFERENCED_SERIES_SEQUENCE, series);
+        sequence(object, tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, vec![study]);
+        let mut template = InMemDicomObject::new_empty();
+        put(&mut template, tags::MAPPING_RESOURCE, VR::CS, "DCMR");
+        put(&mut template, tags::TEMPLATE_IDENTIFIER, VR::CS, "1500");
+        sequence(object, tags::CONTENT_TEMPLATE_SEQUENCE, vec![template]);
+    }
+
+    /// TID 1500.
+    fn document(&self) -> Item {
+        let root = Item::container(c::REPORT).modified_by(Item::code(c::LANGUAGE, c::ENGLISH));
+        let root = self.observer().into_iter().fold(root, Item::observed_in);
+        root.modified_by(Item::code(c::PROCEDURE_REPORTED, c::procedure(&self.source.series.modality)))
+            .contains(self.image_library())
+            .contains(Item::container(c::MEASUREMENTS).contains_all(self.groups()))
+    }
+
+    /// TID 1002 and 1004: the module observed.
+    fn observer(&self) -> [Item; 6] {
+        let module = self.module;
+        [
+            Item::code(c::OBSERVER_TYPE, c::DEVICE),
+            Item::uid(c::DEVICE_UID, uid::derive("device", &[&module.identity])),
+            Item::text(c::DEVICE_NAME, dataset::described(&module.name, module)),
+            Item::text(c::DEVICE_MANUFACTURER, module.vendor.as_str()),
+            Item::text(c::DEVICE_MODEL, module.name.as_str()),
+            Item::text(c::DEVICE_SERIAL, crate::hex(&module.identity)),
+        ]
+    }
+
+    /// TID 1600: one group (TID 1602) with the slices of the volume.
+    fn image_library(&self) -> Item {
+        let series = self.source.series;
+        let mut group = Item::container(c::IMAGE_LIBRARY_GROUP);
+        if let Some(modality) = c::modality(&series.modality) {
+            group = group.acquired_in(Item::code(c::MODALITY, modality));
+        }
+        group = group.acquired_in(Item::uid(c::FRAME_OF_REFERENCE, self.source.frame_of_reference_uid()));
+        let slices = self.source.layout.slices.iter().filter_map(|&i| series.instances.get(i));
+        let images = slices.map(|i| Item::image(&i.sop_class_uid, &i.sop_instance_uid));
+        Item::container(c::IMAGE_LIBRARY).contains(group.contains_all(images))
+    }
+
+    /// The measurement groups, in the order in which the findings were stated.
+    fn groups(&self) -> Vec<Item> {
+        let accepted = self.accepted;
+        let segments = accepted.segmentation.iter().flat_map(|s| &s.segments);
+        let mut groups: Vec<Item> = segments.filter_map(|segment| self.segment(segment)).collect();
+        groups.extend(self.whole_study());
+        groups.extend((1..).zip(&accepted.classifications).map(|(n, found)| self.classification(n, found)));
+        groups.extend((1..).zip(&accepted.triage).map(|(n, triage)| self.triage(n, triage)));
+        groups
+    }
+
+    /// TID 1411, or TID 1501 where the SEG has no such segment; `None` when there is nothing to say.
+    fn segment(&self, segment: &Segment) -> Option<Item> {
+        let of = |m: &&Measurement| m.segment == Some(segment.value);
+        let numbers: Vec<Item> = self.accepted.measurements.iter().filter(of).map(number).collect();
+        let in_seg = self.seg.zip(self.accepted.number(segment.value));
+        if in_seg.is_none() && numbers.is_empty() {
+            return None;
+        }
+        let mut group = group(segment.name.trim(), &self.uids.tracking(segment.value))
+            .contains(Item::code(c::FINDING_CATEGORY, segment.category.clone()))
+            .contains(Item::code(c::FINDING, segment.kind.clone()));
+        if let Some((seg, number)) = in_seg {
+            let class = dictionary::SEGMENTATION_STORAGE;
+            group = group
+                .contains(Item::segment(c::REFERENCED_SEGMENT, class, &seg.instance, number))
+                .contains(Item::uid(c::SOURCE_SERIES, self.source.series.uid.as_str()));
+        }
+        group = self.algorithm(group).contains_all(numbers);
+        Some(match segment.confidence {
+            Some(mean) => {
+                let mean = probability(mean).modified_by(Item::code(c::DERIVATION, c::MEAN));
+                group.contains(mean)
+            }
+            None => group,
+        })
+    }
+
+    /// TID 1501: the numbers that belong to no segment.
+    fn whole_study(&self) -> Option<Item> {
+        let measurements = self.accepted.measurements.iter().filter(|m| m.segment.is_none());
+        let numbers: Vec<Item> = measurements.map(number).collect();
+        let group = || group("Measurements", &self.uids.other(OUTPUT, "measurements"));
+        (!numbers.is_empty()).then(|| self.algorithm(group()).contains_all(numbers))
+    }
+
+    /// TID 1501: a finding about the whole study. The probability says how far it is one.
+    fn classification(&self, n: usize, found: &Classification) -> Item {
+        self.finding(&format!("Classification {n}"), &found.finding).contains(probability(found.probability))
+    }
+
+    /// TID 1501: a reason to look sooner.
+    fn triage(&self, n: usize, triage: &Triage) -> Item {
+        let item = self
+            .finding(&format!("Triage {n}"), &triage.finding)
+            .contains(probability(triage.probability))
+            .contains(Item::text(c::PRIORITY, c::level(triage.level)));
+        match triage.reason.trim() {
+            "" => item,
+            reason => item.contains(Item::text(c::COMMENT, reason)),
+        }
+    }
+
+    fn finding(&self, name: &str, finding: &Code) -> Item {
+        let group = group(name, &self.uids.other(OUTPUT, name)).contains(Item::code(c::FINDING, finding.clone()));
+        self.algorithm(group)
+    }
+
+    /// `group` with TID 4019: which algorithm found it.
+    fn algorithm(&self, group: Item) -> Item {
+        let module = self.module;
+        let package = format!("package_sha256={}", crate::hex(&module.identity));
+        group
+            .modified_by(Item::text(c::ALGORITHM_NAME, module.name.as_str()))
+            .modified_by(Item::text(c::ALGORITHM_VERSION, module.version.as_str()))
+            .modified_by(Item::text(c::ALGORITHM_PARAMETERS, package))
+    }
+}
+
+/// A measurement group with what it is tracked by.
+fn group(name: &str, uid: &str) -> Item {
+    Item::container(c::GROUP)
+        .observed_in(Item::text(c::TRACKING_IDENTIFIER, name))
+        .observed_in(Item::uid(c::TRACKING_UID, uid))
+}
+
+fn number(measurement: &Measurement) -> Item {
+    Item::number(measurement.quantity.clone(), measurement.value, c::unit(&measurement.unit))
+}
+
+fn probability(probability: f32) -> Item {
+    // By way of its shortest decimal: 0.9 stays 0.9.
+    let value = probability.to_string().parse().unwrap_or_else(|_| f64::from(probability));
+    Item::number(c::PROBABILITY, value, c::NO_UNITS)
+}
+
+/// One item of a Referenced Series Sequence (PS3.3 10.4, hierarchical).
+fn evidence(series: &str, instances: Vec<InMemDicomObject>) -> InMemDicomObject {
+    let mut item = InMemDicomObject::new_empty();
+    put(&mut item, tags::SERIES_INSTANCE_UID, VR::UI, series);
+    sequence(&mut item, tags::REFERENCED_SOP_SEQUENCE, instances);
+    item
+}
+
+#[cfg(test)]
+mod tests;

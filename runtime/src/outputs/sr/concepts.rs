@@ -1,0 +1,94 @@
+//! The concepts that the templates of PS3.16 call for, under the names they have there.
+
+use crate::findings::{Code, Urgency};
+use crate::outputs::codes::Known;
+
+pub(super) const REPORT: Known = Known("126000", "DCM", "Imaging Measurement Report");
+pub(super) const LANGUAGE: Known = Known("121049", "DCM", "Language of Content Item and Descendants");
+pub(super) const ENGLISH: Known = Known("en", "RFC5646", "English");
+pub(super) const PROCEDURE_REPORTED: Known = Known("121058", "DCM", "Procedure reported");
+
+pub(super) const OBSERVER_TYPE: Known = Known("121005", "DCM", "Observer Type");
+pub(super) const DEVICE: Known = Known("121007", "DCM", "Device");
+pub(super) const DEVICE_UID: Known = Known("121012", "DCM", "Device Observer UID");
+pub(super) const DEVICE_NAME: Known = Known("121013", "DCM", "Device Observer Name");
+pub(super) const DEVICE_MANUFACTURER: Known = Known("121014", "DCM", "Device Observer Manufacturer");
+pub(super) const DEVICE_MODEL: Known = Known("121015", "DCM", "Device Observer Model Name");
+pub(super) const DEVICE_SERIAL: Known = Known("121016", "DCM", "Device Observer Serial Number");
+
+pub(super) const IMAGE_LIBRARY: Known = Known("111028", "DCM", "Image Library");
+pub(super) const IMAGE_LIBRARY_GROUP: Known = Known("126200", "DCM", "Image Library Group");
+pub(super) const MODALITY: Known = Known("121139", "DCM", "Modality");
+pub(super) const FRAME_OF_REFERENCE: Known = Known("112227", "DCM", "Frame of Reference UID");
+
+pub(super) const MEASUREMENTS: Known = Known("126010", "DCM", "Imaging Measurements");
+pub(super) const GROUP: Known = Known("125007", "DCM", "Measurement Group");
+pub(super) const TRACKING_IDENTIFIER: Known = Known("112039", "DCM", "Tracking Identifier");
+pub(super) const TRACKING_UID: Known = Known("112040", "DCM", "Tracking Unique Identifier");
+pub(super) const FINDING_CATEGORY: Known = Known("276214006", "SCT", "Finding category");
+pub(super) const FINDING: Known = Known("121071", "DCM", "Finding");
+pub(super) const REFERENCED_SEGMENT: Known = Known("121191", "DCM", "Referenced Segment");
+pub(super) const SOURCE_SERIES: Known = Known("121232", "DCM", "Source series for segmentation");
+pub(super) const ALGORITHM_NAME: Known = Known("111001", "DCM", "Algorithm Name");
+pub(super) const ALGORITHM_VERSION: Known = Known("111003", "DCM", "Algorithm Version");
+pub(super) const ALGORITHM_PARAMETERS: Known = Known("111002", "DCM", "Algorithm Parameters");
+
+pub(super) const PROBABILITY: Known = Known("122157", "DCM", "Probability");
+pub(super) const DERIVATION: Known = Known("121401", "DCM", "Derivation");
+pub(super) const MEAN: Known = Known("373098007", "SCT", "Mean");
+pub(super) const NO_UNITS: Known = Known("1", "UCUM", "no units");
+pub(super) const PRIORITY: Known = Known("260870009", "SCT", "Priority");
+pub(super) const COMMENT: Known = Known("121106", "DCM", "Comment");
+
+/// What CID 29 calls a modality, and what was done to the patient (CID 100 and SNOMED CT).
+///
+/// A modality that is not here is not stated: a meaning that we made up would be none.
+const MODALITIES: [(&str, &str, Known); 3] = [
+    ("CT", "Computed Tomography", Known("77477000", "SCT", "Computed tomography")),
+    ("MR", "Magnetic Resonance", Known("113091000", "SCT", "Magnetic resonance imaging")),
+    ("PT", "Positron emission tomography", Known("82918005", "SCT", "Positron emission tomography")),
+];
+const IMAGING: Known = Known("363679005", "SCT", "Imaging procedure");
+
+/// Meanings of UCUM units (CID 7460 to 7462, 7181 and their like).
+const UNITS: [(&str, &str); 12] = [
+    ("1", "no units"),
+    ("%", "Percent"),
+    ("mm", "mm"),
+    ("cm", "cm"),
+    ("mm2", "square millimeter"),
+    ("cm2", "square centimeter"),
+    ("mm3", "cubic millimeter"),
+    ("cm3", "cubic centimeter"),
+    ("mL", "milliliter"),
+    ("[hnsf'U]", "Hounsfield unit"),
+    ("{ratio}", "ratio"),
+    ("s", "second"),
+];
+
+/// The code of a modality.
+pub(super) fn modality(modality: &str) -> Option<Code> {
+    let (value, meaning, _) = MODALITIES.iter().find(|(value, ..)| *value == modality)?;
+    Some(Code::new(value, "DCM", meaning))
+}
+
+/// The procedure that images of a modality come from.
+pub(super) fn procedure(modality: &str) -> Code {
+    MODALITIES.iter().find(|(value, ..)| *value == modality).map_or(IMAGING, |(.., procedure)| *procedure).into()
+}
+
+/// The code of a UCUM unit; one that we do not know means itself.
+pub(super) fn unit(unit: &str) -> Code {
+    let meaning = UNITS.iter().find(|(value, _)| *value == unit).map_or(unit, |(_, meaning)| meaning);
+    Code::new(unit, "UCUM", meaning)
+}
+
+/// A level of triage, for people.
+pub(super) fn level(level: Urgency) -> &'static str {
+    match level {
+        Urgency::Routine => "routine",
+        Urgency::Prompt => "prompt",
+        Urgency::Urgent => "urgent",
+        Urgency::Critical => "critical",
+    }
+}

@@ -1,0 +1,388 @@
+//! All outputs of a job, or none.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use dicom_object::{FileDicomObject, InMemDicomObject};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+/// What an output is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputKind {
+    /// DICOM SEG.
+    Segmentation,
+    /// DICOM SR.
+    Report,
+    /// `overlay.png`.
+    Overlay,
+    /// `result.json`.
+    Result,
+}
+
+/// An output that lies, or is about to lie, in the output folder.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Written {
+    /// Name in the output folder.
+    pub file: String,
+    /// What it is.
+    pub kind: OutputKind,
+    /// SOP Class UID; `None` for what is not DICOM.
+    pub sop_class_uid: Option<String>,
+    /// SOP Instance UID; `None` for what is not DICOM.
+    pub sop_instance_uid: Option<String>,
+    /// Series Instance UID; `None` for what is not DICOM.
+    pub series_instance_uid: Option<String>,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
+    /// Size of the file.
+    pub bytes: u64,
+}
+
+/// One output to write.
+#[derive(Debug)]
+pub struct Output {
+    /// Name in the output folder.
+    pub file: String,
+    /// What it is.
+    pub kind: OutputKind,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// What is in an [`Output`].
+#[derive(Debug)]
+pub enum Content {
+    /// Written as it is encoded, without a copy.
+    Dicom(Box<FileDicomObject<InMemDicomObject>>),
+    /// As they are.
+    Bytes(Vec<u8>),
+}
+
+/// Outputs could not be written; nothing of them was left, and files from before are as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The operating system refused: the operator's to repair.
+    #[error("{}: cannot be written: {source}", path.display())]
+    Io {
+        /// What was written.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// An object that cannot be encoded: ours to repair.
+    #[error("{file}: cannot be encoded as DICOM: {reason}")]
+    Encode {
+        /// Name in the output folder.
+        file: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A name that would leave the folder, or was given twice: ours to repair.
+    #[error("`{0}` is no name for an output: a plain file name, given once")]
+    Name(String),
+}
+
+impl WriteError {
+    fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+}
+
+/// Writes `outputs` into the folder `out`, which is made where it is missing.
+///
+/// # Errors
+/// See [`WriteError`].
+pub fn write_all(out: &Path, outputs: Vec<Output>) -> Result<Vec<Written>, WriteError> {
+    let mut transaction = Transaction::begin(out)?;
+    for output in outputs {
+        match output.content {
+            Content::Dicom(object) => transaction.dicom(&output.file, output.kind, &object)?,
+            Content::Bytes(bytes) => transaction.bytes(&output.file, output.kind, &bytes)?,
+        };
+    }
+    transaction.commit()
+}
+
+/// Outputs that are written one by one, so that a later one can name the digest of an earlier, and appear together.
+///
+/// Files lie in a hidden folder inside the output folder until [`commit`](Self::commit). Dropping a transaction
+/// removes it, so whoever stops a job on Ctrl-C must let it unwind.
+#[derive(Debug)]
+pub struct Transaction {
+    out: PathBuf,
+    /// Whether `out` was made by this transaction: then it goes with it.
+    made: bool,
+    /// `None` once committed.
+    staging: Option<TempDir>,
+    written: Vec<Written>,
+}
+
+impl Transaction {
+    /// Nothing written yet.
+    ///
+    /// # Errors
+    /// [`WriteError::Io`] when the folder cannot be made or written to.
+    pub fn begin(out: &Path) -> Result<Self, WriteError> {
+        let made = !out.exists();
+        fs::create_dir_all(out).map_err(|e| WriteError::io(out, e))?;
+        let staging = tempfile::Builder::new().prefix(".gantry-").tempdir_in(out);
+        let staging = staging.map_err(|e| WriteError::io(out, e))?;
+        Ok(Self { out: out.to_owned(), made, staging: Some(staging), written: Vec::new() })
+    }
+
+    /// Writes a DICOM object as it is encoded; `file` is its name in the output folder.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn dicom(
+        &mut self,
+        file: &str,
+        kind: OutputKind,
+        object: &FileDicomObject<InMemDicomObject>,
+    ) -> Result<&Written, WriteError> {
+        let uid = |text: &str| Some(text.trim_end_matches(['\0', ' ']).to_owned());
+        let series = object.element(dicom_dictionary_std::tags::SERIES_INSTANCE_UID).ok();
+        let uids = [
+            uid(object.meta().media_storage_sop_class_uid()),
+            uid(object.meta().media_storage_sop_instance_uid()),
+            series.and_then(|e| e.to_str().ok()).and_then(|text| uid(&text)),
+        ];
+        self.stage(file, kind, uids, |to| {
+            object.write_all(to).map_err(|e| WriteError::Encode { file: file.into(), reason: chain(&e) })
+        })
+    }
+
+    /// Writes bytes; `file` is their name in the output folder.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn bytes(&mut self, file: &str, kind: OutputKind, bytes: &[u8]) -> Result<&Written, WriteError> {
+        let path = self.out.join(file);
+        self.stage(file, kind, [None, None, None], |to| to.write_all(bytes).map_err(|e| WriteError::io(&path, e)))
+    }
+
+    fn stage(
+        &mut self,
+        file: &str,
+        kind: OutputKind,
+        [class, instance, series]: [Option<String>; 3],
+        write: impl FnOnce(&mut Hashing<File>) -> Result<(), WriteError>,
+    ) -> Result<&Written, WriteError> {
+        let plain = Path::new(file).file_name().is_some_and(|name| name == file) && !file.starts_with('.');
+        if !plain || self.written.iter().any(|w| w.file == file) {
+            return Err(WriteError::Name(file.into()));
+        }
+        let staging = self.staging.as_ref().expect("a transaction has its folder until it is committed");
+        let path = staging.path().join(file);
+        let io = |e| WriteError::io(&self.out.join(file), e);
+        let to = File::create_new(&path).map_err(io)?;
+        let mut hashing = Hashing { to, hash: Sha256::new(), bytes: 0, failed: None };
+        let done = write(&mut hashing);
+        if let Some(error) = hashing.failed.take() {
+            // A full disk is the operator's fault, though an encoder reports it.
+            return Err(io(error));
+        }
+        done?;
+        hashing.to.sync_all().map_err(io)?;
+        let sha256 = crate::hex(&hashing.hash.finalize());
+        let (sop_class_uid, sop_instance_uid, series_instance_uid) = (class, instance, series);
+        let bytes = hashing.bytes;
+        let file = file.to_owned();
+        self.written.push(Written { file, kind, sop_class_uid, sop_instance_uid, series_instance_uid, sha256, bytes });
+        Ok(self.written.last().expect("one was just pushed"))
+    }
+
+    /// What has been written so far.
+    #[must_use]
+    pub fn written(&self) -> &[Written] {
+        &self.written
+    }
+
+    /// Puts all files into their place, over files of the same names. What else lies in the folder stays.
+    ///
+    /// # Errors
+    /// [`WriteError::Io`]; the folder is then as it was before.
+    pub fn commit(mut self) -> Result<Vec<Written>, WriteError> {
+        let staging = self.staging.as_ref().expect("a transaction is committed once").path().to_owned();
+        let before = staging.join(".before");
+        fs::create_dir(&before).map_err(|e| WriteError::io(&self.out, e))?;
+        let mut moves = Moves::default();
+        for file in self.written.iter().map(|w| &w.file) {
+            let place = self.out.join(file);
+            if place.symlink_metadata().is_ok() {
+                moves.rename(place.clone(), before.join(file))?;
+            }
+            moves.rename(staging.join(file), place)?;
+        }
+        let folder = File::open(&self.out).and_then(|folder| folder.sync_all());
+        folder.map_err(|e| WriteError::io(&self.out, e))?;
+        moves.keep();
+        // What is left in it are the files from before: that they cannot be removed harms no result.
+        drop(self.staging.take());
+        Ok(std::mem::take(&mut self.written))
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if self.staging.take().is_some() && self.made {
+            // Fails when something else was put there meanwhile, and then it is not ours to remove.
+            let _ = fs::remove_dir(&self.out);
+        }
+    }
+}
+
+/// Renames that are undone unless kept.
+#[derive(Default)]
+struct Moves(Vec<(PathBuf, PathBuf)>);
+
+impl Moves {
+    fn rename(&mut self, from: PathBuf, to: PathBuf) -> Result<(), WriteError> {
+        fs::rename(&from, &to).map_err(|e| WriteError::io(&to, e))?;
+        self.0.push((from, to));
+        Ok(())
+    }
+
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Moves {
+    fn drop(&mut self) {
+        for (from, to) in self.0.drain(..).rev() {
+            let _ = fs::rename(to, from);
+        }
+    }
+}
+
+/// Hashes and counts what passes through.
+struct Hashing<W> {
+    to: W,
+    hash: Sha256,
+    bytes: u64,
+    failed: Option<io::Error>,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes).inspect_err(|e| {
+            if e.kind() != io::ErrorKind::Interrupted {
+                self.failed = Some(io::Error::new(e.kind(), e.to_string()));
+            }
+        })?;
+        self.hash.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// An error and its causes. Encoders name tags, not values.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(file: &str, bytes: &[u8]) -> Output {
+        Output { file: file.into(), kind: OutputKind::Result, content: Content::Bytes(bytes.to_vec()) }
+    }
+
+    /// Names and contents of everything in a folder, hidden things too.
+    fn listing(folder: &Path) -> Vec<(String, String)> {
+        let entries = fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry"));
+        let mut all: Vec<_> = entries
+            .map(|e| {
+                let content = fs::read_to_string(e.path()).unwrap_or_else(|_| "folder".into());
+                (e.file_name().to_string_lossy().into_owned(), content)
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect()
+    }
+
+    #[test]
+    fn outputs_appear_together_with_their_digests() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let out = temp.path().join("new/out");
+        let written = write_all(&out, vec![bytes("a.json", b"abc"), bytes("b.json", b"")]).expect("written");
+        assert_eq!(listing(&out), pairs(&[("a.json", "abc"), ("b.json", "")]));
+        assert_eq!(written[0].sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!((written[0].bytes, written[1].bytes), (3, 0));
+    }
+
+    #[test]
+    fn a_later_run_replaces_its_own_and_leaves_the_rest() {
+        let temp = tempfile::tempdir().expect("a folder");
+        fs::write(temp.path().join("notes.txt"), "mine").expect("written");
+        write_all(temp.path(), vec![bytes("a.json", b"1")]).expect("written");
+        write_all(temp.path(), vec![bytes("a.json", b"2")]).expect("written");
+        assert_eq!(listing(temp.path()), pairs(&[("a.json", "2"), ("notes.txt", "mine")]));
+    }
+
+    #[test]
+    fn a_transaction_that_is_dropped_leaves_nothing() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let out = temp.path().join("out");
+        let mut transaction = Transaction::begin(&out).expect("begun");
+        transaction.bytes("a.json", OutputKind::Result, b"1").expect("staged");
+        assert!(!out.join("a.json").exists(), "not before it is committed");
+        drop(transaction);
+        assert!(!out.exists(), "a folder that it made goes with it");
+    }
+
+    #[test]
+    fn a_failed_commit_puts_everything_back() {
+        let temp = tempfile::tempdir().expect("a folder");
+        write_all(temp.path(), vec![bytes("a.json", b"old")]).expect("written");
+        let mut transaction = Transaction::begin(temp.path()).expect("begun");
+        transaction.bytes("a.json", OutputKind::Result, b"new").expect("staged");
+        transaction.bytes("b.json", OutputKind::Result, b"new").expect("staged");
+        transaction.bytes("c.json", OutputKind::Result, b"new").expect("staged");
+        let staged = transaction.staging.as_ref().expect("open").path().join("c.json");
+        fs::remove_file(staged).expect("removed behind its back");
+        let error = transaction.commit().expect_err("c.json is gone");
+        assert!(error.to_string().contains("c.json"), "{error}");
+        assert_eq!(listing(temp.path()), pairs(&[("a.json", "old")]));
+    }
+
+    #[test]
+    fn names_that_leave_the_folder_or_repeat_are_refused() {
+        let temp = tempfile::tempdir().expect("a folder");
+        for name in ["", "..", "../a", "/a", "a/b", ".hidden", "a/"] {
+            let error = write_all(temp.path(), vec![bytes("ok.json", b""), bytes(name, b"")]).expect_err("refused");
+            assert!(matches!(error, WriteError::Name(_)), "{name}: {error}");
+        }
+        assert!(write_all(temp.path(), vec![bytes("a", b"1"), bytes("a", b"2")]).is_err());
+        assert_eq!(listing(temp.path()), pairs(&[]));
+    }
+
+    #[test]
+    fn an_output_folder_that_is_a_file_is_refused() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let out = temp.path().join("file");
+        fs::write(&out, "mine").expect("written");
+        assert!(matches!(Transaction::begin(&out), Err(WriteError::Io { .. })));
+        assert_eq!(fs::read_to_string(&out).expect("still there"), "mine");
+    }
+}
