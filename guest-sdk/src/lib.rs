@@ -1,1 +1,164 @@
-//! Guest SDK.
+//! Write a Gantry module in Rust: read a study, run a model, state findings.
+//!
+//! A module is a WebAssembly component that Gantry runs in a sandbox beside the scanner. It sees one study, without
+//! the patient's identity; it steers voxels and tensors that stay on the host; and it states findings, which the
+//! host checks and writes as DICOM.
+//!
+//! # From an ONNX file to a package
+//!
+//! 1. `gantry module new liver` writes a folder `liver/` that builds and passes its test at once.
+//! 2. Put your network into `liver/models/liver.onnx` and name it in `liver/module.toml`:
+//!
+//!    ```toml
+//!    [[models]]
+//!    name = "liver"
+//!    file = "models/liver.onnx"
+//!    target = "cpu"              # or "gpu"
+//!    ```
+//!
+//! 3. Say in `liver/src/lib.rs` how a study becomes the network's input, and its output a finding:
+//!
+//!    ```
+//!    use gantry_guest::prelude::*;
+//!
+//!    struct Liver;
+//!
+//!    impl Analyzer for Liver {
+//!        fn analyze(study: &Study) -> Result<(), Error> {
+//!            // Hounsfield units, in whatever order and spacing the scanner chose.
+//!            let source = study.first("CT")?.volume(0)?;
+//!            // What the network was trained on: axes towards left, posterior, head; 3 mm; soft tissue in 0..1.
+//!            let input = source
+//!                .orient("LPS")?
+//!                .resample(Vec3::new(3.0, 3.0, 3.0), Interpolation::Linear)?
+//!                .window(40.0, 400.0)?;
+//!            let outputs = Model::load("liver")?.run([("ct", input.to_tensor(TensorType::Fp32)?)])?;
+//!            // Scores for background and liver, back on the grid of the source.
+//!            let labels = volumes::argmax(outputs.get("scores")?, &input, &source)?.keep_largest(1)?;
+//!
+//!            let liver = Code::sct("10200004", "Liver");
+//!            findings::segmentation(&labels, &[Segment::anatomy(1, "Liver", liver)])?;
+//!            let millilitres = labels.components(1)?.iter().map(|c| c.millilitres).sum();
+//!            findings::measure(&Code::sct("118565006", "Volume"), millilitres, "mL", Some(1))
+//!        }
+//!    }
+//!
+//!    gantry_guest::export!(Liver);
+//!    # use gantry_guest::testing::{FakeSeries, FakeStudy, run};
+//!    # let grid = Geometry::upright(Extent::new(4, 4, 4), Vec3::new(3.0, 3.0, 3.0));
+//!    # let series = FakeSeries::new("CT").volume_from(grid, |[x, ..]| if x < 2 { 60.0 } else { -1000.0 });
+//!    # let study = FakeStudy::new().series(series).model("liver", |inputs| {
+//!    #     let ct = inputs[0].1.to_f32().map_err(|e| e.to_string())?;
+//!    #     let background = vec![0.5; ct.len()];
+//!    #     Ok(vec![("scores".into(), Tensor::from_f32(&[1, 2, 4, 4, 4], &[background, ct].concat()))])
+//!    # });
+//!    # let stated = run::<Liver>(study)?;
+//!    # assert!((stated.measurements[0].1 - 32.0 * 0.027).abs() < 1e-9);
+//!    # Ok::<(), Error>(())
+//!    ```
+//!
+//! 4. Test it natively with `cargo test`: [`testing`] has fake studies, and closures that play models.
+//! 5. `gantry module build liver` makes the package `liver/package/`: the component, the models, the manifest with
+//!    the digest of each, and the model card.
+//! 6. `gantry run --module liver/package STUDY --out OUT` runs it.
+//!
+//! # What to know
+//!
+//! - **Voxels stay on the host.** A [`Volume`] or [`Tensor`] is a handle; operations give new handles. Drop what
+//!   you no longer need: the job has a budget of host memory. [`Volume::read`] copies a region into the module.
+//! - **Large studies go slab by slab.** [`Volume::crop`] is a view; [`volumes::stack`] puts results together.
+//! - **Ask for what you use.** The manifest names interfaces and attributes; what the operator does not grant is
+//!   not there. A component imports exactly the interfaces that its code uses. Modules made with [`export!`] always
+//!   import `gantry:imaging/log`: a panic is logged, with its place, before the job ends as failed.
+//! - **An error ends the job.** Return it with `?`; its text is shown to the operator. When the input is not fit for
+//!   your model, say so with [`findings::unfit`] and return `Ok`.
+//!
+//! Order of reading: [`Analyzer`], [`Study`], [`Volume`] and [`volumes`], [`Model`], [`findings`], [`testing`].
+
+#[doc(hidden)]
+pub mod bindings;
+mod error;
+#[cfg(not(target_arch = "wasm32"))]
+mod fake;
+pub mod findings;
+mod log;
+mod study;
+mod tensor;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+mod types;
+pub mod volumes;
+
+pub use error::Error;
+pub use study::{Series, Study};
+pub use tensor::{Model, Outputs, Tensor};
+pub use types::{
+    Code, Component, ErrorCode, Extent, Failure, Geometry, Interpolation, Region, Segment, Statistics, TensorType,
+    Urgency, Vec3,
+};
+pub use volumes::Volume;
+
+/// What a module's source begins with: `use gantry_guest::prelude::*;`.
+pub mod prelude {
+    pub use crate::{
+        Analyzer, Code, Component, Error, ErrorCode, Extent, Failure, Geometry, Interpolation, Model, Outputs, Region,
+        Segment, Series, Statistics, Study, Tensor, TensorType, Urgency, Vec3, Volume, debug, findings, info, volumes,
+        warn,
+    };
+}
+
+/// Who answers: the host for a component, the fake natively. Both have the same names.
+mod sys {
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) use crate::bindings::{
+        gantry::imaging::{findings, log, study, volumes},
+        wasi::nn::{errors, graph, inference, tensor},
+    };
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) use crate::fake::{errors, findings, graph, inference, log, study, tensor, volumes};
+}
+
+/// A module: sees one study, states findings.
+pub trait Analyzer {
+    /// Called once a job. An error ends the job as failed; its text is shown to the operator.
+    fn analyze(study: &Study) -> Result<(), Error>;
+}
+
+/// Makes a type that implements [`Analyzer`] the module of this crate. Once in a crate of type `cdylib`.
+#[macro_export]
+macro_rules! export {
+    ($analyzer:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            struct Exported;
+            impl $crate::__private::bindings::Guest for Exported {
+                fn analyze() -> ::core::result::Result<(), ::std::string::String> {
+                    $crate::__private::analyze::<$analyzer>()
+                }
+            }
+    $crate::__private::bindings::export_analyzer!(Exported with_types_in $crate::__private::bindings);
+        };
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() -> ::core::result::Result<(), ::std::string::String> = $crate::__private::analyze::<$analyzer>;
+    };
+}
+
+/// For the macros.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::bindings;
+    pub use crate::bindings::gantry::imaging::log::Level;
+
+    /// What the component exports.
+    pub fn analyze<A: crate::Analyzer>() -> Result<(), String> {
+        // A panic ends the component without a word, so say it before.
+        #[cfg(target_arch = "wasm32")]
+        std::panic::set_hook(Box::new(|panic| log(Level::Warn, format_args!("{panic}"))));
+        A::analyze(&crate::Study::of_this_job()).map_err(|error| error.to_string())
+    }
+
+    /// One line of the log.
+    pub fn log(level: Level, text: core::fmt::Arguments<'_>) {
+        crate::sys::log::write(level, &text.to_string());
+    }
+}

@@ -13,7 +13,7 @@ pub struct Config {
     /// What modules may be given when their manifest asks.
     pub grants: GrantConfig,
     /// Which inference engines, and how.
-    pub engines: EngineSettings,
+    pub engines: crate::inference::EngineConfig,
     /// Where compiled components are kept.
     pub cache: CacheSettings,
 }
@@ -99,34 +99,6 @@ impl Default for GrantConfig {
             attributes: crate::sandbox::grants::DEFAULT_ATTRIBUTES.iter().map(|&a| a.to_owned()).collect(),
         }
     }
-}
-
-/// Inference engines.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EngineSettings {
-    /// `auto` takes ONNX Runtime when its library is found, else tract.
-    pub preference: EnginePreference,
-    /// The ONNX Runtime library; searched for when not set.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub onnxruntime_library: Option<PathBuf>,
-    /// Threads of one model run; 0 takes as many as there are processors.
-    pub threads: usize,
-    /// Whether a model that asks for a GPU may run on the CPU where there is none. It is recorded.
-    pub gpu_fallback_to_cpu: bool,
-}
-
-/// Which engine to take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum EnginePreference {
-    /// ONNX Runtime when its library is found, else tract.
-    #[default]
-    Auto,
-    /// The embedded one.
-    Tract,
-    /// ONNX Runtime, or an error.
-    OnnxRuntime,
 }
 
 /// Compiled components.

@@ -1,4 +1,8 @@
-//! Gantry.
+//! Gantry: runs vendors' imaging models as sandboxed WebAssembly components and writes their findings as DICOM.
+//!
+//! Read [`pipeline`] first: it is the path of one study, top to bottom.
+
+pub mod app;
 pub mod config;
 pub mod findings;
 pub mod geometry;
@@ -6,6 +10,7 @@ pub mod inference;
 pub mod memory;
 pub mod module;
 pub mod outputs;
+pub mod pipeline;
 pub mod sandbox;
 pub mod study;
 pub mod tensor;

@@ -113,6 +113,11 @@ def resampling(sources):
     ops = [["resample_like", "ct", "nearest", 0]]
     expected = sitk.Resample(sources["labels"], sources["ct"], sitk.Transform(), sitk.sitkNearestNeighbor, 0)
     cases.append(case("labels to another grid", "labels", ops, expected))
+    # Samples in the middle between two voxels, on grids where nothing is rounded.
+    cases.append(case("halves", "plain", [["resample", [2, 2, 2], "nearest"]], resampled(sources["plain"], [2, 2, 2], "nearest")))
+    ops = [["resample_like", "plain reversed", "nearest", 0]]
+    expected = sitk.Resample(sources["plain"], sources["plain reversed"], sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    cases.append(case("halves, reversed", "plain", ops, expected))
     return cases
 
 
@@ -245,10 +250,11 @@ def softmaxes(rng):
 def main():
     rng = np.random.default_rng(20240229)
     ct = image(smooth(rng, (5, 6, 7), 250.0), [0.8, 1.2, 2.5], [-31.5, 12.25, 104.0], rotation(0.1, -0.2, 0.3))
-    middle = ct.TransformContinuousIndexToPhysicalPoint([3.0, 2.5, 2.0])
+    # Not in the middle between voxels, where rounding would decide which is nearest.
+    middle = ct.TransformContinuousIndexToPhysicalPoint([3.02, 2.47, 2.01])
 
     def around(size, spacing, direction):
-        """A grid with the same middle."""
+        """A grid around the same place."""
         reach = np.asarray(direction) @ ((np.array(size) - 1) / 2 * spacing)
         return image(smooth(rng, size[::-1], 250.0), spacing, (np.array(middle) - reach).tolist(), direction)
 
@@ -265,6 +271,9 @@ def main():
         "fine": around([13, 12, 5], [0.7, 0.65, 2.5], same),
         "fine turned": around([5, 13, 11], [2.1, 0.7, 0.65], same[:, [2, 0, 1]] * [1, -1, -1]),
     }
+    sources["plain"] = image(smooth(rng, (4, 6, 8), 250.0), [1, 1, 1], [0, 0, 0], np.eye(3))
+    reversed_axes = np.diag([-1, 1, -1])
+    sources["plain reversed"] = image(smooth(rng, (2, 3, 4), 250.0), [2, 2, 2], [6.5, 0.5, 2.5], reversed_axes)
     labels = blobs(rng, (9, 14, 16), 3, 0.9)
     sources["labels"] = image(labels, [0.9, 0.7, 1.5], ct.GetOrigin(), ct.GetDirection())
     vectors = {

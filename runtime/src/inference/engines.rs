@@ -9,7 +9,7 @@ use super::tract::Tract;
 use super::{Device, Engine, EngineKind, InferenceError, LoadedModel, OnnxModel};
 
 /// Which engine to use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum EnginePreference {
     /// ONNX Runtime where its library is found, tract where not.
@@ -22,19 +22,25 @@ pub enum EnginePreference {
 }
 
 /// The operator's choices about inference.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineConfig {
     /// Which engine to use.
     pub engine: EnginePreference,
     /// ONNX Runtime's shared library. Looked for when not given: see [`find_library`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub onnxruntime_library: Option<PathBuf>,
     /// Threads that one run uses; 0 for one each processor.
     pub intra_threads: usize,
     /// Whether a model that asks for a GPU may run on the CPU where it cannot have one. The result says so.
     pub gpu_fallback_to_cpu: bool,
-    /// Models larger than this are refused, MiB.
+    /// Models larger than this are refused, MiB: `limits.model_max_mib`.
+    #[serde(skip, default = "model_max_mib")]
     pub model_max_mib: u64,
+}
+
+fn model_max_mib() -> u64 {
+    1024
 }
 
 impl Default for EngineConfig {
@@ -44,7 +50,7 @@ impl Default for EngineConfig {
             onnxruntime_library: None,
             intra_threads: 0,
             gpu_fallback_to_cpu: false,
-            model_max_mib: 1024,
+            model_max_mib: model_max_mib(),
         }
     }
 }

@@ -6,21 +6,20 @@
 //!            signature read)      ONNX Runtime)
 //! ```
 //!
-//! Read [`Engines`] first, then [`onnx`], [`check`], and the two engines.
+//! Read [`Engines`] first, then [`OnnxModel`], [`check()`], and the two engines.
 //!
-//! **What holds here.** No engine sees bytes that [`OnnxModel::read`] did not accept, nor inputs that [`check`] did
+//! **What holds here.** No engine sees bytes that [`OnnxModel::read`] did not accept, nor inputs that [`check()`] did
 //! not accept. A model that asks for a GPU runs on one, is refused, or is recorded as a fallback that the operator
 //! allowed. A panic in an engine is an error of that call: both engines are other people's code that parses a
 //! vendor's bytes, and a wrong index there must not end the runtime.
 //!
-//! **What does not.** Engines run in this process. A memory error inside ONNX Runtime ends it, its memory is not
-//! charged to the job's [`Budget`] (only inputs and outputs are), and a deadline is looked at between two operators
-//! of a graph, not within one. Worker processes are to lift all three.
+//! **What does not.** Engines run in this process. A memory error inside ONNX Runtime ends it; an engine's own memory
+//! is not charged to the job's [`Budget`] (inputs and outputs are); and a deadline is looked at between two operators
+//! of a graph, not within one, nor while a model is loaded. Worker processes are to lift all three.
 
 mod check;
 mod engines;
 mod loaded;
-mod models;
 mod onnx;
 mod onnxruntime;
 mod tract;
@@ -36,7 +35,6 @@ use std::time::Instant;
 pub use check::check;
 pub use engines::{EngineConfig, EnginePreference, Engines, find_library};
 pub use loaded::{LoadedModel, Usage};
-pub use models::{ModelFile, ModelSet};
 pub use onnx::OnnxModel;
 
 use crate::memory::{Budget, OverBudget};
@@ -121,7 +119,7 @@ pub trait Model: Send + Sync {
     fn inputs(&self) -> &[TensorSpec];
     /// What it gives.
     fn outputs(&self) -> &[TensorSpec];
-    /// Runs it on inputs that [`check`] accepted, in the order of [`Model::inputs`]. Outputs in the order of
+    /// Runs it on inputs that [`check()`] accepted, in the order of [`Model::inputs`]. Outputs in the order of
     /// [`Model::outputs`]. Ends with [`InferenceError::Deadline`] at the first operator after `deadline`.
     fn run(
         &self,
@@ -137,14 +135,6 @@ pub enum InferenceError {
     /// The guest's inputs do not fit the model.
     #[error("{0}")]
     Input(String),
-    /// The package has no such model.
-    #[error("the package has no model '{model}'; it has {}", if known.is_empty() { "none" } else { known.as_str() })]
-    UnknownModel {
-        /// The name that was asked for.
-        model: String,
-        /// The names that there are.
-        known: String,
-    },
     /// The model is refused before any engine sees it.
     #[error("model '{model}' is refused: {reason}")]
     Refused {

@@ -76,16 +76,15 @@ impl OnnxRuntime {
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(self.threads)?
             .with_inter_threads(1)?
-            // Slabs of a study differ in size, which patterns cannot use.
+            // Patterns plan one block for all buffers of a shape and keep it beside the arena: half as much memory again
+            // for the CT net, for no time.
             .with_memory_pattern(false)?
             .with_config_entry("session.load_model_format", "ONNX")?
             .with_log_id(log_id)?;
         Ok(match self.device {
-            // Without its arena ONNX Runtime gives every buffer back to the allocator at once. The arena grows in
-            // powers of two and keeps what it has: for the CT net a third more memory at the peak, for 1 % of time.
-            Device::Cpu => {
-                builder.with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])?
-            }
+            // With its arena the peak is half of that without (110 and 201 MiB for 16 slices of the CT net), since
+            // the C library keeps freed buffers of mixed sizes; and no page is faulted in twice.
+            Device::Cpu => builder.with_execution_providers([ep::CPU::default().with_arena_allocator(true).build()])?,
             Device::Gpu => builder
                 // Both: the first refuses when CUDA cannot be had, the second when CUDA lacks an operator.
                 .with_execution_providers([ep::CUDA::default()

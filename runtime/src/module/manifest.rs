@@ -1,13 +1,392 @@
-//! stub
+//! `module.toml`: what a module is, what it accepts, and what it needs.
+
+use std::fmt;
+use std::path::{Component, Path};
 use std::str::FromStr;
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub enum Interface { Study, Volumes, Findings, Log, Nn, Clocks, Random, Io, Cli, Filesystem }
-impl Interface { pub fn name(self)->&'static str {""} pub fn known()->String{String::new()}
- pub fn of_import(_p:&str)->Option<Self>{None} pub fn offered_version(self)->Offered{Offered}}
-pub struct Offered; impl Offered { pub fn accepts(&self,_v:&str)->bool{true}} impl std::fmt::Display for Offered { fn fmt(&self,_f:&mut std::fmt::Formatter<'_>)->std::fmt::Result{Ok(())}}
-impl FromStr for Interface { type Err=(); fn from_str(_s:&str)->Result<Self,()>{Err(())}}
-pub struct Needs{pub interfaces:Vec<Interface>,pub attributes:Vec<String>}
-pub struct ML{pub guest_memory_mib:Option<u64>,pub host_memory_mib:Option<u64>,pub job_deadline_ms:Option<u64>}
-#[derive(Clone,Copy)] pub struct T; impl From<T> for crate::inference::Device { fn from(_:T)->Self{Self::Cpu}}
-pub struct ME{pub name:String,pub target:T}
-pub struct Manifest{pub limits:ML,pub models:Vec<ME>,pub needs:Needs}
+
+use serde::{Deserialize, Serialize};
+
+use crate::inference::Device;
+
+/// A whole manifest, checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this format: 1.
+    pub schema: u32,
+    /// `[a-z0-9-]`, 1 to 64.
+    pub name: String,
+    /// Semantic version.
+    pub version: semver::Version,
+    /// Who answers for it, 1 to 64 characters.
+    pub vendor: String,
+    /// What a hospital reads before it uses the module.
+    pub label: Label,
+    /// Which series it can work on.
+    pub accepts: Accepts,
+    /// What it asks to be given.
+    #[serde(default)]
+    pub needs: Needs,
+    /// Limits below the site's.
+    #[serde(default)]
+    pub limits: ModuleLimits,
+    /// The code.
+    #[serde(default)]
+    pub component: ComponentEntry,
+    /// The models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelEntry>,
+}
+
+/// What a hospital reads before it uses the module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Label {
+    /// 1 to 64 characters.
+    pub title: String,
+    /// What it is for, and for whom.
+    pub intended_use: String,
+    /// Not for clinical use. Every output says so.
+    pub demonstration: bool,
+}
+
+/// Which series a module can work on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accepts {
+    /// Any of these (0008,0060).
+    pub modality: Vec<String>,
+    /// At least so many slices.
+    #[serde(default = "one")]
+    pub slices_min: usize,
+    /// At most so many slices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slices_max: Option<usize>,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// What a module asks to be given.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Needs {
+    /// By name, such as `gantry:imaging/volumes` or `wasi:nn`.
+    pub interfaces: Vec<Interface>,
+    /// DICOM attributes by keyword.
+    pub attributes: Vec<String>,
+}
+
+/// Limits that a module sets itself; the site's hold as well.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModuleLimits {
+    /// See `limits.guest_memory_mib` of the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest_memory_mib: Option<u64>,
+    /// See `limits.host_memory_mib`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_memory_mib: Option<u64>,
+    /// See `limits.job_deadline_ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_deadline_ms: Option<u64>,
+}
+
+/// The component's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ComponentEntry {
+    /// Relative to the manifest.
+    pub file: String,
+    /// In a package: SHA-256, hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256Hex>,
+}
+
+impl Default for ComponentEntry {
+    fn default() -> Self {
+        Self { file: "component.wasm".into(), sha256: None }
+    }
+}
+
+/// A model's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelEntry {
+    /// What the component calls it.
+    pub name: String,
+    /// Relative to the manifest.
+    pub file: String,
+    /// Where it is to run.
+    #[serde(default = "cpu")]
+    pub target: Device,
+    /// In a package: SHA-256, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256Hex>,
+}
+
+fn cpu() -> Device {
+    Device::Cpu
+}
+
+/// A SHA-256 as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sha256Hex(pub [u8; 32]);
+
+impl TryFrom<String> for Sha256Hex {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || "a SHA-256 is written as 64 hexadecimal digits".to_owned();
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(wrong());
+        }
+        let mut bytes = [0; 32];
+        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).map_err(|_| wrong())?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl From<Sha256Hex> for String {
+    fn from(digest: Sha256Hex) -> Self {
+        crate::hex(&digest.0)
+    }
+}
+
+impl fmt::Debug for Sha256Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&crate::hex(&self.0))
+    }
+}
+
+/// What can be asked for and granted: a closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
+pub enum Interface {
+    /// The study.
+    Study,
+    /// Voxels.
+    Volumes,
+    /// Findings.
+    Findings,
+    /// Log lines.
+    Log,
+    /// The package's models.
+    Nn,
+    /// Clocks.
+    Clocks,
+    /// Randomness.
+    Random,
+    /// Streams, which other WASI interfaces need.
+    Io,
+    /// Standard streams that lead nowhere, an empty environment, exit.
+    Cli,
+    /// A file system without a single folder.
+    Filesystem,
+}
+
+impl Interface {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Study,
+        Self::Volumes,
+        Self::Findings,
+        Self::Log,
+        Self::Nn,
+        Self::Clocks,
+        Self::Random,
+        Self::Io,
+        Self::Cli,
+        Self::Filesystem,
+    ];
+
+    /// As written in manifests and grants.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Study => "gantry:imaging/study",
+            Self::Volumes => "gantry:imaging/volumes",
+            Self::Findings => "gantry:imaging/findings",
+            Self::Log => "gantry:imaging/log",
+            Self::Nn => "wasi:nn",
+            Self::Clocks => "wasi:clocks",
+            Self::Random => "wasi:random",
+            Self::Io => "wasi:io",
+            Self::Cli => "wasi:cli",
+            Self::Filesystem => "wasi:filesystem",
+        }
+    }
+
+    /// All names, for messages.
+    #[must_use]
+    pub fn known() -> String {
+        Self::ALL.map(Self::name).join(", ")
+    }
+
+    /// The one that covers an import without its version: `wasi:clocks/wall-clock` is [`Interface::Clocks`].
+    #[must_use]
+    pub fn of_import(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|interface| {
+            let name = interface.name();
+            path == name || (!name.contains('/') && path.strip_prefix(name).is_some_and(|rest| rest.starts_with('/')))
+        })
+    }
+
+    /// Which versions of it this runtime offers.
+    #[must_use]
+    pub fn offers(self, version: &str) -> bool {
+        match self {
+            Self::Study | Self::Volumes | Self::Findings | Self::Log => version == "0.1.0",
+            Self::Nn => version == "0.2.0-rc-2024-10-28",
+            // WASI 0.2 only ever grew.
+            _ => version.starts_with("0.2."),
+        }
+    }
+
+    /// What [`Interface::offers`], for messages.
+    #[must_use]
+    pub fn offered(self) -> &'static str {
+        match self {
+            Self::Study | Self::Volumes | Self::Findings | Self::Log => "0.1.0",
+            Self::Nn => "0.2.0-rc-2024-10-28",
+            _ => "0.2",
+        }
+    }
+}
+
+impl FromStr for Interface {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|interface| interface.name() == name);
+        found.ok_or_else(|| format!("there is no interface `{name}`; there are: {}", Self::known()))
+    }
+}
+
+impl TryFrom<String> for Interface {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        name.parse()
+    }
+}
+
+impl From<Interface> for &'static str {
+    fn from(interface: Interface) -> Self {
+        interface.name()
+    }
+}
+
+impl Manifest {
+    /// Parses and checks a manifest. The text of an error names the key and what is expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let manifest: Self = toml::from_str(text).map_err(|e| e.to_string())?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.schema != 1 {
+            return Err(format!("schema = {}: this runtime reads schema 1", self.schema));
+        }
+        let name_fits = (1..=64).contains(&self.name.len())
+            && self.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !name_fits {
+            return Err("name: 1 to 64 of a-z, 0-9 and -".into());
+        }
+        for (key, text, max) in [
+            ("vendor", &self.vendor, 64),
+            ("label.title", &self.label.title, 64),
+            ("label.intended_use", &self.label.intended_use, 1024),
+        ] {
+            let length = text.chars().count();
+            if length == 0 || length > max || text.chars().any(|c| c.is_control() || c == '\\') {
+                return Err(format!("{key}: 1 to {max} characters on one line, without a backslash"));
+            }
+        }
+        if self.accepts.modality.is_empty() {
+            return Err("accepts.modality: name at least one, such as \"CT\"".into());
+        }
+        if self.accepts.slices_min == 0 || self.accepts.slices_max.is_some_and(|max| max < self.accepts.slices_min) {
+            return Err("accepts: slices_min must be at least 1 and at most slices_max".into());
+        }
+        check_file("component.file", &self.component.file)?;
+        for (index, model) in self.models.iter().enumerate() {
+            if model.name.is_empty() || model.name.len() > 64 || model.name.chars().any(char::is_control) {
+                return Err("models.name: 1 to 64 characters".into());
+            }
+            if self.models.iter().take(index).any(|other| other.name == model.name) {
+                return Err(format!("models: two are called `{}`", model.name));
+            }
+            check_file("models.file", &model.file)?;
+        }
+        Ok(())
+    }
+}
+
+/// A file of a package lies in the package.
+fn check_file(key: &str, file: &str) -> Result<(), String> {
+    let inside = !file.is_empty() && Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
+    if inside { Ok(()) } else { Err(format!("{key} = {file:?}: a path inside the package, without `..`")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+        schema = 1
+        name = "lungs"
+        version = "0.1.0"
+        vendor = "Example"
+        [label]
+        title = "Lungs"
+        intended_use = "None."
+        demonstration = true
+        [accepts]
+        modality = ["CT"]
+        [needs]
+        interfaces = ["gantry:imaging/study", "wasi:nn"]
+        [[models]]
+        name = "net"
+        file = "models/net.onnx"
+    "#;
+
+    #[test]
+    fn a_manifest_survives_a_round_trip() {
+        let manifest = Manifest::parse(WHOLE).expect("fine");
+        assert_eq!(manifest.needs.interfaces, [Interface::Study, Interface::Nn]);
+        assert_eq!(manifest.models[0].target, Device::Cpu);
+        let text = toml::to_string(&manifest).expect("printable");
+        assert_eq!(Manifest::parse(&text).expect("fine"), manifest);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_its_key() {
+        let refused = |from: &str, to: &str| {
+            let text = WHOLE.replace(from, to);
+            assert_ne!(text, WHOLE);
+            Manifest::parse(&text).expect_err(to)
+        };
+        assert!(refused("vendor =", "colour = 1\nvendor =").contains("colour"));
+        assert!(refused("wasi:nn", "wasi:telepathy").contains("wasi:telepathy"));
+        assert!(refused("models/net.onnx", "../net.onnx").contains("models.file"));
+        assert!(refused("models/net.onnx", "/etc/passwd").contains("models.file"));
+        assert!(refused("\"lungs\"", "\"Lungs!\"").contains("name"));
+        assert!(refused("schema = 1", "schema = 2").contains("schema"));
+        assert!(refused("[\"CT\"]", "[]").contains("accepts.modality"));
+    }
+
+    #[test]
+    fn an_import_finds_its_interface() {
+        assert_eq!(Interface::of_import("wasi:clocks/wall-clock"), Some(Interface::Clocks));
+        assert_eq!(Interface::of_import("gantry:imaging/volumes"), Some(Interface::Volumes));
+        assert_eq!(Interface::of_import("gantry:imaging/volumes/evil"), None);
+        assert_eq!(Interface::of_import("wasi:clocksandmore/x"), None);
+    }
+}

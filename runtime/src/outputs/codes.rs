@@ -16,7 +16,7 @@ pub(super) const SEGMENTATION: Known = Known("113076", "DCM", "Segmentation");
 /// Why a source image is referred to (CID 7202).
 pub(super) const SOURCE_IMAGE: Known = Known("121322", "DCM", "Source image for image processing operation");
 /// Family of algorithms (CID 7162).
-pub(super) const ARTIFICIAL_INTELLIGENCE: Known = Known("123109", "DCM", "Artificial Intelligence");
+pub(super) const ARTIFICIAL_INTELLIGENCE: Known = Known("123110", "DCM", "Artificial Intelligence");
 
 impl From<Known> for Code {
     fn from(known: Known) -> Self {

@@ -16,6 +16,8 @@ mod bits;
 mod codes;
 mod dataset;
 mod gate;
+mod overlay;
+pub mod result;
 mod seg;
 mod sr;
 pub mod uid;
@@ -24,6 +26,7 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use gate::{Refusal, gate};
+pub use overlay::overlay;
 pub use seg::{SegError, segmentation};
 pub use sr::{SegReference, SrError, has_report, report};
 pub use uid::OutputUids;

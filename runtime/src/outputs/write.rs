@@ -16,6 +16,8 @@ pub enum OutputKind {
     Segmentation,
     /// DICOM SR.
     Report,
+    /// `overlay.png`.
+    Overlay,
     /// `result.json`.
     Result,
 }
@@ -191,6 +193,12 @@ impl Transaction {
         let file = file.to_owned();
         self.written.push(Written { file, kind, sop_class_uid, sop_instance_uid, series_instance_uid, sha256, bytes });
         Ok(self.written.last().expect("one was just pushed"))
+    }
+
+    /// What has been written so far.
+    #[must_use]
+    pub fn written(&self) -> &[Written] {
+        &self.written
     }
 
     /// Puts all files into their place, over files of the same names. What else lies in the folder stays.

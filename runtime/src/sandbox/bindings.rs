@@ -1,5 +1,4 @@
 //! What wasmtime generates from `wit/`.
-#![expect(missing_docs, reason = "generated: the documentation is in wit/")]
 
 wasmtime::component::bindgen!({
     world: "analyzer",

@@ -78,6 +78,12 @@ impl CodeCache {
         Ok(Self { folder, key })
     }
 
+    /// A key for another purpose, from the cache's own.
+    #[must_use]
+    pub fn derive_key(&self, purpose: &[u8]) -> [u8; 32] {
+        self.mac(purpose).finalize().into_bytes().into()
+    }
+
     /// The compiled component: from the cache, or compiled now and kept.
     ///
     /// `digest` is the SHA-256 of `component()`, whose bytes are only asked for when it must be compiled. A cache

@@ -157,9 +157,8 @@ impl Grants {
         let Some(interface) = Interface::of_import(path) else {
             return refused(ImportReason::Unknown);
         };
-        let offered = interface.offered_version();
-        if !offered.accepts(version) {
-            return refused(ImportReason::Version(offered.to_string()));
+        if !interface.offers(version) {
+            return refused(ImportReason::Version(interface.offered()));
         }
         // `volumes` speaks of tensors, so it brings their interface along.
         let tensors = path == "wasi:nn/tensor" && self.interfaces.contains(&Interface::Volumes);
@@ -189,7 +188,7 @@ pub enum ImportReason {
     Unknown,
     /// Another version.
     #[error("but this runtime offers version {0}")]
-    Version(String),
+    Version(&'static str),
     /// The manifest does not ask for it, or the operator did not grant it.
     #[error("which was not granted: the manifest must list `{0}` under needs.interfaces and the operator must allow it (--grant {0})")]
     NotGranted(&'static str),

@@ -39,9 +39,9 @@ use crate::inference::{Engines, LoadedModel};
 use crate::memory::Budget;
 use crate::module::manifest::Manifest;
 use crate::module::package::{Package, PackageError};
-use crate::study::{ReadOptions, Study};
+use crate::study::{ReadError, ReadOptions, Study};
 use grants::{Grants, ImportError};
-use state::{Cancelled, DeadlineReached, LimitTrap};
+use state::{Cancelled, DeadlineReached};
 
 /// The engine, its clock and its code cache: one a process.
 #[derive(Debug)]
@@ -129,6 +129,9 @@ pub enum JobError {
     /// The guest returned an error.
     #[error("the module failed: {0}")]
     Module(String),
+    /// The input that the guest asked for could not be read.
+    #[error(transparent)]
+    Read(ReadError),
     /// Somebody cancelled it.
     #[error("the job was cancelled")]
     Cancelled,
@@ -247,10 +250,7 @@ impl Prepared {
                 instantiation,
                 analysis,
             }),
-            Ok(Err(text)) => match state.growth.hit {
-                Some(hit) => Err(JobError::Limit(hit)),
-                None => Err(JobError::Module(printable(&text))),
-            },
+            Ok(Err(text)) => Err(deeper_cause(state).unwrap_or_else(|| JobError::Module(printable(&text)))),
             Err(error) => Err(judge(error, state)),
         }
     }
@@ -260,12 +260,9 @@ impl Prepared {
         let budget = Budget::mib(limits.host_memory_mib);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles_max);
-        let models = capability::nn::Models::new(
-            self.package.clone(),
-            input.engines,
-            limits.model_max_mib,
-            budget.clone(),
-        );
+        let deadline = state::deadline(&limits);
+        let models =
+            capability::nn::Models::new(self.package.clone(), input.engines, budget.clone(), deadline);
         let study = capability::study::StudyView::new(
             input.study,
             input.accepted,
@@ -284,7 +281,7 @@ impl Prepared {
             findings: Findings::default(),
             log: capability::log::JobLog::new(limits.log_kib),
             wasi: None,
-            deadline: state::deadline(&limits),
+            deadline,
             cancel: input.cancel,
             limits,
         };
@@ -320,11 +317,14 @@ fn judge(error: wasmtime::Error, state: JobState) -> JobError {
         let mib = state.limits.guest_list_mib;
         return limit("guest_list_mib", format!("the guest passed a list larger than guest_list_mib = {mib}"));
     }
-    match state.growth.hit {
-        Some(hit) => JobError::Limit(hit),
-        None if error.downcast_ref::<LimitTrap>().is_some() => limit("host_memory_mib", text),
-        None => JobError::Trap(last_words(&error)),
-    }
+    deeper_cause(state).unwrap_or_else(|| JobError::Trap(last_words(&error)))
+}
+
+/// Why the host refused the guest something earlier, which is why it then gave up: a better reason than its last
+/// words.
+fn deeper_cause(state: JobState) -> Option<JobError> {
+    let limit = state.growth.hit.map(JobError::Limit);
+    limit.or_else(|| state.study.failed().map(JobError::Read))
 }
 
 /// The cause, without the guest's backtrace, which only its vendor can read.

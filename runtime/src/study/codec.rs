@@ -221,11 +221,12 @@ fn jpeg2000(data: &[u8]) -> Option<Codestream> {
     })
 }
 
-/// Where a codestream ends, if it does: both formats close with the same marker, and DICOM pads with zeros. The
-/// decoders make up what a cut codestream lacks, so it must not reach them.
+/// Where a codestream ends, if it does: both formats close with the same marker, and writers pad with zeros or one
+/// byte of ones. The decoders make up what a cut codestream lacks, so it must not reach them.
 fn ended(data: &[u8]) -> Option<usize> {
-    let end = data.len() - data.iter().rev().take_while(|b| **b == 0).count();
-    data[..end].ends_with(&[0xFF, 0xD9]).then_some(end)
+    let zeros = data.iter().rev().take_while(|b| **b == 0).count();
+    let end = data.len() - zeros;
+    [end, end.saturating_sub(1)].into_iter().find(|end| data[..*end].ends_with(&[0xFF, 0xD9]))
 }
 
 /// One compressed frame as the registry's decoders want to see it.

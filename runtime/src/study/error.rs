@@ -29,7 +29,7 @@ pub enum ReadError {
         source: std::io::Error,
     },
     /// A file that was named is not DICOM.
-    #[error("{}: not a DICOM file (no DICM at byte 128); name DICOM files or folders that hold them", .0.display())]
+    #[error("{}: not a DICOM file (no DICM at byte 128) or a DICOMDIR; name DICOM files or folders that hold them", .0.display())]
     NotDicom(PathBuf),
     /// Nothing to read.
     #[error("no DICOM file among the {files} files given; name a folder or files of one study")]

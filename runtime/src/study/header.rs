@@ -1,5 +1,6 @@
 //! One file's header: what of it the study, the volume and the decoder need.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
@@ -122,7 +123,7 @@ struct Meta {
     transfer_syntax: String,
 }
 
-/// Opens a file and walks its header; `None` when it is not DICOM.
+/// Opens a file and walks its header; `None` when it is not DICOM, or a DICOMDIR, which only lists the files beside it.
 fn open(path: &Path, options: &ReadOptions) -> Result<Option<Opened>, ReadError> {
     let file = File::open(path).map_err(|e| ReadError::io(path, e))?;
     let file_bytes = file.metadata().map_err(|e| ReadError::io(path, e))?.len();
@@ -144,6 +145,9 @@ fn open(path: &Path, options: &ReadOptions) -> Result<Option<Opened>, ReadError>
         Stop::Limit(what, limit, maximum) => ReadError::Limit { path: Some(path.to_owned()), what, limit, maximum },
     };
     let (meta, start) = meta(&mut window).map_err(stopped)?;
+    if meta.class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE {
+        return Ok(None);
+    }
     if meta.transfer_syntax.is_empty() {
         return Err(ReadError::attribute(path, tags::TRANSFER_SYNTAX_UID, "is missing from the file meta information"));
     }
@@ -224,9 +228,12 @@ impl Opened {
             Encoding::ImplicitLittle => uids::IMPLICIT_VR_LITTLE_ENDIAN,
         };
         let ts = TransferSyntaxRegistry.get(uid).expect("the registry always has the three base transfer syntaxes");
-        let bytes = &self.bytes[self.start..self.header.end];
+        let mut kept = Cow::Borrowed(&self.bytes[self.start..self.header.end]);
+        for cut in self.header.cuts.iter().rev() {
+            kept.to_mut().drain(cut.start - self.start..cut.end - self.start);
+        }
         // A panic of the parser on a file nobody thought of must fail this file, not the process that serves others.
-        let parsed = catch_unwind(AssertUnwindSafe(|| InMemDicomObject::read_dataset_with_ts(bytes, ts)));
+        let parsed = catch_unwind(AssertUnwindSafe(|| InMemDicomObject::read_dataset_with_ts(&*kept, ts)));
         // The parser's own words may quote values, so they are left out.
         parsed.ok().and_then(Result::ok).ok_or_else(|| ReadError::damaged(path, "its header cannot be parsed"))
     }
@@ -240,6 +247,10 @@ impl Opened {
             Some(next) if is_image(next.tag, next.vr, class_or_meta) => {
                 let pixels = Pixels::read(&a, next, &self.meta.transfer_syntax, self.syntax);
                 Some(pixels.and_then(|pixels| Slice::read(&a, pixels)))
+            }
+            // Left out as no image, a file that was cut just before its pixels would not be missed.
+            next if has_pixels(class_or_meta) || next.is_none() && a.present(tags::ROWS) => {
+                return Err(ReadError::damaged(path, "the file ends before its pixel data"));
             }
             _ => None,
         };
@@ -284,4 +295,14 @@ fn is_image(tag: Tag, vr: VR, class: &str) -> bool {
     const LABEL_MAP: &str = "1.2.840.10008.5.1.4.1.1.66.7";
     let pixels = matches!(tag, tags::PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA);
     pixels && vr != VR::SQ && !matches!(class, SEGMENTATION | LABEL_MAP)
+}
+
+/// Whether instances of a SOP class (PS3.4 annex B.5) always have pixel data: radiography, CT, ultrasound, MR,
+/// secondary capture, angiography, nuclear medicine, visible light and PET.
+fn has_pixels(class: &str) -> bool {
+    let Some(class) = class.strip_prefix("1.2.840.10008.5.1.4.1.1.") else { return false };
+    let family = class.split('.').next().unwrap_or_default();
+    let spectroscopy_or_stereometry = matches!(class, "4.2" | "77.1.5.3");
+    matches!(family, "1" | "2" | "3" | "4" | "6" | "7" | "12" | "13" | "14" | "20" | "77" | "128" | "130")
+        && !spectroscopy_or_stereometry
 }

@@ -134,7 +134,7 @@ pub fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Study, ReadError
         return Err(ReadError::NoDicom { files: candidates.len() });
     }
     if others > 0 {
-        warnings.push(format!("{others} files that are not DICOM were left out"));
+        warnings.push(format!("{others} files that are not DICOM, or a DICOMDIR, were left out"));
     }
     identity::one_patient(&objects)?;
     let mut images = series::images(objects, &mut warnings)?;

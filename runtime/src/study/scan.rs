@@ -7,6 +7,7 @@
 //! finds where the pixel data lie on the way, so that no header is read twice and no voxel before its time.
 
 use std::io::Read;
+use std::ops::Range;
 
 use dicom_core::header::{DataElementHeader, SequenceItemHeader};
 use dicom_core::{Length, Tag, VR};
@@ -23,8 +24,9 @@ pub(super) const ELEMENTS_MAX: usize = 500_000;
 pub(super) const HEADER_MAX_BYTES: usize = 64 << 20;
 /// The first element of the group of pixel data.
 const PIXEL_GROUP: Tag = Tag(0x7FE0, 0x0000);
-/// Extended Offset Table, its lengths, and Encapsulated Pixel Data Value Total Length: of no use to one frame.
-const OFFSET_TABLES: [Tag; 3] = [Tag(0x7FE0, 0x0001), Tag(0x7FE0, 0x0002), Tag(0x7FE0, 0x0003)];
+/// What may come before pixel data in their group and is of no use to one frame: the retired group length, Extended
+/// Offset Table, its lengths, and Encapsulated Pixel Data Value Total Length.
+const OFFSET_TABLES: [Tag; 4] = [PIXEL_GROUP, Tag(0x7FE0, 0x0001), Tag(0x7FE0, 0x0002), Tag(0x7FE0, 0x0003)];
 const PIXEL_DATA: Tag = Tag(0x7FE0, 0x0010);
 /// How much more is read at a time: most headers fit into one.
 const CHUNK_BYTES: usize = 16 << 10;
@@ -42,6 +44,9 @@ pub(super) enum Encoding {
 pub(super) struct Header {
     /// End of the elements before it.
     pub(super) end: usize,
+    /// Elements before it that the parser does not understand and must not see: sequences of unknown VR in implicit
+    /// VR within a data set of explicit VR (PS3.5 section 6.2.2). They are vendors' own.
+    pub(super) cuts: Vec<Range<usize>>,
     /// The element there, if the data set does not end there.
     pub(super) next: Option<Next>,
 }
@@ -109,15 +114,20 @@ struct Open {
     item: bool,
     /// Within encapsulated pixel data (an icon's), whose items are bytes.
     fragments: bool,
+    /// Of what is in it.
+    encoding: Encoding,
     /// Where it ends, if its length is defined.
     end: Option<usize>,
 }
 
 /// Walks the data set that starts at `start`, up to the group of pixel data.
-pub(super) fn walk<R: Read>(window: &mut Window<R>, start: usize, encoding: Encoding) -> Result<Header, Stop> {
+pub(super) fn walk<R: Read>(window: &mut Window<R>, start: usize, outermost: Encoding) -> Result<Header, Stop> {
     let mut open: Vec<Open> = Vec::new();
     let mut at = start;
     let mut tables = None;
+    let mut cuts: Vec<Range<usize>> = Vec::new();
+    // Start of the element of the data set itself that the walk is in, and whether it must be cut.
+    let (mut top, mut cut) = (start, false);
     for _ in 0..ELEMENTS_MAX {
         while let Some(end) = open.last().and_then(|o| o.end) {
             if at > end {
@@ -138,16 +148,23 @@ pub(super) fn walk<R: Read>(window: &mut Window<R>, start: usize, encoding: Enco
                 HEADER_MAX_BYTES as u64,
             ));
         }
+        if open.is_empty() {
+            if std::mem::take(&mut cut) {
+                cuts.push(top..at);
+            }
+            top = at;
+        }
+        let encoding = open.last().map_or(outermost, |o| o.encoding);
         if let Some(within) = open.last().filter(|o| !o.item) {
             let fragments = within.fragments;
             at = item(window, at, encoding, fragments, &mut open)?;
             continue;
         }
         if open.is_empty() && !window.reach(at + 1)? {
-            return Ok(Header { end: tables.unwrap_or(at), next: None });
+            return Ok(Header { end: tables.unwrap_or(at), cuts, next: None });
         }
         let (header, value) = element(window, at, encoding)?;
-        let undefined = header.len == Length::UNDEFINED;
+        let undefined = header.len.is_undefined();
         if open.is_empty() && header.tag >= PIXEL_GROUP {
             if OFFSET_TABLES.contains(&header.tag) && !undefined {
                 tables = tables.or(Some(at));
@@ -156,7 +173,7 @@ pub(super) fn walk<R: Read>(window: &mut Window<R>, start: usize, encoding: Enco
             }
             let length = header.len.get();
             let next = Next { tag: header.tag, vr: header.vr, value, length };
-            return Ok(Header { end: tables.unwrap_or(at), next: Some(next) });
+            return Ok(Header { end: tables.unwrap_or(at), cuts, next: Some(next) });
         }
         if header.tag == Tag(0xFFFE, 0xE00D) {
             open.pop();
@@ -164,7 +181,11 @@ pub(super) fn walk<R: Read>(window: &mut Window<R>, start: usize, encoding: Enco
         } else if header.vr == VR::SQ || undefined {
             let end = within(&open, value, header.len)?;
             let fragments = header.tag == PIXEL_DATA && undefined;
-            open.push(Open { item: false, fragments, end });
+            let unknown = header.vr == VR::UN && encoding != Encoding::ImplicitLittle;
+            let implicit = unknown && !explicit_items(window, value)?;
+            cut |= implicit;
+            let encoding = if implicit { Encoding::ImplicitLittle } else { encoding };
+            open.push(Open { item: false, fragments, encoding, end });
             at = value;
         } else {
             at = skip(window, &open, value, header.len.0 as usize)?;
@@ -197,7 +218,7 @@ fn item<R: Read>(
         },
         Ok(SequenceItemHeader::Item { len }) => {
             let end = within(open, at + 8, len)?;
-            open.push(Open { item: true, fragments: false, end });
+            open.push(Open { item: true, fragments: false, encoding, end });
             Ok(at + 8)
         }
         Ok(SequenceItemHeader::SequenceDelimiter) => {
@@ -226,6 +247,14 @@ pub(super) fn element<R: Read>(
     // Its only way to fail is to run out of bytes.
     let (header, length) = header.map_err(|_| truncated(at, "within the header of an element"))?;
     Ok((header, at + length))
+}
+
+/// Whether the first element in the first item of a sequence of unknown VR at `value` has a VR. The standard says no,
+/// and some writers, as the parser, say yes.
+fn explicit_items<R: Read>(window: &mut Window<R>, value: usize) -> Result<bool, Stop> {
+    window.reach(value + 14)?;
+    let vr = window.bytes.get(value + 12..value + 14).and_then(|vr| VR::from_binary([vr[0], vr[1]]));
+    Ok(vr.is_some())
 }
 
 /// End of a value of `length` bytes at `value`, which must lie in the source and in what is open.

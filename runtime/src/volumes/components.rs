@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use super::evaluate::{Scratch, blocks};
+use super::evaluate::{BLOCK, Scratch, blocks};
 use super::storage::{Run, Runs, Voxels};
 use super::{Volume, VolumeError, invalid};
 use crate::geometry::{Region, Vec3};
@@ -174,10 +174,10 @@ impl Labelled {
     }
 }
 
-/// Slices that are scanned together: at most 64 groups, of at least 2¹⁶ voxels where there are as many.
+/// Slices that are scanned together: at most 64 groups, of at least half a block where there is as much.
 fn groups_of(region: Region) -> Vec<std::ops::Range<usize>> {
     let [nx, ny, nz] = region.size;
-    let depth = nz.div_ceil(64).max((1usize << 16).div_ceil(nx * ny));
+    let depth = nz.div_ceil(64).max((BLOCK / 2).div_ceil(nx * ny));
     (0..nz).step_by(depth).map(|z| z..(z + depth).min(nz)).collect()
 }
 

@@ -23,10 +23,10 @@ pub(super) enum Layer {
     Oblique(Oblique),
 }
 
-/// Voxels in the largest block.
-pub(super) const BLOCK: usize = 1 << 17;
+/// Voxels in the largest block. Few in tests, so that small volumes are cut as large ones are.
+pub(super) const BLOCK: usize = if cfg!(test) { 64 } else { 1 << 17 };
 /// Voxels in the smallest, of a region that has as many.
-const SMALLEST_BLOCK: usize = 1 << 14;
+const SMALLEST_BLOCK: usize = BLOCK / 8;
 
 /// Cuts a region into blocks that are contiguous in it, in order: whole slices, whole rows or parts of rows.
 /// It depends on the region alone, so that sums over blocks come out the same on every machine.
@@ -55,7 +55,7 @@ pub(super) fn blocks(region: Region) -> Vec<Region> {
 }
 
 /// The blocks of a region, each with its part of a buffer that has `unit` elements a voxel.
-pub(super) fn blocks_of<'a, T>(region: Region, unit: usize, mut out: &'a mut [T]) -> Vec<(Region, &'a mut [T])> {
+pub(super) fn blocks_of<T>(region: Region, unit: usize, mut out: &mut [T]) -> Vec<(Region, &mut [T])> {
     let cut = |block: Region| {
         let (head, tail) = std::mem::take(&mut out).split_at_mut(block.voxels() * unit);
         out = tail;

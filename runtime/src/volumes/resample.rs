@@ -127,6 +127,8 @@ pub(super) struct Resample {
     pub(super) scale: Vec3,
     pub(super) offset: Vec3,
     pub(super) how: Interpolation,
+    /// Axes along which the source was reversed first: there, halves round down, which is up before the reversal.
+    pub(super) reversed: [bool; 3],
 }
 
 impl Resample {
@@ -171,9 +173,16 @@ impl Resample {
     }
 
     fn taps(&self, axis: usize, region: Region) -> Vec<Tap> {
-        (region.start[axis]..region.start[axis] + region.size[axis])
-            .map(|i| Tap::new(self.offset[axis] + self.scale[axis] * i as f64, self.source[axis], self.how))
-            .collect()
+        let n = self.source[axis];
+        let tap = |i: usize| {
+            let at = self.offset[axis] + self.scale[axis] * i as f64;
+            if self.how == Interpolation::Nearest && self.reversed[axis] {
+                let nearest = n - 1 - Tap::new((n - 1) as f64 - at, n, self.how).low;
+                return Tap { low: nearest, high: nearest, weight: 0.0 };
+            }
+            Tap::new(at, n, self.how)
+        };
+        (region.start[axis]..region.start[axis] + region.size[axis]).map(tap).collect()
     }
 }
 
@@ -235,7 +244,7 @@ pub(super) struct Oblique {
 }
 
 /// Edge of the cubes that are looked up together, so that what they need of the source lies together too.
-const TILE: usize = 16;
+const TILE: usize = if cfg!(test) { 4 } else { 16 };
 
 impl Oblique {
     pub(super) fn kind(&self) -> Kind {

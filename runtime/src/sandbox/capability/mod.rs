@@ -2,12 +2,12 @@
 //!
 //! A capability that was not granted is not in the linker: its functions do not exist for the guest.
 
-pub mod findings;
-pub mod log;
-pub mod nn;
-pub mod study;
-pub mod volumes;
-pub mod wasi;
+pub(super) mod findings;
+pub(super) mod log;
+pub(super) mod nn;
+pub(super) mod study;
+pub(super) mod volumes;
+pub(super) mod wasi;
 
 use wasmtime::component::Linker;
 

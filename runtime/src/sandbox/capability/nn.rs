@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use wasmtime::component::Resource;
 use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
@@ -31,14 +32,14 @@ pub struct NnError {
 pub(crate) struct Models {
     package: Arc<Package>,
     engines: Arc<Engines>,
-    model_max_mib: u64,
     budget: Budget,
+    deadline: Instant,
     loaded: BTreeMap<String, Arc<LoadedModel>>,
 }
 
 impl Models {
-    pub(crate) fn new(package: Arc<Package>, engines: Arc<Engines>, model_max_mib: u64, budget: Budget) -> Self {
-        Self { package, engines, model_max_mib, budget, loaded: BTreeMap::new() }
+    pub(crate) fn new(package: Arc<Package>, engines: Arc<Engines>, budget: Budget, deadline: Instant) -> Self {
+        Self { package, engines, budget, deadline, loaded: BTreeMap::new() }
     }
 
     /// Those that were used.
@@ -55,7 +56,7 @@ impl Models {
                 model
             }
         };
-        let graph: Box<dyn BackendGraph> = Box::new(GantryGraph { model, budget: self.budget.clone() });
+        let graph: Box<dyn BackendGraph> = Box::new(GantryGraph { model, budget: self.budget.clone(), deadline: self.deadline });
         Ok(Graph::from(graph))
     }
 
@@ -68,9 +69,9 @@ impl Models {
         };
         let bytes = self
             .package
-            .model(&entry.name, self.model_max_mib)
+            .model(&entry.name, self.engines.model_max_mib())
             .map_err(|e| NnError { code: ErrorCode::RuntimeError, text: e.to_string() })?;
-        self.engines.load(&entry.name, &bytes, entry.target.into()).map_err(Into::into)
+        self.engines.load(&entry.name, &bytes, entry.target).map_err(Into::into)
     }
 }
 
@@ -78,12 +79,17 @@ impl Models {
 struct GantryGraph {
     model: Arc<LoadedModel>,
     budget: Budget,
+    deadline: Instant,
 }
 
 impl BackendGraph for GantryGraph {
     fn init_execution_context(&self) -> Result<ExecutionContext, BackendError> {
         let context: Box<dyn BackendExecutionContext> =
-            Box::new(GantryContext { model: self.model.clone(), budget: self.budget.clone() });
+            Box::new(GantryContext {
+                model: self.model.clone(),
+                budget: self.budget.clone(),
+                deadline: self.deadline,
+            });
         Ok(context.into())
     }
 }
@@ -92,6 +98,7 @@ impl BackendGraph for GantryGraph {
 struct GantryContext {
     model: Arc<LoadedModel>,
     budget: Budget,
+    deadline: Instant,
 }
 
 impl BackendExecutionContext for GantryContext {
@@ -111,7 +118,7 @@ impl BackendExecutionContext for GantryContext {
             .map(|input| Ok((input.name, from_wasi_nn(input.tensor, &self.budget)?)))
             .collect::<Result<Vec<_>, TensorError>>()
             .map_err(|e| failed(e.into()))?;
-        let outputs = self.model.run(inputs, &self.budget).map_err(failed)?;
+        let outputs = self.model.run_until(inputs, &self.budget, Some(self.deadline)).map_err(failed)?;
         Ok(Some(outputs.into_iter().map(|(name, tensor)| NamedTensor { name, tensor: to_wasi_nn(tensor) }).collect()))
     }
 }
@@ -161,6 +168,7 @@ impl From<InferenceError> for NnError {
             InferenceError::OverBudget(_) | InferenceError::Tensor(TensorError::OverBudget(_)) => ErrorCode::TooLarge,
             InferenceError::Tensor(_) => ErrorCode::InvalidArgument,
             InferenceError::DeviceUnavailable { .. } => ErrorCode::UnsupportedOperation,
+            InferenceError::Deadline { .. } => ErrorCode::Timeout,
             _ => ErrorCode::RuntimeError,
         };
         Self { code, text: error.to_string() }
@@ -248,7 +256,7 @@ impl inference::HostGraphExecutionContext for JobState {
             named.push(NamedTensor { name, tensor: to_wasi_nn(self.table.delete(tensor)?) });
         }
         let outputs = self.table.get_mut(&this)?.compute_with_io(named).map_err(NnError::from);
-        // The native engine cannot be interrupted; a job that ran out of time there ends here.
+        // An engine looks at the deadline between operators only; a job that ran out of time there ends here.
         self.check_time()?;
         let outputs = outputs.and_then(|outputs| {
             let tensors = outputs.into_iter().map(|o| Ok((o.name, from_wasi_nn(o.tensor, &self.budget)?)));

@@ -31,6 +31,7 @@ pub(crate) struct StudyView {
     decoded: BTreeMap<(usize, u32), Volume>,
     digests: BTreeMap<String, [u8; 32]>,
     decoding: Duration,
+    failed: Option<ReadError>,
 }
 
 /// What the record of a job says about its input.
@@ -38,6 +39,8 @@ pub(crate) struct StudyView {
 pub struct InputRecord {
     /// SHA-256 of each file that was decoded, by SOP Instance UID.
     pub digests: BTreeMap<String, [u8; 32]>,
+    /// What the guest knows each accepted series as, by Series Instance UID.
+    pub pseudonyms: BTreeMap<String, String>,
     /// Time spent reading and decoding pixels.
     pub decoding: Duration,
 }
@@ -61,11 +64,14 @@ impl StudyView {
             decoded: BTreeMap::new(),
             digests: BTreeMap::new(),
             decoding: Duration::ZERO,
+            failed: None,
         }
     }
 
     pub(crate) fn record(self) -> InputRecord {
-        InputRecord { digests: self.digests, decoding: self.decoding }
+        let uids = self.accepted.iter().map(|&index| self.study.series[index].uid.clone());
+        let pseudonyms = uids.map(|uid| (uid.clone(), self.pseudonym(&uid))).collect();
+        InputRecord { digests: self.digests, pseudonyms, decoding: self.decoding }
     }
 
     fn series(&self, handle: SeriesHandle) -> &Series {
@@ -91,7 +97,10 @@ impl StudyView {
         self.geometry(handle, index)?;
         let started = Instant::now();
         let series = &self.study.series[self.accepted[handle.0]];
-        let decoded = series.decode(index as usize, &self.budget, &self.read)?;
+        let decoded = match series.decode(index as usize, &self.budget, &self.read) {
+            Ok(decoded) => decoded,
+            Err(error) => return Err(self.remember(error)),
+        };
         self.decoding += started.elapsed();
         for (slice, digest) in series.volumes[index as usize].slices.iter().zip(decoded.digests) {
             self.digests.insert(series.instances[*slice].sop_instance_uid.clone(), digest);
@@ -101,17 +110,26 @@ impl StudyView {
     }
 }
 
-fn no_volume(index: u32, have: usize) -> Failure {
-    Failure::Invalid(format!("there is no volume {index}: the series has {have}"))
+impl StudyView {
+    /// Keeps the reason for the operator. It names files and UIDs, so the guest gets only its kind.
+    fn remember(&mut self, error: ReadError) -> Failure {
+        let for_guest = match &error {
+            ReadError::OverBudget(e) => e.clone().into(),
+            e if e.is_limit() => Failure::Limit("volume_max_mib", "the volume passes a limit of the site".into()),
+            _ => Failure::Unavailable("the volume cannot be decoded; the operator's error says why".into()),
+        };
+        self.failed.get_or_insert(error);
+        for_guest
+    }
+
+    /// Why a volume could not be given, if one could not.
+    pub(crate) fn failed(self) -> Option<ReadError> {
+        self.failed
+    }
 }
 
-impl From<ReadError> for Failure {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::OverBudget(e) => e.into(),
-            other => Self::Unavailable(other.to_string()),
-        }
-    }
+fn no_volume(index: u32, have: usize) -> Failure {
+    Failure::Invalid(format!("there is no volume {index}: the series has {have}"))
 }
 
 impl study::Host for JobState {

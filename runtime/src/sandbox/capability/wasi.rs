@@ -38,9 +38,9 @@ pub(super) fn link(linker: &mut Linker<JobState>, interface: Interface) -> wasmt
             p2::clocks::monotonic_clock::add_to_linker::<_, WasiClocks>(linker, JobState::clocks)?;
         }
         Interface::Random => {
-            p2::random::random::add_to_linker::<_, WasiRandom>(linker, |s| &mut s.ctx().ctx.random)?;
-            p2::random::insecure::add_to_linker::<_, WasiRandom>(linker, |s| &mut s.ctx().ctx.random)?;
-            p2::random::insecure_seed::add_to_linker::<_, WasiRandom>(linker, |s| &mut s.ctx().ctx.random)?;
+            p2::random::random::add_to_linker::<_, WasiRandom>(linker, |s| s.ctx().ctx.random())?;
+            p2::random::insecure::add_to_linker::<_, WasiRandom>(linker, |s| s.ctx().ctx.random())?;
+            p2::random::insecure_seed::add_to_linker::<_, WasiRandom>(linker, |s| s.ctx().ctx.random())?;
         }
         Interface::Io => {
             p2::io::error::add_to_linker::<_, Table>(linker, |s| &mut s.table)?;
@@ -48,7 +48,7 @@ pub(super) fn link(linker: &mut Linker<JobState>, interface: Interface) -> wasmt
             sync::io::streams::add_to_linker::<_, Table>(linker, |s| &mut s.table)?;
         }
         Interface::Cli => {
-            p2::cli::exit::add_to_linker::<_, WasiCli>(linker, &Default::default(), JobState::cli)?;
+            p2::cli::exit::add_to_linker::<_, WasiCli>(linker, JobState::cli)?;
             p2::cli::environment::add_to_linker::<_, WasiCli>(linker, JobState::cli)?;
             p2::cli::stdin::add_to_linker::<_, WasiCli>(linker, JobState::cli)?;
             p2::cli::stdout::add_to_linker::<_, WasiCli>(linker, JobState::cli)?;

@@ -1,0 +1,244 @@
+//! One job: what the module was given, and what it stated. One at a time on each thread.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+
+use super::grid::{Volume, invalid};
+use crate::bindings::gantry::imaging::log::Level;
+use crate::testing::{FakeStudy, Line, Stated};
+use crate::types::{Code, ErrorCode, Failure, Geometry, Segment, TensorType, Urgency};
+
+thread_local! {
+    static JOB: RefCell<Option<Job>> = const { RefCell::new(None) };
+}
+
+/// What is going on on this thread.
+#[derive(Debug)]
+pub(crate) struct Job {
+    study: FakeStudy,
+    stated: Stated,
+}
+
+impl Job {
+    /// Runs `module` as a job on `study` and gives what it stated.
+    pub(crate) fn run<E>(study: FakeStudy, module: impl FnOnce() -> Result<(), E>) -> Result<Stated, E> {
+        let before = JOB.replace(Some(Self { study, stated: Stated::default() }));
+        assert!(before.is_none(), "testing::run within testing::run");
+        /// Ends the job even when the module panics, so that the next test on this thread has a fresh start.
+        struct End;
+        impl Drop for End {
+            fn drop(&mut self) {
+                JOB.set(None);
+            }
+        }
+        let end = End;
+        module()?;
+        let job = JOB.take().expect("the job that was begun above");
+        drop(end);
+        Ok(job.stated)
+    }
+}
+
+fn with<T>(what: impl FnOnce(&mut Job) -> T) -> T {
+    JOB.with_borrow_mut(|job| what(job.as_mut().expect("outside of testing::run there is no host to ask")))
+}
+
+/// A series of the fake study, by position.
+#[derive(Debug)]
+pub(crate) struct Series(usize);
+
+pub(crate) fn accepted() -> Vec<Series> {
+    with(|job| (0..job.study.series.len()).map(Series).collect())
+}
+
+impl Series {
+    pub(crate) fn id(&self) -> String {
+        format!("series-{}", self.0 + 1)
+    }
+
+    pub(crate) fn modality(&self) -> String {
+        with(|job| job.study.series[self.0].modality.clone())
+    }
+
+    pub(crate) fn attribute(&self, keyword: &str) -> Result<Option<String>, Failure> {
+        with(|job| match job.study.series[self.0].attributes.iter().find(|(name, _)| name == keyword) {
+            Some((_, value)) => Ok(value.clone()),
+            None => Err(Failure::Denied(format!("attribute {keyword}: the fake series was not given it"))),
+        })
+    }
+
+    pub(crate) fn volumes(&self) -> u32 {
+        with(|job| job.study.series[self.0].volumes.len() as u32)
+    }
+
+    pub(crate) fn geometry(&self, index: u32) -> Result<Geometry, Failure> {
+        Ok(self.volume(index)?.geometry)
+    }
+
+    pub(crate) fn volume(&self, index: u32) -> Result<Volume, Failure> {
+        with(|job| match job.study.series[self.0].volumes.get(index as usize) {
+            Some((geometry, voxels)) => Volume::new(*geometry, voxels.clone()),
+            None => invalid(format!("there is no volume {index}")),
+        })
+    }
+}
+
+/// Elements in the fake host's memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Tensor {
+    pub(super) dimensions: Vec<u32>,
+    pub(super) ty: TensorType,
+    pub(super) data: Vec<u8>,
+}
+
+impl Tensor {
+    pub(crate) fn new(dimensions: &[u32], ty: TensorType, data: &[u8]) -> Self {
+        Self { dimensions: dimensions.to_vec(), ty, data: data.to_vec() }
+    }
+
+    pub(crate) fn dimensions(&self) -> Vec<u32> {
+        self.dimensions.clone()
+    }
+
+    pub(crate) fn ty(&self) -> TensorType {
+        self.ty
+    }
+
+    pub(crate) fn data(&self) -> Vec<u8> {
+        self.data.clone()
+    }
+
+    pub(super) fn to_f32(&self) -> Result<Vec<f32>, Failure> {
+        let expected = self.dimensions.iter().map(|&d| d as usize).product::<usize>() * 4;
+        if self.ty != TensorType::Fp32 || self.data.len() != expected {
+            return invalid(format!("a {:?} tensor of {:?} with {} bytes", self.ty, self.dimensions, self.data.len()));
+        }
+        Ok(self.data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    }
+}
+
+/// A wasi-nn error.
+#[derive(Debug)]
+pub(crate) struct Error {
+    code: ErrorCode,
+    data: String,
+}
+
+impl Error {
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    pub(crate) fn data(&self) -> String {
+        self.data.clone()
+    }
+}
+
+/// A closure that plays a model.
+pub(crate) type Play = dyn Fn(&[(String, crate::Tensor)]) -> Result<Vec<(String, crate::Tensor)>, String>;
+
+pub(crate) struct Graph(Rc<Play>);
+
+pub(crate) struct GraphExecutionContext(Rc<Play>);
+
+impl fmt::Debug for GraphExecutionContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GraphExecutionContext")
+    }
+}
+
+pub(crate) fn load_by_name(name: &str) -> Result<Graph, Error> {
+    with(|job| match job.study.models.iter().find(|(n, _)| n == name) {
+        Some((_, play)) => Ok(Graph(play.clone())),
+        None => Err(Error { code: ErrorCode::NotFound, data: format!("the fake study has no model {name}") }),
+    })
+}
+
+impl Graph {
+    pub(crate) fn init_execution_context(&self) -> Result<GraphExecutionContext, Error> {
+        Ok(GraphExecutionContext(self.0.clone()))
+    }
+}
+
+impl GraphExecutionContext {
+    pub(crate) fn compute(&self, inputs: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>, Error> {
+        let inputs: Vec<_> = inputs.into_iter().map(|(name, tensor)| (name, crate::Tensor(tensor))).collect();
+        match (self.0)(&inputs) {
+            Ok(outputs) => Ok(outputs.into_iter().map(|(name, tensor)| (name, tensor.0)).collect()),
+            Err(data) => Err(Error { code: ErrorCode::InvalidArgument, data }),
+        }
+    }
+}
+
+pub(crate) fn segmentation(labels: &Volume, segments: &[Segment]) -> Result<(), Failure> {
+    with(|job| {
+        if job.stated.segmentation.is_some() {
+            return invalid("a second segmentation");
+        }
+        let mut sources = job.study.series.iter().flat_map(|series| &series.volumes);
+        if !sources.any(|(geometry, _)| same_grid(geometry, &labels.geometry)) {
+            return invalid("the segmentation does not lie on the grid of a series; use resample_like");
+        }
+        for segment in segments {
+            probability("confidence", segment.confidence.unwrap_or(0.0))?;
+        }
+        let known = |v: f32| v == 0.0 || segments.iter().any(|s| f64::from(s.value) == f64::from(v));
+        if let Some(v) = labels.voxels.iter().find(|v| !known(**v)) {
+            return invalid(format!("a voxel has value {v}, which is no segment"));
+        }
+        let labels = labels.voxels.iter().map(|&v| v as u16).collect();
+        job.stated.segmentation = Some((labels, segments.to_vec()));
+        Ok(())
+    })
+}
+
+fn same_grid(a: &Geometry, b: &Geometry) -> bool {
+    let close = |a: crate::types::Vec3, b: crate::types::Vec3| (0..3).all(|i| (a[i] - b[i]).abs() < 1e-3);
+    let axes = close(a.axes.0, b.axes.0) && close(a.axes.1, b.axes.1) && close(a.axes.2, b.axes.2);
+    a.size == b.size && axes && close(a.spacing, b.spacing) && close(a.origin, b.origin)
+}
+
+fn probability(what: &str, value: f32) -> Result<(), Failure> {
+    if (0.0..=1.0).contains(&value) { Ok(()) } else { invalid(format!("{what} {value} is not in 0..=1")) }
+}
+
+pub(crate) fn measure(quantity: &Code, value: f64, unit: &str, segment: Option<u32>) -> Result<(), Failure> {
+    if !value.is_finite() {
+        return invalid(format!("{} of {value}", quantity.meaning));
+    }
+    with(|job| {
+        let segments = job.stated.segmentation.as_ref().map_or(&[][..], |(_, segments)| segments);
+        if segment.is_some_and(|wanted| segments.iter().all(|s| s.value != wanted)) {
+            return invalid(format!("segment {segment:?} was not stated before"));
+        }
+        job.stated.measurements.push((quantity.clone(), value, unit.into(), segment));
+        Ok(())
+    })
+}
+
+pub(crate) fn classify(finding: &Code, value: f32) -> Result<(), Failure> {
+    probability("probability", value)?;
+    with(|job| job.stated.classifications.push((finding.clone(), value)));
+    Ok(())
+}
+
+pub(crate) fn triage(level: Urgency, finding: &Code, value: f32, reason: &str) -> Result<(), Failure> {
+    probability("probability", value)?;
+    with(|job| job.stated.triage.push((level, finding.clone(), value, reason.into())));
+    Ok(())
+}
+
+pub(crate) fn unfit(reason: &Code, detail: &str) -> Result<(), Failure> {
+    with(|job| job.stated.unfit = Some((reason.clone(), detail.into())));
+    Ok(())
+}
+
+pub(crate) fn write(level: Level, message: &str) {
+    let line = match level {
+        Level::Debug => Line::Debug(message.into()),
+        Level::Info => Line::Info(message.into()),
+        Level::Warn => Line::Warn(message.into()),
+    };
+    with(|job| job.stated.log.push(line));
+}

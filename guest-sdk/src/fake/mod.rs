@@ -1,0 +1,43 @@
+//! Stands in for the host in native unit tests: the same names and signatures as the generated bindings, in memory.
+//!
+//! The operations are written to be obviously right, one voxel at a time; the host's own are the fast ones.
+
+mod grid;
+mod job;
+mod labels;
+mod ops;
+
+pub(crate) use job::Job;
+
+pub(crate) mod study {
+    pub(crate) use super::job::{Series, accepted};
+}
+
+pub(crate) mod volumes {
+    pub(crate) use super::grid::Volume;
+    pub(crate) use super::ops::{argmax, from_list, from_tensor, softmax, stack};
+}
+
+pub(crate) mod findings {
+    pub(crate) use super::job::{classify, measure, segmentation, triage, unfit};
+}
+
+pub(crate) mod log {
+    pub(crate) use super::job::write;
+}
+
+pub(crate) mod tensor {
+    pub(crate) use super::job::Tensor;
+}
+
+pub(crate) mod graph {
+    pub(crate) use super::job::load_by_name;
+}
+
+pub(crate) mod inference {
+    pub(crate) use super::job::GraphExecutionContext;
+}
+
+pub(crate) mod errors {
+    pub(crate) use super::job::Error;
+}

@@ -1,0 +1,71 @@
+//! The study that a module is given.
+
+use crate::error::Error;
+use crate::sys;
+use crate::types::Geometry;
+use crate::volumes::Volume;
+
+/// One study as the module may see it: read-only and pseudonymous. There is one a job.
+#[derive(Debug)]
+pub struct Study {
+    series: Vec<Series>,
+}
+
+/// A series that the module's manifest accepts.
+#[derive(Debug)]
+pub struct Series(sys::study::Series);
+
+impl Study {
+    /// Asks the host for the series of this job.
+    pub(crate) fn of_this_job() -> Self {
+        Self { series: sys::study::accepted().into_iter().map(Series).collect() }
+    }
+
+    /// Series that the manifest accepts, in order of acquisition. Never empty.
+    #[must_use]
+    pub fn series(&self) -> &[Series] {
+        &self.series
+    }
+
+    /// The first series of a modality (0008,0060), such as `CT`; an error when there is none.
+    pub fn first(&self, modality: &str) -> Result<&Series, Error> {
+        let found = self.series.iter().find(|series| series.modality() == modality);
+        found.ok_or_else(|| Error::new(format_args!("the study has no {modality} series that the manifest accepts")))
+    }
+}
+
+impl Series {
+    /// A pseudonym: the same for the same series at the same site, meaningless elsewhere.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.0.id()
+    }
+
+    /// Modality (0008,0060): `CT`, `MR`, `DX`, …
+    #[must_use]
+    pub fn modality(&self) -> String {
+        self.0.modality()
+    }
+
+    /// The value of an attribute of the first instance by keyword (PS3.6), several values joined with `\`; `None`
+    /// when it is absent or empty. `denied` unless the manifest asks for the attribute and the operator granted it.
+    pub fn attribute(&self, keyword: &str) -> Result<Option<String>, Error> {
+        Ok(self.0.attribute(keyword)?)
+    }
+
+    /// Number of volumes: more than one for echoes, b-values or time points.
+    #[must_use]
+    pub fn volumes(&self) -> u32 {
+        self.0.volumes()
+    }
+
+    /// The grid of one volume, without decoding it.
+    pub fn geometry(&self, index: u32) -> Result<Geometry, Error> {
+        Ok(self.0.geometry(index)?)
+    }
+
+    /// The voxels of one volume: Hounsfield units for CT, the stored quantity otherwise. They stay on the host.
+    pub fn volume(&self, index: u32) -> Result<Volume, Error> {
+        Ok(Volume(self.0.volume(index)?))
+    }
+}

@@ -1,0 +1,156 @@
+//! The fake host does what the contract says: small grids with results worked out by hand.
+
+use gantry_guest::prelude::*;
+use gantry_guest::testing::{FakeSeries, FakeStudy, Line, run};
+
+fn row(values: &[f32]) -> Volume {
+    let grid = Geometry::upright(Extent::new(values.len() as u32, 1, 1), Vec3::new(1.0, 1.0, 1.0));
+    volumes::from_list(values, grid).expect("a row")
+}
+
+fn all(volume: &Volume) -> Vec<f32> {
+    volume.read(Region { start: Extent::new(0, 0, 0), size: volume.geometry().size }).expect("all of it")
+}
+
+#[test]
+fn resampling_keeps_the_outer_faces_and_interpolates_between_centres() {
+    let coarse = row(&[0.0, 2.0, 4.0, 6.0]).resample(Vec3::new(2.0, 1.0, 1.0), Interpolation::Linear).expect("coarser");
+    assert_eq!(all(&coarse), [1.0, 5.0]);
+    assert_eq!(coarse.geometry().origin.x, 0.5);
+    let fine = row(&[0.0, 1.0]).resample(Vec3::new(0.5, 1.0, 1.0), Interpolation::Linear).expect("finer");
+    assert_eq!(all(&fine), [0.0, 0.25, 0.75, 1.0]);
+    let back = fine.resample_like(&row(&[0.0, 0.0, 0.0]), Interpolation::Nearest, -1.0).expect("back");
+    assert_eq!(all(&back)[2], -1.0, "outside of the source is the fill");
+}
+
+#[test]
+fn orient_flips_and_keeps_every_voxel_where_it_was() {
+    let lps = row(&[1.0, 2.0, 3.0]);
+    let ras = lps.orient("RAS").expect("an orientation");
+    assert_eq!(all(&ras), [3.0, 2.0, 1.0]);
+    assert_eq!(ras.geometry().origin, Vec3::new(2.0, 0.0, 0.0));
+    assert_eq!(ras.geometry().axes.0, Vec3::new(-1.0, 0.0, 0.0));
+    let sideways = lps.orient("SPL").expect("an orientation");
+    assert_eq!(sideways.geometry().size, Extent::new(1, 1, 3));
+    assert_eq!(all(&sideways.orient("LPS").expect("back")), [1.0, 2.0, 3.0]);
+    assert!(lps.orient("LPR").is_err());
+}
+
+#[test]
+fn padding_is_centred_with_the_odd_voxel_behind() {
+    let padded = row(&[1.0, 2.0]).pad(Extent::new(5, 1, 1), 9.0).expect("larger");
+    assert_eq!(all(&padded), [9.0, 1.0, 2.0, 9.0, 9.0]);
+    assert_eq!(padded.geometry().origin.x, -1.0);
+    assert!(row(&[1.0, 2.0]).pad(Extent::new(1, 1, 1), 0.0).is_err());
+}
+
+#[test]
+fn point_operations() {
+    let volume = row(&[-100.0, 0.0, 100.0]);
+    assert_eq!(all(&volume.window(0.0, 100.0).expect("window")), [0.0, 0.5, 1.0]);
+    assert_eq!(all(&volume.clip(-1.0, 1.0).expect("clip")), [-1.0, 0.0, 1.0]);
+    assert_eq!(all(&volume.affine(0.5, 1.0).expect("affine")), [-49.0, 1.0, 51.0]);
+    assert_eq!(all(&volume.threshold(0.0, 100.0).expect("threshold")), [0.0, 1.0, 1.0]);
+    assert_eq!(all(&row(&[3.0, 3.0]).z_score().expect("constant")), [0.0, 0.0]);
+    let statistics = volume.statistics(None).expect("statistics");
+    assert_eq!((statistics.mean, statistics.count), (0.0, 3));
+    assert!((statistics.deviation - 81.64966).abs() < 1e-4);
+    assert!(volume.window(0.0, 0.0).is_err());
+}
+
+#[test]
+fn components_are_per_label_and_largest_first() {
+    let labels = row(&[1.0, 1.0, 0.0, 1.0, 2.0, 2.0, 2.0]);
+    let found: Vec<_> = labels.components(1).expect("labels").iter().map(|c| (c.label, c.voxels)).collect();
+    assert_eq!(found, [(2, 3), (1, 2), (1, 1)]);
+    let second = &labels.components(2).expect("labels")[1];
+    assert_eq!((second.bounds.start.x, second.bounds.size.x, second.centroid.x), (0, 2, 0.5));
+    assert!((second.millilitres - 0.002).abs() < 1e-12);
+    assert_eq!(all(&labels.keep_largest(1).expect("labels")), [1.0, 1.0, 0.0, 0.0, 2.0, 2.0, 2.0]);
+    assert!(row(&[0.5]).components(1).is_err());
+}
+
+#[test]
+fn scores_become_labels_between_their_centres() {
+    let coarse = row(&[0.0, 0.0]).resample(Vec3::new(1.0, 1.0, 1.0), Interpolation::Nearest).expect("a grid");
+    let fine = coarse.resample(Vec3::new(0.25, 1.0, 1.0), Interpolation::Nearest).expect("a finer grid");
+    // Channel 0 falls from 1 to 0, channel 1 rises from 0 to 0.5: they cross at two thirds.
+    let scores = Tensor::from_f32(&[1, 2, 1, 1, 2], &[1.0, 0.0, 0.0, 0.5]);
+    assert_eq!(all(&volumes::argmax(&scores, &coarse, &coarse).expect("labels")), [0.0, 1.0]);
+    assert_eq!(
+        all(&volumes::argmax(&scores, &coarse, &fine).expect("labels")),
+        [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+    );
+    let second = volumes::from_tensor(&scores, 1, &coarse).expect("a channel");
+    assert_eq!(all(&second), [0.0, 0.5]);
+    assert!(volumes::from_tensor(&scores, 2, &coarse).is_err());
+    let softmax = volumes::softmax(&scores, 1).expect("softmax").to_f32().expect("f32");
+    assert!((softmax[0] - 0.731_058_6).abs() < 1e-6 && (softmax[0] + softmax[2] - 1.0).abs() < 1e-6);
+}
+
+#[test]
+fn batches_of_slices_and_slabs() {
+    let grid = Geometry::upright(Extent::new(1, 1, 3), Vec3::new(1.0, 1.0, 2.0));
+    let volume = volumes::from_list(&[1.0, 2.0, 3.0], grid).expect("a column");
+    let batch = volume.to_slice_tensor(TensorType::U8).expect("u8");
+    assert_eq!((batch.dimensions(), batch.data()), (vec![3, 1, 1, 1], vec![1, 2, 3]));
+    let scores = Tensor::from_f32(&[3, 2, 1, 1], &[1.0, 0.0, 0.0, 1.0, 0.0, 1.0]);
+    assert_eq!(all(&volumes::argmax(&scores, &volume, &volume).expect("labels")), [0.0, 1.0, 1.0]);
+    let slabs = [grid.slices(0, 1), grid.slices(1, 2)].map(|slab| volume.crop(slab).expect("a slab"));
+    assert_eq!(all(&volumes::stack(&slabs).expect("whole")), [1.0, 2.0, 3.0]);
+    assert!(volumes::stack([&slabs[1], &slabs[0]]).is_err());
+    assert!(volume.crop(grid.slices(2, 2)).is_err());
+}
+
+struct Careless;
+
+impl Analyzer for Careless {
+    fn analyze(study: &Study) -> Result<(), Error> {
+        let series = study.first("CT")?;
+        warn!("{} has {} volume", series.id(), series.volumes());
+        match series.attribute("SliceThickness")?.as_deref() {
+            Some("shape") => findings::segmentation(&row(&[1.0]), &[]),
+            Some("value") => findings::segmentation(&series.volume(0)?, &[]),
+            Some("probability") => findings::classify(&Code::sct("64572001", "Disease"), 1.7),
+            Some("segment") => findings::measure(&Code::sct("118565006", "Volume"), 1.0, "mL", Some(1)),
+            Some("model") => Model::load("someone-elses").map(|_| ()),
+            other => Err(Error::new(format_args!("nothing to do for {other:?}"))),
+        }
+    }
+}
+
+#[test]
+fn what_the_host_would_refuse_the_fake_refuses() {
+    let grid = Geometry::upright(Extent::new(2, 1, 1), Vec3::new(1.0, 1.0, 1.0));
+    let refusal = |thickness| {
+        let series = FakeSeries::new("CT").attribute("SliceThickness", thickness).volume(grid, vec![0.0, 1.0]);
+        run::<Careless>(FakeStudy::new().series(series)).expect_err("refused").to_string()
+    };
+    assert!(refusal("shape").contains("grid of a series"));
+    assert!(refusal("value").contains("value 1, which is no segment"));
+    assert!(refusal("probability").contains("1.7 is not in 0..=1"));
+    assert!(refusal("segment").contains("not stated before"));
+    assert!(refusal("model").starts_with("not-found"));
+    assert_eq!(refusal(""), "nothing to do for None");
+    let denied = run::<Careless>(FakeStudy::new().series(FakeSeries::new("CT"))).expect_err("not granted");
+    assert!(matches!(denied, Error::Host(Failure::Denied(_))), "{denied}");
+    let absent = run::<Careless>(FakeStudy::new().series(FakeSeries::new("MR"))).expect_err("no CT");
+    assert!(absent.to_string().contains("no CT series"));
+}
+
+struct Chatty;
+
+impl Analyzer for Chatty {
+    fn analyze(_: &Study) -> Result<(), Error> {
+        info!("one {}", 1);
+        debug!("two");
+        findings::unfit(&Code::dcm("128632", "Other"), "too short")
+    }
+}
+
+#[test]
+fn the_log_and_refusals_of_the_input_are_kept_in_order() {
+    let stated = run::<Chatty>(FakeStudy::new()).expect("done");
+    assert_eq!(stated.log, [Line::Info("one 1".into()), Line::Debug("two".into())]);
+    assert_eq!(stated.unfit.expect("unfit").1, "too short");
+}

@@ -1,0 +1,235 @@
+//! `gantry module build`: a source folder becomes a package.
+//!
+//! The crate is compiled for `wasm32-unknown-unknown`, so that the component imports nothing but what its world
+//! says, and wrapped as a component. [`toolchain`] finds a compiler that can do that.
+
+mod toolchain;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+use super::manifest::{Manifest, Sha256Hex};
+use super::package::MANIFEST_FILE;
+pub use toolchain::GuestToolchain;
+
+/// The folder of a built package inside its source folder.
+pub const PACKAGE_FOLDER: &str = "package";
+/// Copied into the package when there: the model card.
+const CARD_FILE: &str = "MODEL_CARD.md";
+/// Lines of a failed command that are shown.
+const LINES_SHOWN: usize = 40;
+
+/// Why a module was not built. The vendor's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A file cannot be read or written.
+    #[error("{path}: {reason}", path = path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// The manifest does not fit.
+    #[error("{path}: {reason}", path = path.display())]
+    Manifest {
+        /// Which file.
+        path: PathBuf,
+        /// Key and remedy.
+        reason: String,
+    },
+    /// No compiler for guests.
+    #[error("no compiler for WebAssembly guests: {0}; install one with `rustup target add wasm32-unknown-unknown`")]
+    NoToolchain(String),
+    /// A command failed.
+    #[error("`{command}` failed:\n{output}")]
+    Command {
+        /// The command line.
+        command: String,
+        /// The end of what it printed.
+        output: String,
+    },
+    /// The compiled module is no component.
+    #[error("{path} cannot be made a component: {reason}", path = path.display())]
+    Component {
+        /// The compiled module.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Built {
+    /// The package folder.
+    pub package: PathBuf,
+    /// SHA-256 of its manifest: the module's identity.
+    pub identity: [u8; 32],
+}
+
+/// Builds the module in `source` into `source/package`.
+pub fn build(source: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, BuildError> {
+    let manifest_path = source.join(MANIFEST_FILE);
+    let text = std::fs::read_to_string(&manifest_path).map_err(|reason| file(&manifest_path, reason))?;
+    let mut manifest =
+        Manifest::parse(&text).map_err(|reason| BuildError::Manifest { path: manifest_path.clone(), reason })?;
+    let toolchain = GuestToolchain::find(source, progress)?;
+    progress(&format!("compiling {} {}", manifest.name, manifest.version));
+    let wasm = compile(source, &toolchain, Artifact::Library)?;
+    let component = encode(&wasm)?;
+
+    // The package appears whole or not at all.
+    let package = source.join(PACKAGE_FOLDER);
+    let fresh = tempfile::Builder::new().prefix(".package-").tempdir_in(source).map_err(|e| file(source, e))?;
+    manifest.component.sha256 = Some(put(fresh.path(), &manifest.component.file, &component)?);
+    for model in &mut manifest.models {
+        let path = source.join(&model.file);
+        let bytes = std::fs::read(&path).map_err(|reason| file(&path, reason))?;
+        progress(&format!("packing {} ({} KiB)", model.file, bytes.len().div_ceil(1024)));
+        model.sha256 = Some(put(fresh.path(), &model.file, &bytes)?);
+    }
+    if let Ok(card) = std::fs::read(source.join(CARD_FILE)) {
+        put(fresh.path(), CARD_FILE, &card)?;
+    }
+    let text = toml::to_string(&manifest)
+        .map_err(|e| BuildError::Manifest { path: manifest_path, reason: e.to_string() })?;
+    let Sha256Hex(identity) = put(fresh.path(), MANIFEST_FILE, text.as_bytes())?;
+    open_to_all(fresh.path()).map_err(|e| file(fresh.path(), e))?;
+    if package.exists() {
+        std::fs::remove_dir_all(&package).map_err(|reason| file(&package, reason))?;
+    }
+    std::fs::rename(fresh.keep(), &package).map_err(|reason| file(&package, reason))?;
+    Ok(Built { package, identity })
+}
+
+/// Builds every example of a crate as a component into `out`: how one crate holds many small guests.
+pub fn build_examples(
+    source: &Path,
+    out: &Path,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<PathBuf>, BuildError> {
+    let toolchain = GuestToolchain::find(source, progress)?;
+    progress(&format!("compiling the examples of {}", source.display()));
+    let built = compile(source, &toolchain, Artifact::Examples)?;
+    std::fs::create_dir_all(out).map_err(|reason| file(out, reason))?;
+    let mut components = Vec::new();
+    let listing = std::fs::read_dir(&built).map_err(|reason| file(&built, reason))?;
+    let names = example_names(source)?;
+    for entry in listing {
+        let path = entry.map_err(|reason| file(&built, reason))?.path();
+        let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_owned();
+        let Some(name) = names.iter().find(|n| n.replace('-', "_") == stem) else { continue };
+        if path.extension().is_some_and(|e| e == "wasm") {
+            let name = format!("{name}.wasm");
+            put(out, &name, &encode(&path)?)?;
+            components.push(out.join(name));
+        }
+    }
+    components.sort();
+    Ok(components)
+}
+
+enum Artifact {
+    Library,
+    Examples,
+}
+
+/// Compiles for `wasm32-unknown-unknown`; gives the library's file or the examples' folder.
+fn compile(source: &Path, toolchain: &GuestToolchain, artifact: Artifact) -> Result<PathBuf, BuildError> {
+    let manifest = source.join("Cargo.toml");
+    let mut cargo = toolchain.cargo();
+    cargo.args(["build", "--release", "--target", "wasm32-unknown-unknown", "--manifest-path"]).arg(&manifest);
+    cargo.arg(match artifact {
+        Artifact::Library => "--lib",
+        Artifact::Examples => "--examples",
+    });
+    run(&mut cargo)?;
+    let release = toolchain.target_folder().join("wasm32-unknown-unknown/release");
+    match artifact {
+        Artifact::Examples => Ok(release.join("examples")),
+        Artifact::Library => {
+            let metadata = metadata(source)?;
+            let name = targets(&metadata, "lib", "cdylib").into_iter().next().ok_or_else(|| BuildError::Manifest {
+                path: manifest,
+                reason: "the crate needs `[lib] crate-type = [\"cdylib\", \"lib\"]`".into(),
+            })?;
+            Ok(release.join(format!("{}.wasm", name.replace('-', "_"))))
+        }
+    }
+}
+
+fn example_names(source: &Path) -> Result<Vec<String>, BuildError> {
+    Ok(targets(&metadata(source)?, "example", "cdylib"))
+}
+
+fn metadata(source: &Path) -> Result<serde_json::Value, BuildError> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(source.join("Cargo.toml"));
+    let output = run(&mut cargo)?;
+    serde_json::from_slice(&output)
+        .map_err(|e| BuildError::Command { command: "cargo metadata".into(), output: e.to_string() })
+}
+
+/// Names of the targets that are of one of these kinds, or built as one of them.
+fn targets(metadata: &serde_json::Value, kind: &str, crate_type: &str) -> Vec<String> {
+    let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+    let has = |value: &serde_json::Value, text: &str| list(value).iter().any(|v| v == text);
+    let all = list(&metadata["packages"]).into_iter().flat_map(|package| list(&package["targets"]));
+    all.filter(|t| (has(&t["kind"], kind) || has(&t["kind"], crate_type)) && has(&t["crate_types"], crate_type))
+        .filter_map(|t| t["name"].as_str().map(str::to_owned))
+        .collect()
+}
+
+/// Wraps a core module as a component and validates it.
+fn encode(wasm: &Path) -> Result<Vec<u8>, BuildError> {
+    let module = std::fs::read(wasm).map_err(|reason| file(wasm, reason))?;
+    wit_component::ComponentEncoder::default()
+        .validate(true)
+        .module(&module)
+        .and_then(|encoder| encoder.encode())
+        .map_err(|e| BuildError::Component { path: wasm.to_path_buf(), reason: format!("{e:#}") })
+}
+
+/// Runs a command to its end; its standard output.
+fn run(command: &mut Command) -> Result<Vec<u8>, BuildError> {
+    let line = format!("{command:?}");
+    let failed = |output| BuildError::Command { command: line.clone(), output };
+    let output = command.output().map_err(|e| failed(e.to_string()))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<_> = text.lines().collect();
+    Err(failed(lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n")))
+}
+
+/// Writes a file of the package, whole; its digest.
+fn put(folder: &Path, name: &str, bytes: &[u8]) -> Result<Sha256Hex, BuildError> {
+    let path = folder.join(name);
+    let write = || -> std::io::Result<()> {
+        let parent = path.parent().unwrap_or(folder);
+        std::fs::create_dir_all(parent)?;
+        let mut fresh = tempfile::NamedTempFile::new_in(parent)?;
+        fresh.write_all(bytes)?;
+        open_to_all(fresh.path())?;
+        fresh.persist(&path).map_err(|e| e.error)?;
+        Ok(())
+    };
+    write().map_err(|reason| file(&path, reason))?;
+    Ok(Sha256Hex(Sha256::digest(bytes).into()))
+}
+
+/// Temporary files are private; a package is not.
+fn open_to_all(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = if path.is_dir() { 0o755 } else { 0o644 };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+fn file(path: &Path, reason: std::io::Error) -> BuildError {
+    BuildError::File { path: path.to_path_buf(), reason }
+}

@@ -1,0 +1,280 @@
+//! One study, top to bottom: read, accept, run in the sandbox, gate, write.
+//!
+//! Nothing is in the output folder before the last step, and then everything is.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::app::App;
+use crate::memory::Budget;
+use crate::module::manifest::Accepts;
+use crate::module::package::{Package, PackageError};
+use crate::outputs::result::{Input, InputFile, InputSeries, JobResult, LogLine, Model, Module, Phase};
+use crate::outputs::{self, ModuleInfo, OutputKind, OutputUids, Refusal, SegReference, Source, Stamp, Transaction};
+use crate::sandbox::grants::Policy;
+use crate::sandbox::{CancelToken, JobError, JobInput, Outcome, PrepareError};
+use crate::study::{self, ReadError, Study};
+
+/// What to run on what.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// A package folder.
+    pub module: &'a Path,
+    /// Files and folders of one study.
+    pub study: &'a [PathBuf],
+    /// Where results go.
+    pub out: &'a Path,
+    /// What the operator allows.
+    pub policy: &'a Policy,
+    /// Refuse what would otherwise be repaired.
+    pub strict: bool,
+    /// Draw `overlay.png` as well.
+    pub overlay: bool,
+    /// When the result is made.
+    pub stamp: Stamp,
+}
+
+/// Why there is no result. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The input.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// No series fits the module.
+    #[error("{module} accepts none of the {series} series: {reasons}")]
+    NothingAccepted {
+        /// The module's name.
+        module: String,
+        /// How many there are.
+        series: usize,
+        /// Why each was not accepted.
+        reasons: String,
+    },
+    /// The package.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// The component.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    /// The module, while it ran.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// What the module stated.
+    #[error("the output gate refused the module's findings: {0}")]
+    Refused(#[from] Refusal),
+    /// Our own writers.
+    #[error("the result cannot be written: {0}")]
+    Write(String),
+}
+
+/// Runs a module on a study and writes what it found.
+pub fn run(
+    app: &App,
+    request: &Request<'_>,
+    cancel: &CancelToken,
+    progress: &dyn Fn(&str),
+) -> Result<JobResult, RunError> {
+    let mut phases = Phases::start();
+
+    let package = Arc::new(Package::open(request.module)?);
+    let (grants, _denied) = request.policy.grant(&package.manifest().needs);
+    progress("reading headers");
+    let read = app.read_options(request.strict);
+    let study = Arc::new(study::read(request.study, &read)?);
+    let accepted = accept(&package, &study)?;
+    phases.end("headers");
+
+    progress("preparing the component");
+    let prepared = app.sandbox.prepare(package.clone(), grants)?;
+    phases.end("prepare");
+
+    progress("analysing");
+    let outcome = prepared.run(JobInput {
+        study: study.clone(),
+        accepted: accepted.clone(),
+        read,
+        engines: app.engines.clone(),
+        pseudonym_key: app.pseudonym_key,
+        cancel: cancel.clone(),
+    })?;
+    phases.end("analysis");
+
+    progress("checking findings");
+    let grants: Vec<String> = grant_names(prepared.grants());
+    let module = module_info(&package);
+    let record = Record { study: &study, accepted: &accepted, outcome: &outcome, package: &package, module: &module };
+    let findings = outputs::gate(outcome.findings.clone(), &study, &accepted)?;
+    phases.end("gate");
+
+    progress("writing results");
+    let mut result = record.result(&findings, grants, &request.stamp);
+    let mut transaction = Transaction::begin(request.out).map_err(|e| RunError::Write(e.to_string()))?;
+    write_dicom(&mut transaction, &record, &findings, &request.stamp).map_err(RunError::Write)?;
+    if request.overlay {
+        draw(app, &mut transaction, &study, &findings, request.strict).map_err(RunError::Write)?;
+    }
+    if cancel.is_cancelled() {
+        return Err(JobError::Cancelled.into());
+    }
+    phases.end("encode");
+    result.outputs = transaction.written().to_vec();
+    result.phases = phases.ended;
+    transaction
+        .bytes("result.json", OutputKind::Result, &result.to_bytes())
+        .map_err(|e| RunError::Write(e.to_string()))?;
+    transaction.commit().map_err(|e| RunError::Write(e.to_string()))?;
+    Ok(result)
+}
+
+/// Positions of the series that the manifest accepts.
+fn accept(package: &Package, study: &Study) -> Result<Vec<usize>, RunError> {
+    let accepts = &package.manifest().accepts;
+    let mut accepted = Vec::new();
+    let mut reasons = Vec::new();
+    for (index, series) in study.series.iter().enumerate() {
+        match refusal(accepts, series) {
+            None => accepted.push(index),
+            Some(reason) => reasons.push(format!("{} ({reason})", series.uid)),
+        }
+    }
+    if accepted.is_empty() {
+        let module = package.manifest().name.clone();
+        return Err(RunError::NothingAccepted { module, series: study.series.len(), reasons: reasons.join(", ") });
+    }
+    Ok(accepted)
+}
+
+fn refusal(accepts: &Accepts, series: &study::Series) -> Option<String> {
+    if !accepts.modality.contains(&series.modality) {
+        return Some(format!("modality {} is not {}", series.modality, accepts.modality.join(" or ")));
+    }
+    if let Some(reason) = &series.refused {
+        return Some(reason.to_string());
+    }
+    let slices = series.volumes.iter().map(|v| v.slices.len()).max().unwrap_or(0);
+    if slices < accepts.slices_min {
+        return Some(format!("{slices} slices are fewer than slices_min = {}", accepts.slices_min));
+    }
+    let max = accepts.slices_max?;
+    (slices > max).then(|| format!("{slices} slices are more than slices_max = {max}"))
+}
+
+fn write_dicom(
+    transaction: &mut Transaction,
+    record: &Record<'_>,
+    findings: &outputs::Accepted,
+    stamp: &Stamp,
+) -> Result<(), String> {
+    let source = Source::new(record.study, findings.source).ok_or("the source volume is gone")?;
+    let digests: Vec<[u8; 32]> = record.outcome.input.digests.values().copied().collect();
+    let uids = OutputUids::new(&source, &digests, &record.module.identity);
+    let mut seg = None;
+    if findings.has_seg() {
+        let object =
+            outputs::segmentation(findings, &source, record.module, &uids, stamp).map_err(|e| e.to_string())?;
+        let written = transaction
+            .dicom("segmentation.dcm", OutputKind::Segmentation, &object)
+            .map_err(|e| e.to_string())?;
+        let (instance, series) = (written.sop_instance_uid.clone(), written.series_instance_uid.clone());
+        seg = instance.zip(series).map(|(instance, series)| SegReference { instance, series });
+    }
+    if outputs::has_report(findings) {
+        let object = outputs::report(findings, &source, record.module, &uids, seg.as_ref(), stamp)
+            .map_err(|e| e.to_string())?;
+        transaction.dicom("report.dcm", OutputKind::Report, &object).map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+/// Decodes the source once more: the picture is for people who ask for it, and nobody else pays for it.
+fn draw(
+    app: &App,
+    transaction: &mut Transaction,
+    study: &Study,
+    findings: &outputs::Accepted,
+    strict: bool,
+) -> Result<(), String> {
+    let (series, volume) = findings.source;
+    let budget = Budget::mib(app.config.limits.host_memory_mib);
+    let decoded =
+        study.series[series].decode(volume, &budget, &app.read_options(strict)).map_err(|e| e.to_string())?;
+    if let Some(picture) = outputs::overlay(&decoded.volume, findings).map_err(|e| e.to_string())? {
+        transaction.bytes("overlay.png", OutputKind::Overlay, &picture).map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+/// What the result says beside the findings.
+struct Record<'a> {
+    study: &'a Study,
+    accepted: &'a [usize],
+    outcome: &'a Outcome,
+    package: &'a Package,
+    module: &'a ModuleInfo,
+}
+
+impl Record<'_> {
+    fn result(&self, findings: &outputs::Accepted, grants: Vec<String>, stamp: &Stamp) -> JobResult {
+        let module = Module::new(self.module, &self.package.component_digest(), grants);
+        let mut result = JobResult::new(findings, module, self.input(), stamp);
+        result.models = self.outcome.models.iter().map(|m| Model::from(m.as_ref())).collect();
+        result.warnings.clone_from(&self.study.warnings);
+        let lines = self.outcome.log.iter();
+        result.log =
+            lines.map(|l| LogLine { level: l.level.to_owned(), message: l.message.clone() }).collect();
+        result
+    }
+
+    fn input(&self) -> Input {
+        let series = self.accepted.iter().map(|&index| {
+            let series = &self.study.series[index];
+            let decoded = series.instances.iter().filter_map(|instance| {
+                let digest = self.outcome.input.digests.get(&instance.sop_instance_uid)?;
+                Some(InputFile { sop_instance_uid: instance.sop_instance_uid.clone(), sha256: crate::hex(digest) })
+            });
+            InputSeries {
+                series_instance_uid: series.uid.clone(),
+                pseudonym: self.outcome.input.pseudonyms.get(&series.uid).cloned().unwrap_or_default(),
+                modality: series.modality.clone(),
+                decoded: decoded.collect(),
+            }
+        });
+        Input { study_instance_uid: self.study.uid.clone(), series: series.collect() }
+    }
+}
+
+fn grant_names(grants: &crate::sandbox::grants::Grants) -> Vec<String> {
+    let interfaces = grants.interfaces.iter().map(|i| i.name().to_owned());
+    interfaces.chain(grants.attributes.iter().map(|a| format!("attribute:{a}"))).collect()
+}
+
+fn module_info(package: &Package) -> ModuleInfo {
+    let manifest = package.manifest();
+    ModuleInfo {
+        name: manifest.name.clone(),
+        version: manifest.version.to_string(),
+        vendor: manifest.vendor.clone(),
+        title: manifest.label.title.clone(),
+        demonstration: manifest.label.demonstration,
+        identity: package.identity(),
+    }
+}
+
+/// How long each phase took.
+struct Phases {
+    since: Instant,
+    ended: Vec<Phase>,
+}
+
+impl Phases {
+    fn start() -> Self {
+        Self { since: Instant::now(), ended: Vec::new() }
+    }
+
+    fn end(&mut self, name: &'static str) {
+        let milliseconds = self.since.elapsed().as_secs_f64() * 1000.0;
+        self.ended.push(Phase { name, milliseconds });
+        self.since = Instant::now();
+    }
+}

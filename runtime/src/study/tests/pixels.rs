@@ -1,0 +1,252 @@
+//! Stored values, Hounsfield units and transfer syntaxes.
+
+use super::*;
+
+/// 4 × 3 pixels, 100 p + 5, as OpenJPEG 2.5.4 writes them losslessly: 16 bits, unsigned.
+const JPEG_2000: &str = "ff4fff5100290000000000040000000300000000000000000000000400000003000000000000000000010f0101\
+    ff52000c00000001000004040001ff5c00044080ff640025000143726561746564206279204f70656e4a5045472076657273696f6e20322e35\
+    2e34ff90000a0000000000250001ff93cffc304c08ec655bc177af79a850b30e43368957995c9fffd9";
+
+pub(super) fn jpeg_2000() -> Vec<u8> {
+    let digits: Vec<u8> = JPEG_2000.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+    let digit = |b: u8| (b as char).to_digit(16).expect("hexadecimal") as u8;
+    digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+}
+
+/// Values of slice 0, changed, in a transfer syntax.
+fn values_as(transfer_syntax: &str, change: impl FnOnce(&mut InMemDicomObject)) -> Vec<f32> {
+    let folder = Folder::new();
+    folder.add_as("a.dcm", &changed(change), transfer_syntax);
+    folder.values()
+}
+
+fn stored(object: &mut InMemDicomObject, allocated: u16, bits: u16, signed: u16) {
+    set_us(object, tags::BITS_ALLOCATED, allocated);
+    set_us(object, tags::BITS_STORED, bits);
+    set_us(object, tags::HIGH_BIT, bits - 1);
+    set_us(object, tags::PIXEL_REPRESENTATION, signed);
+}
+
+fn pixels(first: &[u16]) -> Vec<u16> {
+    let mut pixels = first.to_vec();
+    pixels.resize(usize::from(ROWS * COLUMNS), 0);
+    pixels
+}
+
+#[test]
+fn stored_bits_are_taken_out_with_their_sign() {
+    let first = |change: &dyn Fn(&mut InMemDicomObject)| -> Vec<f32> {
+        values_as(EXPLICIT, |o| {
+            set(o, tags::RESCALE_INTERCEPT, VR::DS, "0");
+            change(o);
+        })[..3]
+            .to_vec()
+    };
+    let signed = |o: &mut InMemDicomObject| words(o, pixels(&[0xFFFF, 0x8000, 0x7FFF]));
+    assert_eq!(first(&signed), [-1.0, -32768.0, 32767.0]);
+    let unsigned = |o: &mut InMemDicomObject| {
+        stored(o, 16, 16, 0);
+        words(o, pixels(&[0xFFFF, 0x8000, 0x7FFF]));
+    };
+    assert_eq!(first(&unsigned), [65535.0, 32768.0, 32767.0]);
+    // The four bits above the stored twelve are an overlay's or nobody's.
+    let twelve = |o: &mut InMemDicomObject| {
+        stored(o, 16, 12, 0);
+        words(o, pixels(&[0xF123, 0x0FFF, 0x8000]));
+    };
+    assert_eq!(first(&twelve), [f32::from(0x123u16), 4095.0, 0.0]);
+    let twelve_signed = |o: &mut InMemDicomObject| {
+        stored(o, 16, 12, 1);
+        words(o, pixels(&[0x0FFF, 0x0800, 0x07FF]));
+    };
+    assert_eq!(first(&twelve_signed), [-1.0, -2048.0, 2047.0]);
+    let shifted = |o: &mut InMemDicomObject| {
+        stored(o, 16, 12, 0);
+        set_us(o, tags::HIGH_BIT, 15);
+        words(o, pixels(&[0x1230, 0xFFFF, 0x000F]));
+    };
+    assert_eq!(first(&shifted), [f32::from(0x123u16), 4095.0, 0.0]);
+    let bytes = |signed| {
+        move |o: &mut InMemDicomObject| {
+            stored(o, 8, 8, signed);
+            let bytes: Vec<u8> = pixels(&[0xFF, 0x80, 0x7F]).into_iter().map(|v| v as u8).collect();
+            o.put(DataElement::new(tags::PIXEL_DATA, VR::OB, PrimitiveValue::U8(bytes.into())));
+        }
+    };
+    assert_eq!(first(&bytes(0)), [255.0, 128.0, 127.0]);
+    assert_eq!(first(&bytes(1)), [-1.0, -128.0, 127.0]);
+}
+
+#[test]
+fn rescale_gives_hounsfield_units() {
+    let rescaled = |slope: &str, intercept: &str, signed| {
+        values_as(EXPLICIT, |o| {
+            stored(o, 16, 16, signed);
+            set(o, tags::RESCALE_SLOPE, VR::DS, slope);
+            set(o, tags::RESCALE_INTERCEPT, VR::DS, intercept);
+            words(o, pixels(&[0, 1024, 40000]));
+        })[..3]
+            .to_vec()
+    };
+    assert_eq!(rescaled("1", "-1024", 0), [-1024.0, 0.0, 38976.0]);
+    assert_eq!(rescaled("0.5", "10", 1), [10.0, 522.0, 10.0 + 0.5 * (40000.0 - 65536.0)]);
+    // An intercept that is not exact in f32 once shifted is computed voxel by voxel.
+    assert_eq!(rescaled("1", "-1000.001", 0), [-1000.001, 1024.0 - 1000.001f32, 40000.0 - 1000.001f32]);
+    // MR without a modality LUT has the values it has.
+    let mr = values_as(EXPLICIT, |o| {
+        set(o, tags::MODALITY, VR::CS, "MR");
+        o.remove_element(tags::RESCALE_SLOPE);
+        o.remove_element(tags::RESCALE_INTERCEPT);
+    });
+    assert_eq!(mr[..3], [0.0, 1.0, 2.0]);
+}
+
+#[test]
+fn each_slice_has_its_own_rescale_in_pet() {
+    let folder = Folder::new();
+    for (i, slope) in ["2", "0.25"].iter().enumerate() {
+        let mut object = slice(i);
+        set(&mut object, tags::MODALITY, VR::CS, "PT");
+        set(&mut object, tags::RESCALE_SLOPE, VR::DS, slope);
+        set(&mut object, tags::RESCALE_INTERCEPT, VR::DS, "0");
+        folder.add(&format!("{i}"), &object);
+    }
+    let values = folder.values();
+    assert_eq!((values[5], values[12 + 5]), (10.0, 105.0 * 0.25));
+}
+
+#[test]
+fn native_transfer_syntaxes_give_the_same_values() {
+    let expected = values_as(EXPLICIT, |_| {});
+    assert_eq!(expected[11], 11.0 - 1024.0);
+    for ts in [uids::IMPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.2", uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN] {
+        assert_eq!(values_as(ts, |_| {}), expected, "{ts}");
+    }
+    let eight = |o: &mut InMemDicomObject| {
+        stored(o, 8, 8, 0);
+        // Little endian words 1, 0, 3, 2, … are the bytes 0, 1, 2, 3, … in the order of pixels.
+        let words: Vec<u16> = (0..6u16).map(|i| (2 * i + 1) << 8 | (2 * i)).collect();
+        o.put(DataElement::new(tags::PIXEL_DATA, VR::OW, PrimitiveValue::U16(words.into())));
+    };
+    let expected: Vec<f32> = (0..12i16).map(|i| f32::from(i - 1024)).collect();
+    assert_eq!(values_as(EXPLICIT, eight), expected);
+    assert_eq!(values_as("1.2.840.10008.1.2.2", eight), expected);
+}
+
+/// RLE of 4 × 3 pixels of 16 bits: a run of twelve high bytes, then literal low bytes.
+fn rle(high: u8, low: [u8; 12]) -> Vec<u8> {
+    let mut bytes = vec![0; 64];
+    bytes[0] = 2;
+    bytes[4] = 64;
+    bytes[8] = 66;
+    bytes.extend([(257u16 - 12) as u8, high, 11]);
+    bytes.extend(low);
+    bytes.push(0);
+    bytes
+}
+
+#[test]
+fn rle_is_decoded() {
+    let low = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 255];
+    let values = values_as(uids::RLE_LOSSLESS, |o| encapsulate(o, &[&rle(3, low)]));
+    let expected: Vec<f32> = low.iter().map(|l| 768.0 + f32::from(*l) - 1024.0).collect();
+    assert_eq!(values, expected);
+    for (change, reason) in [
+        (Box::new(|b: &mut Vec<u8>| b.truncate(70)) as Box<dyn Fn(&mut Vec<u8>)>, "too short"),
+        (Box::new(|b: &mut Vec<u8>| b[0] = 1), "RLE header"),
+        (Box::new(|b: &mut Vec<u8>| b[..4].fill(255)), "RLE header"),
+        (Box::new(|b: &mut Vec<u8>| b[9] = 255), "outside its fragment"),
+        (Box::new(|b: &mut Vec<u8>| b.truncate(30)), "RLE header"),
+    ] {
+        let mut bytes = rle(3, low);
+        change(&mut bytes);
+        let folder = Folder::new();
+        folder.add_as("a.dcm", &changed(|o| encapsulate(o, &[&bytes])), uids::RLE_LOSSLESS);
+        says(&decode_refusal(&folder), &["a.dcm", "damaged", reason]);
+    }
+}
+
+#[test]
+fn jpeg_2000_is_decoded_from_any_number_of_fragments() {
+    let stream = jpeg_2000();
+    let expected: Vec<f32> = (0..12i16).map(|p| f32::from(100 * p + 5 - 1024)).collect();
+    let (a, b) = stream.split_at(60);
+    // Some writers pad with ones.
+    let padded = [stream.as_slice(), &[0xFF]].concat();
+    for fragments in [vec![stream.as_slice()], vec![a, b], vec![padded.as_slice()]] {
+        let values = values_as(uids::JPEG2000_LOSSLESS, |o| {
+            stored(o, 16, 16, 0);
+            encapsulate(o, &fragments);
+        });
+        assert_eq!(values, expected);
+    }
+    // Twelve bits are said and more are there.
+    let folder = Folder::new();
+    let object = changed(|o| {
+        stored(o, 16, 10, 0);
+        encapsulate(o, &[&stream]);
+    });
+    folder.add_as("a.dcm", &object, uids::JPEG2000_LOSSLESS);
+    says(&decode_refusal(&folder), &["a.dcm", "Bits Stored (0028,0101)"]);
+}
+
+#[test]
+fn jpeg_baseline_is_decoded_and_must_be_as_deep_as_the_header_says() {
+    let flat = changed(|o| {
+        stored(o, 8, 8, 0);
+        o.put(DataElement::new(tags::PIXEL_DATA, VR::OB, PrimitiveValue::U8(vec![77; 12].into())));
+    });
+    let path = Folder::new();
+    let file = dicom_object::open_file(path.add("flat", &flat)).expect("what was just written");
+    let mut stream = Vec::new();
+    use dicom_encoding::TransferSyntaxIndex;
+    dicom_transfer_syntax_registry::TransferSyntaxRegistry
+        .get(uids::JPEG_BASELINE8_BIT)
+        .and_then(|ts| ts.pixel_data_writer())
+        .expect("an encoder")
+        .encode_frame(&file, 0, Default::default(), &mut stream)
+        .expect("a JPEG");
+    let values = values_as(uids::JPEG_BASELINE8_BIT, |o| {
+        stored(o, 8, 8, 0);
+        encapsulate(o, &[&stream]);
+    });
+    assert_eq!(values, [77.0 - 1024.0; 12]);
+    let folder = Folder::new();
+    folder.add_as("a.dcm", &changed(|o| encapsulate(o, &[&stream])), uids::JPEG_BASELINE8_BIT);
+    says(&decode_refusal(&folder), &["a.dcm", "8 bits a pixel", "Bits Allocated 16"]);
+}
+
+#[test]
+fn what_cannot_be_decoded_is_named() {
+    let folder = Folder::new();
+    folder.add_as("a.dcm", &changed(|o| encapsulate(o, &[&[1, 2]])), uids::JPEGLS_LOSSLESS);
+    says(&folder.refusal(), &["a.dcm", "1.2.840.10008.1.2.4.80 (JPEG-LS Lossless", "send the images uncompressed"]);
+    let path = folder.add("a.dcm", &slice(0));
+    let mut bytes = std::fs::read(&path).expect("the file");
+    let at = bytes.windows(EXPLICIT.len()).position(|w| w == EXPLICIT.as_bytes()).expect("its transfer syntax");
+    bytes[at..at + 5].copy_from_slice(b"9.9.9");
+    folder.add_bytes("a.dcm", &bytes);
+    says(&folder.refusal(), &["a.dcm", "transfer syntax 9.9.9", "unknown"]);
+}
+
+#[test]
+fn what_this_version_does_not_offer_is_named() {
+    let us = |tag, value| refusal_of(|o| set_us(o, tag, value));
+    says(&us(tags::SAMPLES_PER_PIXEL, 3), &["MONOCHROME", "not available in this version"]);
+    says(&us(tags::BITS_ALLOCATED, 32), &["Bits Allocated (0028,0100)", "not available in this version"]);
+    says(&refusal_of(|o| set(o, tags::NUMBER_OF_FRAMES, VR::IS, "2")), &["several frames"]);
+    let palette = refusal_of(|o| set(o, tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "PALETTE COLOR"));
+    says(&palette, &["MONOCHROME"]);
+    let lut = refusal_of(|o| {
+        let items = dicom_core::value::DataSetSequence::new(vec![slice(0)], dicom_core::Length::UNDEFINED);
+        o.put(DataElement::new(tags::MODALITY_LUT_SEQUENCE, VR::SQ, Value::from(items)));
+    });
+    says(&lut, &["Modality LUT Sequence (0028,3000)"]);
+    let float = refusal_of(|o| {
+        o.remove_element(tags::PIXEL_DATA);
+        o.put(DataElement::new(tags::FLOAT_PIXEL_DATA, VR::OF, PrimitiveValue::F32([0.0; 12].as_slice().into())));
+    });
+    says(&float, &["floating-point"]);
+    let one = values_as(EXPLICIT, |o| set(o, tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME1"));
+    assert_eq!(one[1], -1023.0, "how it is shown does not change what it measures");
+}

@@ -1,0 +1,190 @@
+//! What SimpleITK, scipy and numpy make of the same input: `reference/vectors.json`, which names its makers' versions
+//! and is written by `tests/reference/volumes.py`.
+//!
+//! Views, labels and points without rounding must agree exactly; what is interpolated, to 1e-4 for values below 256;
+//! z-scores to 1e-5, windows, softmax and statistics to 1e-6; coordinates to 1e-6 mm.
+
+use serde_json::Value;
+
+use super::*;
+use crate::tensor::{ElementType, Tensor};
+
+/// Coordinates, mm, and voxel sizes.
+const CLOSE_MM: f64 = 1e-6;
+
+fn vectors() -> Value {
+    serde_json::from_str(include_str!("reference/vectors.json")).expect("the vectors are JSON")
+}
+
+fn number(v: &Value) -> f64 {
+    match v {
+        Value::Number(n) => n.as_f64().expect("a number fits"),
+        Value::String(s) => s.parse().expect("nan, inf or -inf"),
+        _ => panic!("{v} is no number"),
+    }
+}
+
+fn numbers(v: &Value) -> Vec<f32> {
+    v.as_array().expect("a list").iter().map(|v| number(v) as f32).collect()
+}
+
+fn three<T>(v: &Value, of: impl Fn(&Value) -> T) -> [T; 3] {
+    let all: Vec<T> = v.as_array().expect("a list").iter().map(of).collect();
+    all.try_into().unwrap_or_else(|_| panic!("{v} has three parts"))
+}
+
+fn indices(v: &Value) -> [usize; 3] {
+    three(v, |v| number(v) as usize)
+}
+
+fn region(v: &Value) -> Region {
+    Region { start: indices(&v[0]), size: indices(&v[1]) }
+}
+
+fn grid(v: &Value) -> Geometry {
+    let axes = three(&v["axes"], |axis| three(axis, number));
+    Geometry::new(indices(&v["size"]), three(&v["spacing"], number), three(&v["origin"], number), axes)
+        .expect("SimpleITK's grids are grids")
+}
+
+fn source(vectors: &Value, name: &str) -> Volume {
+    let source = &vectors["sources"][name];
+    let (geometry, voxels, budget) = (grid(&source["grid"]), numbers(&source["voxels"]), Budget::unlimited());
+    if name == "labels" {
+        let labels = voxels.iter().map(|v| *v as u8).collect();
+        return Volume::from_u8(geometry, labels, &budget).expect("as many voxels");
+    }
+    Volume::from_f32(geometry, voxels, &budget).expect("as many voxels")
+}
+
+fn apply(vectors: &Value, volume: &Volume, op: &Value) -> Volume {
+    let f = |i: usize| number(&op[i]) as f32;
+    let how = |i: usize| match op[i].as_str() {
+        Some("linear") => Interpolation::Linear,
+        Some("nearest") => Interpolation::Nearest,
+        other => panic!("interpolation {other:?}"),
+    };
+    match op[0].as_str().expect("an operation") {
+        "resample" => volume.resample(three(&op[1], number), how(2)),
+        "resample_like" => {
+            let like = source(vectors, op[1].as_str().expect("a name"));
+            volume.resample_like(like.geometry(), how(2), f(3))
+        }
+        "orient" => volume.orient(op[1].as_str().expect("a code")),
+        "crop" => volume.crop(Region { start: indices(&op[1]), size: indices(&op[2]) }),
+        "pad" => volume.pad(indices(&op[1]), f(2)),
+        "clip" => volume.clip(f(1), f(2)),
+        "affine" => volume.affine(f(1), f(2)),
+        "window" => volume.window(f(1), f(2)),
+        "z_score" => volume.z_score(),
+        "threshold" => volume.threshold(f(1), f(2)),
+        "label" => volume.label(number(&op[1]) as u32),
+        other => panic!("operation {other}"),
+    }
+    .unwrap_or_else(|e| panic!("{op}: {e}"))
+}
+
+fn voxels(volume: &Volume) -> Vec<f32> {
+    volume.read(volume.geometry().region()).expect("all of it")
+}
+
+fn assert_close(name: &str, got: &[f32], expected: &[f32], tolerance: f64) {
+    assert_eq!(got.len(), expected.len(), "{name}");
+    for (i, (g, e)) in got.iter().zip(expected).enumerate() {
+        let apart = (f64::from(*g) - f64::from(*e)).abs();
+        assert!(apart <= tolerance, "{name}, voxel {i}: {g} is not {e} to {tolerance}");
+    }
+}
+
+#[test]
+fn lazy_operations_agree_with_simpleitk_and_numpy() {
+    let vectors = vectors();
+    let cases = vectors["cases"].as_array().expect("cases");
+    assert!(cases.len() > 30, "{} cases", cases.len());
+    for case in cases {
+        let name = case["name"].as_str().expect("a name");
+        let mut volume = source(&vectors, case["source"].as_str().expect("a name"));
+        for op in case["ops"].as_array().expect("operations") {
+            volume = apply(&vectors, &volume, op);
+        }
+        let expected = grid(&case["expected"]["grid"]);
+        assert!(
+            volume.geometry().same_grid(&expected, CLOSE_MM),
+            "{name}: {:?} is not {expected:?}",
+            volume.geometry()
+        );
+        let tolerance = number(&case["tolerance"]);
+        assert_close(name, &voxels(&volume), &numbers(&case["expected"]["voxels"]), tolerance);
+    }
+}
+
+#[test]
+fn statistics_agree_with_numpy() {
+    let vectors = vectors();
+    for expected in vectors["statistics"].as_array().expect("cases") {
+        let volume = source(&vectors, expected["source"].as_str().expect("a name"));
+        let within = (!expected["within"].is_null()).then(|| region(&expected["within"]));
+        let got = volume.statistics(within).expect("finite voxels");
+        assert_eq!(got.count, number(&expected["count"]) as u64);
+        for (name, got) in
+            [("minimum", got.minimum), ("maximum", got.maximum), ("mean", got.mean), ("deviation", got.deviation)]
+        {
+            let expected = number(&expected[name]);
+            assert!((f64::from(got) - expected).abs() <= 1e-6 * expected.abs().max(1.0), "{name}: {got}, {expected}");
+        }
+    }
+}
+
+#[test]
+fn components_agree_with_scipy() {
+    let vectors = vectors();
+    let expected = &vectors["components"];
+    let labels = source(&vectors, "labels");
+    let found = labels.components(1).expect("labels");
+    let wanted = expected["components"].as_array().expect("components");
+    assert_eq!(found.len(), wanted.len());
+    for (got, wanted) in found.iter().zip(wanted) {
+        assert_eq!(u64::from(got.label), number(&wanted["label"]) as u64);
+        assert_eq!(got.voxels, number(&wanted["voxels"]) as u64);
+        assert!((got.millilitres - number(&wanted["millilitres"])).abs() < 1e-9);
+        assert_eq!(got.bounds, Region { start: indices(&wanted["start"]), size: indices(&wanted["size"]) });
+        let centroid = three(&wanted["centroid"], number);
+        assert!(got.centroid.iter().zip(centroid).all(|(a, b)| (a - b).abs() < CLOSE_MM), "{got:?}, {centroid:?}");
+    }
+    let large = labels.components(20).expect("labels");
+    assert_eq!(large, found.into_iter().filter(|c| c.voxels >= 20).collect::<Vec<_>>());
+    for (count, wanted) in expected["keep_largest"].as_object().expect("counts") {
+        let kept = labels.keep_largest(count.parse().expect("a count")).expect("labels");
+        assert_eq!(voxels(&kept), numbers(wanted), "the {count} largest");
+    }
+}
+
+#[test]
+fn argmax_agrees_with_scipy() {
+    let vectors = vectors();
+    let expected = &vectors["argmax"];
+    let like = source(&vectors, expected["like"].as_str().expect("a name"));
+    let shape: Vec<usize> = numbers(&expected["shape"]).iter().map(|n| *n as usize).collect();
+    let data = numbers(&expected["scores"]).iter().flat_map(|v| v.to_le_bytes()).collect();
+    let scores = Tensor::new(shape, ElementType::F32, data, &Budget::unlimited()).expect("as many scores");
+    for case in expected["cases"].as_array().expect("cases") {
+        let name = case["onto"].as_str().expect("a name");
+        let onto = source(&vectors, name);
+        let labels = argmax(&scores, &like, &onto).expect("scores on the grid of like");
+        assert_eq!(labels.geometry(), onto.geometry());
+        assert_eq!(voxels(&labels), numbers(&case["labels"]), "onto {name}");
+    }
+}
+
+#[test]
+fn softmax_agrees_with_scipy() {
+    let vectors = vectors();
+    let expected = &vectors["softmax"];
+    let shape: Vec<usize> = numbers(&expected["shape"]).iter().map(|n| *n as usize).collect();
+    let data = numbers(&expected["values"]).iter().flat_map(|v| v.to_le_bytes()).collect();
+    let t = Tensor::new(shape, ElementType::F32, data, &Budget::unlimited()).expect("as many values");
+    for (axis, wanted) in expected["by_axis"].as_array().expect("axes").iter().enumerate() {
+        let got = softmax(&t, axis).expect("an axis");
+        assert_close(&format!("axis {axis}"), got.as_f32().expect("aligned"), &numbers(wanted), 1e-6);
+    }
+}

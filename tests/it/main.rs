@@ -1,0 +1,3 @@
+//! One binary of scenarios.
+
+mod containment;
