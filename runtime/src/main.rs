@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use gantry::app::App;
 use gantry::config::Config;
 use gantry::inference::EnginePreference;
-use gantry::module::{build, inspect, package::Package};
+use gantry::module::{build, inspect, new, package::Package};
 use gantry::outputs::Stamp;
 use gantry::outputs::result::JobResult;
 use gantry::pipeline::{self, Request, RunError};
@@ -79,6 +79,18 @@ struct RunArgs {
 
 #[derive(Subcommand)]
 enum ModuleCommand {
+    /// Write the source of a new module, which builds and passes its tests at once.
+    #[command(after_help = "Example:\n  gantry module new liver && cd liver && cargo test && gantry module build .\n")]
+    New {
+        /// Its name, and that of its folder.
+        name: String,
+        /// The folder to put it in.
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+        /// Depend on the SDK there instead of on a copy of it.
+        #[arg(long)]
+        sdk: Option<PathBuf>,
+    },
     /// Compile a module's source into a package.
     #[command(after_help = "Example:\n  gantry module build modules/ct-organs\n")]
     Build {
@@ -215,6 +227,10 @@ fn module(command: ModuleCommand) -> anyhow::Result<()> {
     let limits = gantry::config::Limits::default();
     let mut progress = |step: &str| eprintln!("{step}");
     match command {
+        ModuleCommand::New { name, dir, sdk } => {
+            let folder = new::new(&name, &dir, sdk.as_deref())?;
+            println!("{0}: next, `cargo test` there, then `gantry module build {0}`", folder.display());
+        }
         ModuleCommand::Build { folder } => {
             let built = build::build(&folder, &mut progress)?;
             println!("{} sha256:{}", built.package.display(), gantry::hex(&built.identity));

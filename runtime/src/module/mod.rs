@@ -5,10 +5,11 @@
 //!   └─ package/          module.toml with digests, component.wasm, models/    what `gantry module build` makes
 //! ```
 //!
-//! [`manifest`] says what a module is and needs; [`package`] opens what was built and checks digests; [`build`]
-//! and [`inspect`] are the commands.
+//! [`manifest`] says what a module is and needs; [`package`] opens what was built and checks digests; [`build`],
+//! [`new`] and [`inspect`] are the commands.
 
 pub mod build;
 pub mod inspect;
 pub mod manifest;
+pub mod new;
 pub mod package;

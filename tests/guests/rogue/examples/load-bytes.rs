@@ -1,4 +1,5 @@
 //! Brings a model of its own as bytes: `load` must be refused with `unsupported-operation`.
+//! Ends well when it was.
 
 use gantry_guest::prelude::*;
 
@@ -9,9 +10,11 @@ impl Analyzer for LoadBytes {
     fn analyze(_: &Study) -> Result<(), Error> {
         use gantry_guest::__private::bindings::wasi::nn::graph::{ExecutionTarget, GraphEncoding, load};
         match load(&[b"no model".to_vec()], GraphEncoding::Onnx, ExecutionTarget::Cpu) {
-            Err(error) => Err(Error::Model { code: error.code(), data: error.data() }),
-            Ok(_) => Err("the host parsed a model that is not in the package".into()),
+            Err(error) if error.code() == ErrorCode::UnsupportedOperation => info!("{}", error.data()),
+            Err(error) => return Err(Error::Model { code: error.code(), data: error.data() }),
+            Ok(_) => return Err("the host parsed a model that is not in the package".into()),
         }
+        findings::classify(&rogue::code("REFUSED", "The model was refused"), 1.0)
     }
 
     #[cfg(not(target_arch = "wasm32"))]

@@ -1,4 +1,5 @@
-//! Asks for a model of another package, by names and by paths: `not-found`, whichever it tries.
+//! Asks for a model of another package, by names and by paths: `not-found`, whichever it tries. Ends
+//! well when they were.
 
 use gantry_guest::prelude::*;
 
@@ -13,7 +14,7 @@ impl Analyzer for OtherModel {
                 Ok(_) => return Err(Error::new(format_args!("the host gave the model {name}"))),
             }
         }
-        Model::load("someone-elses").map(|_| ())
+        findings::classify(&rogue::code("REFUSED", "Every model was refused"), 1.0)
     }
 }
 

@@ -3,6 +3,12 @@
 mod bindings {
     wit_bindgen::generate!({
         inline: "
+            package rogue:ungranted;
+            world ungranted {
+                import wasi:random/random@0.2.0;
+                import wasi:clocks/wall-clock@0.2.0;
+                export analyze: func() -> result<_, string>;
+            }
             package wasi:random@0.2.0 {
                 interface random { get-random-u64: func() -> u64; }
             }
@@ -10,13 +16,6 @@ mod bindings {
                 interface wall-clock {
                     record datetime { seconds: u64, nanoseconds: u32 }
                     now: func() -> datetime;
-                }
-            }
-            package rogue:ungranted {
-                world ungranted {
-                    import wasi:random/random@0.2.0;
-                    import wasi:clocks/wall-clock@0.2.0;
-                    export analyze: func() -> result<_, string>;
                 }
             }
         ",

@@ -3,14 +3,13 @@
 mod bindings {
     wit_bindgen::generate!({
         inline: "
+            package rogue:unknown-import;
+            world unknown-import {
+                import rogue:backdoor/door@1.0.0;
+                export analyze: func() -> result<_, string>;
+            }
             package rogue:backdoor@1.0.0 {
                 interface door { open: func() -> u32; }
-            }
-            package rogue:unknown-import {
-                world unknown-import {
-                    import rogue:backdoor/door@1.0.0;
-                    export analyze: func() -> result<_, string>;
-                }
             }
         ",
         world: "rogue:unknown-import/unknown-import",

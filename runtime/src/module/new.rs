@@ -1,0 +1,176 @@
+//! `gantry module new`: a source folder that builds and passes its tests at once.
+//!
+//! The SDK is written beside the module, so that a vendor needs nothing but Rust and `gantry`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The template: where each file goes, and its text with `{{…}}` to be filled in.
+const TEMPLATE: [(&str, &str); 6] = [
+    ("Cargo.toml", include_str!("../../../guest-sdk/template/Cargo.toml.in")),
+    ("src/lib.rs", include_str!("../../../guest-sdk/template/lib.rs.in")),
+    ("module.toml", include_str!("../../../guest-sdk/template/module.toml.in")),
+    ("MODEL_CARD.md", include_str!("../../../guest-sdk/template/MODEL_CARD.md.in")),
+    ("README.md", include_str!("../../../guest-sdk/template/README.md.in")),
+    (".gitignore", include_str!("../../../guest-sdk/template/gitignore.in")),
+];
+
+const SDK_MANIFEST: &str = include_str!("../../../guest-sdk/template/sdk.toml.in");
+
+macro_rules! files {
+    ($root:literal, [$($file:literal),* $(,)?]) => {
+        [$(($file, include_str!(concat!("../../../", $root, "/", $file)))),*]
+    };
+}
+
+/// Sources of the SDK, below `sdk/gantry-guest`.
+const SDK: [(&str, &str); 15] = files!(
+    "guest-sdk",
+    [
+        "src/bindings.rs",
+        "src/error.rs",
+        "src/fake/grid.rs",
+        "src/fake/job.rs",
+        "src/fake/labels.rs",
+        "src/fake/mod.rs",
+        "src/fake/ops.rs",
+        "src/findings.rs",
+        "src/lib.rs",
+        "src/log.rs",
+        "src/study.rs",
+        "src/tensor.rs",
+        "src/testing.rs",
+        "src/types.rs",
+        "src/volumes.rs",
+    ]
+);
+
+/// The contract, below `sdk/wit`.
+const WIT: [(&str, &str); 3] = files!("wit", ["deps/wasi-nn/nn.wit", "imaging.wit", "next.wit"]);
+
+/// Why no module was made. The vendor's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum NewError {
+    /// The name does not fit a crate and a manifest.
+    #[error("{0:?} is no name for a module: take 1 to 64 of a-z, 0-9 and -, beginning with a letter")]
+    Name(String),
+    /// Something is there already.
+    #[error("{path} is there already; choose another name or remove it", path = path.display())]
+    Exists {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {path}: {reason}", path = path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+}
+
+/// Writes the source of a new module to `parent/name`. With `sdk` the crate depends on the SDK there, else on a copy
+/// of this runtime's in `sdk/`. Gives the folder.
+pub fn new(name: &str, parent: &Path, sdk: Option<&Path>) -> Result<PathBuf, NewError> {
+    let fits = (1..=64).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if !fits {
+        return Err(NewError::Name(name.chars().take(64).collect()));
+    }
+    let folder = parent.join(name);
+    if folder.exists() {
+        return Err(NewError::Exists { path: folder });
+    }
+    let sdk_path = sdk.map_or_else(|| "sdk/gantry-guest".into(), |path| path.display().to_string());
+    let fill = |text: &str| {
+        text.replace("{{name}}", name).replace("{{sdk}}", &sdk_path).replace("{{version}}", env!("CARGO_PKG_VERSION"))
+    };
+    for (file, text) in TEMPLATE {
+        write(&folder.join(file), &fill(text))?;
+    }
+    if sdk.is_none() {
+        write(&folder.join("sdk/gantry-guest/Cargo.toml"), &fill(SDK_MANIFEST))?;
+        for (file, text) in SDK {
+            write(&folder.join("sdk/gantry-guest").join(file), text)?;
+        }
+        for (file, text) in WIT {
+            write(&folder.join("sdk/wit").join(file), text)?;
+        }
+    }
+    Ok(folder)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), NewError> {
+    let failed = |reason| NewError::Write { path: path.to_path_buf(), reason };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    let mut file = std::fs::File::create_new(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::module::manifest::Manifest;
+    use crate::module::package::{Package, PackageError};
+
+    fn repository() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+
+    /// Names of all files below a folder of the repository, sorted.
+    fn listing(folder: &str, ending: &str) -> Vec<String> {
+        let root = repository().join(folder);
+        let walk = walkdir::WalkDir::new(&root).sort_by_file_name().into_iter().map(|e| e.expect("readable"));
+        let files = walk.filter(|e| e.file_type().is_file() && e.path().to_string_lossy().ends_with(ending));
+        files.map(|e| e.path().strip_prefix(&root).expect("below").to_string_lossy().into_owned()).collect()
+    }
+
+    fn sorted(files: &[(&str, &str)]) -> Vec<String> {
+        let mut names: Vec<String> = files.iter().map(|(name, _)| (*name).to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_copy_of_the_sdk_is_whole() {
+        let mut sources: Vec<_> = listing("guest-sdk/src", ".rs").iter().map(|f| format!("src/{f}")).collect();
+        sources.sort();
+        assert_eq!(sorted(&SDK), sources);
+        let mut wit = listing("wit", ".wit");
+        wit.sort();
+        assert_eq!(sorted(&WIT), wit);
+        let own = std::fs::read_to_string(repository().join("guest-sdk/Cargo.toml")).expect("readable");
+        let bindgen = |text: &str| text.lines().find(|l| l.starts_with("wit-bindgen")).map(str::to_owned);
+        assert_eq!(bindgen(SDK_MANIFEST), bindgen(&own), "the copy needs what the SDK needs");
+    }
+
+    #[test]
+    fn a_new_module_is_whole_and_has_a_manifest_that_fits() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = new("liver-2", parent.path(), None).expect("made");
+        let text = std::fs::read_to_string(folder.join("module.toml")).expect("readable");
+        assert_eq!(Manifest::parse(&text).expect("fits").name, "liver-2");
+        for entry in walkdir::WalkDir::new(&folder) {
+            let entry = entry.expect("readable");
+            if entry.file_type().is_file() && !entry.path().starts_with(folder.join("sdk/gantry-guest/src")) {
+                let text = std::fs::read_to_string(entry.path()).expect("text");
+                assert!(!text.contains("{{"), "{} is filled in", entry.path().display());
+            }
+        }
+        assert!(matches!(Package::open(&folder), Err(PackageError::Source { .. })), "it is not built yet");
+        assert!(matches!(new("liver-2", parent.path(), None), Err(NewError::Exists { .. })));
+    }
+
+    #[test]
+    fn a_name_that_does_not_fit_leaves_nothing() {
+        let parent = tempfile::tempdir().expect("a folder");
+        for name in ["", "../up", "Liver", "2d", "a b", "-x", &"x".repeat(65)] {
+            assert!(matches!(new(name, parent.path(), None), Err(NewError::Name(_))), "{name:?}");
+        }
+        assert_eq!(std::fs::read_dir(parent.path()).expect("readable").count(), 0);
+    }
+}
