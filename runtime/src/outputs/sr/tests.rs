@@ -275,7 +275,6 @@ fn a_report_on_a_real_series_refers_to_its_slices_and_its_seg() {
     let text = |tag| seg.element(tag).expect("present").to_str().expect("text").into_owned();
     let named = SegReference { instance: text(tags::SOP_INSTANCE_UID), series: text(tags::SERIES_INSTANCE_UID) };
     let report = report(&accepted, &source, &module(), &uids, Some(&named), &stamp()).expect("a report");
-
     let report = read_back(&report);
     let lines = lines(&report);
     for instance in &study.series[0].instances {
