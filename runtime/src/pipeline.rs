@@ -219,6 +219,7 @@ impl Record<'_> {
         let module = Module::new(self.module, &self.package.component_digest(), grants);
         let mut result = JobResult::new(findings, module, self.input(), stamp);
         result.models = self.outcome.models.iter().map(|m| Model::from(m.as_ref())).collect();
+        result.host_memory_peak_bytes = Some(self.outcome.host_memory_peak);
         result.warnings.clone_from(&self.study.warnings);
         let lines = self.outcome.log.iter();
         result.log =

@@ -386,33 +386,6 @@ fn a_library_that_is_missing_or_wrong_is_an_error() {
     assert!(error.to_string().contains("onnxruntime_library"), "{error}");
 }
 
-#[test]
-fn a_package_reaches_its_own_models_only_and_only_unchanged_ones() {
-    use sha2::Digest as _;
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("neg.onnx");
-    let bytes = unary("Neg", F32, &[D::Any], &[D::Any], &[]);
-    std::fs::write(&path, &bytes).expect("written");
-    let file = |sha256| ModelFile { path: path.clone(), sha256 };
-    let set = |limit, files| {
-        let config = EngineConfig { engine: EnginePreference::Tract, model_max_mib: limit, ..EngineConfig::default() };
-        ModelSet::new(Arc::new(Engines::discover(&config).expect("always there")), files)
-    };
-    let digest: [u8; 32] = sha2::Sha256::digest(&bytes).into();
-    let files = || [("neg".to_string(), file(digest)), ("stale".to_string(), file([0; 32]))].into();
-    let models = set(1, files());
-
-    let first = models.load("neg", Device::Cpu).expect("its own");
-    assert!(Arc::ptr_eq(&first, &models.load("neg", Device::Cpu).expect("again")), "loaded once");
-    assert_eq!(models.loaded().len(), 1);
-    let unknown = models.load("../other/neg", Device::Cpu).expect_err("not its own");
-    assert_eq!(unknown.to_string(), "the package has no model '../other/neg'; it has 'neg', 'stale'");
-    let stale = models.load("stale", Device::Cpu).expect_err("changed").to_string();
-    assert!(stale.contains("is not the file that the manifest states"), "{stale}");
-    let large = set(0, files()).load("neg", Device::Cpu).expect_err("too large").to_string();
-    assert!(large.contains("model_max_mib = 0"), "{large}");
-}
-
 /// Grey and white matter, 3-D, dilated convolutions, labels as output: a real net, where a copy of it is at hand.
 #[test]
 fn a_real_net_for_volumes_gives_the_same_labels() {

@@ -10,7 +10,7 @@
 //! Identity, references and geometry come from the input ([`Source`]), never from the guest. UIDs are derived
 //! ([`uid`]), so that the same inputs through the same module give the same objects.
 //!
-//! Read in this order: `gate`, `uid`, `dataset`, `seg`, `bits`, `write`.
+//! Read in this order: `gate`, `uid`, `dataset`, `seg`, `bits`, `sr`, `write`.
 
 mod bits;
 mod codes;

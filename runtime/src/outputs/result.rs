@@ -38,6 +38,8 @@ pub struct JobResult {
     pub outputs: Vec<Written>,
     /// How long each phase took, in order.
     pub phases: Vec<Phase>,
+    /// The most voxels and tensors that were on the host at once, bytes; `None` where nobody measured.
+    pub host_memory_peak_bytes: Option<u64>,
     /// What was repaired or left out of the input.
     pub warnings: Vec<String>,
     /// What the module wrote to its log.
@@ -90,6 +92,10 @@ pub struct Model {
     pub device: Device,
     /// Why it did not run where it was asked to, if so.
     pub fallback: Option<String>,
+    /// How often it ran.
+    pub calls: u64,
+    /// How long these runs took together, ms.
+    pub compute_milliseconds: f64,
 }
 
 /// What a job ran on.
@@ -193,6 +199,7 @@ impl JobResult {
             findings: Stated::from(accepted),
             outputs: Vec::new(),
             phases: Vec::new(),
+            host_memory_peak_bytes: None,
             warnings: Vec::new(),
             log: Vec::new(),
         }
@@ -226,6 +233,7 @@ impl Module {
 
 impl From<&LoadedModel> for Model {
     fn from(model: &LoadedModel) -> Self {
+        let usage = model.usage();
         Self {
             name: model.name().to_owned(),
             sha256: hex(model.sha256()),
@@ -233,6 +241,8 @@ impl From<&LoadedModel> for Model {
             requested: model.requested_device(),
             device: model.device(),
             fallback: model.fallback().map(str::to_owned),
+            calls: usage.calls,
+            compute_milliseconds: usage.compute.as_secs_f64() * 1e3,
         }
     }
 }
@@ -299,6 +309,20 @@ mod tests {
         assert_eq!((&lung["voxels"], &lung["number"]), (&0.into(), &serde_json::Value::Null));
         assert_eq!((&liver["voxels"], &liver["number"]), (&3.into(), &1.into()));
         assert!((liver["millilitres"].as_f64().expect("a number") - 6.0).abs() < 1e-12);
+    }
+
+    /// Others read this file: a field that goes, moves or changes its name breaks them.
+    #[test]
+    fn fields_and_their_order_are_kept() {
+        let result = result(Findings::default(), &grid());
+        let keys =
+            |value: &serde_json::Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+        let top = "schema status runtime_version date time module models input findings outputs phases \
+                   host_memory_peak_bytes warnings log";
+        assert_eq!(keys(&result).join(" "), top);
+        let module = "name version vendor title demonstration identity_sha256 component_sha256 grants";
+        assert_eq!(keys(&result["module"]).join(" "), module);
+        assert_eq!(keys(&result["findings"]).join(" "), "segments measurements classifications triage unfit");
     }
 
     #[test]

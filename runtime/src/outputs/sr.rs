@@ -2,14 +2,19 @@
 //!
 //! ```text
 //! Imaging Measurement Report ── language, observer (the module), procedure reported
-//!  ├─ Image Library ── the source images                                             TID 1600
-//!  └─ Imaging Measurements
-//!      ├─ Measurement Group: one for each segment of the SEG, with its numbers       TID 1411
-//!      ├─ Measurement Group: a segment without voxels, with its numbers              TID 1501
-//!      ├─ Measurement Group: numbers that belong to no segment                       TID 1501
-//!      ├─ Measurement Group: one for each classification, with its probability       TID 1501
-//!      └─ Measurement Group: one for each reason to look sooner                      TID 1501
+//!  ├─ Image Library ── the source images                                                TID 1600
+//!  ├─ Imaging Measurements ── algorithm                                                 TID 4019
+//!  │   ├─ Measurement Group: a segment of the SEG, with its numbers and its confidence  TID 1411
+//!  │   └─ or one Measurement Group: the numbers of a study without segments             TID 1501
+//!  └─ Qualitative Evaluations
+//!      ├─ Finding: a segment without voxels, if something was measured of it
+//!      ├─ Finding: a classification, with its probability
+//!      ├─ Finding: a reason to look sooner, with its probability and priority
+//!      └─ numbers that belong to no segment, where others do
 //! ```
+//!
+//! What has no region stands among the evaluations, though groups of TID 1501 may hold it too: PixelMed's validator
+//! takes every group of a report for one with a region as soon as one is. Each finding there names its algorithm.
 
 mod concepts;
 mod content;
@@ -22,7 +27,7 @@ use self::concepts as c;
 use self::content::Item;
 use super::dataset::{self, put, sequence};
 use super::{Accepted, ModuleInfo, OutputUids, Source, Stamp, uid};
-use crate::findings::{Classification, Code, Measurement, Segment, Triage};
+use crate::findings::{Classification, Measurement, Segment, Triage};
 
 /// The name that UIDs of the SR are derived from.
 const OUTPUT: &str = "report";
@@ -129,9 +134,13 @@ impl Subject<'_> {
     fn document(&self) -> Item {
         let root = Item::container(c::REPORT).modified_by(Item::code(c::LANGUAGE, c::ENGLISH));
         let root = self.observer().into_iter().fold(root, Item::observed_in);
-        root.modified_by(Item::code(c::PROCEDURE_REPORTED, c::procedure(&self.source.series.modality)))
-            .contains(self.image_library())
-            .contains(Item::container(c::MEASUREMENTS).contains_all(self.groups()))
+        let root = root
+            .modified_by(Item::code(c::PROCEDURE_REPORTED, c::procedure(&self.source.series.modality)))
+            .contains(self.image_library());
+        // The template wants one of the two, and neither empty.
+        let part = |container, items: Vec<Item>| (!items.is_empty()).then(|| Item::contains_all(container, items));
+        root.contains_all(part(self.by_algorithm(Item::container(c::MEASUREMENTS)), self.groups()))
+            .contains_all(part(Item::container(c::EVALUATIONS), self.evaluations()))
     }
 
     /// TID 1002 and 1004: the module observed.
@@ -160,82 +169,81 @@ impl Subject<'_> {
         Item::container(c::IMAGE_LIBRARY).contains(group.contains_all(images))
     }
 
-    /// The measurement groups, in the order in which the findings were stated.
+    /// The measurement groups, in the order in which segments were stated.
     fn groups(&self) -> Vec<Item> {
+        let segments = self.seg.into_iter().flat_map(|seg| self.accepted.numbered().map(move |(n, s)| (seg, n, s)));
+        segments.map(|(seg, n, segment)| self.segment(seg, n, segment)).chain(self.whole_study()).collect()
+    }
+
+    /// TID 1411.
+    fn segment(&self, seg: &SegReference, number: u16, segment: &Segment) -> Item {
+        let group = group(segment.name.trim(), &self.uids.tracking(segment.value))
+            .contains(Item::code(c::FINDING_CATEGORY, segment.category.clone()))
+            .contains(Item::code(c::FINDING, segment.kind.clone()))
+            .contains(Item::segment(c::REFERENCED_SEGMENT, dictionary::SEGMENTATION_STORAGE, &seg.instance, number))
+            .contains(Item::uid(c::SOURCE_SERIES, self.source.series.uid.as_str()))
+            .contains_all(self.numbers(Some(segment.value)));
+        let mean = |confidence| probability(confidence).modified_by(Item::code(c::DERIVATION, c::MEAN));
+        group.contains_all(segment.confidence.map(mean))
+    }
+
+    /// TID 1501: the numbers of a study without segments.
+    fn whole_study(&self) -> Option<Item> {
+        let mut numbers = self.numbers(None).peekable();
+        (self.seg.is_none() && numbers.peek().is_some())
+            .then(|| group("Measurements", &self.uids.other(OUTPUT, "measurements")).contains_all(numbers))
+    }
+
+    /// Rows 13 and 14 of TID 1500, with properties.
+    fn evaluations(&self) -> Vec<Item> {
         let accepted = self.accepted;
         let segments = accepted.segmentation.iter().flat_map(|s| &s.segments);
-        let mut groups: Vec<Item> = segments.filter_map(|segment| self.segment(segment)).collect();
-        groups.extend(self.whole_study());
-        groups.extend((1..).zip(&accepted.classifications).map(|(n, found)| self.classification(n, found)));
-        groups.extend((1..).zip(&accepted.triage).map(|(n, triage)| self.triage(n, triage)));
-        groups
+        let unseen = segments.filter(|s| !accepted.present.contains(&s.value)).filter_map(|s| self.unseen(s));
+        let findings = unseen
+            .chain(accepted.classifications.iter().map(classification))
+            .chain(accepted.triage.iter().map(triage))
+            .map(|finding| self.by_algorithm(finding));
+        let numbers = self.numbers(None).filter(|_| self.seg.is_some());
+        findings.chain(numbers).collect()
     }
 
-    /// TID 1411, or TID 1501 where the SEG has no such segment; `None` when there is nothing to say.
-    fn segment(&self, segment: &Segment) -> Option<Item> {
-        let of = |m: &&Measurement| m.segment == Some(segment.value);
-        let numbers: Vec<Item> = self.accepted.measurements.iter().filter(of).map(number).collect();
-        let in_seg = self.seg.zip(self.accepted.number(segment.value));
-        if in_seg.is_none() && numbers.is_empty() {
-            return None;
-        }
-        let mut group = group(segment.name.trim(), &self.uids.tracking(segment.value))
-            .contains(Item::code(c::FINDING_CATEGORY, segment.category.clone()))
-            .contains(Item::code(c::FINDING, segment.kind.clone()));
-        if let Some((seg, number)) = in_seg {
-            let class = dictionary::SEGMENTATION_STORAGE;
-            group = group
-                .contains(Item::segment(c::REFERENCED_SEGMENT, class, &seg.instance, number))
-                .contains(Item::uid(c::SOURCE_SERIES, self.source.series.uid.as_str()));
-        }
-        group = self.algorithm(group).contains_all(numbers);
-        Some(match segment.confidence {
-            Some(mean) => {
-                let mean = probability(mean).modified_by(Item::code(c::DERIVATION, c::MEAN));
-                group.contains(mean)
-            }
-            None => group,
-        })
+    /// A segment that no SEG holds, with what was measured of it.
+    fn unseen(&self, segment: &Segment) -> Option<Item> {
+        let mut numbers = self.numbers(Some(segment.value)).peekable();
+        numbers.peek()?;
+        let finding = Item::code(c::FINDING, segment.kind.clone())
+            .with_property(Item::text(c::COMMENT, format!("{}: no voxel was segmented", segment.name.trim())));
+        Some(numbers.fold(finding, Item::with_property))
     }
 
-    /// TID 1501: the numbers that belong to no segment.
-    fn whole_study(&self) -> Option<Item> {
-        let measurements = self.accepted.measurements.iter().filter(|m| m.segment.is_none());
-        let numbers: Vec<Item> = measurements.map(number).collect();
-        let group = || group("Measurements", &self.uids.other(OUTPUT, "measurements"));
-        (!numbers.is_empty()).then(|| self.algorithm(group()).contains_all(numbers))
+    /// What was measured of a segment, or of none.
+    fn numbers(&self, segment: Option<u32>) -> impl Iterator<Item = Item> {
+        self.accepted.measurements.iter().filter(move |m| m.segment == segment).map(number)
     }
 
-    /// TID 1501: a finding about the whole study. The probability says how far it is one.
-    fn classification(&self, n: usize, found: &Classification) -> Item {
-        self.finding(&format!("Classification {n}"), &found.finding).contains(probability(found.probability))
-    }
-
-    /// TID 1501: a reason to look sooner.
-    fn triage(&self, n: usize, triage: &Triage) -> Item {
-        let item = self
-            .finding(&format!("Triage {n}"), &triage.finding)
-            .contains(probability(triage.probability))
-            .contains(Item::text(c::PRIORITY, c::level(triage.level)));
-        match triage.reason.trim() {
-            "" => item,
-            reason => item.contains(Item::text(c::COMMENT, reason)),
-        }
-    }
-
-    fn finding(&self, name: &str, finding: &Code) -> Item {
-        let group = group(name, &self.uids.other(OUTPUT, name)).contains(Item::code(c::FINDING, finding.clone()));
-        self.algorithm(group)
-    }
-
-    /// `group` with TID 4019: which algorithm found it.
-    fn algorithm(&self, group: Item) -> Item {
+    /// `item` with TID 4019: which algorithm found it, or what is in it.
+    fn by_algorithm(&self, item: Item) -> Item {
         let module = self.module;
         let package = format!("package_sha256={}", crate::hex(&module.identity));
-        group
-            .modified_by(Item::text(c::ALGORITHM_NAME, module.name.as_str()))
+        item.modified_by(Item::text(c::ALGORITHM_NAME, module.name.as_str()))
             .modified_by(Item::text(c::ALGORITHM_VERSION, module.version.as_str()))
             .modified_by(Item::text(c::ALGORITHM_PARAMETERS, package))
+    }
+}
+
+/// A finding about the whole study. The probability says how far it is one.
+fn classification(found: &Classification) -> Item {
+    Item::code(c::FINDING, found.finding.clone()).with_property(probability(found.probability))
+}
+
+/// A reason to look sooner.
+fn triage(triage: &Triage) -> Item {
+    let item = Item::code(c::FINDING, triage.finding.clone())
+        .with_property(probability(triage.probability))
+        .with_property(Item::text(c::PRIORITY, c::level(triage.level)));
+    match triage.reason.trim() {
+        "" => item,
+        reason => item.with_property(Item::text(c::COMMENT, reason)),
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) const MODALITY: Known = Known("121139", "DCM", "Modality");
 pub(super) const FRAME_OF_REFERENCE: Known = Known("112227", "DCM", "Frame of Reference UID");
 
 pub(super) const MEASUREMENTS: Known = Known("126010", "DCM", "Imaging Measurements");
+pub(super) const EVALUATIONS: Known = Known("C0034375", "UMLS", "Qualitative Evaluations");
 pub(super) const GROUP: Known = Known("125007", "DCM", "Measurement Group");
 pub(super) const TRACKING_IDENTIFIER: Known = Known("112039", "DCM", "Tracking Identifier");
 pub(super) const TRACKING_UID: Known = Known("112040", "DCM", "Tracking Unique Identifier");
@@ -40,13 +41,14 @@ pub(super) const NO_UNITS: Known = Known("1", "UCUM", "no units");
 pub(super) const PRIORITY: Known = Known("260870009", "SCT", "Priority");
 pub(super) const COMMENT: Known = Known("121106", "DCM", "Comment");
 
-/// What CID 29 calls a modality, and what was done to the patient (CID 100 and SNOMED CT).
+/// What CID 29 calls a modality, and the procedure that its images come from in CID 100.
 ///
 /// A modality that is not here is not stated: a meaning that we made up would be none.
-const MODALITIES: [(&str, &str, Known); 3] = [
-    ("CT", "Computed Tomography", Known("77477000", "SCT", "Computed tomography")),
-    ("MR", "Magnetic Resonance", Known("113091000", "SCT", "Magnetic resonance imaging")),
-    ("PT", "Positron emission tomography", Known("82918005", "SCT", "Positron emission tomography")),
+const MODALITIES: [(&str, &str, Known); 4] = [
+    ("CT", "Computed Tomography", Known("25045-6", "LN", "CT unspecified body region")),
+    ("MR", "Magnetic Resonance", Known("25056-3", "LN", "MRI unspecified body region")),
+    ("NM", "Nuclear Medicine", Known("49118-3", "LN", "NM unspecified body region")),
+    ("PT", "Positron emission tomography", Known("44136-0", "LN", "PET unspecified body region")),
 ];
 const IMAGING: Known = Known("363679005", "SCT", "Imaging procedure");
 

@@ -100,6 +100,11 @@ impl Item {
         self.with("HAS CONCEPT MOD", item)
     }
 
+    /// With a child by HAS PROPERTIES.
+    pub(super) fn with_property(self, item: Self) -> Self {
+        self.with("HAS PROPERTIES", item)
+    }
+
     fn with(mut self, relation: &'static str, item: Self) -> Self {
         self.children.push((relation, item));
         self

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use dicom_dictionary_std::tags;
 
 use super::*;
-use crate::findings::{Findings, Segmentation, Unfit, Urgency};
+use crate::findings::{Code, Findings, Segmentation, Unfit, Urgency};
 use crate::geometry::Geometry;
 use crate::outputs::tests::{labels, module, segment, stamp, study};
 use crate::outputs::{gate, segmentation};
@@ -96,46 +96,84 @@ fn outline(item: &InMemDicomObject, depth: usize, lines: &mut Vec<String>) {
     }
 }
 
-/// The lines below the container `concept`, by groups.
-fn groups(object: &InMemDicomObject) -> Vec<Vec<String>> {
+fn lines(object: &InMemDicomObject) -> Vec<String> {
     let mut lines = Vec::new();
     outline(object, 0, &mut lines);
-    let mut groups: Vec<Vec<String>> = Vec::new();
-    for line in lines {
-        let line = line.trim_start().to_owned();
-        if line == "Measurement Group" {
-            groups.push(vec![]);
-        } else if let Some(group) = groups.last_mut() {
-            group.push(line);
-        }
-    }
-    groups
+    lines
 }
 
 #[test]
-fn every_finding_has_its_group() {
+fn every_finding_has_its_place() {
     let study = small();
     let report = read_back(&sr(&study, findings(&study), &module()).expect("a report"));
-    let groups = groups(&report);
-    let of_group = |n: usize, start: &str| -> Vec<String> {
-        groups[n].iter().filter_map(|line| line.strip_prefix(start).map(str::to_owned)).collect()
-    };
-    assert_eq!(groups.len(), 6, "{groups:#?}");
-    let findings: Vec<_> = (0..6).map(|n| of_group(n, "Finding = ").concat()).collect();
-    assert_eq!(findings, ["Kidney", "Liver", "Lung", "", "Pneumothorax", "Pneumothorax"]);
-    let seg = OutputUids::new(&Source::new(&study, (0, 0)).expect("a volume"), &[[3; 32]], &[7; 32]);
-    let seg = seg.instance("segmentation");
-    let segments: Vec<_> = (0..6).map(|n| of_group(n, "Referenced Segment = ").concat()).collect();
+    let lines = lines(&report);
+    let start = lines.iter().position(|l| l == "  Imaging Measurements").expect("measurements");
+    let uids = OutputUids::new(&Source::new(&study, (0, 0)).expect("a volume"), &[[3; 32]], &[7; 32]);
+    let (seg, package) = (uids.instance("segmentation"), "07".repeat(32));
     // A kidney without voxels is not in the SEG, so the liver is the first there.
-    assert_eq!(segments, ["", &format!("{seg} segment 1"), &format!("{seg} segment 2"), "", "", ""]);
-    let volumes: Vec<_> = (0..6).map(|n| of_group(n, "Volume = ").concat()).collect();
-    assert_eq!(volumes, ["0 mL", "1234.5 mL", "33.3333333333333 mL (exact beside)", "", "", ""]);
-    assert_eq!(of_group(3, "Attenuation Coefficient = "), ["-12.25 [hnsf'U]"]);
-    let probabilities: Vec<_> = (0..6).map(|n| of_group(n, "Probability = ").concat()).collect();
-    assert_eq!(probabilities, ["0.9 1", "0.9 1", "0.9 1", "", "0.9 1", "0.75 1"]);
-    assert_eq!(of_group(5, "Priority = "), ["urgent"]);
-    assert_eq!(of_group(5, "Comment = "), ["air in the pleural space"]);
-    assert!((0..6).all(|n| of_group(n, "Algorithm Version = ") == ["1.2.3"]));
+    let expected = format!(
+        "  Imaging Measurements
+    Algorithm Name = ct-organs
+    Algorithm Version = 1.2.3
+    Algorithm Parameters = package_sha256={package}
+    Measurement Group
+      Tracking Identifier = liver
+      Tracking Unique Identifier = {liver}
+      Finding category = Anatomical Structure
+      Finding = Liver
+      Referenced Segment = {seg} segment 1
+      Source series for segmentation = 2.25.2
+      Volume = 1234.5 mL
+      Probability = 0.9 1
+        Derivation = Mean
+    Measurement Group
+      Tracking Identifier = lung
+      Tracking Unique Identifier = {lung}
+      Finding category = Anatomical Structure
+      Finding = Lung
+      Referenced Segment = {seg} segment 2
+      Source series for segmentation = 2.25.2
+      Volume = 33.3333333333333 mL (exact beside)
+      Probability = 0.9 1
+        Derivation = Mean
+  Qualitative Evaluations
+    Finding = Kidney
+      Comment = kidney: no voxel was segmented
+      Volume = 0 mL
+      Algorithm Name = ct-organs
+      Algorithm Version = 1.2.3
+      Algorithm Parameters = package_sha256={package}
+    Finding = Pneumothorax
+      Probability = 0.9 1
+      Algorithm Name = ct-organs
+      Algorithm Version = 1.2.3
+      Algorithm Parameters = package_sha256={package}
+    Finding = Pneumothorax
+      Probability = 0.75 1
+      Priority = urgent
+      Comment = air in the pleural space
+      Algorithm Name = ct-organs
+      Algorithm Version = 1.2.3
+      Algorithm Parameters = package_sha256={package}
+    Attenuation Coefficient = -12.25 [hnsf'U]",
+        liver = uids.tracking(9),
+        lung = uids.tracking(4),
+    );
+    assert_eq!(lines[start..].join("\n"), expected);
+}
+
+#[test]
+fn numbers_of_a_study_without_segments_are_one_group() {
+    let study = small();
+    let measurements = findings(&study).measurements.split_off(3);
+    let report = read_back(&sr(&study, Findings { measurements, ..Findings::default() }, &module()).expect("a report"));
+    let lines = lines(&report);
+    let start = lines.iter().position(|l| l == "    Measurement Group").expect("a group");
+    assert_eq!(lines[start + 1], "      Tracking Identifier = Measurements");
+    assert_eq!(lines[start + 3..], ["      Attenuation Coefficient = -12.25 [hnsf'U]"]);
+    let evidence = report.element(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE).expect("present");
+    let series = evidence.items().expect("items")[0].element(tags::REFERENCED_SERIES_SEQUENCE).expect("present");
+    assert_eq!(series.items().expect("items").len(), 1, "no SEG is referred to, whatever was passed");
 }
 
 #[test]
@@ -148,11 +186,12 @@ fn the_head_says_who_of_whom_and_from_what() {
     assert_eq!(text(tags::MODALITY), "SR");
     assert_eq!(text(tags::VERIFICATION_FLAG), "UNVERIFIED");
     assert!(text(tags::SERIES_DESCRIPTION).contains(dataset::DEMONSTRATION));
-    let mut lines = Vec::new();
-    outline(&report, 0, &mut lines);
-    for line in
-        ["  Procedure reported = Computed tomography", "  Device Observer Manufacturer = Example", "       = 2.25.1002"]
-    {
+    let lines = lines(&report);
+    for line in [
+        "  Procedure reported = CT unspecified body region",
+        "  Device Observer Manufacturer = Example",
+        "       = 2.25.1002",
+    ] {
         assert!(lines.iter().any(|l| l == line), "{line:?} in {lines:#?}");
     }
     let study_items = report.element(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE).expect("present");
@@ -174,8 +213,8 @@ fn text_beyond_the_character_set_of_the_source_changes_it() {
     let text = |tag| report.element(tag).expect("present").to_str().expect("text").into_owned();
     assert_eq!(text(tags::SPECIFIC_CHARACTER_SET), "ISO_IR 192");
     assert_eq!(text(tags::PATIENT_NAME), "Müller^Test");
-    let last = groups(&report).pop().expect("a group");
-    assert!(last.contains(&"Comment = odma opłucnowa".to_owned()), "{last:#?}");
+    let lines = lines(&report);
+    assert!(lines.iter().any(|l| l.trim() == "Comment = odma opłucnowa"), "{lines:#?}");
 }
 
 #[test]
@@ -236,10 +275,8 @@ fn a_report_on_a_real_series_refers_to_its_slices_and_its_seg() {
     let text = |tag| seg.element(tag).expect("present").to_str().expect("text").into_owned();
     let named = SegReference { instance: text(tags::SOP_INSTANCE_UID), series: text(tags::SERIES_INSTANCE_UID) };
     let report = report(&accepted, &source, &module(), &uids, Some(&named), &stamp()).expect("a report");
-
     let report = read_back(&report);
-    let mut lines = Vec::new();
-    outline(&report, 0, &mut lines);
+    let lines = lines(&report);
     for instance in &study.series[0].instances {
         let images = lines.iter().filter(|l| l.ends_with(&format!(" = {}", instance.sop_instance_uid)));
         assert_eq!(images.count(), 1, "each slice stands once in the image library");
