@@ -83,7 +83,17 @@ fn a_list_of_two_gibibytes_is_refused() {
 
 #[test]
 fn findings_that_do_not_fit_are_refused() {
-    for name in ["nan", "wrong-shape", "elsewhere", "fraction", "probability", "twice", "unfit-and-more", "unknown-label", "ignores-refusals"] {
+    for name in [
+        "nan",
+        "wrong-shape",
+        "elsewhere",
+        "fraction",
+        "probability",
+        "twice",
+        "unfit-and-more",
+        "unknown-label",
+        "ignores-refusals",
+    ] {
         is_refused_by_the_gate(name);
     }
 }

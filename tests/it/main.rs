@@ -1,3 +1,4 @@
 //! One binary of scenarios.
 
 mod containment;
+mod models;
