@@ -2,3 +2,4 @@
 
 mod containment;
 mod models;
+mod vendor;
