@@ -1,12 +1,13 @@
 //! Components that misbehave: each ends in a clear error, the process goes on, and nothing is written.
 
 use gantry::pipeline::RunError;
-use gantry::sandbox::JobError;
+use gantry::sandbox::{JobError, PrepareError};
 use gantry_tests::{MANIFEST, Scenario, needed};
 
 /// A guest of `tests/guests/rogue`, packed.
 fn rogue(name: &str) -> Option<Scenario> {
-    let component = needed(&format!("target/guests/rogue/{name}.wasm"), "cargo xtask guests")?;
+    let crate_name = if name == "tables" { name } else { "rogue" };
+    let component = needed(&format!("target/guests/{crate_name}/{name}.wasm"), "cargo xtask guests")?;
     let bytes = std::fs::read(component).expect("readable");
     Some(Scenario::new(&bytes, MANIFEST).expect("a scenario"))
 }
@@ -68,6 +69,14 @@ fn hoarded_handles_meet_their_limit() {
 #[test]
 fn host_memory_is_bounded() {
     hits("host-memory", "host_memory_mib", |l| l.host_memory_mib = 64);
+}
+
+#[test]
+fn large_tables_meet_their_limit() {
+    let Some(scenario) = rogue("tables") else { return };
+    let error = scenario.refused();
+    assert!(matches!(error, RunError::Prepare(PrepareError::TooLarge { .. })), "{error:?}");
+    assert!(error.to_string().contains("guest_table_elements_max"), "{error}");
 }
 
 #[test]
