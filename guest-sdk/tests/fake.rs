@@ -13,12 +13,14 @@ fn all(volume: &Volume) -> Vec<f32> {
 }
 
 #[test]
-fn resampling_keeps_the_outer_faces_and_interpolates_between_centres() {
+fn resampling_keeps_the_first_faces_and_interpolates_between_centres() {
     let coarse = row(&[0.0, 2.0, 4.0, 6.0]).resample(Vec3::new(2.0, 1.0, 1.0), Interpolation::Linear).expect("coarser");
     assert_eq!(all(&coarse), [1.0, 5.0]);
     assert_eq!(coarse.geometry().origin.x, 0.5);
     let fine = row(&[0.0, 1.0]).resample(Vec3::new(0.5, 1.0, 1.0), Interpolation::Linear).expect("finer");
     assert_eq!(all(&fine), [0.0, 0.25, 0.75, 1.0]);
+    let odd = row(&[0.0, 1.0, 2.0]).resample(Vec3::new(2.0, 1.0, 1.0), Interpolation::Linear).expect("odd");
+    assert_eq!((all(&odd), odd.geometry().spacing.x), (vec![0.5, 2.0], 2.0), "the spacing is the one asked for");
     let back = fine.resample_like(&row(&[0.0, 0.0, 0.0]), Interpolation::Nearest, -1.0).expect("back");
     assert_eq!(all(&back)[2], -1.0, "outside of the source is the fill");
 }

@@ -87,13 +87,10 @@ impl Volume {
         let old = self.geometry;
         let count = |a: usize| (f64::from(old.size[a]) * old.spacing[a] / spacing[a]).round().max(1.0) as u32;
         let size = Extent::new(count(0), count(1), count(2));
-        // Outer faces are kept, so that the spacing is the one asked for but for rounding.
-        let kept = |a: usize| old.spacing[a] * f64::from(old.size[a]) / f64::from(size[a]);
-        let spacing = Vec3::new(kept(0), kept(1), kept(2));
         let first = |a: usize| 0.5 * spacing[a] / old.spacing[a] - 0.5;
         let origin = old.to_patient(Vec3::new(first(0), first(1), first(2)));
         let grid = Geometry { size, spacing, origin, ..old };
-        Self::from_fn(grid, |index| self.sample(grid.to_patient(centre(index)), how).unwrap_or(0.0))
+        Self::from_fn(grid, |index| self.at_edge(old.to_index(grid.to_patient(centre(index))), how))
     }
 
     pub(crate) fn resample_like(&self, like: &Self, how: Interpolation, fill: f32) -> Result<Self, Failure> {
@@ -108,9 +105,15 @@ impl Volume {
         if (0..3).any(|a| index[a] < -0.5 - 1e-6 || index[a] > f64::from(size[a]) - 0.5 + 1e-6) {
             return None;
         }
+        Some(self.at_edge(index, how))
+    }
+
+    /// The value at a fractional index; beyond the outermost centres that of the edge.
+    fn at_edge(&self, index: Vec3, how: Interpolation) -> f32 {
+        let size = self.geometry.size;
         let inner = [0, 1, 2].map(|a| index[a].clamp(0.0, f64::from(size[a] - 1)));
         if how == Interpolation::Nearest {
-            return Some(self.at(inner.map(|i| i.round() as u32)));
+            return self.at(inner.map(|i| i.round() as u32));
         }
         let low = inner.map(|i| i.floor() as u32);
         let mut value = 0.0;
@@ -130,7 +133,7 @@ impl Volume {
                 value += weight * f64::from(self.at(voxel));
             }
         }
-        Some(value as f32)
+        value as f32
     }
 
     pub(crate) fn orient(&self, code: &str) -> Result<Self, Failure> {
