@@ -10,7 +10,7 @@ pub struct Tensor(pub(crate) sys::tensor::Tensor);
 
 impl Tensor {
     /// Elements that the module computed itself. The length of `data` must be the product of the dimensions times
-    /// the size of an element; the host checks that when the tensor is used.
+    /// the size of an element: the host ends the job when it is not.
     #[must_use]
     pub fn new(dimensions: &[u32], ty: TensorType, data: &[u8]) -> Self {
         Self(sys::tensor::Tensor::new(dimensions, ty, data))

@@ -12,7 +12,7 @@ use gantry::outputs::Stamp;
 use gantry::outputs::result::JobResult;
 use gantry::pipeline::{self, Request, RunError};
 use gantry::sandbox::grants::Policy;
-use gantry::sandbox::{CancelToken, JobError};
+use gantry::sandbox::{CancelToken, JobError, PrepareError};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -175,7 +175,7 @@ fn exit_code(error: &RunError) -> u8 {
     match error {
         RunError::Read(e) | RunError::Job(JobError::Read(e)) => if e.is_limit() { 5 } else { 3 },
         RunError::NothingAccepted { .. } => 3,
-        RunError::Job(JobError::Limit(_)) => 5,
+        RunError::Job(JobError::Limit(_)) | RunError::Prepare(PrepareError::TooLarge { .. }) => 5,
         RunError::Job(JobError::Cancelled) => 130,
         RunError::Package(_) | RunError::Prepare(_) | RunError::Job(_) | RunError::Refused(_) => 4,
         RunError::Write(_) => 1,

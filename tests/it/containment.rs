@@ -1,12 +1,13 @@
 //! Components that misbehave: each ends in a clear error, the process goes on, and nothing is written.
 
 use gantry::pipeline::RunError;
-use gantry::sandbox::JobError;
+use gantry::sandbox::{JobError, PrepareError};
 use gantry_tests::{MANIFEST, Scenario, needed};
 
 /// A guest of `tests/guests/rogue`, packed.
 fn rogue(name: &str) -> Option<Scenario> {
-    let component = needed(&format!("target/guests/rogue/{name}.wasm"), "cargo xtask guests")?;
+    let crate_name = if name == "tables" { name } else { "rogue" };
+    let component = needed(&format!("target/guests/{crate_name}/{name}.wasm"), "cargo xtask guests")?;
     let bytes = std::fs::read(component).expect("readable");
     Some(Scenario::new(&bytes, MANIFEST).expect("a scenario"))
 }
@@ -71,6 +72,14 @@ fn host_memory_is_bounded() {
 }
 
 #[test]
+fn large_tables_meet_their_limit() {
+    let Some(scenario) = rogue("tables") else { return };
+    let error = scenario.refused();
+    assert!(matches!(error, RunError::Prepare(PrepareError::TooLarge { .. })), "{error:?}");
+    assert!(error.to_string().contains("guest_table_elements_max"), "{error}");
+}
+
+#[test]
 fn a_flood_of_findings_meets_its_limit() {
     hits("findings-flood", "findings_max", |_| {});
 }
@@ -83,7 +92,17 @@ fn a_list_of_two_gibibytes_is_refused() {
 
 #[test]
 fn findings_that_do_not_fit_are_refused() {
-    for name in ["nan", "wrong-shape", "elsewhere", "fraction", "probability", "twice", "unfit-and-more", "unknown-label", "ignores-refusals"] {
+    for name in [
+        "nan",
+        "wrong-shape",
+        "elsewhere",
+        "fraction",
+        "probability",
+        "twice",
+        "unfit-and-more",
+        "unknown-label",
+        "ignores-refusals",
+    ] {
         is_refused_by_the_gate(name);
     }
 }

@@ -1,3 +1,5 @@
 //! One binary of scenarios.
 
 mod containment;
+mod models;
+mod vendor;

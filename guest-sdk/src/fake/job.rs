@@ -94,6 +94,15 @@ pub(crate) struct Tensor {
 
 impl Tensor {
     pub(crate) fn new(dimensions: &[u32], ty: TensorType, data: &[u8]) -> Self {
+        let size: usize = match ty {
+            TensorType::U8 => 1,
+            TensorType::Fp16 | TensorType::Bf16 => 2,
+            TensorType::Fp32 | TensorType::I32 => 4,
+            TensorType::Fp64 | TensorType::I64 => 8,
+        };
+        let expected = dimensions.iter().try_fold(size, |n, &d| n.checked_mul(d as usize));
+        // The host traps, which is as good as a panic.
+        assert_eq!(Some(data.len()), expected, "bytes of a {ty:?} tensor of {dimensions:?}");
         Self { dimensions: dimensions.to_vec(), ty, data: data.to_vec() }
     }
 

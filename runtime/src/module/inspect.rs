@@ -47,8 +47,8 @@ pub enum InspectError {
 /// Reads all of a package; every digest is checked on the way.
 pub fn inspect(package: &Package, component_max_mib: u64, model_max_mib: u64) -> Result<Inspection, InspectError> {
     let component = package.component(component_max_mib)?;
-    let (imports, exports) = world(&component)
-        .map_err(|reason| InspectError::NotAComponent { path: package.component_path(), reason })?;
+    let (imports, exports) =
+        world(&component).map_err(|reason| InspectError::NotAComponent { path: package.component_path(), reason })?;
     let manifest = package.manifest().clone();
     let mut models = Vec::new();
     for model in &manifest.models {
@@ -67,7 +67,11 @@ pub fn inspect(package: &Package, component_max_mib: u64, model_max_mib: u64) ->
 }
 
 /// Names of what a component imports and exports.
-fn world(component: &[u8]) -> Result<(Vec<String>, Vec<String>), String> {
+pub(super) fn world(component: &[u8]) -> Result<(Vec<String>, Vec<String>), String> {
+    // The decoder takes a core module for a component of an empty world.
+    if component.starts_with(b"\0asm\x01\0\0\0") {
+        return Err("it is a core module; `gantry module build` makes components".into());
+    }
     let decoded = wit_component::decode(component).map_err(|e| format!("{e:#}"))?;
     let DecodedWasm::Component(resolve, world) = decoded else {
         return Err("it is a WIT package without code".into());
@@ -82,26 +86,38 @@ fn warnings(manifest: &Manifest, imports: &[String]) -> Vec<String> {
     if manifest.label.demonstration {
         warnings.push("a demonstration, not for clinical use".to_owned());
     }
-    let asked: BTreeSet<Interface> = manifest.needs.interfaces.iter().copied().collect();
-    let mut used = BTreeSet::new();
-    for import in imports {
-        let path = import.split('@').next().unwrap_or(import);
-        match Interface::of_import(path) {
-            Some(interface) => {
-                used.insert(interface);
-                let tensors = path == "wasi:nn/tensor" && asked.contains(&Interface::Volumes);
-                if !asked.contains(&interface) && !tensors {
-                    warnings.push(format!("imports {import}, but the manifest does not ask for {}", interface.name()));
-                }
-            }
-            None if path == "gantry:imaging/types" => {}
-            None => warnings.push(format!("imports {import}, which this runtime offers to no module")),
-        }
-    }
-    for unused in asked.difference(&used) {
-        warnings.push(format!("asks for {}, but does not import it", unused.name()));
-    }
+    warnings.extend(beyond_the_manifest(manifest, imports));
+    warnings.extend(asked_in_vain(manifest, imports));
     warnings
+}
+
+/// What a component imports although its manifest does not ask for it, or no module can have it.
+pub(super) fn beyond_the_manifest(manifest: &Manifest, imports: &[String]) -> Vec<String> {
+    let asks_for = |interface| manifest.needs.interfaces.contains(&interface);
+    let beyond = imports.iter().filter_map(|import| match covered_by(import) {
+        // `volumes` speaks of tensors, so it brings their interface along.
+        Some(Interface::Nn) if path_of(import) == "wasi:nn/tensor" && asks_for(Interface::Volumes) => None,
+        Some(interface) if asks_for(interface) => None,
+        Some(interface) => Some(format!("imports {import}, but needs.interfaces does not list {}", interface.name())),
+        None if path_of(import) == "gantry:imaging/types" => None,
+        None => Some(format!("imports {import}, which this runtime offers to no module")),
+    });
+    beyond.collect()
+}
+
+/// What a manifest asks for although the component does not import it.
+pub(super) fn asked_in_vain(manifest: &Manifest, imports: &[String]) -> Vec<String> {
+    let used: BTreeSet<Interface> = imports.iter().filter_map(|import| covered_by(import)).collect();
+    let unused = manifest.needs.interfaces.iter().filter(|interface| !used.contains(interface));
+    unused.map(|interface| format!("asks for {}, but does not import it", interface.name())).collect()
+}
+
+fn path_of(import: &str) -> &str {
+    import.split('@').next().unwrap_or(import)
+}
+
+fn covered_by(import: &str) -> Option<Interface> {
+    Interface::of_import(path_of(import))
 }
 
 impl fmt::Display for Inspection {
@@ -130,5 +146,50 @@ impl fmt::Display for Inspection {
             writeln!(f, "  warning     {warning}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_imported_is_compared_with_what_is_asked_for() {
+        let text = r#"
+            schema = 1
+            name = "lungs"
+            version = "0.1.0"
+            vendor = "Example"
+            label = { title = "Lungs", intended_use = "None.", demonstration = true }
+            accepts = { modality = ["CT"] }
+            needs = { interfaces = ["gantry:imaging/volumes", "wasi:nn", "wasi:random"] }
+        "#;
+        let manifest = Manifest::parse(text).expect("fits");
+        let imports = [
+            "gantry:imaging/types@0.1.0",
+            "gantry:imaging/volumes@0.1.0",
+            "gantry:imaging/log@0.1.0",
+            "wasi:nn/graph@0.2.0-rc-2024-10-28",
+            "wasi:sockets/tcp@0.2.0",
+        ]
+        .map(str::to_owned);
+        assert_eq!(
+            beyond_the_manifest(&manifest, &imports),
+            [
+                "imports gantry:imaging/log@0.1.0, but needs.interfaces does not list gantry:imaging/log",
+                "imports wasi:sockets/tcp@0.2.0, which this runtime offers to no module"
+            ]
+        );
+        assert_eq!(asked_in_vain(&manifest, &imports), ["asks for wasi:random, but does not import it"]);
+        let mut fewer = manifest;
+        fewer.needs.interfaces = vec![Interface::Volumes];
+        let tensors = ["wasi:nn/tensor@0.2.0-rc-2024-10-28".to_owned()];
+        assert_eq!(beyond_the_manifest(&fewer, &tensors), [""; 0], "volumes bring tensors along");
+    }
+
+    #[test]
+    fn what_is_no_component_has_no_world() {
+        assert!(world(b"not wasm at all").is_err());
+        assert!(world(b"\0asm\x01\0\0\0").is_err(), "a core module");
     }
 }

@@ -64,7 +64,7 @@ pub enum PackageError {
         expected: String,
     },
     /// A file passes a limit.
-    #[error("{path} is larger than {limit} = {mib}", path = path.display())]
+    #[error("{path} is larger than {limit}{}", if *mib > 0 { format!(" = {mib}") } else { String::new() }, path = path.display())]
     TooLarge {
         /// Which file.
         path: PathBuf,
@@ -72,6 +72,12 @@ pub enum PackageError {
         limit: &'static str,
         /// Its value, MiB.
         mib: u64,
+    },
+    /// A link leads out of the package.
+    #[error("{path} lies outside of the package: a package holds its files itself", path = path.display())]
+    Outside {
+        /// Which file.
+        path: PathBuf,
     },
     /// There is no such model.
     #[error("the package has no model `{0}`")]
@@ -127,7 +133,12 @@ impl Package {
 
     /// Reads the component and checks its digest.
     pub fn component(&self, max_mib: u64) -> Result<Vec<u8>, PackageError> {
-        self.verified(&self.manifest.component.file, Some(Sha256Hex(self.component_digest)), "component_max_mib", max_mib)
+        self.verified(
+            &self.manifest.component.file,
+            Some(Sha256Hex(self.component_digest)),
+            "component_max_mib",
+            max_mib,
+        )
     }
 
     /// Reads a model by the manifest's name for it and checks its digest.
@@ -145,6 +156,11 @@ impl Package {
         mib: u64,
     ) -> Result<Vec<u8>, PackageError> {
         let path = self.folder.join(file);
+        let failed = |reason| PackageError::Read { path: path.clone(), reason };
+        let folder = self.folder.canonicalize().map_err(failed)?;
+        if !path.canonicalize().map_err(failed)?.starts_with(&folder) {
+            return Err(PackageError::Outside { path });
+        }
         let bytes = read_bounded(&path, mib << 20, limit, mib)?;
         let found = Sha256Hex(Sha256::digest(&bytes).into());
         if Some(found) != expected {
@@ -157,6 +173,10 @@ impl Package {
 
 fn read_bounded(path: &Path, max: u64, limit: &'static str, mib: u64) -> Result<Vec<u8>, PackageError> {
     let failed = |reason| PackageError::Read { path: path.to_path_buf(), reason };
+    // Opening a pipe would wait for somebody to write to it.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(failed(std::io::Error::other("not a regular file")));
+    }
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
@@ -164,4 +184,88 @@ fn read_bounded(path: &Path, max: u64, limit: &'static str, mib: u64) -> Result<
         return Err(PackageError::TooLarge { path: path.to_path_buf(), limit, mib });
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A package with one model, and its manifest's text.
+    fn package() -> (tempfile::TempDir, String) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sha256 = |bytes: &[u8]| crate::hex(&Sha256::digest(bytes));
+        let text = format!(
+            r#"
+            schema = 1
+            name = "lungs"
+            version = "0.1.0"
+            vendor = "Example"
+            label = {{ title = "Lungs", intended_use = "None.", demonstration = true }}
+            accepts = {{ modality = ["CT"] }}
+            component = {{ file = "component.wasm", sha256 = "{}" }}
+            models = [{{ name = "net", file = "models/net.onnx", sha256 = "{}" }}]
+            "#,
+            sha256(b"component"),
+            sha256(b"model")
+        );
+        std::fs::create_dir(folder.path().join("models")).expect("a folder");
+        for (file, bytes) in
+            [(MANIFEST_FILE, text.as_bytes()), ("component.wasm", b"component"), ("models/net.onnx", b"model")]
+        {
+            std::fs::write(folder.path().join(file), bytes).expect("written");
+        }
+        (folder, text)
+    }
+
+    #[test]
+    fn files_are_believed_when_their_digest_is_right() {
+        let (folder, text) = package();
+        let package = Package::open(folder.path()).expect("a package");
+        assert_eq!(package.component(1).expect("as built"), b"component");
+        assert_eq!(package.model("net", 1).expect("as built"), b"model");
+        let identity: [u8; 32] = Sha256::digest(&text).into();
+        assert_eq!(package.identity(), identity);
+        std::fs::write(folder.path().join("models/net.onnx"), b"other").expect("written");
+        let error = package.model("net", 1).expect_err("changed");
+        assert!(matches!(error, PackageError::Digest { .. }), "{error}");
+        assert!(error.to_string().contains("models/net.onnx"), "{error}");
+    }
+
+    #[test]
+    fn only_its_own_files_are_reached() {
+        let (folder, _) = package();
+        let package = Package::open(folder.path()).expect("a package");
+        assert!(matches!(package.model("../net", 1), Err(PackageError::NoModel(_))));
+        let model = folder.path().join("models/net.onnx");
+        let elsewhere = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(elsewhere.path(), b"model").expect("written");
+        std::fs::remove_file(&model).expect("removed");
+        std::os::unix::fs::symlink(elsewhere.path(), &model).expect("linked");
+        assert!(matches!(package.model("net", 1), Err(PackageError::Outside { .. })), "even with the right bytes");
+    }
+
+    #[test]
+    fn a_file_past_its_limit_is_not_read() {
+        let (folder, _) = package();
+        let package = Package::open(folder.path()).expect("a package");
+        std::fs::write(folder.path().join("component.wasm"), vec![0; (1 << 20) + 1]).expect("written");
+        let error = package.component(1).expect_err("too large").to_string();
+        assert!(error.contains("component_max_mib = 1"), "{error}");
+        std::fs::write(folder.path().join(MANIFEST_FILE), vec![b'#'; 257 << 10]).expect("written");
+        let error = Package::open(folder.path()).expect_err("too large").to_string();
+        assert!(error.contains("the 256 KiB of a manifest"), "{error}");
+    }
+
+    #[test]
+    fn a_source_folder_is_told_from_a_package() {
+        let (folder, text) = package();
+        let source = text.replace("sha256", "#sha256").replace("component = { file = \"component.wasm\", #", "#");
+        let source: String = source.lines().filter(|l| !l.contains("models =")).map(|l| format!("{l}\n")).collect();
+        std::fs::write(folder.path().join(MANIFEST_FILE), source).expect("written");
+        assert!(matches!(Package::open(folder.path()), Err(PackageError::NoDigest { .. })));
+        std::fs::write(folder.path().join("Cargo.toml"), "").expect("written");
+        let error = Package::open(folder.path()).expect_err("a source");
+        assert!(error.to_string().contains("run `gantry module build"), "{error}");
+        assert!(Package::open(&folder.path().join("nowhere")).is_err());
+    }
 }

@@ -106,6 +106,17 @@ pub enum PrepareError {
         /// What the compiler said.
         reason: String,
     },
+    /// Its memories, tables or instances do not fit the limits, as its own declarations say.
+    #[error(
+        "{path} declares more than guest_memory_mib, guest_table_elements_max or guest_instances_max allow: {reason}",
+        path = path.display()
+    )]
+    TooLarge {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What it declares.
+        reason: String,
+    },
     /// It imports what was not granted.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -158,7 +169,12 @@ impl Sandbox {
         .map_err(|failure| match failure {
             PrepareFailure::Package(e) => PrepareError::Package(e),
             PrepareFailure::Wasmtime(e) => {
-                PrepareError::NotAComponent { path: package.component_path(), reason: format!("{e:#}") }
+                let (path, reason) = (package.component_path(), format!("{e:#}"));
+                // wasmtime has no type for this: what does not fit the pool is found while compiling.
+                match reason.contains("does not fit in pooling allocator") {
+                    true => PrepareError::TooLarge { path, reason },
+                    false => PrepareError::NotAComponent { path, reason },
+                }
             }
         })?;
         for (name, _) in component.component_type().imports(&self.engine) {

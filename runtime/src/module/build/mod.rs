@@ -11,13 +11,14 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
+use super::inspect;
 use super::manifest::{Manifest, Sha256Hex};
 use super::package::MANIFEST_FILE;
 pub use toolchain::GuestToolchain;
 
 /// The folder of a built package inside its source folder.
 pub const PACKAGE_FOLDER: &str = "package";
-/// Copied into the package when there: the model card.
+/// What a hospital reads first.
 const CARD_FILE: &str = "MODEL_CARD.md";
 /// Lines of a failed command that are shown.
 const LINES_SHOWN: usize = 40;
@@ -52,6 +53,15 @@ pub enum BuildError {
         /// The end of what it printed.
         output: String,
     },
+    /// There is no model card.
+    #[error("{folder} has no {CARD_FILE}: say there what the module is for, what it was trained on and how well it does", folder = folder.display())]
+    NoCard {
+        /// The source folder.
+        folder: PathBuf,
+    },
+    /// The component imports what the manifest does not ask for.
+    #[error("the component {}: add it to needs.interfaces of {MANIFEST_FILE}, or do without", .0.join("; it "))]
+    Imports(Vec<String>),
     /// The compiled module is no component.
     #[error("{path} cannot be made a component: {reason}", path = path.display())]
     Component {
@@ -77,10 +87,13 @@ pub fn build(source: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Bui
     let text = std::fs::read_to_string(&manifest_path).map_err(|reason| file(&manifest_path, reason))?;
     let mut manifest =
         Manifest::parse(&text).map_err(|reason| BuildError::Manifest { path: manifest_path.clone(), reason })?;
+    let card =
+        std::fs::read(source.join(CARD_FILE)).map_err(|_| BuildError::NoCard { folder: source.to_path_buf() })?;
     let toolchain = GuestToolchain::find(source, progress)?;
     progress(&format!("compiling {} {}", manifest.name, manifest.version));
     let wasm = compile(source, &toolchain, Artifact::Library)?;
     let component = encode(&wasm)?;
+    check_imports(&manifest, &component, &wasm, progress)?;
 
     // The package appears whole or not at all.
     let package = source.join(PACKAGE_FOLDER);
@@ -92,11 +105,9 @@ pub fn build(source: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Bui
         progress(&format!("packing {} ({} KiB)", model.file, bytes.len().div_ceil(1024)));
         model.sha256 = Some(put(fresh.path(), &model.file, &bytes)?);
     }
-    if let Ok(card) = std::fs::read(source.join(CARD_FILE)) {
-        put(fresh.path(), CARD_FILE, &card)?;
-    }
-    let text = toml::to_string(&manifest)
-        .map_err(|e| BuildError::Manifest { path: manifest_path, reason: e.to_string() })?;
+    put(fresh.path(), CARD_FILE, &card)?;
+    let text =
+        toml::to_string(&manifest).map_err(|e| BuildError::Manifest { path: manifest_path, reason: e.to_string() })?;
     let Sha256Hex(identity) = put(fresh.path(), MANIFEST_FILE, text.as_bytes())?;
     open_to_all(fresh.path()).map_err(|e| file(fresh.path(), e))?;
     if package.exists() {
@@ -106,12 +117,27 @@ pub fn build(source: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Bui
     Ok(Built { package, identity })
 }
 
-/// Builds every example of a crate as a component into `out`: how one crate holds many small guests.
-pub fn build_examples(
-    source: &Path,
-    out: &Path,
+/// A component that imports more than its manifest asks for would be refused in every hospital, so it is here.
+fn check_imports(
+    manifest: &Manifest,
+    component: &[u8],
+    wasm: &Path,
     progress: &mut dyn FnMut(&str),
-) -> Result<Vec<PathBuf>, BuildError> {
+) -> Result<(), BuildError> {
+    let (imports, _) =
+        inspect::world(component).map_err(|reason| BuildError::Component { path: wasm.to_path_buf(), reason })?;
+    let beyond = inspect::beyond_the_manifest(manifest, &imports);
+    if !beyond.is_empty() {
+        return Err(BuildError::Imports(beyond));
+    }
+    for vain in inspect::asked_in_vain(manifest, &imports) {
+        progress(&format!("note: the manifest {vain}"));
+    }
+    Ok(())
+}
+
+/// Builds every example of a crate as a component into `out`: how one crate holds many small guests.
+pub fn build_examples(source: &Path, out: &Path, progress: &mut dyn FnMut(&str)) -> Result<Vec<PathBuf>, BuildError> {
     let toolchain = GuestToolchain::find(source, progress)?;
     progress(&format!("compiling the examples of {}", source.display()));
     let built = compile(source, &toolchain, Artifact::Examples)?;

@@ -2,13 +2,13 @@
 //!
 //! Nothing is installed, and rustup is never made to download: what is missing is said.
 
+use std::env::consts::ARCH;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{BuildError, file, run};
 
 const TARGET: &str = "wasm32-unknown-unknown";
-const HOST_TOOLS: &str = "lib/rustlib/x86_64-unknown-linux-gnu/bin";
 
 /// Compiles crates for `wasm32-unknown-unknown`.
 #[derive(Debug)]
@@ -17,21 +17,23 @@ pub struct GuestToolchain {
     unpacked: Option<PathBuf>,
     sysroot: PathBuf,
     cache: PathBuf,
-    workspace: PathBuf,
+    /// The repository of Gantry, when the guest lies in it.
+    repository: Option<PathBuf>,
 }
 
 impl GuestToolchain {
-    /// Finds one. The cache is `$GANTRY_CACHE`, or `.cache` beside the repository's `.git`, or
+    /// Finds one. The cache is `$GANTRY_CACHE`, or `.cache` of the repository of Gantry when the guest lies in it, or
     /// `$HOME/.cache/gantry`.
     pub fn find(source: &Path, progress: &mut dyn FnMut(&str)) -> Result<Self, BuildError> {
         let source = source.canonicalize().map_err(|reason| file(source, reason))?;
-        let workspace = source.ancestors().find(|a| a.join(".git").exists()).map(Path::to_path_buf);
-        let cache = cache_folder(workspace.as_deref())
+        let is_repository =
+            |folder: &&Path| folder.join("wit/imaging.wit").exists() && folder.join("guest-sdk").exists();
+        let repository = source.ancestors().find(is_repository).map(Path::to_path_buf);
+        let cache = cache_folder(repository.as_deref())
             .ok_or_else(|| BuildError::NoToolchain("neither GANTRY_CACHE nor HOME is set".into()))?;
-        let sysroot = run(command("rustc").args(["--print", "sysroot"]))?;
+        let sysroot = run(command("rustc").args(["--print", "sysroot"]).current_dir(&source))?;
         let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot).trim());
-        let workspace = workspace.unwrap_or(source);
-        let mut found = Self { unpacked: None, sysroot, cache, workspace };
+        let mut found = Self { unpacked: None, sysroot, cache, repository };
         if !found.sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir() {
             found.unpacked = Some(unpack_debian(&found.cache, progress)?);
         }
@@ -49,17 +51,20 @@ impl GuestToolchain {
         // No path of this machine in a component: they are the same wherever they are built.
         let mut flags = vec!["-Ctarget-feature=+simd128".to_owned()];
         let mut remap = |from: &Path, to: &str| flags.push(format!("--remap-path-prefix={}={to}", from.display()));
-        remap(&self.workspace, "/src");
+        // Cargo names files below the crate's own folder relatively; those of the SDK in the repository it does not.
+        if let Some(repository) = &self.repository {
+            remap(repository, "/src");
+        }
         remap(&cargo_home(), "/cargo");
         remap(&self.sysroot, "/rust");
         if let Some(unpacked) = &self.unpacked {
             remap(unpacked, "/rust");
             cargo.env("RUSTC", unpacked.join("usr/bin/rustc"));
-            cargo.env("LD_LIBRARY_PATH", unpacked.join("usr/lib/x86_64-linux-gnu"));
+            cargo.env("LD_LIBRARY_PATH", unpacked.join(format!("usr/lib/{ARCH}-linux-gnu")));
             cargo.env("RUSTC_BOOTSTRAP", "1");
             cargo.env(
                 "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER",
-                self.sysroot.join(HOST_TOOLS).join("rust-lld"),
+                self.sysroot.join(format!("lib/rustlib/{ARCH}-unknown-linux-gnu/bin/rust-lld")),
             );
             cargo.arg("-Zbuild-std=std,panic_abort");
         }
@@ -73,13 +78,15 @@ impl GuestToolchain {
 fn command(tool: &str) -> Command {
     let mut command = Command::new(tool);
     command.env("RUSTUP_AUTO_INSTALL", "0").env_remove("RUSTC_WRAPPER").env_remove("RUSTFLAGS");
-    command.env_remove("CARGO_BUILD_TARGET").env_remove("CARGO_TARGET_DIR");
+    command.env_remove("CARGO_BUILD_TARGET").env_remove("CARGO_TARGET_DIR").env_remove("CARGO_INCREMENTAL");
     command
 }
 
-fn cache_folder(workspace: Option<&Path>) -> Option<PathBuf> {
+fn cache_folder(repository: Option<&Path>) -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    set("GANTRY_CACHE").or_else(|| Some(workspace?.join(".cache"))).or_else(|| Some(set("HOME")?.join(".cache/gantry")))
+    set("GANTRY_CACHE")
+        .or_else(|| Some(repository?.join(".cache")))
+        .or_else(|| Some(set("HOME")?.join(".cache/gantry")))
 }
 
 fn cargo_home() -> PathBuf {
@@ -89,6 +96,11 @@ fn cargo_home() -> PathBuf {
 
 /// Debian's `rustc-web` and what it needs, unpacked once into the cache.
 fn unpack_debian(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf, BuildError> {
+    std::fs::create_dir_all(cache).map_err(|reason| file(cache, reason))?;
+    // Two builds at once: the second waits for what the first unpacks.
+    let lock = cache.join("guest-toolchain.lock");
+    let held = std::fs::File::create(&lock).map_err(|reason| file(&lock, reason))?;
+    held.lock().map_err(|reason| file(&lock, reason))?;
     let folder = cache.join("guest-toolchain");
     if folder.join(".complete").exists() {
         return Ok(folder);
@@ -102,8 +114,8 @@ fn unpack_debian(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf
         run(command("apt-get").args(["update", "-qq"])).ok();
         debian_packages()
     });
-    let packages = packages.map_err(|_| missing("the Debian package rustc-web cannot be found (run `apt-get update`)"))?;
-    std::fs::create_dir_all(cache).map_err(|reason| file(cache, reason))?;
+    let packages =
+        packages.map_err(|_| missing("the Debian package rustc-web cannot be found (run `apt-get update`)"))?;
     let fresh = tempfile::Builder::new().prefix(".guest-toolchain-").tempdir_in(cache).map_err(|e| file(cache, e))?;
     progress(&format!("fetching a compiler for guests: {} (no installation, once)", packages.join(" ")));
     run(command("apt-get").args(["download", "-qq"]).args(&packages).current_dir(fresh.path()))?;

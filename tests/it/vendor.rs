@@ -1,0 +1,72 @@
+//! What a vendor does on the first day: a new module builds, passes its tests and runs, and gives nothing away.
+
+use std::process::Command;
+
+use gantry::module::build::{BuildError, build};
+use gantry::module::{inspect, new, package::Package};
+use gantry_tests::{MANIFEST, Scenario, repository};
+
+#[test]
+fn a_new_module_passes_its_tests_builds_and_runs() {
+    // Inside the repository, so that what the other guests are built of is not built again.
+    let target = repository().join("target");
+    std::fs::create_dir_all(&target).expect("a folder");
+    let parent = tempfile::Builder::new().prefix("new-module-").tempdir_in(&target).expect("a folder");
+    let source = new::new("first-day", parent.path(), None).expect("made");
+
+    let mut cargo = Command::new("cargo");
+    cargo.args(["test", "--quiet"]).current_dir(&source).env("CARGO_TARGET_DIR", target.join("new-module"));
+    let output = cargo.output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let built = match build(&source, &mut |_| {}) {
+        Err(BuildError::NoToolchain(why)) if std::env::var_os("CI").is_none() => {
+            eprintln!("skipped: {why}");
+            return;
+        }
+        built => built.expect("built"),
+    };
+    let package = Package::open(&built.package).expect("a package");
+    let inspection = inspect::inspect(&package, 1, 1).expect("as built");
+    assert_eq!(inspection.warnings, ["a demonstration, not for clinical use"]);
+    let component = package.component(1).expect("as built");
+    let home = std::env::var("HOME").expect("a home");
+    for place in [repository().to_str().expect("text"), &home] {
+        let told = component.windows(place.len()).any(|bytes| bytes == place.as_bytes());
+        assert!(!told, "the component tells that it was built in {place}");
+    }
+
+    let scenario = Scenario::new(&component, MANIFEST).expect("a scenario");
+    let result = scenario.run().expect("done");
+    assert_eq!(result.findings.segments[0].voxels, 6 * 6 * 6);
+}
+
+#[test]
+fn a_module_that_does_not_compile_says_why() {
+    let target = repository().join("target");
+    std::fs::create_dir_all(&target).expect("a folder");
+    let parent = tempfile::Builder::new().prefix("new-module-").tempdir_in(&target).expect("a folder");
+    let source = new::new("first-try", parent.path(), None).expect("made");
+    std::fs::remove_file(source.join("MODEL_CARD.md")).expect("removed");
+    let error = build(&source, &mut |_| {}).expect_err("no card").to_string();
+    assert!(error.contains("has no MODEL_CARD.md"), "{error}");
+
+    std::fs::write(source.join("MODEL_CARD.md"), "# Card").expect("written");
+    let manifest = std::fs::read_to_string(source.join("module.toml")).expect("readable");
+    let fewer = manifest.replace("\"gantry:imaging/volumes\", ", "");
+    std::fs::write(source.join("module.toml"), fewer).expect("written");
+    match build(&source, &mut |_| {}) {
+        Err(BuildError::NoToolchain(why)) if std::env::var_os("CI").is_none() => {
+            eprintln!("skipped: {why}");
+            return;
+        }
+        built => {
+            let error = built.expect_err("the manifest asks for too little").to_string();
+            assert!(error.contains("needs.interfaces does not list gantry:imaging/volumes"), "{error}");
+        }
+    }
+    std::fs::write(source.join("src/lib.rs"), "pub fn broken( {}").expect("written");
+    let error = build(&source, &mut |_| {}).expect_err("it does not compile").to_string();
+    assert!(error.contains("src/lib.rs:1"), "{error}");
+    assert!(!source.join("package").exists(), "a failed build leaves no package");
+}
