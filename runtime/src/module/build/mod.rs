@@ -90,7 +90,7 @@ pub fn build(source: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Bui
     let card =
         std::fs::read(source.join(CARD_FILE)).map_err(|_| BuildError::NoCard { folder: source.to_path_buf() })?;
     let toolchain = GuestToolchain::find(source, progress)?;
-    progress(&format!("compiling {} {}", manifest.name, manifest.version));
+    progress(&format!("compiling {} {} (minutes the first time, then seconds)", manifest.name, manifest.version));
     let wasm = compile(source, &toolchain, Artifact::Library)?;
     let component = encode(&wasm)?;
     check_imports(&manifest, &component, &wasm, progress)?;
