@@ -137,8 +137,7 @@ pub enum ConfigError {
 impl Config {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
+        let text = std::fs::read_to_string(path).map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
         let config: Self = toml::from_str(&text)
             .map_err(|reason| ConfigError::Parse { path: path.into(), reason: Box::new(reason) })?;
         config.check()?;

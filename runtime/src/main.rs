@@ -173,7 +173,13 @@ fn run(args: &RunArgs) -> Result<(), (u8, anyhow::Error)> {
 
 fn exit_code(error: &RunError) -> u8 {
     match error {
-        RunError::Read(e) | RunError::Job(JobError::Read(e)) => if e.is_limit() { 5 } else { 3 },
+        RunError::Read(e) | RunError::Job(JobError::Read(e)) => {
+            if e.is_limit() {
+                5
+            } else {
+                3
+            }
+        }
         RunError::NothingAccepted { .. } => 3,
         RunError::Job(JobError::Limit(_)) | RunError::Prepare(PrepareError::TooLarge { .. }) => 5,
         RunError::Job(JobError::Cancelled) => 130,

@@ -173,15 +173,14 @@ fn write_dicom(
     if findings.has_seg() {
         let object =
             outputs::segmentation(findings, &source, record.module, &uids, stamp).map_err(|e| e.to_string())?;
-        let written = transaction
-            .dicom("segmentation.dcm", OutputKind::Segmentation, &object)
-            .map_err(|e| e.to_string())?;
+        let written =
+            transaction.dicom("segmentation.dcm", OutputKind::Segmentation, &object).map_err(|e| e.to_string())?;
         let (instance, series) = (written.sop_instance_uid.clone(), written.series_instance_uid.clone());
         seg = instance.zip(series).map(|(instance, series)| SegReference { instance, series });
     }
     if outputs::has_report(findings) {
-        let object = outputs::report(findings, &source, record.module, &uids, seg.as_ref(), stamp)
-            .map_err(|e| e.to_string())?;
+        let object =
+            outputs::report(findings, &source, record.module, &uids, seg.as_ref(), stamp).map_err(|e| e.to_string())?;
         transaction.dicom("report.dcm", OutputKind::Report, &object).map_err(|e| e.to_string())?;
     }
     Ok(())
@@ -197,8 +196,7 @@ fn draw(
 ) -> Result<(), String> {
     let (series, volume) = findings.source;
     let budget = Budget::mib(app.config.limits.host_memory_mib);
-    let decoded =
-        study.series[series].decode(volume, &budget, &app.read_options(strict)).map_err(|e| e.to_string())?;
+    let decoded = study.series[series].decode(volume, &budget, &app.read_options(strict)).map_err(|e| e.to_string())?;
     if let Some(picture) = outputs::overlay(&decoded.volume, findings).map_err(|e| e.to_string())? {
         transaction.bytes("overlay.png", OutputKind::Overlay, &picture).map_err(|e| e.to_string())?;
     }
@@ -222,8 +220,7 @@ impl Record<'_> {
         result.host_memory_peak_bytes = Some(self.outcome.host_memory_peak);
         result.warnings.clone_from(&self.study.warnings);
         let lines = self.outcome.log.iter();
-        result.log =
-            lines.map(|l| LogLine { level: l.level.to_owned(), message: l.message.clone() }).collect();
+        result.log = lines.map(|l| LogLine { level: l.level.to_owned(), message: l.message.clone() }).collect();
         result
     }
 

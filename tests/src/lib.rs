@@ -73,7 +73,8 @@ pub fn write_ct(folder: &Path) -> Result<()> {
             slice.put(DataElement::new(tag, VR::US, PrimitiveValue::from(value)));
         }
         let inside = |n: u16| (5..11).contains(&n);
-        let voxels = (0..256u16).map(|i| if inside(i % 16) && inside(i / 16) && (2..8).contains(&z) { 1424 } else { 24 });
+        let voxels =
+            (0..256u16).map(|i| if inside(i % 16) && inside(i / 16) && (2..8).contains(&z) { 1424 } else { 24 });
         slice.put(DataElement::new(tags::PIXEL_DATA, VR::OW, PrimitiveValue::U16(voxels.collect())));
         let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
         slice.with_meta(meta)?.write_to_file(folder.join(format!("{z}.dcm")))?;

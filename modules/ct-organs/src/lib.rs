@@ -27,7 +27,8 @@ impl Analyzer for CtOrgans {
     fn analyze(study: &Study) -> Result<(), Error> {
         let source = study.first("CT")?.volume(0)?;
         let labels = segment(&source)?.keep_largest(PARTS)?;
-        let segments = ORGANS.map(|(value, name, code, meaning)| Segment::anatomy(value, name, Code::sct(code, meaning)));
+        let segments =
+            ORGANS.map(|(value, name, code, meaning)| Segment::anatomy(value, name, Code::sct(code, meaning)));
         findings::segmentation(&labels, &segments)?;
 
         let components = labels.components(1)?;

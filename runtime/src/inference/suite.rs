@@ -1,7 +1,6 @@
 //! One suite for both engines: the same models, the same inputs, the same answers.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::testmodels::*;

@@ -190,7 +190,9 @@ pub enum ImportReason {
     #[error("but this runtime offers version {0}")]
     Version(&'static str),
     /// The manifest does not ask for it, or the operator did not grant it.
-    #[error("which was not granted: the manifest must list `{0}` under needs.interfaces and the operator must allow it (--grant {0})")]
+    #[error(
+        "which was not granted: the manifest must list `{0}` under needs.interfaces and the operator must allow it (--grant {0})"
+    )]
     NotGranted(&'static str),
 }
 
@@ -199,19 +201,14 @@ mod tests {
     use super::*;
 
     fn needs(interfaces: &[Interface], attributes: &[&str]) -> Needs {
-        Needs {
-            interfaces: interfaces.to_vec(),
-            attributes: attributes.iter().map(|&a| a.to_owned()).collect(),
-        }
+        Needs { interfaces: interfaces.to_vec(), attributes: attributes.iter().map(|&a| a.to_owned()).collect() }
     }
 
     #[test]
     fn a_module_gets_what_it_asks_for_and_was_granted() {
         let policy = Policy::new(&GrantConfig::default(), &["attribute:PatientSex".into()]).expect("a policy");
-        let (grants, denied) = policy.grant(&needs(
-            &[Interface::Volumes, Interface::Clocks],
-            &["SliceThickness", "PatientSex", "PatientAge"],
-        ));
+        let (grants, denied) = policy
+            .grant(&needs(&[Interface::Volumes, Interface::Clocks], &["SliceThickness", "PatientSex", "PatientAge"]));
         assert_eq!(grants.interfaces, BTreeSet::from([Interface::Volumes]));
         assert_eq!(grants.attributes, BTreeSet::from(["SliceThickness".into(), "PatientSex".into()]));
         assert_eq!(denied, ["wasi:clocks", "attribute:PatientAge"]);

@@ -163,20 +163,22 @@ impl Sandbox {
 
     /// Compiles (or finds compiled) a package's component, refuses imports that were not granted, and links it.
     pub fn prepare(&self, package: Arc<Package>, grants: Grants) -> Result<Prepared, PrepareError> {
-        let (component, origin) = self.cache.component(&self.engine, &package.component_digest(), || {
-            package.component(self.limits.component_max_mib).map_err(PrepareFailure::Package)
-        })
-        .map_err(|failure| match failure {
-            PrepareFailure::Package(e) => PrepareError::Package(e),
-            PrepareFailure::Wasmtime(e) => {
-                let (path, reason) = (package.component_path(), format!("{e:#}"));
-                // wasmtime has no type for this: what does not fit the pool is found while compiling.
-                match reason.contains("does not fit in pooling allocator") {
-                    true => PrepareError::TooLarge { path, reason },
-                    false => PrepareError::NotAComponent { path, reason },
+        let (component, origin) = self
+            .cache
+            .component(&self.engine, &package.component_digest(), || {
+                package.component(self.limits.component_max_mib).map_err(PrepareFailure::Package)
+            })
+            .map_err(|failure| match failure {
+                PrepareFailure::Package(e) => PrepareError::Package(e),
+                PrepareFailure::Wasmtime(e) => {
+                    let (path, reason) = (package.component_path(), format!("{e:#}"));
+                    // wasmtime has no type for this: what does not fit the pool is found while compiling.
+                    match reason.contains("does not fit in pooling allocator") {
+                        true => PrepareError::TooLarge { path, reason },
+                        false => PrepareError::NotAComponent { path, reason },
+                    }
                 }
-            }
-        })?;
+            })?;
         for (name, _) in component.component_type().imports(&self.engine) {
             grants.check_import(name)?;
         }
@@ -277,8 +279,7 @@ impl Prepared {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles_max);
         let deadline = state::deadline(&limits);
-        let models =
-            capability::nn::Models::new(self.package.clone(), input.engines, budget.clone(), deadline);
+        let models = capability::nn::Models::new(self.package.clone(), input.engines, budget.clone(), deadline);
         let study = capability::study::StudyView::new(
             input.study,
             input.accepted,

@@ -95,10 +95,7 @@ impl JobState {
     }
 
     /// Puts a resource into the guest's table.
-    pub(super) fn push<T: Send + 'static>(
-        &mut self,
-        entry: T,
-    ) -> Result<wasmtime::component::Resource<T>, Failure> {
+    pub(super) fn push<T: Send + 'static>(&mut self, entry: T) -> Result<wasmtime::component::Resource<T>, Failure> {
         Ok(self.table.push(entry)?)
     }
 

@@ -15,7 +15,10 @@ impl JobState {
     fn admit(&self, more: usize, texts: &[&str]) -> Result<(), Failure> {
         let max = self.limits.findings_max;
         if self.findings.count().saturating_add(more) > max {
-            return Err(Failure::Limit("findings_max", format!("the guest states more findings than findings_max = {max}")));
+            return Err(Failure::Limit(
+                "findings_max",
+                format!("the guest states more findings than findings_max = {max}"),
+            ));
         }
         if texts.iter().any(|text| text.len() > TEXT_MAX) {
             return Err(Failure::Invalid(format!("a finding carries a text of more than {TEXT_MAX} bytes")));

@@ -23,6 +23,7 @@ use crate::tensor::{ElementType, Tensor, TensorError};
 
 /// What `errors.error` holds.
 #[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct NnError {
     code: ErrorCode,
     text: String,
@@ -56,7 +57,8 @@ impl Models {
                 model
             }
         };
-        let graph: Box<dyn BackendGraph> = Box::new(GantryGraph { model, budget: self.budget.clone(), deadline: self.deadline });
+        let graph: Box<dyn BackendGraph> =
+            Box::new(GantryGraph { model, budget: self.budget.clone(), deadline: self.deadline });
         Ok(Graph::from(graph))
     }
 
@@ -85,11 +87,7 @@ struct GantryGraph {
 impl BackendGraph for GantryGraph {
     fn init_execution_context(&self) -> Result<ExecutionContext, BackendError> {
         let context: Box<dyn BackendExecutionContext> =
-            Box::new(GantryContext {
-                model: self.model.clone(),
-                budget: self.budget.clone(),
-                deadline: self.deadline,
-            });
+            Box::new(GantryContext { model: self.model.clone(), budget: self.budget.clone(), deadline: self.deadline });
         Ok(context.into())
     }
 }
@@ -215,12 +213,7 @@ impl JobState {
 }
 
 impl graph::Host for JobState {
-    fn load(
-        &mut self,
-        _builder: Vec<Vec<u8>>,
-        _encoding: GraphEncoding,
-        _target: ExecutionTarget,
-    ) -> NnResult<Graph> {
+    fn load(&mut self, _builder: Vec<Vec<u8>>, _encoding: GraphEncoding, _target: ExecutionTarget) -> NnResult<Graph> {
         let text = "models come from the module's package: use load-by-name".to_owned();
         self.answer(Err(NnError { code: ErrorCode::UnsupportedOperation, text }))
     }

@@ -137,7 +137,9 @@ impl study::Host for JobState {
         let handles = (0..self.study.accepted.len()).map(|i| self.table.push(SeriesHandle(i)));
         match handles.collect::<Result<Vec<_>, _>>() {
             Ok(handles) => Ok(handles),
-            Err(_) => Err(self.limit_trap("handles_max", "the guest holds as many handles as handles_max allows".into())),
+            Err(_) => {
+                Err(self.limit_trap("handles_max", "the guest holds as many handles as handles_max allows".into()))
+            }
         }
     }
 }

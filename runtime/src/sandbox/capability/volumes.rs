@@ -203,12 +203,7 @@ impl From<Region> for types::Region {
 impl From<&Geometry> for types::Geometry {
     fn from(g: &Geometry) -> Self {
         let [x, y, z] = g.axes().map(to_vec3);
-        Self {
-            size: to_extent(g.size()),
-            spacing: to_vec3(g.spacing()),
-            origin: to_vec3(g.origin()),
-            axes: (x, y, z),
-        }
+        Self { size: to_extent(g.size()), spacing: to_vec3(g.spacing()), origin: to_vec3(g.origin()), axes: (x, y, z) }
     }
 }
 
