@@ -2,4 +2,5 @@
 
 mod containment;
 mod models;
+mod peers;
 mod vendor;

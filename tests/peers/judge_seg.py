@@ -90,7 +90,16 @@ def by_highdicom(path, source, labels, expected):
         [s[0] for s in source], segment_numbers=numbers, assert_missing_frames_are_empty=True
     )
     wrong = {s["name"]: int((pixels[..., i] != (labels == s["value"])).sum()) for i, s in enumerate(expected)}
-    return [f"highdicom: {n} voxels of {name} differ" for name, n in wrong.items() if n]
+    faults = [f"highdicom: {n} voxels of {name} differ" for name, n in wrong.items() if n]
+    # And without the references to the source: the volume that it builds from the SEG alone.
+    volume = seg.get_volume(segment_numbers=numbers, combine_segments=False)
+    for i, s in enumerate(expected):
+        index = np.argwhere(volume.array[..., i])
+        point = volume.map_indices_to_reference(index.mean(axis=0, keepdims=True))[0]
+        moved = np.linalg.norm(point - centre(labels == s["value"], source))
+        if moved > TOLERANCE_MM:
+            faults.append(f"highdicom: {s['name']} lies {moved:.3f} mm from where it was")
+    return faults
 
 
 def by_pydicom(path, source, labels, expected):

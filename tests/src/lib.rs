@@ -1,6 +1,11 @@
 //! What scenarios are made of: a small CT, a package around any component, and one call that runs both.
 
+pub mod command;
+pub mod orthanc;
+pub mod peers;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use dicom_core::{DataElement, PrimitiveValue, VR};
@@ -12,8 +17,8 @@ use gantry::module::package::Package;
 use gantry::outputs::Stamp;
 use gantry::outputs::result::JobResult;
 use gantry::pipeline::{self, Request, RunError};
-use gantry::sandbox::CancelToken;
 use gantry::sandbox::grants::Policy;
+use gantry::sandbox::{CancelToken, JobInput, Outcome};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -26,13 +31,34 @@ pub fn repository() -> &'static Path {
 /// A file that a set-up step makes. Absent on a person's machine, the test is skipped; in CI it fails.
 #[must_use]
 pub fn needed(path: &str, made_by: &str) -> Option<PathBuf> {
-    let path = repository().join(path);
+    present(repository().join(path), made_by)
+}
+
+/// Real test material that `cargo xtask assets` fetches; skips and fails as [`needed`] does.
+#[must_use]
+pub fn asset(path: &str) -> Option<PathBuf> {
+    present(assets().join(path), "cargo xtask assets")
+}
+
+/// The folder of the real test material.
+#[must_use]
+pub fn assets() -> PathBuf {
+    std::env::var_os("GANTRY_ASSETS").map_or_else(|| repository().join(".cache/assets"), PathBuf::from)
+}
+
+fn present(path: PathBuf, made_by: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing: run `{made_by}`", path.display());
-    eprintln!("skipped: {} is missing: run `{made_by}`", path.display());
+    skipped(&format!("{} is missing: run `{made_by}`", path.display()));
     None
+}
+
+/// Says why a test is skipped; in CI, where nothing may be missing, fails it.
+pub fn skipped(why: &str) {
+    let ci = std::env::var("CI").is_ok_and(|value| !["", "0", "false"].contains(&value.as_str()));
+    assert!(!ci, "{why}");
+    eprintln!("skipped: {why}");
 }
 
 /// Writes a CT of ten slices of 16 × 16 voxels, 2 mm apart: air, with a block of 400 HU in the middle.
@@ -82,41 +108,97 @@ pub fn write_ct(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A scenario: a study, a package and an output folder, all temporary.
+/// Changes each file of a folder of DICOM files; they come in order of their names, and are counted from 0.
+pub fn change_files(folder: &Path, mut change: impl FnMut(usize, &mut InMemDicomObject)) -> Result<()> {
+    let entries = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+    let mut files = entries.collect::<Result<Vec<_>>>()?;
+    files.sort();
+    for (index, path) in files.iter().enumerate() {
+        let mut object = dicom_object::open_file(path)?;
+        change(index, &mut object);
+        object.write_to_file(path)?;
+    }
+    Ok(())
+}
+
+/// A scenario: a study, a package and an output folder.
 pub struct Scenario {
     folder: TempDir,
+    package: PathBuf,
+    study: PathBuf,
     /// What the operator configured.
     pub config: Config,
     /// `--grant`.
     pub grants: Vec<String>,
+    /// `--strict`.
+    pub strict: bool,
 }
 
 impl Scenario {
     /// The small CT, and a package around a component with a manifest that asks for what modules usually ask for.
+    /// Both are temporary and may be changed.
     pub fn new(component: &[u8], manifest: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        std::fs::create_dir_all(folder.path().join("study"))?;
-        std::fs::create_dir_all(folder.path().join("package"))?;
-        write_ct(&folder.path().join("study"))?;
-        let mut config = Config::default();
-        config.cache.folder = Some(repository().join("target/test-code-cache"));
-        config.limits.job_deadline_ms = 20_000;
-        let scenario = Self { folder, config, grants: Vec::new() };
+        let [study, package] = ["study", "package"].map(|name| folder.path().join(name));
+        std::fs::create_dir_all(&study)?;
+        std::fs::create_dir_all(&package)?;
+        write_ct(&study)?;
+        let scenario = Self::of(folder, package, study);
         scenario.write_package("component.wasm", component)?;
         let digest = gantry::hex(&Sha256::digest(component));
         scenario.write_package("module.toml", manifest.replace("COMPONENT", &digest).as_bytes())?;
         Ok(scenario)
     }
 
+    /// A package and a study that are there already, and are left as they are.
+    pub fn existing(package: &Path, study: &Path) -> Result<Self> {
+        Ok(Self::of(tempfile::tempdir()?, package.to_owned(), study.to_owned()))
+    }
+
+    /// The small CT and a guest of `tests/guests/rogue`; nothing where the guests are not built.
+    #[must_use]
+    pub fn rogue(guest: &str) -> Option<Self> {
+        let component = needed(&format!("target/guests/rogue/{guest}.wasm"), "cargo xtask guests")?;
+        Some(Self::new(&std::fs::read(component).expect("readable"), MANIFEST).expect("a scenario"))
+    }
+
+    /// The small CT and a guest of `tests/guests/rogue` with the model `net` (`x` → `y`, f32 [1, 1, 4, 4, 4]) for
+    /// `target`.
+    #[must_use]
+    pub fn with_net(guest: &str, manifest: &str, target: &str) -> Option<Self> {
+        let component = needed(&format!("target/guests/rogue/{guest}.wasm"), "cargo xtask guests")?;
+        let net = std::fs::read(repository().join("tests/guests/models/net.onnx")).expect("readable");
+        let digest = gantry::hex(&Sha256::digest(&net));
+        let models =
+            format!("[[models]]\nname = \"net\"\nfile = \"net.onnx\"\ntarget = \"{target}\"\nsha256 = \"{digest}\"\n");
+        let component = std::fs::read(component).expect("readable");
+        let scenario = Self::new(&component, &format!("{manifest}{models}")).expect("a scenario");
+        scenario.write_package("net.onnx", &net).expect("written");
+        Some(scenario)
+    }
+
+    fn of(folder: TempDir, package: PathBuf, study: PathBuf) -> Self {
+        let mut config = Config::default();
+        config.cache.folder = Some(repository().join("target/test-code-cache"));
+        config.limits.job_deadline_ms = 20_000;
+        Self { folder, package, study, config, grants: Vec::new(), strict: false }
+    }
+
     /// Adds or replaces a file of the package.
     pub fn write_package(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        std::fs::write(self.folder.path().join("package").join(name), bytes).context("a file of the package")
+        std::fs::write(self.package.join(name), bytes).context("a file of the package")
     }
 
     /// Where the study lies.
     #[must_use]
-    pub fn study(&self) -> PathBuf {
-        self.folder.path().join("study")
+    pub fn study(&self) -> &Path {
+        &self.study
+    }
+
+    /// Where the package lies.
+    #[must_use]
+    pub fn package_folder(&self) -> &Path {
+        &self.package
     }
 
     /// Where results go.
@@ -127,7 +209,7 @@ impl Scenario {
 
     /// Opens the package alone.
     pub fn package(&self) -> Result<Package, gantry::module::package::PackageError> {
-        Package::open(&self.folder.path().join("package"))
+        Package::open(&self.package)
     }
 
     /// Runs it all.
@@ -135,23 +217,42 @@ impl Scenario {
         let app = App::start(self.config.clone()).expect("a sandbox starts");
         let policy = Policy::new(&self.config.grants, &self.grants).expect("grants that exist");
         let request = Request {
-            module: &self.folder.path().join("package"),
-            study: &[self.study()],
+            module: &self.package,
+            study: std::slice::from_ref(&self.study),
             out: &self.out(),
             policy: &policy,
-            strict: false,
+            strict: self.strict,
             overlay: false,
             stamp: Stamp { date: "20240102".into(), time: "030405".into() },
         };
         pipeline::run(&app, &request, &CancelToken::default(), &|_| {})
     }
 
+    /// What the module states of all series, before anything that writes DICOM has seen it.
+    pub fn stated(&self) -> Result<Outcome, RunError> {
+        let app = App::start(self.config.clone()).expect("a sandbox starts");
+        let policy = Policy::new(&self.config.grants, &self.grants).expect("grants that exist");
+        let package = Arc::new(self.package()?);
+        let (grants, _) = policy.grant(&package.manifest().needs);
+        let read = app.read_options(self.strict);
+        let study = Arc::new(gantry::study::read(std::slice::from_ref(&self.study), &read)?);
+        let accepted = (0..study.series.len()).collect();
+        let input = JobInput {
+            study,
+            accepted,
+            read,
+            engines: app.engines.clone(),
+            pseudonym_key: app.pseudonym_key,
+            cancel: CancelToken::default(),
+        };
+        Ok(app.sandbox.prepare(package, grants)?.run(input)?)
+    }
+
     /// Runs it, expects it to fail and to leave nothing behind; the error.
     #[must_use]
     pub fn refused(&self) -> RunError {
         let error = self.run().map(|_| ()).expect_err("it must fail");
-        let left = std::fs::read_dir(self.out()).map_or(0, Iterator::count);
-        assert_eq!(left, 0, "nothing partial is written: {error}");
+        assert!(!self.out().exists(), "nothing partial is written: {error}");
         let text = error.to_string();
         assert!(!text.contains("Secret") && !text.contains("SECRET"), "no patient data in messages: {text}");
         error

@@ -1,0 +1,171 @@
+//! What is written, judged by other people's software.
+//!
+//! What a file must hold comes from the sandbox alone: the voxels and numbers that the module stated, before the gate
+//! and the writers have seen them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use dicom_core::{DataElement, PrimitiveValue, VR};
+use dicom_dictionary_std::tags;
+use gantry::findings::Findings;
+use gantry_tests::orthanc::Orthanc;
+use gantry_tests::peers::Peers;
+use gantry_tests::{Scenario, asset, change_files, needed};
+use serde_json::json;
+
+/// A scenario that has run.
+struct Done {
+    scenario: Scenario,
+    stated: Findings,
+}
+
+impl Done {
+    fn of(scenario: Scenario) -> Self {
+        let stated = scenario.stated().expect("the module runs").findings;
+        scenario.run().expect("the result is written");
+        Self { scenario, stated }
+    }
+
+    fn written(&self, name: &str) -> String {
+        path_text(&self.scenario.out().join(name))
+    }
+
+    /// Labels as stated, x fastest, and the values that occur.
+    fn labels(&self) -> (Vec<u16>, [usize; 3], BTreeSet<u32>) {
+        let labels = &self.stated.segmentation.as_ref().expect("the module segments").labels;
+        let [nx, ny, nz] = labels.geometry().size();
+        let mut voxels = vec![0u16; nx * ny * nz];
+        for (z, slice) in voxels.chunks_exact_mut(nx * ny).enumerate() {
+            labels.label_slice(z, slice).expect("labels");
+        }
+        let present = voxels.iter().map(|&v| u32::from(v)).collect();
+        (voxels, [nx, ny, nz], present)
+    }
+
+    /// (value, Segment Number, name) of the segments that have voxels, in the order in which they were stated.
+    fn numbered(&self) -> Vec<(u32, usize, &str)> {
+        let (_, _, present) = self.labels();
+        let segments = &self.stated.segmentation.as_ref().expect("the module segments").segments;
+        let held = segments.iter().filter(|s| present.contains(&s.value));
+        held.zip(1..).map(|(s, number)| (s.value, number, s.name.as_str())).collect()
+    }
+
+    /// dciodvfy, highdicom, pydicom and dcmqi find each mask as it was stated, and where it was stated.
+    fn judge_seg(&self, peers: &Peers) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (voxels, size, _) = self.labels();
+        let bytes: Vec<u8> = voxels.iter().flat_map(|v| v.to_le_bytes()).collect();
+        std::fs::write(folder.path().join("labels.raw"), bytes).expect("written");
+        let named =
+            |&(value, number, name): &(u32, usize, &str)| json!({"value": value, "number": number, "name": name});
+        let segments: Vec<_> = self.numbered().iter().map(named).collect();
+        let expected = json!({"voxels": "labels.raw", "type": "uint16", "size": size, "segments": segments});
+        let file = folder.path().join("expected.json");
+        std::fs::write(&file, expected.to_string()).expect("written");
+        let source = path_text(self.scenario.study());
+        peers.agree("judge_seg.py", &[&self.written("segmentation.dcm"), &source, &path_text(&file)]);
+    }
+
+    /// dciodvfy, PixelMed's validator, highdicom and dcmqi find each measurement as it was stated.
+    fn judge_sr(&self, peers: &Peers) {
+        let numbered = self.numbered();
+        let of_segment = self.stated.measurements.iter().filter_map(|m| {
+            let (_, number, _) = numbered.iter().find(|(value, ..)| Some(*value) == m.segment)?;
+            Some(json!({"number": number, "quantity": m.quantity.value, "value": m.value, "unit": m.unit}))
+        });
+        let expected: Vec<_> = of_segment.collect();
+        assert_eq!(expected.len(), numbered.len(), "the module measures each segment once");
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("expected.json");
+        std::fs::write(&file, json!(expected).to_string()).expect("written");
+        let [sr, seg] = ["report.dcm", "segmentation.dcm"].map(|name| self.written(name));
+        let mut arguments = vec![sr.as_str(), &seg];
+        let file = path_text(&file);
+        arguments.push(&file);
+        if pixelmed_is_there() {
+            arguments.push("--pixelmed");
+        }
+        peers.agree("judge_sr.py", &arguments);
+    }
+}
+
+fn path_text(path: &Path) -> String {
+    path.to_str().expect("a path in UTF-8").to_owned()
+}
+
+fn pixelmed_is_there() -> bool {
+    let there = Path::new("/usr/share/java/pixelmed.jar").exists();
+    if !there {
+        gantry_tests::skipped("PixelMed's validator: run `apt-get install libpixelmed-java default-jre-headless`");
+    }
+    there
+}
+
+/// The demonstration module on the real CT, run once for all tests of this process.
+fn real() -> Option<&'static Done> {
+    static DONE: OnceLock<Option<Done>> = OnceLock::new();
+    let run = || {
+        let package = needed("modules/ct-organs/package", "cargo xtask guests")?;
+        let study = asset("totalsegmentator/example_ct_dicom")?;
+        let mut scenario = Scenario::existing(&package, &study).expect("a scenario");
+        scenario.config.limits.job_deadline_ms = 300_000;
+        Some(Done::of(scenario))
+    };
+    DONE.get_or_init(run).as_ref()
+}
+
+#[test]
+fn the_seg_of_a_real_ct_holds_what_the_module_stated_where_it_was() {
+    let (Some(peers), Some(done)) = (Peers::find(), real()) else { return };
+    assert!(done.numbered().len() >= 2, "at least liver and lungs: {:?}", done.numbered());
+    done.judge_seg(&peers);
+}
+
+#[test]
+fn the_sr_of_a_real_ct_states_what_the_module_measured() {
+    let (Some(peers), Some(done)) = (Peers::find(), real()) else { return };
+    done.judge_sr(&peers);
+}
+
+#[test]
+fn a_pacs_takes_both() {
+    let (Some(peers), Some(done), Some(orthanc)) = (Peers::find(), real(), Orthanc::start()) else { return };
+    let [seg, sr] = ["segmentation.dcm", "report.dcm"].map(|name| done.written(name));
+    peers.agree("stow.py", &[&orthanc.dicom_web(), &seg, &sr]);
+}
+
+/// Row and column direction and the step from slice to slice, so that no axis is where a reader might guess it.
+const ORIENTATIONS: [(&str, [f64; 6], [f64; 3]); 4] = [
+    ("axial, from the head down", [1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [0.0, 0.0, -2.0]),
+    ("coronal", [1.0, 0.0, 0.0, 0.0, 0.0, -1.0], [0.0, 2.0, 0.0]),
+    ("sagittal, against the normal", [0.0, 1.0, 0.0, 0.0, 0.0, -1.0], [2.0, 0.0, 0.0]),
+    ("oblique, mirrored", [-0.8, 0.6, 0.0, 0.0, 0.0, 1.0], [1.2, 1.6, 0.0]),
+];
+
+#[test]
+fn segments_lie_where_they_were_in_every_orientation() {
+    let Some(peers) = Peers::find() else { return };
+    for (name, orientation, step) in ORIENTATIONS {
+        let Some(scenario) = Scenario::rogue("well-behaved") else { return };
+        turn(&scenario.study().to_owned(), orientation, step);
+        eprintln!("{name}");
+        Done::of(scenario).judge_seg(&peers);
+    }
+}
+
+/// Gives the small CT other axes, oblong voxels, and a block that is its own mirror image in none of them.
+fn turn(study: &PathBuf, orientation: [f64; 6], step: [f64; 3]) {
+    let decimals = |values: &[f64]| values.iter().map(ToString::to_string).collect::<Vec<_>>().join("\\");
+    change_files(study, |z, slice| {
+        let position: Vec<f64> = [-20.0, 30.0, 7.5].iter().zip(step).map(|(start, s)| start + s * z as f64).collect();
+        slice.put_str(tags::IMAGE_POSITION_PATIENT, VR::DS, decimals(&position));
+        slice.put_str(tags::IMAGE_ORIENTATION_PATIENT, VR::DS, decimals(&orientation));
+        slice.put_str(tags::PIXEL_SPACING, VR::DS, "0.75\\1.25");
+        let inside = |x: usize, y: usize| (1..7).contains(&x) && (9..11).contains(&y) && z < 4;
+        let voxels = (0..256).map(|i| if inside(i % 16, i / 16) { 1424u16 } else { 24 });
+        slice.put(DataElement::new(tags::PIXEL_DATA, VR::OW, PrimitiveValue::U16(voxels.collect())));
+    })
+    .expect("changed");
+}

@@ -1,0 +1,113 @@
+//! An Orthanc with DICOMweb of our own: on loopback, on ports that were free, gone when it is dropped.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::skipped;
+
+const PLUGIN: &str = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so";
+/// Somebody else may take a port between the moment it was found free and Orthanc's start.
+const ATTEMPTS: usize = 3;
+
+/// Runs until it is dropped.
+#[derive(Debug)]
+pub struct Orthanc {
+    process: Child,
+    http_port: u16,
+    _storage: TempDir,
+}
+
+impl Orthanc {
+    /// Starts one and waits until it serves; nothing where it is not installed.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        let program = installed();
+        let Some(program) = program.filter(|_| Path::new(PLUGIN).exists()) else {
+            skipped("Orthanc is not installed: run `apt-get install orthanc orthanc-dicomweb`");
+            return None;
+        };
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            match Self::attempt(&program) {
+                Ok(orthanc) => return Some(orthanc),
+                Err(error) => last = Some(error),
+            }
+        }
+        panic!("Orthanc does not start: {:#}", last.expect("there was an attempt"));
+    }
+
+    fn attempt(program: &Path) -> Result<Self> {
+        let storage = tempfile::tempdir()?;
+        let [http_port, dicom_port] = free_ports()?;
+        let configuration = serde_json::json!({
+            "Name": "Gantry's tests",
+            "StorageDirectory": storage.path().join("storage"),
+            "IndexDirectory": storage.path().join("storage"),
+            "HttpPort": http_port,
+            "DicomPort": dicom_port,
+            // It listens on every interface, and answers this machine only.
+            "RemoteAccessAllowed": false,
+            "AuthenticationEnabled": false,
+            "Plugins": [PLUGIN],
+            "DicomWeb": { "Enable": true, "Root": "/dicom-web/" },
+        });
+        let file = storage.path().join("orthanc.json");
+        std::fs::write(&file, configuration.to_string())?;
+        let mut command = Command::new(program);
+        command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = command.spawn().context("Orthanc cannot be started")?;
+        let log = process.stderr.take().context("standard error is a pipe")?;
+        // Dropped, and so ended, where it does not come up.
+        let orthanc = Self { process, http_port, _storage: storage };
+        wait_until_started(log)?;
+        Ok(orthanc)
+    }
+
+    /// Where it speaks DICOMweb.
+    #[must_use]
+    pub fn dicom_web(&self) -> String {
+        format!("http://127.0.0.1:{}/dicom-web", self.http_port)
+    }
+}
+
+impl Drop for Orthanc {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Reads its log until it says that it serves, and goes on reading, so that the pipe never fills.
+fn wait_until_started(log: ChildStderr) -> Result<()> {
+    let mut lines = BufReader::new(log).lines();
+    let mut said = Vec::new();
+    for line in lines.by_ref() {
+        let line = line?;
+        if line.contains("Orthanc has started") {
+            std::thread::spawn(move || lines.for_each(drop));
+            return Ok(());
+        }
+        said.push(line);
+    }
+    bail!("it ended; its log:\n{}", said.join("\n"))
+}
+
+fn free_ports() -> Result<[u16; 2]> {
+    // Both are held until both are known, so that they differ.
+    let http = TcpListener::bind(("127.0.0.1", 0))?;
+    let dicom = TcpListener::bind(("127.0.0.1", 0))?;
+    Ok([http.local_addr()?.port(), dicom.local_addr()?.port()])
+}
+
+/// Debian keeps it where services lie, which is not on everybody's search path.
+fn installed() -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&paths).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    folders.map(|folder| folder.join("Orthanc")).find(|program| program.is_file())
+}
