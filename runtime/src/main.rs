@@ -160,7 +160,10 @@ fn run(args: &RunArgs) -> Result<(), (u8, anyhow::Error)> {
     };
     let bar = indicatif::ProgressBar::new_spinner();
     bar.enable_steady_tick(std::time::Duration::from_millis(100));
-    let result = pipeline::run(&app, &request, &cancel, &|step| bar.set_message(step.to_owned()));
+    let result = pipeline::run(&app, &request, &cancel, &|step| {
+        tracing::info!("{step}");
+        bar.set_message(step.to_owned());
+    });
     bar.finish_and_clear();
     let result = result.map_err(|e| (exit_code(&e), e.into()))?;
     if args.json {

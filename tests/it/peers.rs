@@ -4,7 +4,7 @@
 //! and the writers have seen them.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use dicom_core::{DataElement, PrimitiveValue, VR};
@@ -145,26 +145,47 @@ const ORIENTATIONS: [(&str, [f64; 6], [f64; 3]); 4] = [
 ];
 
 #[test]
-fn segments_lie_where_they_were_in_every_orientation() {
+fn segments_are_what_and_where_they_were_in_every_orientation() {
     let Some(peers) = Peers::find() else { return };
     for (name, orientation, step) in ORIENTATIONS {
-        let Some(scenario) = Scenario::rogue("well-behaved") else { return };
-        turn(&scenario.study().to_owned(), orientation, step);
+        let Some(scenario) = Scenario::rogue("segments") else { return };
+        place(scenario.study(), orientation, step);
         eprintln!("{name}");
-        Done::of(scenario).judge_seg(&peers);
+        let done = Done::of(scenario);
+        let numbered = [(7, 1, "Liver"), (300, 2, "Spleen"), (3, 3, "Kidney")];
+        assert_eq!(done.numbered(), numbered, "the segment without voxels is left out");
+        done.judge_seg(&peers);
     }
 }
 
-/// Gives the small CT other axes, oblong voxels, and a block that is its own mirror image in none of them.
-fn turn(study: &PathBuf, orientation: [f64; 6], step: [f64; 3]) {
+#[test]
+fn measurements_belong_to_their_segments() {
+    let Some(peers) = Peers::find() else { return };
+    let Some(scenario) = Scenario::rogue("segments") else { return };
+    let (_, orientation, step) = ORIENTATIONS[0];
+    place(scenario.study(), orientation, step);
+    Done::of(scenario).judge_sr(&peers);
+}
+
+/// Three boxes of the small CT, by number of the segment: columns, rows and slices.
+const BOXES: [(u16, [std::ops::Range<usize>; 3]); 3] =
+    [(1, [1..7, 9..11, 0..4]), (2, [8..15, 0..3, 2..9]), (4, [0..3, 12..16, 6..10])];
+
+/// Gives the small CT other axes, oblong voxels, and boxes that are their own mirror image along no axis.
+fn place(study: &Path, orientation: [f64; 6], step: [f64; 3]) {
     let decimals = |values: &[f64]| values.iter().map(ToString::to_string).collect::<Vec<_>>().join("\\");
     change_files(study, |z, slice| {
         let position: Vec<f64> = [-20.0, 30.0, 7.5].iter().zip(step).map(|(start, s)| start + s * z as f64).collect();
         slice.put_str(tags::IMAGE_POSITION_PATIENT, VR::DS, decimals(&position));
         slice.put_str(tags::IMAGE_ORIENTATION_PATIENT, VR::DS, decimals(&orientation));
         slice.put_str(tags::PIXEL_SPACING, VR::DS, "0.75\\1.25");
-        let inside = |x: usize, y: usize| (1..7).contains(&x) && (9..11).contains(&y) && z < 4;
-        let voxels = (0..256).map(|i| if inside(i % 16, i / 16) { 1424u16 } else { 24 });
+        let stored = |x: usize, y: usize| {
+            let at = |(_, [columns, rows, slices]): &&(u16, [std::ops::Range<usize>; 3])| {
+                columns.contains(&x) && rows.contains(&y) && slices.contains(&z)
+            };
+            BOXES.iter().find(at).map_or(24, |(n, _)| 1024 + 100 * n)
+        };
+        let voxels = (0..256).map(|i| stored(i % 16, i / 16));
         slice.put(DataElement::new(tags::PIXEL_DATA, VR::OW, PrimitiveValue::U16(voxels.collect())));
     })
     .expect("changed");
