@@ -9,7 +9,7 @@ use gantry::inference::{Device, EnginePreference};
 use gantry::pipeline::RunError;
 use gantry::sandbox::JobError;
 use gantry::study::ReadError;
-use gantry_tests::{MANIFEST, Scenario, asset, change_files, needed};
+use gantry_tests::{MANIFEST, Scenario, asset, change_files};
 
 /// The small CT, changed, under a component that would segment it.
 fn with_study(change: impl FnOnce(&Path)) -> Option<Scenario> {
@@ -60,6 +60,21 @@ fn a_truncated_file_is_named() {
     }
 }
 
+/// What is left is no DICOM file any more, and a folder may hold others. It is not passed over in silence.
+#[test]
+fn a_file_cut_before_its_first_element_is_missed() {
+    let cut = |name: &'static str| {
+        with_study(move |study| {
+            let whole = std::fs::read(study.join(name)).expect("readable");
+            std::fs::write(study.join(name), &whole[..100]).expect("written");
+        })
+    };
+    is_unreadable(cut("5.dcm"), &["slices are missing between z=8.00 and z=12.00"]);
+    let Some(scenario) = cut("9.dcm") else { return };
+    let warnings = scenario.run().expect("nine slices are a volume").warnings;
+    assert!(warnings.iter().any(|w| w.contains("not DICOM")), "{warnings:?}");
+}
+
 #[test]
 fn pixel_data_that_is_shorter_than_its_header_says_is_refused() {
     let short = with_slice(|slice| {
@@ -91,6 +106,11 @@ fn what_is_not_dicom_is_refused() {
         std::fs::write(study.join("notes.txt"), "not an image").expect("written");
     });
     is_unreadable(text, &["no DICOM file among the 1 files given"]);
+    let one = with_study(|study| std::fs::write(study.join("5.dcm"), [0; 4096]).expect("written")).map(|scenario| {
+        let file = scenario.study().join("5.dcm");
+        scenario.on(&file)
+    });
+    is_unreadable(one, &["5.dcm: not a DICOM file"]);
     let nothing = with_study(|study| std::fs::remove_dir_all(study).expect("removed"));
     is_unreadable(nothing, &["study", "cannot be read"]);
 }
@@ -133,19 +153,18 @@ fn a_series_that_the_module_does_not_accept_is_not_shown_to_it() {
 
 #[test]
 fn a_series_without_uids_is_read_with_a_warning_and_refused_when_strict() {
-    let Some(component) = needed("target/guests/rogue/well-behaved.wasm", "cargo xtask guests") else { return };
     let Some(study) = asset("totalsegmentator/example_ct_dicom") else { return };
-    let made = Scenario::new(&std::fs::read(component).expect("readable"), MANIFEST).expect("a scenario");
-    let mut scenario = Scenario::existing(made.package_folder(), &study).expect("a scenario");
+    let Some(scenario) = Scenario::rogue("well-behaved") else { return };
+    let mut scenario = scenario.on(&study);
+    scenario.strict = true;
+    let error = scenario.refused();
+    assert!(matches!(error, RunError::Read(ReadError::Identity { files: 20, .. })), "{error:?}");
+
+    scenario.strict = false;
     let result = scenario.run().expect("read with warnings");
     assert!(result.warnings.iter().any(|w| w.contains("SOPInstanceUID")), "{:?}", result.warnings);
     let recorded = std::fs::read_to_string(scenario.out().join("result.json")).expect("readable");
     assert!(recorded.contains("SOPInstanceUID"), "the warning is in the result");
-
-    scenario = Scenario::existing(made.package_folder(), &study).expect("a scenario");
-    scenario.strict = true;
-    let error = scenario.refused();
-    assert!(matches!(error, RunError::Read(ReadError::Identity { files: 20, .. })), "{error:?}");
 }
 
 #[test]

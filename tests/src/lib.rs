@@ -155,6 +155,12 @@ impl Scenario {
         Ok(Self::of(tempfile::tempdir()?, package.to_owned(), study.to_owned()))
     }
 
+    /// The same package on another study.
+    #[must_use]
+    pub fn on(self, study: &Path) -> Self {
+        Self { study: study.to_owned(), ..self }
+    }
+
     /// The small CT and a guest of `tests/guests/rogue`; nothing where the guests are not built.
     #[must_use]
     pub fn rogue(guest: &str) -> Option<Self> {
