@@ -2,8 +2,10 @@
 
 mod command;
 mod containment;
+mod grants;
 mod input;
 mod models;
 mod peers;
 mod readme;
+mod record;
 mod vendor;
