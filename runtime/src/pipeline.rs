@@ -78,7 +78,7 @@ pub fn run(
     let mut phases = Phases::start();
 
     let package = Arc::new(Package::open(request.module)?);
-    let (grants, _denied) = request.policy.grant(&package.manifest().needs);
+    let (grants, denied) = request.policy.grant(&package.manifest().needs);
     progress("reading headers");
     let read = app.read_options(request.strict);
     let study = Arc::new(study::read(request.study, &read)?);
@@ -109,6 +109,9 @@ pub fn run(
 
     progress("writing results");
     let mut result = record.result(&findings, grants, &request.stamp);
+    result
+        .warnings
+        .extend(denied.iter().map(|ask| format!("the module asks for {ask}, which was not granted (--grant {ask})")));
     let mut transaction = Transaction::begin(request.out).map_err(|e| RunError::Write(e.to_string()))?;
     write_dicom(&mut transaction, &record, &findings, &request.stamp).map_err(RunError::Write)?;
     if request.overlay {

@@ -1,5 +1,7 @@
 //! One binary of scenarios.
 
 mod containment;
+mod grants;
 mod models;
+mod record;
 mod vendor;

@@ -5,7 +5,7 @@
 //! with a stamp that says from what: nothing is fetched twice, and a changed pin is fetched anew.
 
 use crate::peers;
-use crate::process::{Step, megabytes, seconds, timed};
+use crate::process::{Step, seconds, size, timed};
 use crate::repository::Repository;
 use anyhow::{Context, Result, bail};
 use std::fs;
@@ -158,8 +158,8 @@ impl Asset {
         println!(
             "{}: {files} files, {}, from an archive of {} ({})",
             self.requirement,
-            megabytes(bytes),
-            megabytes(downloaded),
+            size(bytes),
+            size(downloaded),
             seconds(elapsed)
         );
         Ok(())

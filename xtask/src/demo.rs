@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: on a fresh machine, from nothing to a real CT's findings as DICOM.
 
-use crate::process::megabytes;
+use crate::process::size;
 use crate::repository::{Profile, Repository};
 use crate::{assets, guests};
 use anyhow::{Context, Result, bail};
@@ -60,7 +60,7 @@ fn show(repository: &Repository, out: &Path) -> Result<()> {
     heading("done: what came out");
     let files = files_below(out).with_context(|| format!("cannot list {}", out.display()))?;
     for file in &files {
-        println!("  {}  ({})", repository.short(file), megabytes(fs::metadata(file)?.len()));
+        println!("  {}  ({})", repository.short(file), size(fs::metadata(file)?.len()));
     }
     match files.iter().find(|file| file.ends_with(PICTURE)) {
         Some(picture) => println!("\nLook at it: {}", picture.display()),

@@ -170,8 +170,11 @@ fn last_lines(text: &str, count: usize) -> String {
 }
 
 /// A number of bytes for people.
-pub(crate) fn megabytes(bytes: u64) -> String {
-    // Exact enough for a line on a terminal: tenths of 10^6.
+pub(crate) fn size(bytes: u64) -> String {
+    // Exact enough for a line on a terminal: tenths of 10^6, and small files in 10^3.
+    if bytes < 1_000_000 {
+        return format!("{} kB", bytes.div_ceil(1000));
+    }
     format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
 }
 
@@ -218,9 +221,12 @@ mod tests {
     }
 
     #[test]
-    fn sizes_round_down_to_tenths() {
-        assert_eq!(megabytes(38_049_988), "38.0 MB");
-        assert_eq!(megabytes(99_999), "0.0 MB");
+    fn sizes_are_for_people() {
+        assert_eq!(size(0), "0 kB");
+        assert_eq!(size(1), "1 kB");
+        assert_eq!(size(999_999), "1000 kB");
+        assert_eq!(size(1_250_000), "1.2 MB");
+        assert_eq!(size(20_000_000), "20.0 MB");
     }
 
     #[test]

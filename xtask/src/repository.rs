@@ -87,7 +87,8 @@ impl Repository {
     /// Takes away what `cargo run` put into our environment for xtask: a child cargo that saw it would rebuild crates
     /// that watch those variables, and a guest's compiler would load this toolchain's libraries.
     fn outside_of_cargo(&self, step: Step) -> Step {
-        let mut step = step.env("CARGO_TARGET_DIR", &self.target);
+        // With a target folder elsewhere, gantry would not find ONNX Runtime among the assets by itself.
+        let mut step = step.env("CARGO_TARGET_DIR", &self.target).env("GANTRY_ASSETS", self.assets());
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") || text == "CARGO_PRIMARY_PACKAGE"

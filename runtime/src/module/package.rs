@@ -31,6 +31,12 @@ pub enum PackageError {
         /// Why.
         reason: std::io::Error,
     },
+    /// There is no manifest.
+    #[error("{path} holds no module.toml: give a package folder, as `gantry module build` makes it", path = folder.display())]
+    NotAPackage {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The manifest has an unknown key, a wrong type or a wrong value.
     #[error("{path}: {reason}", path = path.display())]
     Manifest {
@@ -88,6 +94,9 @@ impl Package {
     /// Opens a package folder: reads the manifest alone.
     pub fn open(folder: &Path) -> Result<Self, PackageError> {
         let path = folder.join(MANIFEST_FILE);
+        if !path.exists() {
+            return Err(PackageError::NotAPackage { folder: folder.to_path_buf() });
+        }
         let bytes = read_bounded(&path, MANIFEST_MAX_KIB << 10, "the 256 KiB of a manifest", 0)?;
         let identity: [u8; 32] = Sha256::digest(&bytes).into();
         let wrong = |reason| PackageError::Manifest { path: path.clone(), reason };
