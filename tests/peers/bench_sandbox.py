@@ -57,15 +57,10 @@ def read(folder):
     return datasets, voxels
 
 
-def centres(size, count, spacing, old):
-    """Where the centres of `count` samples of `spacing` lie in a row of `size` voxels of `old`, both over one field."""
-    at = (np.arange(count) + 0.5) * spacing / old - 0.5
-    return np.clip(at, 0, size - 1)
-
-
-def linear(plane, rows, columns):
-    """A plane at rows and columns between its pixels."""
-    return ndimage.map_coordinates(plane, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest")
+def linear(plane, step, shape):
+    """A plane sampled `step` pixels apart over the same field of view."""
+    offset = [s / 2 - 0.5 for s in step]
+    return ndimage.affine_transform(plane, step, offset, shape, order=1, mode="nearest")
 
 
 def segment(voxels, spacing, model):
@@ -73,13 +68,10 @@ def segment(voxels, spacing, model):
     global network
     _, height, width = voxels.shape
     new = [max(1, int(n * s / SPACING_MM + 0.5)) for n, s in zip((height, width), spacing)]
-    rows, columns = (centres(n, m, SPACING_MM, s) for n, m, s in zip((height, width), new, spacing))
+    step = [SPACING_MM / s for s in spacing]
     padded = [-(-n // MULTIPLE) * MULTIPLE for n in new]
     top, left = ((p - n) // 2 for p, n in zip(padded, new))
-    back_rows, back_columns = (
-        np.clip((np.arange(n) + 0.5) * s / SPACING_MM - 0.5, 0, m - 1)
-        for n, s, m in zip((height, width), spacing, new)
-    )
+    back = [1 / s for s in step]
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     labels = np.empty(voxels.shape, np.uint8)
     low = WINDOW_HU[0] - WINDOW_HU[1] / 2
@@ -87,14 +79,14 @@ def segment(voxels, spacing, model):
         slab = voxels[first : first + SLAB]
         batch = np.full((len(slab), 1, *padded), AIR_HU, np.float32)
         for out, plane in zip(batch, slab):
-            out[0, top : top + new[0], left : left + new[1]] = linear(plane, rows, columns)
+            out[0, top : top + new[0], left : left + new[1]] = linear(plane, step, new)
         batch = np.clip((batch - low) / WINDOW_HU[1], 0, 1).astype(np.float32)
         since = time.perf_counter()
         logits = session.run(["logits"], {"ct": batch})[0]
         network += time.perf_counter() - since
         for out, scores in zip(labels[first:], logits):
             inner = scores[:, top : top + new[0], left : left + new[1]]
-            out[:] = np.argmax([linear(channel, back_rows, back_columns) for channel in inner], axis=0)
+            out[:] = np.argmax([linear(channel, back, (height, width)) for channel in inner], axis=0)
     return labels
 
 
