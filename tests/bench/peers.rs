@@ -1,0 +1,45 @@
+//! The same work by what people use today: pydicom, scipy, ONNX Runtime's Python package and highdicom.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+use gantry_tests::repository;
+use serde_json::Value;
+
+use crate::Places;
+use crate::report::Report;
+
+/// What the script says when a package is missing.
+const MISSING: i32 = 3;
+
+/// Measures and reports, or says why not.
+pub(crate) fn measure(places: &Places, report: &mut Report) -> Result<()> {
+    let python =
+        std::env::var_os("GANTRY_PYTHON").map_or_else(|| repository().join(".cache/venv/bin/python"), PathBuf::from);
+    if !python.is_file() {
+        report.skip(format!("Python: {} is missing: run `cargo xtask assets --peers`", python.display()));
+        return Ok(());
+    }
+    let out = places.folder.join("out-python");
+    std::fs::create_dir_all(&out)?;
+    let output = Command::new(&python)
+        .arg(repository().join("tests/peers/bench_sandbox.py"))
+        .args([&places.study, &places.package.join("models/organs.onnx"), &out])
+        .output()?;
+    if output.status.code() == Some(MISSING) {
+        report.skip(format!("Python: {}", String::from_utf8_lossy(&output.stderr).trim()));
+        return Ok(());
+    }
+    anyhow::ensure!(output.status.success(), "bench_sandbox.py: {}", String::from_utf8_lossy(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout)?;
+    let seconds = |name: &str| told[name].as_f64().unwrap_or(f64::NAN);
+    let beside = seconds("total") - seconds("network");
+    report.told("Python, wall", seconds("total"), "s", told["stages"].to_string());
+    report.told("Python, outside of the network", beside, "s", told["packages"].as_str().unwrap_or_default());
+    if let Some(ours) = report.value("gantry run, outside of the network") {
+        report.told("Python / gantry run, outside of the network", beside / ours, "", "larger is better for us");
+    }
+    report.told("Python, peak memory", seconds("peak_mib"), "MiB", told["millilitres"].to_string());
+    Ok(())
+}
