@@ -39,7 +39,7 @@ struct Options {
     #[arg(long, default_value_t = 300)]
     slices: usize,
     /// How often each comparison is repeated; medians count.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Processors that everything runs on.
     #[arg(long, default_value_t = 2)]
