@@ -36,7 +36,7 @@ enum Subject {
 #[derive(Debug, clap::Args)]
 struct Options {
     /// Slices of the study.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = report::TARGET_SLICES)]
     slices: usize,
     /// How often each comparison is repeated; medians count.
     #[arg(long, default_value_t = 7)]

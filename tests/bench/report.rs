@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+/// Slices of the study that targets are meant for.
+pub(crate) const TARGET_SLICES: usize = 300;
+
 /// What a number should not pass.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target {
@@ -111,6 +114,9 @@ impl fmt::Display for Report {
                 "{name:<40} {:>10.decimals$} {unit:<4} {most:>7} {aim:>7} {verdict:<4}  {}",
                 row.value, row.note
             )?;
+        }
+        if self.slices != TARGET_SLICES {
+            writeln!(f, "targets are those of {TARGET_SLICES} slices")?;
         }
         self.skipped.iter().try_for_each(|what| writeln!(f, "skipped: {what}"))
     }

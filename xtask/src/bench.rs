@@ -7,10 +7,12 @@ use anyhow::Result;
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Everything is built optimised; close what else keeps the machine busy.
+Everything is built optimised, which takes long the first time; close what else keeps the machine busy. Numbers stand
+beside their targets; one that is over is no failure. The comparison with Python needs `cargo xtask assets --peers`.
 
 Examples:
-  cargo xtask bench sandbox            what the sandbox costs over native Rust
+  cargo xtask bench sandbox            what the sandbox costs over native Rust, and the command over its network
+  cargo xtask bench sandbox -- --json  the same for scripts
   cargo xtask bench sandbox -- --help  what that benchmark can vary")]
 pub(crate) struct Options {
     /// What to measure
