@@ -178,7 +178,9 @@ pub enum InferenceError {
         reason: String,
     },
     /// No engine runs models on this device here.
-    #[error("no {device} to run models on: {reason}; or allow the processor in its place with engines.gpu_fallback_to_cpu")]
+    #[error(
+        "no {device} to run models on: {reason}; or allow the processor in its place with engines.gpu_fallback_to_cpu"
+    )]
     DeviceUnavailable {
         /// The device that was asked for.
         device: Device,
