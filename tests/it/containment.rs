@@ -2,18 +2,10 @@
 
 use gantry::pipeline::RunError;
 use gantry::sandbox::{JobError, PrepareError};
-use gantry_tests::{MANIFEST, Scenario, needed};
-
-/// A guest of `tests/guests/rogue`, packed.
-fn rogue(name: &str) -> Option<Scenario> {
-    let crate_name = if name == "tables" { name } else { "rogue" };
-    let component = needed(&format!("target/guests/{crate_name}/{name}.wasm"), "cargo xtask guests")?;
-    let bytes = std::fs::read(component).expect("readable");
-    Some(Scenario::new(&bytes, MANIFEST).expect("a scenario"))
-}
+use gantry_tests::{MANIFEST, Scenario};
 
 fn hits(name: &str, limit: &str, change: impl FnOnce(&mut gantry::config::Limits)) {
-    let Some(mut scenario) = rogue(name) else { return };
+    let Some(mut scenario) = Scenario::rogue(name) else { return };
     change(&mut scenario.config.limits);
     match scenario.refused() {
         RunError::Job(JobError::Limit(hit)) => {
@@ -25,14 +17,14 @@ fn hits(name: &str, limit: &str, change: impl FnOnce(&mut gantry::config::Limits
 }
 
 fn is_refused_by_the_gate(name: &str) {
-    let Some(scenario) = rogue(name) else { return };
+    let Some(scenario) = Scenario::rogue(name) else { return };
     let error = scenario.refused();
     assert!(matches!(error, RunError::Refused(_) | RunError::Job(JobError::Module(_))), "{name}: {error:?}");
 }
 
 #[test]
 fn a_well_behaved_component_is_done() {
-    let Some(scenario) = rogue("well-behaved") else { return };
+    let Some(scenario) = Scenario::rogue("well-behaved") else { return };
     let result = scenario.run().expect("done");
     assert!(scenario.out().join("segmentation.dcm").exists());
     assert!(scenario.out().join("report.dcm").exists());
@@ -73,10 +65,24 @@ fn host_memory_is_bounded() {
 
 #[test]
 fn large_tables_meet_their_limit() {
-    let Some(scenario) = rogue("tables") else { return };
+    let Some(scenario) = Scenario::rogue("tables") else { return };
     let error = scenario.refused();
     assert!(matches!(error, RunError::Prepare(PrepareError::TooLarge { .. })), "{error:?}");
     assert!(error.to_string().contains("guest_table_elements_max"), "{error}");
+}
+
+#[test]
+fn many_instances_meet_their_limit() {
+    let Some(mut scenario) = Scenario::rogue("well-behaved") else { return };
+    scenario.config.limits.guest_instances_max = 1;
+    let error = scenario.refused();
+    assert!(matches!(error, RunError::Prepare(PrepareError::TooLarge { .. })), "{error:?}");
+    assert!(error.to_string().contains("guest_instances_max"), "{error}");
+}
+
+#[test]
+fn what_a_guest_may_read_in_one_call_is_bounded() {
+    hits("well-behaved", "guest_read_mib", |l| l.guest_read_mib = 0);
 }
 
 #[test]
@@ -110,7 +116,7 @@ fn findings_that_do_not_fit_are_refused() {
 #[test]
 fn a_trap_fails_the_job() {
     for name in ["trap", "panic"] {
-        let Some(scenario) = rogue(name) else { return };
+        let Some(scenario) = Scenario::rogue(name) else { return };
         assert!(matches!(scenario.refused(), RunError::Job(JobError::Trap(_))), "{name}");
     }
 }
@@ -118,7 +124,7 @@ fn a_trap_fails_the_job() {
 #[test]
 fn an_import_that_was_not_granted_is_named_before_anything_runs() {
     for (name, import) in [("ungranted", "wasi:"), ("unknown-import", "imports `")] {
-        let Some(scenario) = rogue(name) else { return };
+        let Some(scenario) = Scenario::rogue(name) else { return };
         let error = scenario.refused();
         assert!(matches!(error, RunError::Prepare(_)), "{error:?}");
         assert!(error.to_string().contains(import), "{error}");
@@ -129,7 +135,7 @@ fn an_import_that_was_not_granted_is_named_before_anything_runs() {
 fn what_is_refused_to_a_guest_is_refused_kindly() {
     // These look at the refusals themselves and end well when each was as it must be.
     for name in ["identity", "other-model", "load-bytes", "huge-grid", "log-flood"] {
-        let Some(scenario) = rogue(name) else { return };
+        let Some(scenario) = Scenario::rogue(name) else { return };
         scenario.run().unwrap_or_else(|e| panic!("{name}: {e}"));
     }
 }

@@ -28,8 +28,7 @@ fn wasi_is_there_when_asked_for_and_granted_and_only_then() {
 
 #[test]
 fn an_error_of_a_megabyte_is_cut_and_cleaned() {
-    let Some(component) = needed("target/guests/rogue/long-error.wasm", "cargo xtask guests") else { return };
-    let scenario = Scenario::new(&std::fs::read(component).expect("readable"), MANIFEST).expect("a scenario");
+    let Some(scenario) = Scenario::rogue("long-error") else { return };
     let RunError::Job(JobError::Module(text)) = scenario.refused() else { panic!("the module's own error") };
     assert!(text.chars().count() <= 4096, "{} characters", text.chars().count());
     assert!(!text.contains('\u{1b}'), "no control characters reach a terminal");

@@ -173,7 +173,7 @@ impl Sandbox {
                 PrepareFailure::Wasmtime(e) => {
                     let (path, reason) = (package.component_path(), format!("{e:#}"));
                     // wasmtime has no type for this: what does not fit the pool is found while compiling.
-                    match reason.contains("does not fit in pooling allocator") {
+                    match reason.contains("pooling allocator") {
                         true => PrepareError::TooLarge { path, reason },
                         false => PrepareError::NotAComponent { path, reason },
                     }
