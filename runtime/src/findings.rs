@@ -103,6 +103,15 @@ pub struct Unfit {
     pub detail: String,
 }
 
+/// One line of a module's log.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LogLine {
+    /// `debug`, `info` or `warn`.
+    pub level: &'static str,
+    /// Control characters replaced by spaces, so that a line stays a line.
+    pub message: String,
+}
+
 /// Everything that a module stated in one job, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Findings {

@@ -1,6 +1,8 @@
 //! The `gantry` command: arguments, one call, an exit code.
 
-use std::path::PathBuf;
+mod summary;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -8,15 +10,17 @@ use gantry::app::App;
 use gantry::config::Config;
 use gantry::inference::EnginePreference;
 use gantry::module::{build, inspect, new, package::Package};
-use gantry::outputs::Stamp;
-use gantry::outputs::result::JobResult;
-use gantry::pipeline::{self, Request, RunError};
+use gantry::outputs::{RESULT_FILE, Stamp};
+use gantry::pipeline::{self, Event, Request, RunError};
 use gantry::sandbox::grants::Policy;
 use gantry::sandbox::{CancelToken, JobError, PrepareError};
+use gantry::study::ReadError;
+
+use crate::summary::Summary;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    done
+  0    done, or the module called the input unfit (status in result.json)
   1    the result could not be written
   2    usage, configuration or start-up
   3    the input cannot be read, or the module accepts none of it
@@ -49,21 +53,22 @@ enum Command {
 #[derive(clap::Args)]
 struct RunArgs {
     /// The module's package: a folder that `gantry module build` made.
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     module: PathBuf,
     /// Files and folders of one study.
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "STUDY")]
     study: Vec<PathBuf>,
-    /// Folder for the results; made when missing.
-    #[arg(long)]
+    /// Folder for the results; made when missing. The result of an earlier run in it is replaced.
+    #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Allow an interface, or `attribute:KEYWORD`, if the module asks for it. Repeatable.
-    #[arg(long)]
+    /// Allow an interface, such as `wasi:clocks`, or `attribute:KEYWORD`, if the module asks for it. Repeatable. Allowed
+    /// without it: the module's own study, volumes, findings, log and models, and technical attributes.
+    #[arg(long, value_name = "WHAT")]
     grant: Vec<String>,
-    /// gantry.toml.
-    #[arg(long)]
+    /// Limits, grants and engines; see examples/gantry.toml. Defaults hold without it, and no file is looked for.
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Which inference engine.
+    /// Which inference engine; overrides engines.engine of the configuration.
     #[arg(long)]
     engine: Option<EnginePreference>,
     /// Refuse input that would otherwise be repaired with a warning.
@@ -160,29 +165,35 @@ fn run(args: &RunArgs) -> Result<(), (u8, anyhow::Error)> {
     };
     let bar = indicatif::ProgressBar::new_spinner();
     bar.enable_steady_tick(std::time::Duration::from_millis(100));
-    let result = pipeline::run(&app, &request, &cancel, &|step| {
-        tracing::info!("{step}");
-        bar.set_message(step.to_owned());
+    let result = pipeline::run(&app, &request, &cancel, &|event| match event {
+        Event::Step(step) => {
+            tracing::info!("{step}");
+            bar.set_message(step);
+        }
+        Event::Log(line) => bar.suspend(|| eprintln!("module {}: {}", line.level, line.message)),
     });
     bar.finish_and_clear();
-    let result = result.map_err(|e| (exit_code(&e), e.into()))?;
+    let result = result.map_err(|e| (exit_code(&e), failure(e, &args.out)))?;
     if args.json {
         print!("{}", String::from_utf8_lossy(&result.to_bytes()));
     } else {
-        summarize(&result, args);
+        print!("{}", Summary { result: &result, out: &args.out });
     }
     Ok(())
 }
 
+/// The error, and what somebody might otherwise take for the result.
+fn failure(error: RunError, out: &Path) -> anyhow::Error {
+    match out.join(RESULT_FILE).exists() {
+        true => anyhow::anyhow!("{error}\n{} still holds the result of an earlier run", out.display()),
+        false => error.into(),
+    }
+}
+
 fn exit_code(error: &RunError) -> u8 {
     match error {
-        RunError::Read(e) | RunError::Job(JobError::Read(e)) => {
-            if e.is_limit() {
-                5
-            } else {
-                3
-            }
-        }
+        RunError::Read(e) => unreadable(e),
+        RunError::Job(JobError::Read(e)) => unreadable(e),
         RunError::NothingAccepted { .. } => 3,
         RunError::Job(JobError::Limit(_)) | RunError::Prepare(PrepareError::TooLarge { .. }) => 5,
         RunError::Job(JobError::Cancelled) => 130,
@@ -191,45 +202,14 @@ fn exit_code(error: &RunError) -> u8 {
     }
 }
 
-fn summarize(result: &JobResult, args: &RunArgs) {
-    println!("{} {} by {}", result.module.name, result.module.version, result.module.vendor);
-    if result.module.demonstration {
-        println!("  a demonstration, not for clinical use");
-    }
-    for warning in &result.warnings {
-        println!("  warning: {warning}");
-    }
-    for model in &result.models {
-        println!("  model {} ran on {} ({})", model.name, model.device, model.engine);
-    }
-    for segment in &result.findings.segments {
-        println!("  {:<24} {:>10.1} mL", segment.name, segment.millilitres);
-    }
-    for output in &result.outputs {
-        println!("  wrote {}", args.out.join(&output.file).display());
-    }
-    println!("  wrote {}", args.out.join("result.json").display());
-    let total: f64 = result.phases.iter().map(|p| p.milliseconds).sum();
-    println!("  {total:.0} ms");
+fn unreadable(error: &ReadError) -> u8 {
+    if error.is_limit() { 5 } else { 3 }
 }
 
 /// The time now, UTC.
 fn now() -> Stamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (days, second) = (since / 86_400, since % 86_400);
-    // Civil date from days since 1970-01-01 (proleptic Gregorian calendar, years from March).
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    Stamp {
-        date: format!("{year:04}{month:02}{day:02}"),
-        time: format!("{:02}{:02}{:02}", second / 3600, second / 60 % 60, second % 60),
-    }
+    let now = chrono::Utc::now();
+    Stamp { date: now.format("%Y%m%d").to_string(), time: now.format("%H%M%S").to_string() }
 }
 
 fn module(command: ModuleCommand) -> anyhow::Result<()> {

@@ -7,11 +7,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::app::App;
+use crate::findings::LogLine;
 use crate::memory::Budget;
 use crate::module::manifest::Accepts;
 use crate::module::package::{Package, PackageError};
-use crate::outputs::result::{Input, InputFile, InputSeries, JobResult, LogLine, Model, Module, Phase};
-use crate::outputs::{self, ModuleInfo, OutputKind, OutputUids, Refusal, SegReference, Source, Stamp, Transaction};
+use crate::outputs::result::{Input, InputFile, InputSeries, JobResult, Model, Module, Phase};
+use crate::outputs::{
+    self, ModuleInfo, OVERLAY_FILE, OutputKind, OutputUids, REPORT_FILE, RESULT_FILE, Refusal, SEGMENTATION_FILE,
+    SegReference, Source, Stamp, Transaction,
+};
 use crate::sandbox::grants::Policy;
 use crate::sandbox::{CancelToken, JobError, JobInput, Outcome, PrepareError};
 use crate::study::{self, ReadError, Study};
@@ -33,6 +37,15 @@ pub struct Request<'a> {
     pub overlay: bool,
     /// When the result is made.
     pub stamp: Stamp,
+}
+
+/// What happens on the way, for whoever watches.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The next step begins.
+    Step(&'static str),
+    /// A line that the module logged in a job that then failed. Those of a job that did not are in the result.
+    Log(&'a LogLine),
 }
 
 /// Why there is no result. Nothing was written.
@@ -73,23 +86,23 @@ pub fn run(
     app: &App,
     request: &Request<'_>,
     cancel: &CancelToken,
-    progress: &dyn Fn(&str),
+    observe: &dyn Fn(Event<'_>),
 ) -> Result<JobResult, RunError> {
     let mut phases = Phases::start();
 
     let package = Arc::new(Package::open(request.module)?);
     let (grants, denied) = request.policy.grant(&package.manifest().needs);
-    progress("reading headers");
+    observe(Event::Step("reading headers"));
     let read = app.read_options(request.strict);
     let study = Arc::new(study::read(request.study, &read)?);
     let accepted = accept(&package, &study)?;
     phases.end("headers");
 
-    progress("preparing the component");
+    observe(Event::Step("preparing the component"));
     let prepared = app.sandbox.prepare(package.clone(), grants)?;
     phases.end("prepare");
 
-    progress("analysing");
+    observe(Event::Step("analysing"));
     let outcome = prepared.run(JobInput {
         study: study.clone(),
         accepted: accepted.clone(),
@@ -97,17 +110,21 @@ pub fn run(
         engines: app.engines.clone(),
         pseudonym_key: app.pseudonym_key,
         cancel: cancel.clone(),
+    });
+    let outcome = outcome.map_err(|failure| {
+        failure.log.iter().for_each(|line| observe(Event::Log(line)));
+        failure.error
     })?;
     phases.end("analysis");
 
-    progress("checking findings");
+    observe(Event::Step("checking findings"));
     let grants: Vec<String> = grant_names(prepared.grants());
     let module = module_info(&package);
     let record = Record { study: &study, accepted: &accepted, outcome: &outcome, package: &package, module: &module };
     let findings = outputs::gate(outcome.findings.clone(), &study, &accepted)?;
     phases.end("gate");
 
-    progress("writing results");
+    observe(Event::Step("writing results"));
     let mut result = record.result(&findings, grants, &request.stamp);
     result
         .warnings
@@ -124,7 +141,7 @@ pub fn run(
     result.outputs = transaction.written().to_vec();
     result.phases = phases.ended;
     transaction
-        .bytes("result.json", OutputKind::Result, &result.to_bytes())
+        .bytes(RESULT_FILE, OutputKind::Result, &result.to_bytes())
         .map_err(|e| RunError::Write(e.to_string()))?;
     transaction.commit().map_err(|e| RunError::Write(e.to_string()))?;
     Ok(result)
@@ -177,14 +194,14 @@ fn write_dicom(
         let object =
             outputs::segmentation(findings, &source, record.module, &uids, stamp).map_err(|e| e.to_string())?;
         let written =
-            transaction.dicom("segmentation.dcm", OutputKind::Segmentation, &object).map_err(|e| e.to_string())?;
+            transaction.dicom(SEGMENTATION_FILE, OutputKind::Segmentation, &object).map_err(|e| e.to_string())?;
         let (instance, series) = (written.sop_instance_uid.clone(), written.series_instance_uid.clone());
         seg = instance.zip(series).map(|(instance, series)| SegReference { instance, series });
     }
     if outputs::has_report(findings) {
         let object =
             outputs::report(findings, &source, record.module, &uids, seg.as_ref(), stamp).map_err(|e| e.to_string())?;
-        transaction.dicom("report.dcm", OutputKind::Report, &object).map_err(|e| e.to_string())?;
+        transaction.dicom(REPORT_FILE, OutputKind::Report, &object).map_err(|e| e.to_string())?;
     }
     Ok(())
 }
@@ -201,7 +218,7 @@ fn draw(
     let budget = Budget::mib(app.config.limits.host_memory_mib);
     let decoded = study.series[series].decode(volume, &budget, &app.read_options(strict)).map_err(|e| e.to_string())?;
     if let Some(picture) = outputs::overlay(&decoded.volume, findings).map_err(|e| e.to_string())? {
-        transaction.bytes("overlay.png", OutputKind::Overlay, &picture).map_err(|e| e.to_string())?;
+        transaction.bytes(OVERLAY_FILE, OutputKind::Overlay, &picture).map_err(|e| e.to_string())?;
     }
     Ok(())
 }
@@ -222,8 +239,7 @@ impl Record<'_> {
         result.models = self.outcome.models.iter().map(|m| Model::from(m.as_ref())).collect();
         result.host_memory_peak_bytes = Some(self.outcome.host_memory_peak);
         result.warnings.clone_from(&self.study.warnings);
-        let lines = self.outcome.log.iter();
-        result.log = lines.map(|l| LogLine { level: l.level.to_owned(), message: l.message.clone() }).collect();
+        result.log.clone_from(&self.outcome.log);
         result
     }
 

@@ -1,6 +1,6 @@
 //! Components that misbehave: each ends in a clear error, the process goes on, and nothing is written.
 
-use gantry::pipeline::RunError;
+use gantry::pipeline::{Event, RunError};
 use gantry::sandbox::{JobError, PrepareError};
 use gantry_tests::{MANIFEST, Scenario};
 
@@ -119,6 +119,32 @@ fn a_trap_fails_the_job() {
         let Some(scenario) = Scenario::rogue(name) else { return };
         assert!(matches!(scenario.refused(), RunError::Job(JobError::Trap(_))), "{name}");
     }
+}
+
+#[test]
+fn a_panic_is_logged_with_its_place() {
+    let Some(scenario) = Scenario::rogue("panic") else { return };
+    let lines = std::cell::RefCell::new(Vec::new());
+    let failed = scenario.run_watched(&|event| {
+        if let Event::Log(line) = event {
+            lines.borrow_mut().push(line.message.clone());
+        }
+    });
+    assert!(failed.is_err());
+    assert!(lines.borrow().iter().any(|line| line.contains("panic.rs")), "{lines:?}");
+}
+
+#[test]
+fn a_result_replaces_an_earlier_one_whole() {
+    let Some(scenario) = Scenario::rogue("well-behaved") else { return };
+    std::fs::create_dir_all(scenario.out()).expect("made");
+    for file in ["overlay.png", "segmentation.dcm", "somebody-elses.txt"] {
+        std::fs::write(scenario.out().join(file), "of an earlier run").expect("written");
+    }
+    scenario.run().expect("done");
+    assert!(!scenario.out().join("overlay.png").exists(), "a picture of other findings");
+    assert!(scenario.out().join("somebody-elses.txt").exists(), "not ours to remove");
+    assert_ne!(std::fs::read(scenario.out().join("segmentation.dcm")).expect("readable"), b"of an earlier run");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use gantry::config::Config;
 use gantry::module::package::Package;
 use gantry::outputs::Stamp;
 use gantry::outputs::result::JobResult;
-use gantry::pipeline::{self, Request, RunError};
+use gantry::pipeline::{self, Event, Request, RunError};
 use gantry::sandbox::grants::Policy;
 use gantry::sandbox::{CancelToken, JobInput, Outcome};
 use sha2::{Digest, Sha256};
@@ -222,6 +222,11 @@ impl Scenario {
 
     /// Runs it all.
     pub fn run(&self) -> Result<JobResult, RunError> {
+        self.run_watched(&|_| {})
+    }
+
+    /// Runs it all, watched.
+    pub fn run_watched(&self, observe: &dyn Fn(Event<'_>)) -> Result<JobResult, RunError> {
         let app = App::start(self.config.clone()).expect("a sandbox starts");
         let policy = Policy::new(&self.config.grants, &self.grants).expect("grants that exist");
         let request = Request {
@@ -233,7 +238,7 @@ impl Scenario {
             overlay: false,
             stamp: Stamp { date: "20240102".into(), time: "030405".into() },
         };
-        pipeline::run(&app, &request, &CancelToken::default(), &|_| {})
+        pipeline::run(&app, &request, &CancelToken::default(), observe)
     }
 
     /// What the module states of all series, before anything that writes DICOM has seen it.
@@ -253,7 +258,7 @@ impl Scenario {
             pseudonym_key: app.pseudonym_key,
             cancel: CancelToken::default(),
         };
-        Ok(app.sandbox.prepare(package, grants)?.run(input)?)
+        Ok(app.sandbox.prepare(package, grants)?.run(input).map_err(|failure| failure.error)?)
     }
 
     /// Runs it, expects it to fail and to leave nothing behind; the error.

@@ -30,7 +30,10 @@ pub use overlay::overlay;
 pub use seg::{SegError, segmentation};
 pub use sr::{SegReference, SrError, has_report, report};
 pub use uid::OutputUids;
-pub use write::{Content, Output, OutputKind, Transaction, WriteError, Written, write_all};
+pub use write::{
+    Content, OUTPUT_FILES, OVERLAY_FILE, Output, OutputKind, REPORT_FILE, RESULT_FILE, SEGMENTATION_FILE, Transaction,
+    WriteError, Written, write_all,
+};
 
 use crate::findings::{Classification, Measurement, Segment, Segmentation, Triage, Unfit};
 use crate::study::{Series, Study, VolumeLayout};

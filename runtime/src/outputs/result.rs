@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::{Accepted, ModuleInfo, Stamp, Written};
-use crate::findings::{Classification, Code, Measurement, Triage, Unfit};
+use crate::findings::{Classification, Code, LogLine, Measurement, Triage, Unfit};
 use crate::hex;
 use crate::inference::{Device, LoadedModel};
 
@@ -172,15 +172,6 @@ pub struct Phase {
     pub name: &'static str,
     /// How long, ms.
     pub milliseconds: f64,
-}
-
-/// A line of the module's log.
-#[derive(Debug, Clone, Serialize)]
-pub struct LogLine {
-    /// `debug`, `info` or `warn`.
-    pub level: String,
-    /// One line.
-    pub message: String,
 }
 
 impl JobResult {

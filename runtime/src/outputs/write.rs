@@ -22,6 +22,17 @@ pub enum OutputKind {
     Result,
 }
 
+/// Name of the SEG in the output folder.
+pub const SEGMENTATION_FILE: &str = "segmentation.dcm";
+/// Name of the SR.
+pub const REPORT_FILE: &str = "report.dcm";
+/// Name of the picture.
+pub const OVERLAY_FILE: &str = "overlay.png";
+/// Name of the result.
+pub const RESULT_FILE: &str = "result.json";
+/// All names that a result may have in its folder.
+pub const OUTPUT_FILES: [&str; 4] = [SEGMENTATION_FILE, REPORT_FILE, OVERLAY_FILE, RESULT_FILE];
+
 /// An output that lies, or is about to lie, in the output folder.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Written {
@@ -201,7 +212,8 @@ impl Transaction {
         &self.written
     }
 
-    /// Puts all files into their place, over files of the same names. What else lies in the folder stays.
+    /// Puts all files into their place, over files of the same names. Outputs of an earlier result that this one does
+    /// not have ([`OUTPUT_FILES`]) go, so that two results never mix; what else lies in the folder stays.
     ///
     /// # Errors
     /// [`WriteError::Io`]; the folder is then as it was before.
@@ -210,12 +222,14 @@ impl Transaction {
         let before = staging.join(".before");
         fs::create_dir(&before).map_err(|e| WriteError::io(&self.out, e))?;
         let mut moves = Moves::default();
-        for file in self.written.iter().map(|w| &w.file) {
+        for file in OUTPUT_FILES.into_iter().chain(self.written.iter().map(|w| w.file.as_str())) {
             let place = self.out.join(file);
             if place.symlink_metadata().is_ok() {
-                moves.rename(place.clone(), before.join(file))?;
+                moves.rename(place, before.join(file))?;
             }
-            moves.rename(staging.join(file), place)?;
+        }
+        for file in self.written.iter().map(|w| &w.file) {
+            moves.rename(staging.join(file), self.out.join(file))?;
         }
         let folder = File::open(&self.out).and_then(|folder| folder.sync_all());
         folder.map_err(|e| WriteError::io(&self.out, e))?;

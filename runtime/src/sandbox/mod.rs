@@ -28,13 +28,12 @@ use wasmtime::component::{InstancePre, Linker, ResourceTable};
 use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 
 pub use cache::{CacheError, CodeCache, Origin};
-pub use capability::log::LogLine;
 pub use capability::study::{InputRecord, SeriesHandle};
 pub use limits::LimitHit;
 pub use state::{CancelToken, Failure, JobState};
 
 use crate::config::Limits;
-use crate::findings::Findings;
+use crate::findings::{Findings, LogLine};
 use crate::inference::{Engines, LoadedModel};
 use crate::memory::Budget;
 use crate::module::manifest::Manifest;
@@ -142,10 +141,25 @@ pub enum JobError {
     Module(String),
     /// The input that the guest asked for could not be read.
     #[error(transparent)]
-    Read(ReadError),
+    Read(Box<ReadError>),
     /// Somebody cancelled it.
     #[error("the job was cancelled")]
     Cancelled,
+}
+
+/// A job that did not end well, and what the module logged until then.
+#[derive(Debug)]
+pub struct JobFailure {
+    /// Why.
+    pub error: JobError,
+    /// The last line of a Rust module that panicked says where.
+    pub log: Vec<LogLine>,
+}
+
+impl From<JobError> for JobFailure {
+    fn from(error: JobError) -> Self {
+        Self { error, log: Vec::new() }
+    }
 }
 
 /// Characters of a guest's own error that are shown.
@@ -235,42 +249,46 @@ impl Prepared {
     }
 
     /// Runs one job on a thread of its own, to its end.
-    pub fn run(&self, input: JobInput) -> Result<Outcome, JobError> {
+    pub fn run(&self, input: JobInput) -> Result<Outcome, JobFailure> {
         let stack = HOST_STACK_BYTES + (self.limits.guest_stack_kib << 10);
         std::thread::scope(|scope| {
             let job = std::thread::Builder::new().name("gantry-guest".into()).stack_size(stack);
             match job.spawn_scoped(scope, || self.run_here(input)) {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                Err(e) => Err(JobError::Trap(format!("no thread could be started for the guest: {e}"))),
+                Err(e) => Err(JobError::Trap(format!("no thread could be started for the guest: {e}")).into()),
             }
         })
     }
 
-    fn run_here(&self, input: JobInput) -> Result<Outcome, JobError> {
+    fn run_here(&self, input: JobInput) -> Result<Outcome, JobFailure> {
         let started = Instant::now();
         let mut store = self.store(input);
         let instance = match self.analyzer.instantiate(&mut store) {
             Ok(instance) => instance,
-            Err(error) => return Err(judge(error, store.into_data())),
+            Err(error) => return Err(judge(error, store.into_data()).into()),
         };
         let instantiation = started.elapsed();
         let started = Instant::now();
         let answer = instance.call_analyze(&mut store);
         let analysis = started.elapsed();
-        let state = store.into_data();
-        match answer {
-            Ok(Ok(())) => Ok(Outcome {
-                host_memory_peak: state.budget.peak(),
-                findings: state.findings,
-                log: state.log.finish(),
-                input: state.study.record(),
-                models: state.models.record(),
-                instantiation,
-                analysis,
-            }),
-            Ok(Err(text)) => Err(deeper_cause(state).unwrap_or_else(|| JobError::Module(printable(&text)))),
-            Err(error) => Err(judge(error, state)),
-        }
+        let mut state = store.into_data();
+        let log = std::mem::take(&mut state.log).finish();
+        let error = match answer {
+            Ok(Ok(())) => {
+                return Ok(Outcome {
+                    host_memory_peak: state.budget.peak(),
+                    findings: state.findings,
+                    log,
+                    input: state.study.record(),
+                    models: state.models.record(),
+                    instantiation,
+                    analysis,
+                });
+            }
+            Ok(Err(text)) => deeper_cause(state).unwrap_or_else(|| JobError::Module(printable(&text))),
+            Err(error) => judge(error, state),
+        };
+        Err(JobFailure { error, log })
     }
 
     fn store(&self, input: JobInput) -> Store<JobState> {
@@ -341,7 +359,7 @@ fn judge(error: wasmtime::Error, state: JobState) -> JobError {
 /// words.
 fn deeper_cause(state: JobState) -> Option<JobError> {
     let limit = state.growth.hit.map(JobError::Limit);
-    limit.or_else(|| state.study.failed().map(JobError::Read))
+    limit.or_else(|| state.study.failed().map(|error| JobError::Read(Box::new(error))))
 }
 
 /// The cause, without the guest's backtrace, which only its vendor can read.

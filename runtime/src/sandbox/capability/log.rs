@@ -1,19 +1,11 @@
 //! `gantry:imaging/log`: lines for the vendor's support, up to `log_kib` a job.
 
+use crate::findings::LogLine;
 use crate::sandbox::bindings::gantry::imaging::log;
 use crate::sandbox::state::JobState;
 
-/// One line that a guest wrote.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct LogLine {
-    /// `debug`, `info` or `warn`.
-    pub level: &'static str,
-    /// Control characters replaced by spaces, so that a line stays a line.
-    pub message: String,
-}
-
 /// The lines of a job, bounded.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct JobLog {
     lines: Vec<LogLine>,
     room: usize,
