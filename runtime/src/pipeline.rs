@@ -241,6 +241,9 @@ impl Record<'_> {
         result.warnings.clone_from(&self.study.warnings);
         result.log.clone_from(&self.outcome.log);
         result
+            .warnings
+            .extend(self.outcome.limit.iter().map(|hit| format!("the module hit a limit and went on: {hit}")));
+        result
     }
 
     fn input(&self) -> Input {

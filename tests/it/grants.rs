@@ -27,6 +27,17 @@ fn wasi_is_there_when_asked_for_and_granted_and_only_then() {
 }
 
 #[test]
+fn a_guest_that_sleeps_in_the_host_meets_the_deadline() {
+    let Some(component) = needed("target/guests/rogue/sleep.wasm", "cargo xtask guests") else { return };
+    let manifest = MANIFEST.replace("\"wasi:nn\"", "\"wasi:io\", \"wasi:clocks\"");
+    let mut scenario = Scenario::new(&std::fs::read(component).expect("readable"), &manifest).expect("a scenario");
+    scenario.grants = vec!["wasi:io".into(), "wasi:clocks".into()];
+    scenario.config.limits.job_deadline_ms = 200;
+    let RunError::Job(JobError::Limit(hit)) = scenario.refused() else { panic!("the deadline") };
+    assert_eq!(hit.limit, "job_deadline_ms");
+}
+
+#[test]
 fn an_error_of_a_megabyte_is_cut_and_cleaned() {
     let Some(scenario) = Scenario::rogue("long-error") else { return };
     let RunError::Job(JobError::Module(text)) = scenario.refused() else { panic!("the module's own error") };

@@ -9,7 +9,8 @@
 //! <folder>/<hash>.gantry-code        HMAC (32 bytes) ‖ compiled component
 //! ```
 //!
-//! `<hash>` covers the component's digest and wasmtime's version and settings.
+//! `<hash>` covers the component's digest and wasmtime's version and settings. The HMAC covers `<hash>` as well, so
+//! that one component's code is not believed under another's name.
 
 use std::hash::{Hash, Hasher};
 use std::io::Write;
@@ -81,51 +82,55 @@ impl CodeCache {
     /// A key for another purpose, from the cache's own.
     #[must_use]
     pub fn derive_key(&self, purpose: &[u8]) -> [u8; 32] {
-        self.mac(purpose).finalize().into_bytes().into()
+        self.mac(b"gantry-key/1", &[purpose]).finalize().into_bytes().into()
     }
 
     /// The compiled component: from the cache, or compiled now and kept.
     ///
-    /// `digest` is the SHA-256 of `component()`, whose bytes are only asked for when it must be compiled. A cache
-    /// that cannot be written costs time and is no error.
-    pub(super) fn component<E: From<wasmtime::Error>>(
-        &self,
-        engine: &Engine,
-        digest: &[u8; 32],
-        component: impl FnOnce() -> Result<Vec<u8>, E>,
-    ) -> Result<(Component, Origin), E> {
-        let path = self.folder.join(format!("{}.gantry-code", cache_key(engine, digest)));
-        if let Some(found) = self.load(engine, &path) {
+    /// A cache that cannot be written costs time and is no error.
+    pub(super) fn component(&self, engine: &Engine, component: &[u8]) -> wasmtime::Result<(Component, Origin)> {
+        let entry = cache_key(engine, component);
+        if let Some(found) = self.load(engine, &entry) {
             return Ok((found, Origin::Cached));
         }
-        let code = engine.precompile_component(&component()?)?;
-        if let Err(reason) = self.store(&path, &code) {
+        let code = engine.precompile_component(component)?;
+        if let Err(reason) = self.store(&entry, &code) {
             tracing::warn!(%reason, "the compiled component could not be kept");
         }
         let compiled = trusted_code::load(engine, &Authenticated(&code))?;
         Ok((compiled, Origin::Compiled))
     }
 
-    fn load(&self, engine: &Engine, path: &Path) -> Option<Component> {
-        let file = std::fs::read(path).ok()?;
+    fn load(&self, engine: &Engine, entry: &str) -> Option<Component> {
+        let file = std::fs::read(self.path(entry)).ok()?;
         let (tag, code) = file.split_at_checked(TAG_BYTES)?;
-        if self.mac(code).verify_slice(tag).is_err() {
+        if self.mac(b"gantry-code/1", &[entry.as_bytes(), code]).verify_slice(tag).is_err() {
             tracing::warn!("a compiled component in the cache does not carry the right code and is compiled anew");
             return None;
         }
         trusted_code::load(engine, &Authenticated(code)).ok()
     }
 
-    fn store(&self, path: &Path, code: &[u8]) -> std::io::Result<()> {
+    fn store(&self, entry: &str, code: &[u8]) -> std::io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        file.write_all(&self.mac(code).finalize().into_bytes())?;
+        file.write_all(&self.mac(b"gantry-code/1", &[entry.as_bytes(), code]).finalize().into_bytes())?;
         file.write_all(code)?;
-        file.persist(path).map_err(|e| e.error)?;
+        file.persist(self.path(entry)).map_err(|e| e.error)?;
         Ok(())
     }
 
-    fn mac(&self, code: &[u8]) -> Hmac<Sha256> {
-        Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes a key of any length").chain_update(code)
+    fn path(&self, entry: &str) -> PathBuf {
+        self.folder.join(format!("{entry}.gantry-code"))
+    }
+
+    /// Over a domain and parts, each behind its length, so that no two lists of parts look alike.
+    fn mac(&self, domain: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes a key of any length");
+        for part in std::iter::once(&domain).chain(parts) {
+            mac.update(&(part.len() as u64).to_le_bytes());
+            mac.update(part);
+        }
+        mac
     }
 }
 
@@ -170,7 +175,7 @@ fn random_key() -> std::io::Result<[u8; KEY_BYTES]> {
     Ok(key)
 }
 
-fn cache_key(engine: &Engine, digest: &[u8; 32]) -> String {
+fn cache_key(engine: &Engine, component: &[u8]) -> String {
     struct Feed(Sha256);
     impl Hasher for Feed {
         fn finish(&self) -> u64 {
@@ -182,7 +187,7 @@ fn cache_key(engine: &Engine, digest: &[u8; 32]) -> String {
     }
     let mut feed = Feed(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut feed);
-    feed.write(digest);
+    feed.write(&Sha256::digest(component));
     crate::hex(&feed.0.finalize())
 }
 
@@ -190,10 +195,30 @@ fn cache_key(engine: &Engine, digest: &[u8; 32]) -> String {
 mod tests {
     use super::*;
 
+    /// Empty components: magic, version 13, layer 1; the second has a custom section without a name.
+    const ONE: &[u8] = b"\0asm\x0d\0\x01\0";
+    const OTHER: &[u8] = b"\0asm\x0d\0\x01\0\0\x01\0";
+
     fn compile(cache: &CodeCache, engine: &Engine) -> Origin {
-        // An empty component: magic, version 13, layer 1.
-        let bytes = b"\0asm\x0d\0\x01\0".to_vec();
-        cache.component::<wasmtime::Error>(engine, &[7; 32], || Ok(bytes)).expect("compiled").1
+        cache.component(engine, ONE).expect("compiled").1
+    }
+
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).expect("listed").map(|e| e.expect("an entry").path());
+        entries.filter(|p| p.extension().is_some_and(|e| e == "gantry-code")).collect()
+    }
+
+    #[test]
+    fn the_code_of_one_component_is_not_believed_under_the_name_of_another() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = CodeCache::open(Some(folder.path())).expect("a cache");
+        let engine = Engine::default();
+        compile(&cache, &engine);
+        let one = files(folder.path()).remove(0);
+        assert_eq!(cache.component(&engine, OTHER).expect("compiled").1, Origin::Compiled);
+        let other = files(folder.path()).into_iter().find(|p| *p != one).expect("a second file");
+        std::fs::copy(&other, &one).expect("swapped");
+        assert_eq!(compile(&cache, &engine), Origin::Compiled);
     }
 
     #[test]
@@ -204,11 +229,7 @@ mod tests {
         assert_eq!(compile(&cache, &engine), Origin::Compiled);
         assert_eq!(compile(&cache, &engine), Origin::Cached);
 
-        let file = std::fs::read_dir(folder.path())
-            .expect("listed")
-            .map(|e| e.expect("an entry").path())
-            .find(|p| p.extension().is_some_and(|e| e == "gantry-code"))
-            .expect("a cached file");
+        let file = files(folder.path()).remove(0);
         let mut bytes = std::fs::read(&file).expect("read");
         let last = bytes.len() - 1;
         bytes[last] ^= 1;

@@ -86,6 +86,8 @@ pub struct Outcome {
     pub input: InputRecord,
     /// The models that were loaded, with what they ran on.
     pub models: Vec<Arc<LoadedModel>>,
+    /// A limit that the module hit, and went on.
+    pub limit: Option<LimitHit>,
     /// The most voxels and tensors that were on the host at once, bytes.
     pub host_memory_peak: u64,
     /// From an empty store to the first guest instruction.
@@ -142,13 +144,17 @@ pub enum JobError {
     /// The input that the guest asked for could not be read.
     #[error(transparent)]
     Read(Box<ReadError>),
+    /// The package does not hold the model that the guest asked for as its manifest says.
+    #[error(transparent)]
+    Package(Box<PackageError>),
     /// Somebody cancelled it.
     #[error("the job was cancelled")]
     Cancelled,
 }
 
 /// A job that did not end well, and what the module logged until then.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
 pub struct JobFailure {
     /// Why.
     pub error: JobError,
@@ -177,22 +183,16 @@ impl Sandbox {
 
     /// Compiles (or finds compiled) a package's component, refuses imports that were not granted, and links it.
     pub fn prepare(&self, package: Arc<Package>, grants: Grants) -> Result<Prepared, PrepareError> {
-        let (component, origin) = self
-            .cache
-            .component(&self.engine, &package.component_digest(), || {
-                package.component(self.limits.component_max_mib).map_err(PrepareFailure::Package)
-            })
-            .map_err(|failure| match failure {
-                PrepareFailure::Package(e) => PrepareError::Package(e),
-                PrepareFailure::Wasmtime(e) => {
-                    let (path, reason) = (package.component_path(), format!("{e:#}"));
-                    // wasmtime has no type for this: what does not fit the pool is found while compiling.
-                    match reason.contains("pooling allocator") {
-                        true => PrepareError::TooLarge { path, reason },
-                        false => PrepareError::NotAComponent { path, reason },
-                    }
-                }
-            })?;
+        // Read and checked even when its compiled code is there: a package is believed whole or not at all.
+        let bytes = package.component(self.limits.component_max_mib)?;
+        let (component, origin) = self.cache.component(&self.engine, &bytes).map_err(|error| {
+            let (path, reason) = (package.component_path(), format!("{error:#}"));
+            // wasmtime has no type for this: what does not fit the pool is found while compiling.
+            match reason.contains("pooling allocator") {
+                true => PrepareError::TooLarge { path, reason },
+                false => PrepareError::NotAComponent { path, reason },
+            }
+        })?;
         for (name, _) in component.component_type().imports(&self.engine) {
             grants.check_import(name)?;
         }
@@ -203,17 +203,6 @@ impl Sandbox {
         let analyzer = bindings::AnalyzerPre::new(linked).map_err(world)?;
         let limits = module_limits(&self.limits, package.manifest());
         Ok(Prepared { analyzer, package, grants, origin, limits })
-    }
-}
-
-enum PrepareFailure {
-    Package(PackageError),
-    Wasmtime(wasmtime::Error),
-}
-
-impl From<wasmtime::Error> for PrepareFailure {
-    fn from(error: wasmtime::Error) -> Self {
-        Self::Wasmtime(error)
     }
 }
 
@@ -274,8 +263,13 @@ impl Prepared {
         let mut state = store.into_data();
         let log = std::mem::take(&mut state.log).finish();
         let error = match answer {
+            // A guest that goes on without what the host could not give it would conclude from less than it was sent.
+            Ok(Ok(())) if state.study.failed.is_some() || state.models.failed.is_some() => {
+                deeper_cause(state).expect("one of them is there")
+            }
             Ok(Ok(())) => {
                 return Ok(Outcome {
+                    limit: state.growth.hit,
                     host_memory_peak: state.budget.peak(),
                     findings: state.findings,
                     log,
@@ -358,8 +352,10 @@ fn judge(error: wasmtime::Error, state: JobState) -> JobError {
 /// Why the host refused the guest something earlier, which is why it then gave up: a better reason than its last
 /// words.
 fn deeper_cause(state: JobState) -> Option<JobError> {
-    let limit = state.growth.hit.map(JobError::Limit);
-    limit.or_else(|| state.study.failed().map(|error| JobError::Read(Box::new(error))))
+    let read = state.study.failed.map(|error| JobError::Read(Box::new(error)));
+    let package = || state.models.failed.map(|error| JobError::Package(Box::new(error)));
+    let limit = || state.growth.hit.map(JobError::Limit);
+    read.or_else(package).or_else(limit)
 }
 
 /// The cause, without the guest's backtrace, which only its vendor can read.

@@ -14,7 +14,7 @@ use wasmtime_wasi_nn::{ExecutionContext, Graph};
 
 use crate::inference::{Engines, InferenceError, LoadedModel};
 use crate::memory::Budget;
-use crate::module::package::Package;
+use crate::module::package::{Package, PackageError};
 use crate::sandbox::bindings::wasi::nn::errors::ErrorCode;
 use crate::sandbox::bindings::wasi::nn::graph::{ExecutionTarget, GraphEncoding};
 use crate::sandbox::bindings::wasi::nn::{errors, graph, inference, tensor};
@@ -36,11 +36,13 @@ pub(crate) struct Models {
     budget: Budget,
     deadline: Instant,
     loaded: BTreeMap<String, Arc<LoadedModel>>,
+    /// Why a model of the package could not be read, if one could not.
+    pub(in crate::sandbox) failed: Option<PackageError>,
 }
 
 impl Models {
     pub(crate) fn new(package: Arc<Package>, engines: Arc<Engines>, budget: Budget, deadline: Instant) -> Self {
-        Self { package, engines, budget, deadline, loaded: BTreeMap::new() }
+        Self { package, engines, budget, deadline, loaded: BTreeMap::new(), failed: None }
     }
 
     /// Those that were used.
@@ -62,17 +64,22 @@ impl Models {
         Ok(Graph::from(graph))
     }
 
-    fn load(&self, name: &str) -> Result<LoadedModel, NnError> {
+    fn load(&mut self, name: &str) -> Result<LoadedModel, NnError> {
         let Some(entry) = self.package.manifest().models.iter().find(|m| m.name == name) else {
             let own: Vec<_> = self.package.manifest().models.iter().map(|m| m.name.as_str()).collect();
             let shown: String = name.chars().take(64).flat_map(char::escape_default).collect();
             let text = format!("the module's package has no model `{shown}`; it has: {}", own.join(", "));
             return Err(NnError { code: ErrorCode::NotFound, text });
         };
-        let bytes = self
-            .package
-            .model(&entry.name, self.engines.model_max_mib())
-            .map_err(|e| NnError { code: ErrorCode::RuntimeError, text: e.to_string() })?;
+        let bytes = match self.package.model(&entry.name, self.engines.model_max_mib()) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // The reason names files of the host: it is for the operator.
+                self.failed.get_or_insert(error);
+                let text = "the model cannot be read; the operator's error says why".to_owned();
+                return Err(NnError { code: ErrorCode::RuntimeError, text });
+            }
+        };
         self.engines.load(&entry.name, &bytes, entry.target).map_err(Into::into)
     }
 }

@@ -31,7 +31,8 @@ pub(crate) struct StudyView {
     decoded: BTreeMap<(usize, u32), Volume>,
     digests: BTreeMap<String, [u8; 32]>,
     decoding: Duration,
-    failed: Option<ReadError>,
+    /// Why a volume could not be given, if one could not.
+    pub(in crate::sandbox) failed: Option<ReadError>,
 }
 
 /// What the record of a job says about its input.
@@ -120,11 +121,6 @@ impl StudyView {
         };
         self.failed.get_or_insert(error);
         for_guest
-    }
-
-    /// Why a volume could not be given, if one could not.
-    pub(crate) fn failed(self) -> Option<ReadError> {
-        self.failed
     }
 }
 

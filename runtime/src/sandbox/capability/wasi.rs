@@ -3,12 +3,16 @@
 //! No file, no preopened folder, no environment, no argument, no standard input, no socket; what is written to
 //! standard output goes nowhere. Each interface is linked only when it was granted by name.
 
-use wasmtime::component::{Linker, ResourceTable};
+use wasmtime::component::{Linker, Resource, ResourceTable};
+use wasmtime_wasi::p2::DynPollable;
+use wasmtime_wasi::p2::bindings::io::poll as waiting;
 use wasmtime_wasi::p2::bindings::{self as p2, sync};
+use wasmtime_wasi::runtime::in_tokio;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::module::manifest::Interface;
-use crate::sandbox::state::JobState;
+use crate::sandbox::engine::TICK;
+use crate::sandbox::state::{JobState, State};
 
 /// The context behind the empty world.
 pub(crate) struct EmptyWasi(WasiCtx);
@@ -44,7 +48,7 @@ pub(super) fn link(linker: &mut Linker<JobState>, interface: Interface) -> wasmt
         }
         Interface::Io => {
             p2::io::error::add_to_linker::<_, Table>(linker, |s| &mut s.table)?;
-            sync::io::poll::add_to_linker::<_, Table>(linker, |s| &mut s.table)?;
+            sync::io::poll::add_to_linker::<_, State>(linker, |s| s)?;
             sync::io::streams::add_to_linker::<_, Table>(linker, |s| &mut s.table)?;
         }
         Interface::Cli => {
@@ -73,4 +77,33 @@ struct Table;
 
 impl wasmtime::component::HasData for Table {
     type Data<'a> = &'a mut ResourceTable;
+}
+
+/// Waiting, in steps of [`TICK`]: a guest that sleeps for an hour ends at its deadline, or when it is cancelled.
+impl sync::io::poll::Host for JobState {
+    fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
+        loop {
+            let again = pollables.iter().map(|p| Resource::new_borrow(p.rep())).collect();
+            let table = &mut self.table;
+            let step = in_tokio(async { tokio::time::timeout(TICK, waiting::Host::poll(table, again)).await });
+            match step {
+                Ok(ready) => return ready,
+                Err(_) => self.check_time()?,
+            }
+        }
+    }
+}
+
+impl sync::io::poll::HostPollable for JobState {
+    fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
+        in_tokio(async { waiting::HostPollable::ready(&mut self.table, pollable).await })
+    }
+
+    fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        sync::io::poll::Host::poll(self, vec![pollable]).map(|_| ())
+    }
+
+    fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        waiting::HostPollable::drop(&mut self.table, pollable)
+    }
 }
