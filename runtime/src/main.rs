@@ -9,7 +9,9 @@ use clap::{Parser, Subcommand};
 use gantry::app::App;
 use gantry::config::Config;
 use gantry::inference::EnginePreference;
-use gantry::module::{build, inspect, new, package::Package};
+use gantry::module::build::{self, BuildError};
+use gantry::module::new::{self, NewError};
+use gantry::module::{inspect, package::Package};
 use gantry::outputs::{RESULT_FILE, Stamp};
 use gantry::pipeline::{self, Event, Request, RunError};
 use gantry::sandbox::grants::Policy;
@@ -46,7 +48,12 @@ enum Command {
     ))]
     Run(RunArgs),
     /// Make and look at modules.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = concat!(
+        "Examples:\n",
+        "  gantry module new liver\n",
+        "  gantry module build liver\n",
+        "  gantry module inspect liver/package\n"
+    ))]
     Module(ModuleCommand),
 }
 
@@ -90,31 +97,37 @@ enum ModuleCommand {
         /// Its name, and that of its folder.
         name: String,
         /// The folder to put it in.
-        #[arg(long, default_value = ".")]
+        #[arg(long, value_name = "DIR", default_value = ".")]
         dir: PathBuf,
-        /// Depend on the SDK there instead of on a copy of it.
-        #[arg(long)]
+        /// Depend on the SDK there instead of on a copy of it: guest-sdk of a checkout.
+        #[arg(long, value_name = "DIR")]
         sdk: Option<PathBuf>,
     },
     /// Compile a module's source into a package.
     #[command(after_help = "Example:\n  gantry module build modules/ct-organs\n")]
     Build {
         /// The folder with module.toml and Cargo.toml.
+        #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
     /// Compile every example of a crate into a component: many small guests from one crate.
-    #[command(after_help = "Example:\n  gantry module build-examples tests/guests/rogue --out target/guests/rogue\n")]
+    #[command(
+        hide = true,
+        after_help = "Example:\n  gantry module build-examples tests/guests/rogue --out target/guests/rogue\n"
+    )]
     BuildExamples {
         /// The folder with Cargo.toml.
+        #[arg(value_name = "DIR")]
         folder: PathBuf,
         /// Where the components go.
-        #[arg(long)]
+        #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
     /// Show what a package is, asks for and imports.
     #[command(after_help = "Example:\n  gantry module inspect modules/ct-organs/package --json\n")]
     Inspect {
         /// A package folder.
+        #[arg(value_name = "DIR")]
         folder: PathBuf,
         /// For scripts.
         #[arg(long)]
@@ -129,7 +142,7 @@ fn main() -> ExitCode {
         .init();
     let done = match Cli::parse().command {
         Command::Run(args) => run(&args),
-        Command::Module(command) => module(command).map_err(|e| (4, e)),
+        Command::Module(command) => module(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -212,28 +225,31 @@ fn now() -> Stamp {
     Stamp { date: now.format("%Y%m%d").to_string(), time: now.format("%H%M%S").to_string() }
 }
 
-fn module(command: ModuleCommand) -> anyhow::Result<()> {
+fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {
     let limits = gantry::config::Limits::default();
     let mut progress = |step: &str| eprintln!("{step}");
+    let not_made = |e: NewError| (if e.is_usage() { 2 } else { 1 }, e.into());
+    let not_built = |e: BuildError| (if e.is_usage() { 2 } else { 4 }, e.into());
     match command {
         ModuleCommand::New { name, dir, sdk } => {
-            let folder = new::new(&name, &dir, sdk.as_deref())?;
+            let folder = new::new(&name, &dir, sdk.as_deref()).map_err(not_made)?;
             println!("{0}: next, `cargo test` there, then `gantry module build {0}`", folder.display());
         }
         ModuleCommand::Build { folder } => {
-            let built = build::build(&folder, &mut progress)?;
+            let built = build::build(&folder, &mut progress).map_err(not_built)?;
             println!("{} sha256:{}", built.package.display(), gantry::hex(&built.identity));
         }
         ModuleCommand::BuildExamples { folder, out } => {
-            for component in build::build_examples(&folder, &out, &mut progress)? {
+            for component in build::build_examples(&folder, &out, &mut progress).map_err(not_built)? {
                 println!("{}", component.display());
             }
         }
         ModuleCommand::Inspect { folder, json } => {
-            let package = Package::open(&folder)?;
-            let inspection = inspect::inspect(&package, limits.component_max_mib, limits.model_max_mib)?;
+            let package = Package::open(&folder).map_err(|e| (if e.is_usage() { 2 } else { 4 }, e.into()))?;
+            let inspection = inspect::inspect(&package, limits.component_max_mib, limits.model_max_mib)
+                .map_err(|e| (4, e.into()))?;
             match json {
-                true => println!("{}", serde_json::to_string_pretty(&inspection)?),
+                true => println!("{}", serde_json::to_string_pretty(&inspection).map_err(|e| (1, e.into()))?),
                 false => print!("{inspection}"),
             }
         }

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use gantry::module::build::{BuildError, build};
 use gantry::module::{inspect, new, package::Package};
-use gantry_tests::{MANIFEST, Scenario, repository};
+use gantry_tests::command::{Said, gantry};
+use gantry_tests::{MANIFEST, Scenario, repository, skipped};
 
 #[test]
 fn a_new_module_passes_its_tests_builds_and_runs() {
@@ -20,10 +21,7 @@ fn a_new_module_passes_its_tests_builds_and_runs() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     let built = match build(&source, &mut |_| {}) {
-        Err(BuildError::NoToolchain(why)) if std::env::var_os("CI").is_none() => {
-            eprintln!("skipped: {why}");
-            return;
-        }
+        Err(BuildError::NoToolchain(why)) => return skipped(&why),
         built => built.expect("built"),
     };
     let package = Package::open(&built.package).expect("a package");
@@ -56,17 +54,50 @@ fn a_module_that_does_not_compile_says_why() {
     let fewer = manifest.replace("\"gantry:imaging/volumes\", ", "");
     std::fs::write(source.join("module.toml"), fewer).expect("written");
     match build(&source, &mut |_| {}) {
-        Err(BuildError::NoToolchain(why)) if std::env::var_os("CI").is_none() => {
-            eprintln!("skipped: {why}");
-            return;
-        }
+        Err(BuildError::NoToolchain(why)) => return skipped(&why),
         built => {
             let error = built.expect_err("the manifest asks for too little").to_string();
             assert!(error.contains("needs.interfaces does not list gantry:imaging/volumes"), "{error}");
         }
     }
+    std::fs::write(source.join("module.toml"), manifest).expect("written");
+    let code = std::fs::read_to_string(source.join("src/lib.rs")).expect("readable");
+    std::fs::write(source.join("src/lib.rs"), code.replace("gantry_guest::export!(Module);", "")).expect("written");
+    let error = build(&source, &mut |_| {}).expect_err("nothing can be called").to_string();
+    assert!(error.contains("add gantry_guest::export!(YourType) to src/lib.rs"), "{error}");
+
     std::fs::write(source.join("src/lib.rs"), "pub fn broken( {}").expect("written");
     let error = build(&source, &mut |_| {}).expect_err("it does not compile").to_string();
-    assert!(error.contains("src/lib.rs:1"), "{error}");
+    let lines: Vec<_> = error.lines().collect();
+    assert!(lines[1].starts_with("error: ") && error.contains("src/lib.rs:1"), "what is wrong comes first: {error}");
+    assert!(lines.last().is_some_and(|line| line.starts_with("the command was: cargo ")), "{error}");
     assert!(!source.join("package").exists(), "a failed build leaves no package");
+}
+
+#[test]
+fn a_command_that_cannot_work_says_what_would() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let says = |arguments: &[&str]| -> Said {
+        gantry().arg("module").args(arguments).current_dir(folder.path()).output().expect("gantry runs").into()
+    };
+    let refused = |arguments: &[&str], code: i32, remedy: &str| {
+        let said = says(arguments);
+        assert_eq!(said.code, Some(code), "{arguments:?}: {said:?}");
+        assert!(said.err.contains(remedy), "{arguments:?}: {said:?}");
+    };
+    refused(&["new", "Liver"], 2, "is no name for a module");
+    refused(&["new", "liver", "--sdk", "nowhere"], 2, "give guest-sdk of a checkout");
+    assert_eq!(says(&["new", "liver"]).code, Some(0));
+    refused(&["new", "liver"], 2, "is there already");
+    refused(&["build", "nowhere"], 2, "holds no module.toml: give the source folder, as `gantry module new` makes it");
+    refused(&["inspect", "nowhere"], 2, "give a package folder, as `gantry module build` makes it");
+    refused(&["inspect", "liver"], 2, "run `gantry module build");
+
+    let scenario = Scenario::new(b"no component", MANIFEST).expect("a scenario");
+    let package = scenario.package_folder().to_str().expect("text");
+    refused(&["build", package], 2, "this is a package; build its parent");
+    refused(&["inspect", package], 4, "is not a WebAssembly component");
+
+    let help = says(&["--help"]);
+    assert!(help.out.contains("gantry module build liver") && !help.out.contains("build-examples"), "{help:?}");
 }

@@ -27,6 +27,8 @@ const MODULE: &str = "modules/ct-organs/package";
 /// Below the assets.
 const STUDY: &str = "totalsegmentator/example_ct_dicom";
 const OUT: &str = "target/demo";
+/// What the module stated, among what `gantry run` writes.
+const RESULT: &str = "result.json";
 /// The picture, among what `gantry run --overlay` writes.
 const PICTURE: &str = "overlay.png";
 
@@ -47,7 +49,6 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
     let step = repository.gantry(profile).shown_as("gantry");
     let step = step.args(["run", "--module", MODULE]).arg(repository.short(&study)).args(["--out", OUT, "--overlay"]);
     println!("$ {}", step.line());
-    // Its summary states the volumes.
     step.run()?;
     show(repository, &out)
 }
@@ -62,11 +63,28 @@ fn show(repository: &Repository, out: &Path) -> Result<()> {
     for file in &files {
         println!("  {}  ({})", repository.short(file), size(fs::metadata(file)?.len()));
     }
+    let path = out.join(RESULT);
+    let result = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    println!("\nIt measured:");
+    for (organ, millilitres) in volumes(&result).with_context(|| format!("cannot read {}", path.display()))? {
+        println!("  {organ:<12}{millilitres:>8.1} mL");
+    }
     match files.iter().find(|file| file.ends_with(PICTURE)) {
         Some(picture) => println!("\nLook at it: {}", picture.display()),
         None => bail!("gantry wrote no {PICTURE} to {OUT}"),
     }
     Ok(())
+}
+
+/// The segments of a `result.json` that the host found voxels of, and their volumes in mL.
+fn volumes(result: &str) -> Result<Vec<(String, f64)>> {
+    let result: serde_json::Value = serde_json::from_str(result)?;
+    let segments = result["findings"]["segments"].as_array().context("findings.segments is missing")?;
+    let volume =
+        |segment: &serde_json::Value| Some((segment["name"].as_str()?.to_owned(), segment["millilitres"].as_f64()?));
+    let volumes: Option<Vec<_>> = segments.iter().map(volume).collect();
+    let volumes = volumes.context("a segment has no name or no millilitres")?;
+    Ok(volumes.into_iter().filter(|(_, millilitres)| *millilitres > 0.0).collect())
 }
 
 /// Every file below `folder`, by name.
@@ -84,6 +102,11 @@ fn files_below(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 mod tests {
     use super::*;
 
+    /// The part of a result that the demo reads.
+    const FOUND: &str = r#"{"findings": {"segments": [
+        {"value": 1, "name": "Liver", "millilitres": 646.9}, {"value": 3, "name": "Kidneys", "millilitres": 0.0}
+    ]}}"#;
+
     fn repository(name: &str) -> Repository {
         let root = std::env::temp_dir().join(format!("gantry-demo-{name}-{}", std::process::id()));
         assets::remove_folder(&root).expect("a clean start");
@@ -95,17 +118,25 @@ mod tests {
     fn files_are_listed_from_all_folders() {
         let repository = repository("list");
         let out = repository.root.join(OUT);
-        for file in ["sub/seg.dcm", PICTURE] {
-            fs::write(out.join(file), "x").expect("a file");
+        for (file, text) in [("sub/seg.dcm", "x"), (PICTURE, "x"), (RESULT, FOUND)] {
+            fs::write(out.join(file), text).expect("a file");
         }
-        assert_eq!(files_below(&out).expect("a listing"), [out.join(PICTURE), out.join("sub/seg.dcm")]);
+        let expected = [PICTURE, RESULT, "sub/seg.dcm"].map(|file| out.join(file));
+        assert_eq!(files_below(&out).expect("a listing"), expected);
         show(&repository, &out).expect("the picture is there");
         assets::remove_folder(&repository.root).expect("cleaned up");
     }
 
     #[test]
+    fn volumes_are_those_of_what_was_found() {
+        assert_eq!(volumes(FOUND).expect("readable"), [("Liver".to_owned(), 646.9)]);
+        assert!(volumes("{}").is_err(), "not a result");
+    }
+
+    #[test]
     fn a_missing_picture_fails_the_demo() {
         let repository = repository("missing");
+        fs::write(repository.root.join(OUT).join(RESULT), FOUND).expect("a file");
         let error = show(&repository, &repository.root.join(OUT)).expect_err("no picture");
         assert!(error.to_string().contains(PICTURE));
         assets::remove_folder(&repository.root).expect("cleaned up");

@@ -82,7 +82,8 @@ impl Engines {
             }
             None if config.engine == EnginePreference::OnnxRuntime => {
                 return Err(unavailable(
-                    "its library was not found; set onnxruntime_library or GANTRY_ONNXRUNTIME, or use engine = \"tract\""
+                    "its library was not found; set onnxruntime_library or GANTRY_ONNXRUNTIME, or use engine = \"tract\" \
+                     ([engines] in gantry.toml), or run `cargo xtask assets` in a checkout"
                         .into(),
                 ));
             }

@@ -94,10 +94,12 @@ fn warnings(manifest: &Manifest, imports: &[String]) -> Vec<String> {
 /// What a component imports although its manifest does not ask for it, or no module can have it.
 pub(super) fn beyond_the_manifest(manifest: &Manifest, imports: &[String]) -> Vec<String> {
     let asks_for = |interface| manifest.needs.interfaces.contains(&interface);
+    // One that the manifest has to list is named once, though the component may import many parts of it.
+    let mut named = BTreeSet::new();
     let beyond = imports.iter().filter_map(|import| match covered_by(import) {
         // `volumes` speaks of tensors, so it brings their interface along.
         Some(Interface::Nn) if path_of(import) == "wasi:nn/tensor" && asks_for(Interface::Volumes) => None,
-        Some(interface) if asks_for(interface) => None,
+        Some(interface) if asks_for(interface) || !named.insert(interface) => None,
         Some(interface) => Some(format!("imports {import}, but needs.interfaces does not list {}", interface.name())),
         None if path_of(import) == "gantry:imaging/types" => None,
         None => Some(format!("imports {import}, which this runtime offers to no module")),
@@ -127,7 +129,9 @@ impl fmt::Display for Inspection {
         writeln!(f, "  {}", m.label.title)?;
         writeln!(f, "  {}", m.label.intended_use)?;
         writeln!(f, "  identity    sha256:{}", self.identity_sha256)?;
-        write!(f, "  accepts     {}, {} slices or more", m.accepts.modality.join(", "), m.accepts.slices_min)?;
+        let least = m.accepts.slices_min;
+        let slices = if least == 1 { "slice" } else { "slices" };
+        write!(f, "  accepts     {}, at least {least} {slices}", m.accepts.modality.join(", "))?;
         match m.accepts.slices_max {
             Some(max) => writeln!(f, ", at most {max}")?,
             None => writeln!(f)?,
@@ -137,7 +141,9 @@ impl fmt::Display for Inspection {
         if !m.needs.attributes.is_empty() {
             writeln!(f, "  attributes  {}", m.needs.attributes.join(", "))?;
         }
-        writeln!(f, "  imports     {}", self.imports.join(", "))?;
+        for (index, import) in self.imports.iter().enumerate() {
+            writeln!(f, "  {:<12}{import}", if index == 0 { "imports" } else { "" })?;
+        }
         writeln!(f, "  component   {} KiB", self.component_bytes.div_ceil(1024))?;
         for (model, (name, bytes)) in m.models.iter().zip(&self.models) {
             writeln!(f, "  model       {name} on {}, {} KiB", model.target, bytes.div_ceil(1024))?;
@@ -170,6 +176,8 @@ mod tests {
             "gantry:imaging/volumes@0.1.0",
             "gantry:imaging/log@0.1.0",
             "wasi:nn/graph@0.2.0-rc-2024-10-28",
+            "wasi:io/poll@0.2.0",
+            "wasi:io/streams@0.2.0",
             "wasi:sockets/tcp@0.2.0",
         ]
         .map(str::to_owned);
@@ -177,6 +185,7 @@ mod tests {
             beyond_the_manifest(&manifest, &imports),
             [
                 "imports gantry:imaging/log@0.1.0, but needs.interfaces does not list gantry:imaging/log",
+                "imports wasi:io/poll@0.2.0, but needs.interfaces does not list wasi:io",
                 "imports wasi:sockets/tcp@0.2.0, which this runtime offers to no module"
             ]
         );

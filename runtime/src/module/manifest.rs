@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::inference::Device;
+use crate::sandbox::grants::{DEFAULT_ATTRIBUTES, GRANTABLE_ATTRIBUTES, can_be_granted};
 
 /// A whole manifest, checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +75,7 @@ fn one() -> usize {
 pub struct Needs {
     /// By name, such as `gantry:imaging/volumes` or `wasi:nn`.
     pub interfaces: Vec<Interface>,
-    /// DICOM attributes by keyword.
+    /// DICOM attributes by keyword, of those that can be granted.
     pub attributes: Vec<String>,
 }
 
@@ -315,6 +316,11 @@ impl Manifest {
         if self.accepts.slices_min == 0 || self.accepts.slices_max.is_some_and(|max| max < self.accepts.slices_min) {
             return Err("accepts: slices_min must be at least 1 and at most slices_max".into());
         }
+        if let Some(keyword) = self.needs.attributes.iter().find(|keyword| !can_be_granted(keyword)) {
+            let keyword: String = keyword.chars().take(64).flat_map(char::escape_debug).collect();
+            let known = [&DEFAULT_ATTRIBUTES[..], &GRANTABLE_ATTRIBUTES[..]].concat().join(", ");
+            return Err(format!("needs.attributes: {keyword} can never be granted; there are: {known}"));
+        }
         check_file("component.file", &self.component.file)?;
         for (index, model) in self.models.iter().enumerate() {
             if model.name.is_empty() || model.name.len() > 64 || model.name.chars().any(char::is_control) {
@@ -380,6 +386,9 @@ mod tests {
         assert!(refused("\"lungs\"", "\"Lungs!\"").contains("name"));
         assert!(refused("schema = 1", "schema = 2").contains("schema"));
         assert!(refused("[\"CT\"]", "[]").contains("accepts.modality"));
+        let names_somebody = refused("[[models]]", "attributes = [\"KVP\", \"PatientName\"]\n[[models]]");
+        assert!(names_somebody.contains("needs.attributes: PatientName can never be granted; there are: Acq"));
+        assert!(names_somebody.contains("PatientSex"), "what can be granted is listed: {names_somebody}");
     }
 
     #[test]

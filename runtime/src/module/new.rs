@@ -60,6 +60,12 @@ pub enum NewError {
         /// Where.
         path: PathBuf,
     },
+    /// The SDK is not where it was said to be.
+    #[error("--sdk {path} holds no crate gantry-guest: give guest-sdk of a checkout of Gantry, or leave it out for a copy", path = path.display())]
+    NoSdk {
+        /// Where.
+        path: PathBuf,
+    },
     /// A file cannot be written.
     #[error("cannot write {path}: {reason}", path = path.display())]
     Write {
@@ -68,6 +74,14 @@ pub enum NewError {
         /// Why.
         reason: std::io::Error,
     },
+}
+
+impl NewError {
+    /// Whether it is about how the command was called.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, Self::Write { .. })
+    }
 }
 
 /// Writes the source of a new module to `parent/name`. With `sdk` the crate depends on the SDK there, else on a copy
@@ -83,7 +97,7 @@ pub fn new(name: &str, parent: &Path, sdk: Option<&Path>) -> Result<PathBuf, New
     if folder.exists() {
         return Err(NewError::Exists { path: folder });
     }
-    let sdk_path = sdk.map_or_else(|| "sdk/gantry-guest".into(), |path| path.display().to_string());
+    let sdk_path = sdk.map_or_else(|| Ok("sdk/gantry-guest".into()), find_sdk)?;
     let fill = |text: &str| {
         text.replace("{{name}}", name).replace("{{sdk}}", &sdk_path).replace("{{version}}", env!("CARGO_PKG_VERSION"))
     };
@@ -100,6 +114,14 @@ pub fn new(name: &str, parent: &Path, sdk: Option<&Path>) -> Result<PathBuf, New
         }
     }
     Ok(folder)
+}
+
+/// The path of an SDK that holds wherever the module lies.
+fn find_sdk(path: &Path) -> Result<String, NewError> {
+    let manifest = std::fs::read_to_string(path.join("Cargo.toml")).unwrap_or_default();
+    let is_sdk = manifest.lines().any(|line| line.trim() == "name = \"gantry-guest\"");
+    let whole = path.canonicalize().ok().filter(|_| is_sdk);
+    whole.map(|path| path.display().to_string()).ok_or_else(|| NewError::NoSdk { path: path.to_path_buf() })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), NewError> {
@@ -163,6 +185,21 @@ mod tests {
         }
         assert!(matches!(Package::open(&folder), Err(PackageError::Source { .. })), "it is not built yet");
         assert!(matches!(new("liver-2", parent.path(), None), Err(NewError::Exists { .. })));
+    }
+
+    #[test]
+    fn an_sdk_elsewhere_is_looked_for_first() {
+        let parent = tempfile::tempdir().expect("a folder");
+        for nowhere in ["nowhere", "runtime"] {
+            let error = new("liver", parent.path(), Some(&repository().join(nowhere))).expect_err("no SDK");
+            assert!(matches!(error, NewError::NoSdk { .. }), "{error}");
+            assert!(!parent.path().join("liver").exists(), "nothing is left");
+        }
+        let folder = new("liver", parent.path(), Some(&repository().join("guest-sdk"))).expect("made");
+        let text = std::fs::read_to_string(folder.join("Cargo.toml")).expect("readable");
+        let sdk = repository().join("guest-sdk").canonicalize().expect("there");
+        assert!(text.contains(&format!("{:?}", sdk.display().to_string())), "{text}");
+        assert!(!folder.join("sdk").exists(), "no copy");
     }
 
     #[test]

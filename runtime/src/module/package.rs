@@ -90,6 +90,14 @@ pub enum PackageError {
     NoModel(String),
 }
 
+impl PackageError {
+    /// Whether it is about which folder was given, not about what a package holds.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::NotAPackage { .. } | Self::Source { .. })
+    }
+}
+
 impl Package {
     /// Opens a package folder: reads the manifest alone.
     pub fn open(folder: &Path) -> Result<Self, PackageError> {

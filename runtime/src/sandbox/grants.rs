@@ -46,18 +46,23 @@ pub const DEFAULT_ATTRIBUTES: [&str; 31] = [
     "WindowWidth",
 ];
 
-/// May be granted by name: they describe the patient or the machine without naming either.
-pub const GRANTABLE_ATTRIBUTES: [&str; 9] = [
+/// May be granted by name: they describe the patient or the machine without naming either. Free text that people type,
+/// such as a series' description or a protocol's name, is not among them: it may hold anybody's name.
+pub const GRANTABLE_ATTRIBUTES: [&str; 7] = [
     "Manufacturer",
     "ManufacturerModelName",
     "PatientAge",
     "PatientSex",
     "PatientSize",
     "PatientWeight",
-    "ProtocolName",
-    "SeriesDescription",
     "SoftwareVersions",
 ];
+
+/// Whether any operator could let a module see this attribute.
+#[must_use]
+pub fn can_be_granted(keyword: &str) -> bool {
+    DEFAULT_ATTRIBUTES.contains(&keyword) || GRANTABLE_ATTRIBUTES.contains(&keyword)
+}
 
 /// What one module has in one job.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -83,8 +88,8 @@ pub enum GrantError {
     Interface(String),
     /// Not an attribute that a module may see.
     #[error(
-        "the attribute `{0}` cannot be granted: modules see technical attributes only, never what could name a \
-         patient; beside the default ones these can be granted: {known}",
+        "the attribute `{0}` cannot be granted: modules see attributes that name nobody; beside the default ones \
+         these can be granted: {known}",
         known = GRANTABLE_ATTRIBUTES.join(", ")
     )]
     Attribute(String),
@@ -116,7 +121,7 @@ impl Policy {
     }
 
     fn allow_attribute(&mut self, keyword: &str) -> Result<(), GrantError> {
-        if !DEFAULT_ATTRIBUTES.contains(&keyword) && !GRANTABLE_ATTRIBUTES.contains(&keyword) {
+        if !can_be_granted(keyword) {
             return Err(GrantError::Attribute(keyword.to_owned()));
         }
         self.attributes.insert(keyword.to_owned());
@@ -216,9 +221,9 @@ mod tests {
 
     #[test]
     fn identity_cannot_be_granted() {
-        for keyword in ["PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "AccessionNumber"] {
+        for keyword in ["PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "SeriesDescription"] {
             let error = Policy::new(&GrantConfig::default(), &[format!("attribute:{keyword}")]).expect_err(keyword);
-            assert!(error.to_string().contains("never what could name a patient"), "{error}");
+            assert!(error.to_string().contains("attributes that name nobody"), "{error}");
         }
     }
 

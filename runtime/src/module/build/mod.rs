@@ -20,6 +20,8 @@ pub use toolchain::GuestToolchain;
 pub const PACKAGE_FOLDER: &str = "package";
 /// What a hospital reads first.
 const CARD_FILE: &str = "MODEL_CARD.md";
+/// What every module exports.
+const ANALYZE: &str = "analyze";
 /// Lines of a failed command that are shown.
 const LINES_SHOWN: usize = 40;
 
@@ -42,13 +44,41 @@ pub enum BuildError {
         /// Key and remedy.
         reason: String,
     },
+    /// There is no source there.
+    #[error("{folder} holds no {MANIFEST_FILE}: give the source folder, as `gantry module new` makes it", folder = folder.display())]
+    NoSource {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// There is no crate there.
+    #[error("{folder} holds no Cargo.toml: give the folder of a crate", folder = folder.display())]
+    NoCrate {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// It is built already.
+    #[error("{folder}: this is a package; build its parent, the source folder", folder = folder.display())]
+    IsPackage {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A model cannot be read.
+    #[error("{path}: {reason}; models.file in {MANIFEST_FILE} names it, from the source folder on", path = path.display())]
+    Model {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
     /// No compiler for guests.
     #[error("no compiler for WebAssembly guests: {0}; install one with `rustup target add wasm32-unknown-unknown`")]
     NoToolchain(String),
     /// A command failed.
-    #[error("`{command}` failed:\n{output}")]
+    #[error("{program} failed:\n{output}\nthe command was: {command}")]
     Command {
-        /// The command line.
+        /// What was run.
+        program: String,
+        /// The command line, without what was set in its environment.
         command: String,
         /// The end of what it printed.
         output: String,
@@ -62,6 +92,9 @@ pub enum BuildError {
     /// The component imports what the manifest does not ask for.
     #[error("the component {}: add it to needs.interfaces of {MANIFEST_FILE}, or do without", .0.join("; it "))]
     Imports(Vec<String>),
+    /// Nothing can be called.
+    #[error("the component does not export {ANALYZE}: add gantry_guest::export!(YourType) to src/lib.rs")]
+    NoExport,
     /// The compiled module is no component.
     #[error("{path} cannot be made a component: {reason}", path = path.display())]
     Component {
@@ -70,6 +103,14 @@ pub enum BuildError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl BuildError {
+    /// Whether it is about how the command was called, not about what was built.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::NoSource { .. } | Self::NoCrate { .. } | Self::IsPackage { .. })
+    }
 }
 
 /// What came of it.
@@ -84,16 +125,23 @@ pub struct Built {
 /// Builds the module in `source` into `source/package`.
 pub fn build(source: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, BuildError> {
     let manifest_path = source.join(MANIFEST_FILE);
+    if !manifest_path.exists() {
+        return Err(BuildError::NoSource { folder: source.to_path_buf() });
+    }
     let text = std::fs::read_to_string(&manifest_path).map_err(|reason| file(&manifest_path, reason))?;
     let mut manifest =
         Manifest::parse(&text).map_err(|reason| BuildError::Manifest { path: manifest_path.clone(), reason })?;
+    if !source.join("Cargo.toml").exists() && manifest.component.sha256.is_some() {
+        return Err(BuildError::IsPackage { folder: source.to_path_buf() });
+    }
     let card =
         std::fs::read(source.join(CARD_FILE)).map_err(|_| BuildError::NoCard { folder: source.to_path_buf() })?;
+    require_crate(source)?;
     let toolchain = GuestToolchain::find(source, progress)?;
     progress(&format!("compiling {} {} (minutes the first time, then seconds)", manifest.name, manifest.version));
     let wasm = compile(source, &toolchain, Artifact::Library)?;
     let component = encode(&wasm)?;
-    check_imports(&manifest, &component, &wasm, progress)?;
+    check_world(&manifest, &component, &wasm, progress)?;
 
     // The package appears whole or not at all.
     let package = source.join(PACKAGE_FOLDER);
@@ -101,7 +149,7 @@ pub fn build(source: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Bui
     manifest.component.sha256 = Some(put(fresh.path(), &manifest.component.file, &component)?);
     for model in &mut manifest.models {
         let path = source.join(&model.file);
-        let bytes = std::fs::read(&path).map_err(|reason| file(&path, reason))?;
+        let bytes = std::fs::read(&path).map_err(|reason| BuildError::Model { path, reason })?;
         progress(&format!("packing {} ({} KiB)", model.file, bytes.len().div_ceil(1024)));
         model.sha256 = Some(put(fresh.path(), &model.file, &bytes)?);
     }
@@ -117,15 +165,19 @@ pub fn build(source: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Bui
     Ok(Built { package, identity })
 }
 
-/// A component that imports more than its manifest asks for would be refused in every hospital, so it is here.
-fn check_imports(
+/// A component that imports more than its manifest asks for, or exports nothing to call, would be refused in every
+/// hospital, so it is here.
+fn check_world(
     manifest: &Manifest,
     component: &[u8],
     wasm: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), BuildError> {
-    let (imports, _) =
+    let (imports, exports) =
         inspect::world(component).map_err(|reason| BuildError::Component { path: wasm.to_path_buf(), reason })?;
+    if !exports.iter().any(|export| export == ANALYZE) {
+        return Err(BuildError::NoExport);
+    }
     let beyond = inspect::beyond_the_manifest(manifest, &imports);
     if !beyond.is_empty() {
         return Err(BuildError::Imports(beyond));
@@ -138,6 +190,7 @@ fn check_imports(
 
 /// Builds every example of a crate as a component into `out`: how one crate holds many small guests.
 pub fn build_examples(source: &Path, out: &Path, progress: &mut dyn FnMut(&str)) -> Result<Vec<PathBuf>, BuildError> {
+    require_crate(source)?;
     let toolchain = GuestToolchain::find(source, progress)?;
     progress(&format!("compiling the examples of {}", source.display()));
     let built = compile(source, &toolchain, Artifact::Examples)?;
@@ -159,6 +212,10 @@ pub fn build_examples(source: &Path, out: &Path, progress: &mut dyn FnMut(&str))
     Ok(components)
 }
 
+fn require_crate(source: &Path) -> Result<(), BuildError> {
+    if source.join("Cargo.toml").exists() { Ok(()) } else { Err(BuildError::NoCrate { folder: source.to_path_buf() }) }
+}
+
 enum Artifact {
     Library,
     Examples,
@@ -168,7 +225,9 @@ enum Artifact {
 fn compile(source: &Path, toolchain: &GuestToolchain, artifact: Artifact) -> Result<PathBuf, BuildError> {
     let manifest = source.join("Cargo.toml");
     let mut cargo = toolchain.cargo();
-    cargo.args(["build", "--release", "--target", "wasm32-unknown-unknown", "--manifest-path"]).arg(&manifest);
+    cargo
+        .args(["build", "--quiet", "--release", "--target", "wasm32-unknown-unknown", "--manifest-path"])
+        .arg(&manifest);
     cargo.arg(match artifact {
         Artifact::Library => "--lib",
         Artifact::Examples => "--examples",
@@ -196,8 +255,7 @@ fn metadata(source: &Path) -> Result<serde_json::Value, BuildError> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(source.join("Cargo.toml"));
     let output = run(&mut cargo)?;
-    serde_json::from_slice(&output)
-        .map_err(|e| BuildError::Command { command: "cargo metadata".into(), output: e.to_string() })
+    serde_json::from_slice(&output).map_err(|e| command_failed(&cargo, e.to_string()))
 }
 
 /// Names of the targets that are of one of these kinds, or built as one of them.
@@ -222,15 +280,20 @@ fn encode(wasm: &Path) -> Result<Vec<u8>, BuildError> {
 
 /// Runs a command to its end; its standard output.
 fn run(command: &mut Command) -> Result<Vec<u8>, BuildError> {
-    let line = format!("{command:?}");
-    let failed = |output| BuildError::Command { command: line.clone(), output };
-    let output = command.output().map_err(|e| failed(e.to_string()))?;
+    let output = command.output().map_err(|e| command_failed(command, e.to_string()))?;
     if output.status.success() {
         return Ok(output.stdout);
     }
     let text = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<_> = text.lines().collect();
-    Err(failed(lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n")))
+    Err(command_failed(command, lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n")))
+}
+
+fn command_failed(command: &Command, output: String) -> BuildError {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let arguments = command.get_args().map(|argument| argument.to_string_lossy());
+    let line: Vec<_> = std::iter::once(program.as_str().into()).chain(arguments).collect();
+    BuildError::Command { command: line.join(" "), program, output }
 }
 
 /// Writes a file of the package, whole; its digest.

@@ -1,6 +1,8 @@
 //! Knows wasi-nn and nothing of Gantry but the export: runs the model `net` (input `x`, f32 [1, 1, 4, 4, 4]) and
 //! looks at what comes out. It must run here.
 
+#![expect(unsafe_code, reason = "wit-bindgen writes it")]
+
 mod bindings {
     wit_bindgen::generate!({
         inline: "

@@ -1,5 +1,7 @@
 //! Imports randomness and the clock: refused before it runs unless both were granted, naming the import.
 
+#![expect(unsafe_code, reason = "wit-bindgen writes it")]
+
 mod bindings {
     wit_bindgen::generate!({
         inline: "

@@ -1,5 +1,7 @@
 //! Imports an interface that no runtime has: refused before it runs, naming the import.
 
+#![expect(unsafe_code, reason = "wit-bindgen writes it")]
+
 mod bindings {
     wit_bindgen::generate!({
         inline: "
