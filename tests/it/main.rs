@@ -2,6 +2,7 @@
 
 mod command;
 mod containment;
+mod examples;
 mod grants;
 mod input;
 mod models;
