@@ -2,6 +2,7 @@
 
 mod command;
 mod containment;
+mod contract;
 mod examples;
 mod grants;
 mod input;
