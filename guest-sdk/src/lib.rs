@@ -13,7 +13,10 @@
 //!    ```toml
 //!    [needs]
 //!    interfaces = [
-//!        "gantry:imaging/study", "gantry:imaging/volumes", "gantry:imaging/findings", "gantry:imaging/log",
+//!        "gantry:imaging/study",
+//!        "gantry:imaging/volumes",
+//!        "gantry:imaging/findings",
+//!        "gantry:imaging/log",
 //!        "wasi:nn",
 //!    ]
 //!
