@@ -116,6 +116,8 @@
 //!
 //! Order of reading: [`Analyzer`], [`Study`], [`Volume`] and [`volumes`], [`Model`], [`findings`], [`testing`].
 
+#![expect(clippy::test_attr_in_doctest, reason = "hidden lines take the attribute out, and `main` calls the test")]
+
 #[doc(hidden)]
 pub mod bindings;
 mod error;

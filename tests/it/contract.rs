@@ -34,7 +34,22 @@ fn every_item_of_the_contract_has_a_comment() {
 
 #[test]
 fn an_item_without_a_comment_is_found() {
-    let text = "/// Said.\ninterface a {\n    use b.{c};\n    record d {\n        /// Said.\n        e: u32,\n        f: u32,\n    }\n\
-                \n    /// Said.\n    g: func(\n        h: u32,\n    ) -> u32;\n\n    i: func();\n}\n";
-    assert_eq!(bare(text), ["4: record d {", "7: f: u32,", "15: i: func();"]);
+    let text = [
+        "/// Said.",
+        "interface a {",
+        "    use b.{c};",
+        "    record d {",
+        "        /// Said.",
+        "        e: u32,",
+        "        f: u32,",
+        "    }",
+        "    /// Said.",
+        "    g: func(",
+        "        h: u32,",
+        "    ) -> u32;",
+        "",
+        "    i: func();",
+        "}",
+    ];
+    assert_eq!(bare(&text.join("\n")), ["4: record d {", "7: f: u32,", "14: i: func();"]);
 }
