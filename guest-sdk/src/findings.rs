@@ -1,7 +1,11 @@
 //! What the module concludes.
 //!
-//! The host checks each finding when it is stated and all of them together afterwards; it then writes them as
-//! DICOM. One that does not fit ends the job, and nothing is written.
+//! The host judges all of them together after the module returned `Ok`, and then writes them as DICOM. One that does
+//! not fit ends the job, and nothing is written. Natively, the [fake host](crate::testing) refuses in the call what it
+//! can, so that a test shows where it was stated.
+//!
+//! Every function fails with `limit` past `findings_max` (1000; each segment counts as one) and with `invalid` for a
+//! text of more than 4096 bytes.
 
 use crate::error::Error;
 use crate::sys;
@@ -10,7 +14,9 @@ use crate::volumes::Volume;
 
 /// A label volume on the grid of the source series: voxel values name segments, 0 is background.
 ///
-/// Every non-zero value must be one of `segments`. At most one segmentation a job.
+/// The grid is that of a volume that the module was given: see [`Volume::resample_like`] and
+/// [`argmax`](crate::volumes::argmax). Every non-zero value must be one of `segments`. At most one segmentation a job;
+/// a second is `invalid`.
 pub fn segmentation(labels: &Volume, segments: &[Segment]) -> Result<(), Error> {
     Ok(sys::findings::segmentation(&labels.0, segments)?)
 }
@@ -31,7 +37,8 @@ pub fn triage(level: Urgency, finding: &Code, probability: f32, reason: &str) ->
     Ok(sys::findings::triage(level, finding, probability, reason)?)
 }
 
-/// The input is not fit for this module, and why. Findings stated beside it are refused.
+/// The input is not fit for this module, and why; `detail` is for people, at most 1024 characters. No other finding may
+/// stand beside it: return `Ok` next.
 pub fn unfit(reason: &Code, detail: &str) -> Result<(), Error> {
     Ok(sys::findings::unfit(reason, detail)?)
 }

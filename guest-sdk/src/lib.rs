@@ -7,16 +7,32 @@
 //! # From an ONNX file to a package
 //!
 //! 1. `gantry module new liver` writes a folder `liver/` that builds and passes its test at once.
-//! 2. Put your network into `liver/models/liver.onnx` and name it in `liver/module.toml`:
+//! 2. Put your network into `liver/models/liver.onnx`. In `liver/module.toml`, name it, and add `"wasi:nn"` to
+//!    `interfaces`:
 //!
 //!    ```toml
+//!    [needs]
+//!    interfaces = [
+//!        "gantry:imaging/study",
+//!        "gantry:imaging/volumes",
+//!        "gantry:imaging/findings",
+//!        "gantry:imaging/log",
+//!        "wasi:nn",
+//!    ]
+//!
 //!    [[models]]
 //!    name = "liver"
 //!    file = "models/liver.onnx"
 //!    target = "cpu"              # or "gpu"
 //!    ```
 //!
-//! 3. Say in `liver/src/lib.rs` how a study becomes the network's input, and its output a finding:
+//! 3. Replace `liver/src/lib.rs`: say how a study becomes the network's input, and its output a finding. This one
+//!    takes a network of
+//!
+//!    | | name | type | shape | what it holds |
+//!    | --- | --- | --- | --- | --- |
+//!    | input | `ct` | f32 | [1, 1, z, y, x] | intensities, 0 to 1; z, y and x are free |
+//!    | output | `scores` | f32 | [1, 2, z, y, x] | a score for background and one for liver, with softmax or without |
 //!
 //!    ```
 //!    use gantry_guest::prelude::*;
@@ -44,23 +60,48 @@
 //!    }
 //!
 //!    gantry_guest::export!(Liver);
-//!    # use gantry_guest::testing::{FakeSeries, FakeStudy, run};
-//!    # let grid = Geometry::upright(Extent::new(4, 4, 4), Vec3::new(3.0, 3.0, 3.0));
-//!    # let series = FakeSeries::new("CT").volume_from(grid, |[x, ..]| if x < 2 { 60.0 } else { -1000.0 });
-//!    # let study = FakeStudy::new().series(series).model("liver", |inputs| {
-//!    #     let ct = inputs[0].1.to_f32().map_err(|e| e.to_string())?;
-//!    #     let background = vec![0.5; ct.len()];
-//!    #     Ok(vec![("scores".into(), Tensor::from_f32(&[1, 2, 4, 4, 4], &[background, ct].concat()))])
-//!    # });
-//!    # let stated = run::<Liver>(study)?;
-//!    # assert!((stated.measurements[0].1 - 32.0 * 0.027).abs() < 1e-9);
-//!    # Ok::<(), Error>(())
+//!
+//!    # /*
+//!    #[cfg(test)]
+//!    # */
+//!    mod tests {
+//!        use super::*;
+//!        use gantry_guest::testing::{FakeSeries, FakeStudy, run};
+//!
+//!        # /*
+//!        #[test]
+//!        # */
+//!        # pub
+//!        fn the_half_with_soft_tissue_is_measured() {
+//!            // 4 × 4 × 4 voxels of 3 mm, of which 2 × 4 × 4 hold soft tissue and the rest air.
+//!            let grid = Geometry::upright(Extent::new(4, 4, 4), Vec3::new(3.0, 3.0, 3.0));
+//!            let series = FakeSeries::new("CT").volume_from(grid, |[x, ..]| if x < 2 { 60.0 } else { -1000.0 });
+//!            // A closure plays the network: liver where the input is above 0.5.
+//!            let study = FakeStudy::new().series(series).model("liver", |inputs| {
+//!                let (name, ct) = &inputs[0];
+//!                assert_eq!((name.as_str(), ct.dimensions()), ("ct", vec![1, 1, 4, 4, 4]));
+//!                let liver = ct.to_f32().map_err(|e| e.to_string())?;
+//!                let background = vec![0.5; liver.len()];
+//!                let scores = Tensor::from_f32(&[1, 2, 4, 4, 4], &[background, liver].concat());
+//!                Ok(vec![("scores".into(), scores)])
+//!            });
+//!
+//!            let stated = run::<Liver>(study).expect("a CT is analyzed");
+//!            let (quantity, millilitres, unit, segment) = &stated.measurements[0];
+//!            assert_eq!((quantity.meaning.as_str(), unit.as_str(), *segment), ("Volume", "mL", Some(1)));
+//!            assert!((millilitres - 32.0 * 0.027).abs() < 1e-9);
+//!        }
+//!    }
+//!    # fn main() { tests::the_half_with_soft_tissue_is_measured() }
 //!    ```
 //!
-//! 4. Test it natively with `cargo test`: [`testing`] has fake studies, and closures that play models.
-//! 5. `gantry module build liver` makes the package `liver/package/`: the component, the models, the manifest with
-//!    the digest of each, and the model card.
+//! 4. Test it natively: `cargo test` in `liver/` runs what is in `mod tests`, in seconds and without Gantry.
+//!    [`testing`] has fake studies, and closures that play models.
+//! 5. Rewrite `liver/MODEL_CARD.md`. Then `gantry module build liver` makes the package `liver/package/`: the
+//!    component, the models, the manifest with the digest of each, and the model card.
 //! 6. `gantry run --module liver/package STUDY --out OUT` runs it.
+//!
+//! `examples/module.toml` in the repository of Gantry explains every key of the manifest.
 //!
 //! # What to know
 //!
@@ -70,10 +111,12 @@
 //! - **Ask for what you use.** The manifest names interfaces and attributes; what the operator does not grant is
 //!   not there. A component imports exactly the interfaces that its code uses. Modules made with [`export!`] always
 //!   import `gantry:imaging/log`: a panic is logged, with its place, before the job ends as failed.
-//! - **An error ends the job.** Return it with `?`; its text is shown to the operator. When the input is not fit for
-//!   your model, say so with [`findings::unfit`] and return `Ok`.
+//! - **An error ends the job.** Return it with `?`; its text is shown to the operator, with the lines of your log.
+//!   When the input is not fit for your model, say so with [`findings::unfit`] and return `Ok`.
 //!
 //! Order of reading: [`Analyzer`], [`Study`], [`Volume`] and [`volumes`], [`Model`], [`findings`], [`testing`].
+
+#![expect(clippy::test_attr_in_doctest, reason = "hidden lines take the attribute out, and `main` calls the test")]
 
 #[doc(hidden)]
 pub mod bindings;

@@ -1,5 +1,6 @@
-//! Lines for your support people, kept with the result: [`info!`](crate::info), [`warn!`](crate::warn) and
-//! [`debug!`](crate::debug). Never for findings, and never for what could name a patient.
+//! Lines for your support people: [`info!`](crate::info), [`warn!`](crate::warn) and [`debug!`](crate::debug). They are
+//! kept with the result, and shown to the operator when the job fails; past `log_kib` (64) a job they are dropped.
+//! Never for findings, and never for what could name a patient.
 
 /// Writes a line that is of interest when something is looked into.
 #[macro_export]

@@ -21,7 +21,7 @@ impl Study {
         Self { series: sys::study::accepted().into_iter().map(Series).collect() }
     }
 
-    /// Series that the manifest accepts, in order of acquisition. Never empty.
+    /// Series that the manifest accepts, in order of Series Number, then Series Time. Never empty.
     #[must_use]
     pub fn series(&self) -> &[Series] {
         &self.series
@@ -48,23 +48,27 @@ impl Series {
     }
 
     /// The value of an attribute of the first instance by keyword (PS3.6), several values joined with `\`; `None`
-    /// when it is absent or empty. `denied` unless the manifest asks for the attribute and the operator granted it.
+    /// when it is absent or empty. Fails with `denied` unless the manifest asks for the attribute and the operator
+    /// granted it.
     pub fn attribute(&self, keyword: &str) -> Result<Option<String>, Error> {
         Ok(self.0.attribute(keyword)?)
     }
 
-    /// Number of volumes: more than one for echoes, b-values or time points.
+    /// Number of volumes, at least 1: more for echoes, b-values or time points.
     #[must_use]
     pub fn volumes(&self) -> u32 {
         self.0.volumes()
     }
 
-    /// The grid of one volume, without decoding it.
+    /// The grid of one volume, counted from 0, without decoding it. Fails with `invalid` when there is no such volume.
     pub fn geometry(&self, index: u32) -> Result<Geometry, Error> {
         Ok(self.0.geometry(index)?)
     }
 
-    /// The voxels of one volume: Hounsfield units for CT, the stored quantity otherwise. They stay on the host.
+    /// The voxels of one volume, counted from 0: Hounsfield units for CT, the stored quantity otherwise. They stay on
+    /// the host.
+    ///
+    /// Fails with `invalid` (no such volume), `unavailable` (cannot be decoded) or `limit` (host memory).
     pub fn volume(&self, index: u32) -> Result<Volume, Error> {
         Ok(Volume(self.0.volume(index)?))
     }

@@ -10,7 +10,7 @@ pub struct Tensor(pub(crate) sys::tensor::Tensor);
 
 impl Tensor {
     /// Elements that the module computed itself. The length of `data` must be the product of the dimensions times
-    /// the size of an element: the host ends the job when it is not.
+    /// the size of an element: the host ends the job when it is not, and past `host_memory_mib`.
     #[must_use]
     pub fn new(dimensions: &[u32], ty: TensorType, data: &[u8]) -> Self {
         Self(sys::tensor::Tensor::new(dimensions, ty, data))
@@ -35,7 +35,7 @@ impl Tensor {
         self.0.ty()
     }
 
-    /// Copies all elements into the module's memory; the job ends past `guest_read_mib`. Meant for small outputs,
+    /// Copies all elements into the module's memory; the job ends past `guest_read_mib` (64). Meant for small outputs,
     /// such as the scores of a classifier; what is a grid stays on the host with
     /// [`volumes::from_tensor`](crate::volumes::from_tensor).
     #[must_use]
@@ -61,7 +61,10 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads a model by the name that the manifest gives it. `not-found` for any other.
+    /// Loads a model by the name that the manifest gives it.
+    ///
+    /// Fails with `not-found` for any other name, `runtime-error` when the model cannot be read or loaded, and
+    /// `unsupported-operation` when it is to run on a GPU and there is none.
     pub fn load(name: &str) -> Result<Self, Error> {
         let graph = sys::graph::load_by_name(name)?;
         Ok(Self { name: name.into(), context: graph.init_execution_context()? })
@@ -69,7 +72,8 @@ impl Model {
 
     /// Runs it on every input by name. The host takes the tensors: they are not copied.
     ///
-    /// `invalid-argument` names the input that is missing, unknown, twice there, or of the wrong type or shape.
+    /// Fails with `invalid-argument`, which names the input that is missing, unknown, twice there, or of the wrong type
+    /// or shape; `too-large` past `host_memory_mib`; and `runtime-error` when the engine fails.
     pub fn run<N: Into<String>>(&self, inputs: impl IntoIterator<Item = (N, Tensor)>) -> Result<Outputs, Error> {
         let inputs = inputs.into_iter().map(|(name, tensor)| (name.into(), tensor.0)).collect::<Vec<_>>();
         let outputs = self.context.compute(inputs)?;

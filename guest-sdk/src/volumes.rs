@@ -1,7 +1,8 @@
 //! Grids of voxels that live on the host.
 //!
 //! Every operation gives a new handle and leaves its argument as it was. Point operations and views cost nothing
-//! until voxels are needed. Every operation fails with `limit` when the result would pass the job's host memory.
+//! until voxels are needed. Every operation fails with `limit` when the result would pass the job's host memory, and
+//! with `invalid` for an argument that makes no sense; `wit/imaging.wit` says which.
 
 use crate::error::Error;
 use crate::sys;
@@ -41,7 +42,8 @@ impl Volume {
     }
 
     /// Axes reordered and reversed so that x, y and z increase towards what `code` says: `LPS` is the patient
-    /// coordinate system of DICOM, `RAS` that of NIfTI. The grid does not turn.
+    /// coordinate system of DICOM, `RAS` that of NIfTI. The grid does not turn. `invalid` unless `code` is one
+    /// upper-case letter of each of L/R, P/A and S/I.
     pub fn orient(&self, code: &str) -> Result<Self, Error> {
         wrap(self.0.orient(code))
     }
@@ -91,24 +93,26 @@ impl Volume {
         wrap(self.0.keep_largest(count))
     }
 
-    /// Shape [1, 1, z, y, x]: one volume, for a 3-D network. Integer types round to nearest and saturate.
+    /// Shape [1, 1, z, y, x]: one volume, for a 3-D network. Integer types round to nearest and saturate; NaN
+    /// becomes 0.
     pub fn to_tensor(&self, ty: TensorType) -> Result<Tensor, Error> {
         Ok(Tensor(self.0.to_tensor(ty, false)?))
     }
 
-    /// Shape [z, 1, y, x]: a batch of slices, for a 2-D network. Integer types round to nearest and saturate.
+    /// Shape [z, 1, y, x]: a batch of slices, for a 2-D network. Otherwise as [`Volume::to_tensor`].
     pub fn to_slice_tensor(&self, ty: TensorType) -> Result<Tensor, Error> {
         Ok(Tensor(self.0.to_tensor(ty, true)?))
     }
 
-    /// Copies voxels into the module's own memory, x fastest, then y, then z; bounded by `guest_read_mib` a call.
+    /// Copies voxels into the module's own memory, x fastest, then y, then z. `limit` past `guest_read_mib`
+    /// (64: 16 Mi voxels) a call.
     pub fn read(&self, what: Region) -> Result<Vec<f32>, Error> {
         Ok(self.0.read(what)?)
     }
 }
 
 /// One channel of a network's output as a volume on the grid of `like`. `tensor` is [1, c, z, y, x] or
-/// [z, c, y, x] with the size of `like`.
+/// [z, c, y, x] with the size of `like`, of any type; else `invalid`.
 pub fn from_tensor(tensor: &Tensor, channel: u32, like: &Volume) -> Result<Volume, Error> {
     wrap(sys::volumes::from_tensor(&tensor.0, channel, &like.0))
 }
@@ -116,12 +120,12 @@ pub fn from_tensor(tensor: &Tensor, channel: u32, like: &Volume) -> Result<Volum
 /// The channel with the largest score, as a label volume on the grid of `onto`.
 ///
 /// `scores` lie on the grid of `like`, as in [`from_tensor`], and are interpolated linearly onto `onto` before they
-/// are compared; 0 outside of `like`. Ties go to the lower channel, NaN never wins.
+/// are compared; 0 outside of `like`. Ties go to the lower channel, NaN never wins. At most 256 channels.
 pub fn argmax(scores: &Tensor, like: &Volume, onto: &Volume) -> Result<Volume, Error> {
     wrap(sys::volumes::argmax(&scores.0, &like.0, &onto.0))
 }
 
-/// Softmax over `axis` of a floating-point tensor, of the same shape and type.
+/// Softmax over `axis` (0 is the outermost) of a floating-point tensor, of the same shape and type.
 pub fn softmax(tensor: &Tensor, axis: u32) -> Result<Tensor, Error> {
     Ok(Tensor(sys::volumes::softmax(&tensor.0, axis)?))
 }
@@ -133,7 +137,7 @@ pub fn stack<'a>(slabs: impl IntoIterator<Item = &'a Volume>) -> Result<Volume, 
     wrap(sys::volumes::stack(&slabs))
 }
 
-/// Voxels that the module computed itself, x fastest, on a grid.
+/// Voxels that the module computed itself, x fastest, then y, then z; `invalid` unless there are as many as `on` has.
 pub fn from_list(voxels: &[f32], on: Geometry) -> Result<Volume, Error> {
     wrap(sys::volumes::from_list(voxels, on))
 }

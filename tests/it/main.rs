@@ -2,6 +2,8 @@
 
 mod command;
 mod containment;
+mod contract;
+mod examples;
 mod grants;
 mod input;
 mod models;

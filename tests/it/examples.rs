@@ -1,0 +1,117 @@
+//! The annotated examples and the page on `result.json` are references: they lack no key, and what they say holds.
+
+use std::collections::BTreeSet;
+
+use gantry::config::{CacheSettings, Config};
+use gantry::findings::{Code, Triage, Unfit, Urgency};
+use gantry::inference::EngineConfig;
+use gantry::module::manifest::{Accepts, ComponentEntry, Interface, Manifest, ModelEntry, ModuleLimits};
+use gantry::sandbox::grants::{DEFAULT_ATTRIBUTES, GRANTABLE_ATTRIBUTES};
+use gantry_tests::{MANIFEST, Scenario, repository};
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(repository().join(path)).expect("readable")
+}
+
+/// With keys that are commented out set.
+fn with_optional_keys(text: &str) -> String {
+    let uncommented = text.lines().map(|line| match line.strip_prefix("# ").and_then(|key| key.split_once(" = ")) {
+        Some((key, _)) if key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') => &line[2..],
+        _ => line,
+    });
+    uncommented.collect::<Vec<_>>().join("\n")
+}
+
+fn value(text: &str) -> toml::Value {
+    toml::from_str(text).expect("TOML")
+}
+
+#[test]
+fn the_example_of_gantry_toml_has_every_key_with_its_default() {
+    let text = text("examples/gantry.toml");
+    let config = Config::read(&repository().join("examples/gantry.toml")).expect("a configuration");
+    assert_eq!(config, Config::default());
+    assert_eq!(value(&text), toml::Value::try_from(Config::default()).expect("TOML"), "a key is missing");
+
+    // A key without a default is there as a comment. These patterns do not compile when a field is added.
+    let whole: Config = toml::from_str(&with_optional_keys(&text)).expect("a configuration");
+    let EngineConfig {
+        engine: _,
+        onnxruntime_library: Some(_),
+        intra_threads: _,
+        gpu_fallback_to_cpu: _,
+        model_max_mib: _,
+    } = whole.engines
+    else {
+        panic!("an optional key of [engines] is missing")
+    };
+    let CacheSettings { folder: Some(_) } = whole.cache else { panic!("an optional key of [cache] is missing") };
+}
+
+#[test]
+fn the_example_of_gantry_toml_names_what_can_be_granted() {
+    let text = text("examples/gantry.toml");
+    let names = Interface::ALL.map(Interface::name);
+    for name in names.iter().chain(&DEFAULT_ATTRIBUTES).chain(&GRANTABLE_ATTRIBUTES) {
+        assert!(text.contains(name), "{name}");
+    }
+}
+
+#[test]
+fn the_example_of_module_toml_has_every_key() {
+    let text = text("examples/module.toml");
+    let manifest = Manifest::parse(&text).expect("a manifest");
+    assert_eq!(value(&text), toml::Value::try_from(&manifest).expect("TOML"), "a key with a default is missing");
+
+    let whole = Manifest::parse(&with_optional_keys(&text)).expect("a manifest");
+    let Accepts { modality: _, slices_min: _, slices_max: Some(_) } = whole.accepts else {
+        panic!("an optional key of [accepts] is missing")
+    };
+    let ModuleLimits { guest_memory_mib: Some(_), host_memory_mib: Some(_), job_deadline_ms: Some(_) } = whole.limits
+    else {
+        panic!("a key of [limits] is missing")
+    };
+    let ComponentEntry { file: _, sha256: Some(_) } = whole.component else {
+        panic!("an optional key of [component] is missing")
+    };
+    let [ModelEntry { name: _, file: _, target: _, sha256: Some(_) }] = whole.models.as_slice() else {
+        panic!("an optional key of [[models]] is missing")
+    };
+}
+
+#[test]
+fn the_page_on_result_json_names_every_field_and_no_other() {
+    let Some(scenario) = Scenario::rogue("well-behaved") else { return };
+    let mut real = BTreeSet::new();
+    fields(&serde_json::to_value(scenario.run().expect("done")).expect("JSON"), "", &mut real);
+    let Some(scenario) = Scenario::with_net("plain-nn", MANIFEST, "cpu") else { return };
+    fields(&serde_json::to_value(scenario.run().expect("done")).expect("JSON"), "", &mut real);
+
+    let code = Code::new("X", "99TEST", "X");
+    let unfit = Unfit { reason: code.clone(), detail: String::new() };
+    fields(&serde_json::to_value(unfit).expect("JSON"), "findings.unfit", &mut real);
+    let triage = Triage { level: Urgency::Routine, finding: code, probability: 0.0, reason: String::new() };
+    fields(&serde_json::to_value([triage]).expect("JSON"), "findings.triage", &mut real);
+
+    // The first column of its tables.
+    let page = text("docs/result-json.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let told: BTreeSet<String> = rows.map(|(field, _)| field.to_owned()).collect();
+    assert_eq!(told, real);
+}
+
+/// All fields of a result, such as `models[].name`. A code is told once, not wherever one stands.
+fn fields(value: &serde_json::Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            let is_code = object.keys().map(String::as_str).eq(["value", "scheme", "meaning"]);
+            for (key, value) in object.iter().filter(|_| !is_code) {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                fields(value, &path, found);
+                found.insert(path);
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| fields(item, &format!("{path}[]"), found)),
+        _ => {}
+    }
+}
