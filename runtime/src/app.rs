@@ -52,6 +52,9 @@ impl App {
             file_max_mib: limits.file_max_mib,
             files_max: limits.files_max,
             volume_max_mib: limits.volume_max_mib,
+            header_max_mib: limits.header_max_mib,
+            elements_max: limits.elements_max,
+            sequence_depth_max: limits.sequence_depth_max,
         }
     }
 }

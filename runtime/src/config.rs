@@ -1,8 +1,12 @@
 //! `gantry.toml`: one file, unknown keys refused, every limit with its unit in its name.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+/// The largest file that is read.
+const CONFIG_MAX_MIB: u64 = 1;
 
 /// Everything that an operator can set. [`Config::default`] is what holds without a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -56,6 +60,12 @@ pub struct Limits {
     pub files_max: usize,
     /// Voxels of a volume, as stored.
     pub volume_max_mib: u64,
+    /// What comes before the pixel data of a DICOM file.
+    pub header_max_mib: u64,
+    /// Elements and items before the pixel data of a DICOM file.
+    pub elements_max: usize,
+    /// Sequences within sequences of a DICOM file.
+    pub sequence_depth_max: usize,
 }
 
 impl Default for Limits {
@@ -78,6 +88,9 @@ impl Default for Limits {
             file_max_mib: 2048,
             files_max: 20_000,
             volume_max_mib: 4096,
+            header_max_mib: 64,
+            elements_max: 500_000,
+            sequence_depth_max: 64,
         }
     }
 }
@@ -129,6 +142,12 @@ pub enum ConfigError {
         /// Line, key and what was expected.
         reason: Box<toml::de::Error>,
     },
+    /// Is larger than any configuration.
+    #[error("configuration {path}: more than {CONFIG_MAX_MIB} MiB, which is no configuration", path = path.display())]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+    },
     /// A value is out of its range.
     #[error("configuration: {0}")]
     Value(String),
@@ -137,7 +156,14 @@ pub enum ConfigError {
 impl Config {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
+        // Bounded, because a device or a pipe need not end.
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
+        let read = file.take((CONFIG_MAX_MIB << 20) + 1).read_to_string(&mut text);
+        if text.len() as u64 > CONFIG_MAX_MIB << 20 {
+            return Err(ConfigError::TooLarge { path: path.into() });
+        }
+        read.map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
         let config: Self = toml::from_str(&text)
             .map_err(|reason| ConfigError::Parse { path: path.into(), reason: Box::new(reason) })?;
         config.check()?;
@@ -145,21 +171,66 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let limits = &self.limits;
-        let ranges: [(&str, u64, u64, u64); 6] = [
-            ("guest_memory_mib", limits.guest_memory_mib, 1, 4096),
-            ("guest_stack_kib", limits.guest_stack_kib as u64, 64, 4096),
-            ("guest_instances_max", u64::from(limits.guest_instances_max), 1, 1000),
-            ("guest_list_mib", limits.guest_list_mib as u64, 1, 4096),
-            ("jobs_max", u64::from(limits.jobs_max), 1, 64),
-            ("job_deadline_ms", limits.job_deadline_ms, 1, 24 * 3600 * 1000),
-        ];
-        for (name, value, low, high) in ranges {
-            if !(low..=high).contains(&value) {
-                return Err(ConfigError::Value(format!("limits.{name} = {value} is not in {low}..={high}")));
+        match self.limits.ranges().into_iter().find(|(_, value, low, high)| !(low..=high).contains(&value)) {
+            Some((name, value, low, high)) => {
+                Err(ConfigError::Value(format!("limits.{name} = {value} is not in {low}..={high}")))
             }
+            None => Ok(()),
         }
-        Ok(())
+    }
+}
+
+impl Limits {
+    /// Name, value, and the least and the most that makes sense, of each limit. Within them a number of MiB is a
+    /// number of bytes, and the sandbox can start.
+    fn ranges(&self) -> [(&'static str, u64, u64, u64); 20] {
+        // Taken apart, so that a limit without a range does not compile.
+        let Self {
+            guest_memory_mib,
+            guest_table_elements_max,
+            guest_instances_max,
+            guest_stack_kib,
+            handles_max,
+            host_memory_mib,
+            guest_list_mib,
+            guest_read_mib,
+            log_kib,
+            findings_max,
+            job_deadline_ms,
+            jobs_max,
+            component_max_mib,
+            model_max_mib,
+            file_max_mib,
+            files_max,
+            volume_max_mib,
+            header_max_mib,
+            elements_max,
+            sequence_depth_max,
+        } = self.clone();
+        [
+            ("guest_memory_mib", guest_memory_mib, 1, 4096),
+            ("guest_table_elements_max", guest_table_elements_max as u64, 1, 10_000_000),
+            ("guest_instances_max", guest_instances_max.into(), 1, 1000),
+            // wasmtime wants it below the 2 MiB of `async_stack_size`, with room for what the host does there.
+            ("guest_stack_kib", guest_stack_kib as u64, 64, 1536),
+            ("handles_max", handles_max as u64, 1, 10_000_000),
+            ("host_memory_mib", host_memory_mib, 1, 1 << 20),
+            ("guest_list_mib", guest_list_mib as u64, 1, 4096),
+            ("guest_read_mib", guest_read_mib, 1, 4096),
+            ("log_kib", log_kib as u64, 1, 1 << 20),
+            ("findings_max", findings_max as u64, 1, 1_000_000),
+            ("job_deadline_ms", job_deadline_ms, 1, 24 * 3600 * 1000),
+            ("jobs_max", jobs_max.into(), 1, 64),
+            ("component_max_mib", component_max_mib, 1, 4096),
+            ("model_max_mib", model_max_mib, 1, 1 << 16),
+            ("file_max_mib", file_max_mib, 1, 1 << 16),
+            ("files_max", files_max as u64, 1, 10_000_000),
+            ("volume_max_mib", volume_max_mib, 1, 1 << 16),
+            ("header_max_mib", header_max_mib, 1, 4096),
+            ("elements_max", elements_max as u64, 1, 100_000_000),
+            // The parser recurses: the stack of a thread holds this much.
+            ("sequence_depth_max", sequence_depth_max as u64, 1, 64),
+        ]
     }
 }
 
@@ -186,6 +257,36 @@ mod tests {
         assert!(unknown.contains("guest_memory_gb"), "{unknown}");
         let wild = parse("[limits]\nguest_memory_mib = 9999\n").expect_err("refused").to_string();
         assert!(wild.contains("limits.guest_memory_mib = 9999 is not in 1..=4096"), "{wild}");
+    }
+
+    /// Every key of the default, so that none is forgotten.
+    #[test]
+    fn every_limit_has_a_range_that_holds_its_default_and_ends() {
+        let default = toml::Table::try_from(Limits::default()).expect("a table");
+        for (key, value) in &default {
+            for wild in [-1, 0, i64::MAX] {
+                let refused = parse(&format!("[limits]\n{key} = {wild}\n")).expect_err(key).to_string();
+                assert!(refused.contains(key.as_str()), "{key} = {wild}: {refused}");
+            }
+            parse(&format!("[limits]\n{key} = {value}\n")).expect(key);
+        }
+        for (name, value, low, high) in Limits::default().ranges() {
+            assert!((low..=high).contains(&value), "{name}");
+            assert_eq!(default.get(name).and_then(toml::Value::as_integer), i64::try_from(value).ok(), "{name}");
+            if name.ends_with("_mib") {
+                assert!(high.checked_mul(1 << 20).is_some(), "{name}");
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_configuration_that_does_not_end_is_refused() {
+        let refused = Config::read(Path::new("/dev/zero")).expect_err("refused").to_string();
+        assert!(refused.contains("/dev/zero: more than 1 MiB"), "{refused}");
+        let large = parse(&"#\n".repeat((1 << 19) + 1)).expect_err("refused");
+        assert!(matches!(large, ConfigError::TooLarge { .. }), "{large}");
+        assert_eq!(parse(&"#\n".repeat(1 << 19)).expect("just fits"), Config::default());
     }
 
     #[test]

@@ -32,10 +32,10 @@ pub struct OverBudget {
 }
 
 impl Budget {
-    /// A budget of `mib` MiB.
+    /// A budget of `mib` MiB; without end where that is more than can be counted.
     #[must_use]
     pub fn mib(mib: u64) -> Self {
-        Self::bytes(mib << 20)
+        Self::bytes(mib.saturating_mul(1 << 20))
     }
 
     /// A budget of `limit` bytes.
@@ -120,5 +120,6 @@ mod tests {
         assert_eq!(budget.used(), 0);
         assert_eq!(budget.peak(), 1 << 19);
         assert!(budget.charge(u64::MAX).is_err(), "no overflow");
+        assert_eq!(Budget::mib(u64::MAX).limit(), u64::MAX, "and none of MiB");
     }
 }

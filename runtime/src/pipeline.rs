@@ -167,7 +167,12 @@ fn accept(package: &Package, study: &Study) -> Result<Vec<usize>, RunError> {
 
 fn refusal(accepts: &Accepts, series: &study::Series) -> Option<String> {
     if !accepts.modality.contains(&series.modality) {
-        return Some(format!("modality {} is not {}", series.modality, accepts.modality.join(" or ")));
+        // Only a code is for a message: anything else may be anything, also a name or what a terminal obeys.
+        let expected = accepts.modality.join(" or ");
+        return Some(match study::is_code(&series.modality) {
+            true => format!("modality {} is not {expected}", series.modality),
+            false => format!("another modality than {expected}"),
+        });
     }
     if let Some(reason) = &series.refused {
         return Some(reason.to_string());

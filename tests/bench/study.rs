@@ -15,7 +15,7 @@ const INTERCEPT: f32 = -1024.0;
 
 /// How studies are read here.
 pub(crate) fn read_options() -> ReadOptions {
-    ReadOptions { strict: false, file_max_mib: 512, files_max: 10_000, volume_max_mib: 4096 }
+    ReadOptions::default()
 }
 
 /// The study of `slices` slices under `folder`, made where it is missing.

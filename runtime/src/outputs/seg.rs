@@ -485,7 +485,7 @@ mod tests {
     #[test]
     fn a_real_series_gets_a_seg_with_the_voxels_that_were_stated() {
         let Some(folder) = real_ct() else { return };
-        let options = ReadOptions { strict: false, file_max_mib: 64, files_max: 100, volume_max_mib: 512 };
+        let options = ReadOptions::default();
         let study = crate::study::read(&[folder], &options).expect("the series reads");
         let layout = &study.series[0].volumes[0];
         let [nx, ny, _] = layout.geometry.size();

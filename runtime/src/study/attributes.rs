@@ -23,10 +23,7 @@ impl Attributes<'_> {
     /// A UID; empty when absent or empty.
     pub(super) fn uid(&self, tag: Tag) -> Result<String, ReadError> {
         let uid = self.text(tag);
-        if uid.len() > 64 || !uid.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-            return Err(self.fault(tag, "is no UID (at most 64 digits and dots)"));
-        }
-        Ok(uid)
+        if is_uid(&uid) { Ok(uid) } else { Err(self.fault(tag, NO_UID)) }
     }
 
     /// `N` finite numbers, or `None` when absent or empty.
@@ -80,6 +77,22 @@ impl Attributes<'_> {
     pub(super) fn fault(&self, tag: Tag, problem: impl Into<String>) -> ReadError {
         ReadError::attribute(self.path, tag, problem)
     }
+}
+
+/// What is wrong with what [`is_uid`] denies.
+pub(super) const NO_UID: &str = "is no UID (at most 64 digits and dots)";
+
+/// Whether nothing but a UID is there, or nothing at all: what may be printed and recorded.
+pub(super) fn is_uid(text: &str) -> bool {
+    text.len() <= 64 && text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+}
+
+/// Whether `text` is a code string of PS3.5 section 6.2 (VR CS), one value and not empty. Anything else may be
+/// anything, also a name, and is not for messages, records and guests.
+#[must_use]
+pub fn is_code(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b' ' | b'_');
+    (1..=16).contains(&text.len()) && text.bytes().all(plain) && !text.trim_matches(' ').is_empty()
 }
 
 /// Text of an attribute without padding, several values joined with `\`; `None` when absent, empty, binary or a

@@ -1,13 +1,18 @@
 //! The voxels of a volume: every file read once, hashed and decoded into its place, on several threads.
+//!
+//! Of a file only what decoding needs is ever in memory: the pixels of one slice. Files may be much larger than their
+//! image, and that costs time and no memory.
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
-use super::pixels::Pixels;
-use super::{Instance, ReadError, ReadOptions, codec, header};
+use super::header::{self, Hashing};
+use super::pixels::{Coding, Pixels};
+use super::scan::Stop;
+use super::{Instance, ReadError, ReadOptions, codec};
 use crate::memory::Budget;
 
 /// SHA-256 of a file.
@@ -40,8 +45,10 @@ pub(super) fn voxels(
             maximum: options.volume_max_mib,
         });
     }
-    // Held while the voxels are made; the volume then takes it for itself.
+    // Held while the voxels are made; the volume then takes its part for itself.
     let _charge = budget.charge(bytes)?;
+    let threads = rayon::current_num_threads().min(slices.len()) as u64;
+    let _scratch = budget.charge(scratch_bytes(slices, linear.is_some()).saturating_mul(threads))?;
     if let Some((slope, intercept)) = linear {
         let mut values = vec![0i16; whole];
         let digests = values
@@ -88,13 +95,50 @@ fn linear(slices: &[(&Instance, &Pixels)]) -> Option<(f32, f32)> {
     (f64::from(shifted as f32) == shifted).then_some((slope, shifted as f32))
 }
 
-/// Memory that a thread uses again and again: no more than a file, what it inflates to, and a frame.
+/// Memory that a thread uses again and again.
 #[derive(Default)]
 struct Scratch {
-    file: Vec<u8>,
-    inflated: Vec<u8>,
+    /// What decoding needs of the value of Pixel Data.
+    value: Vec<u8>,
+    /// The most that may be reserved for it.
+    room: usize,
     decoded: Vec<u8>,
     stored: Vec<i16>,
+}
+
+/// Compressed pixel data may be so many times as large as the image, and [`COMPRESSED_MORE_BYTES`] more. Noise that
+/// does not compress stays well below.
+const COMPRESSED_TIMES: usize = 2;
+const COMPRESSED_MORE_BYTES: usize = 1 << 20;
+
+/// The most bytes of Pixel Data that are kept to decode one slice.
+fn value_max(pixels: &Pixels) -> usize {
+    match pixels.coding {
+        Coding::Native { .. } => pixels.bytes(),
+        _ => pixels.bytes().saturating_mul(COMPRESSED_TIMES).saturating_add(COMPRESSED_MORE_BYTES),
+    }
+}
+
+/// As [`value_max`], and no more than the file has.
+fn room(instance: &Instance, pixels: &Pixels) -> usize {
+    let file = usize::try_from(instance.source.file_bytes).unwrap_or(usize::MAX);
+    value_max(pixels).min(if pixels.deflated { usize::MAX } else { file })
+}
+
+/// The most bytes that a thread needs beside the volume to decode one of `slices`. What a decoder takes for itself,
+/// a few times the image, is not in it.
+fn scratch_bytes(slices: &[(&Instance, &Pixels)], linear: bool) -> u64 {
+    let slice = |(instance, pixels): &(&Instance, &Pixels)| {
+        let value = room(instance, pixels) as u64;
+        let copies = match pixels.coding {
+            Coding::Native { .. } => 0,
+            // Fragments are joined, and decoders want a copy of their own.
+            _ => value.saturating_mul(2).saturating_add(pixels.bytes() as u64),
+        };
+        let stored = if linear { 0 } else { pixels.voxels() as u64 * 2 };
+        value.saturating_add(copies).saturating_add(stored)
+    };
+    slices.iter().map(slice).max().unwrap_or(0)
 }
 
 impl Scratch {
@@ -107,49 +151,100 @@ impl Scratch {
         out: &mut [i16],
     ) -> Result<FileDigest, ReadError> {
         let path = &instance.path;
-        let digest = self.read(instance)?;
-        let damaged = |reason: String| ReadError::damaged(path, reason);
-        let (from, offset) = if pixels.deflated {
-            let most = (pixels.offset + pixels.bytes()) as u64;
-            if most > options.file_max_mib.saturating_mul(1 << 20) {
-                return Err(ReadError::Limit {
-                    path: Some(path.clone()),
-                    what: format!("an inflated file of {most} bytes"),
-                    limit: "file_max_mib",
-                    maximum: options.file_max_mib,
-                });
-            }
-            self.inflated.clear();
-            let start = header::dataset_start(&self.file).ok_or_else(|| ReadError::Changed(path.clone()))?;
-            let inflated = header::inflate(&self.file[start..]).take(most).read_to_end(&mut self.inflated);
-            inflated.map_err(|_| damaged("its deflated data set cannot be inflated".into()))?;
-            (&self.inflated, pixels.offset)
-        } else {
-            (&self.file, pixels.offset)
-        };
-        let value = from.get(offset..).unwrap_or_default();
-        codec::decode(pixels, &instance.transfer_syntax_uid, value, &mut self.decoded, out).map_err(damaged)?;
+        let digest = self.read(instance, pixels, options)?;
+        codec::decode(pixels, &instance.transfer_syntax_uid, &self.value, &mut self.decoded, out)
+            .map_err(|reason| ReadError::damaged(path, reason))?;
         Ok(digest)
     }
 
-    /// Reads a file whole, which must be the one whose header was read.
-    fn read(&mut self, instance: &Instance) -> Result<FileDigest, ReadError> {
+    /// Reads a file, which must be the one whose header was read, and keeps what decoding needs of its pixel data. All
+    /// of it passes through the digest.
+    fn read(&mut self, instance: &Instance, pixels: &Pixels, options: &ReadOptions) -> Result<FileDigest, ReadError> {
         let (path, source) = (&instance.path, &instance.source);
         let changed = || ReadError::Changed(path.clone());
-        let file = File::open(path).map_err(|e| ReadError::io(path, e))?;
-        self.file.clear();
-        self.file.reserve(source.file_bytes as usize + 1);
-        file.take(source.file_bytes + 1).read_to_end(&mut self.file).map_err(|e| ReadError::io(path, e))?;
-        if self.file.len() as u64 != source.file_bytes {
+        let io = |e| ReadError::io(path, e);
+        self.room = room(instance, pixels);
+        let mut file = Hashing::after(&[], File::open(path).map_err(io)?);
+        if pixels.deflated {
+            if !file.skip_to(source.deflated).map_err(io)? {
+                return Err(changed());
+            }
+            self.inflate(&mut file, path, pixels, options)?;
+        } else {
+            if !file.skip_to(source.header_bytes).map_err(io)? || file.so_far() != source.header_digest {
+                return Err(changed());
+            }
+            self.keep(&mut file, pixels).map_err(|stop| stop.of(path))?;
+        }
+        let (bytes, digest) = file.end(source.file_bytes).map_err(io)?;
+        // A deflated file is a header in all.
+        if bytes != source.file_bytes || pixels.deflated && digest != source.header_digest {
             return Err(changed());
         }
-        let (header, rest) = self.file.split_at_checked(source.header_bytes).ok_or_else(changed)?;
-        let mut hash = Sha256::new_with_prefix(header);
-        let header_digest: FileDigest = hash.clone().finalize().into();
-        if header_digest != source.header_digest {
-            return Err(changed());
+        Ok(digest)
+    }
+
+    /// Inflates up to the pixel data, which are kept.
+    fn inflate(
+        &mut self,
+        file: &mut Hashing<File>,
+        path: &Path,
+        pixels: &Pixels,
+        options: &ReadOptions,
+    ) -> Result<(), ReadError> {
+        let most = (pixels.offset as u64).saturating_add(pixels.bytes() as u64);
+        if most > options.file_max_mib.saturating_mul(1 << 20) {
+            return Err(ReadError::Limit {
+                path: Some(path.to_owned()),
+                what: format!("an inflated file of {most} bytes"),
+                limit: "file_max_mib",
+                maximum: options.file_max_mib,
+            });
         }
-        hash.update(rest);
-        Ok(hash.finalize().into())
+        let damaged = |_| ReadError::damaged(path, "its deflated data set cannot be inflated");
+        let mut inflated = header::inflate(file);
+        let mut header = inflated.by_ref().take(pixels.offset as u64);
+        std::io::copy(&mut header, &mut std::io::sink()).map_err(damaged)?;
+        self.keep(&mut inflated, pixels).map_err(|stop| match stop {
+            Stop::Io(e) => damaged(e),
+            stop => stop.of(path),
+        })
+    }
+
+    /// Keeps of the value of Pixel Data, at which `from` stands, what decoding needs: the pixels, or the items of
+    /// encapsulated pixel data (PS3.5 annex A.4) to their end. Where `from` ends too early, so does what is kept.
+    fn keep(&mut self, from: &mut impl Read, pixels: &Pixels) -> Result<(), Stop> {
+        self.value.clear();
+        if matches!(pixels.coding, Coding::Native { .. }) {
+            self.more(from, pixels.bytes())?;
+            return Ok(());
+        }
+        let most = value_max(pixels);
+        loop {
+            let at = self.value.len();
+            if !self.more(from, 8)? {
+                return Ok(());
+            }
+            let Some([0xFE, 0xFF, 0x00, 0xE0, length @ ..]) = self.value[at..].first_chunk::<8>() else {
+                return Ok(());
+            };
+            let length = u32::from_le_bytes(*length) as usize;
+            if self.value.len().saturating_add(length) > most {
+                let image = pixels.bytes();
+                return Err(Stop::Damaged(format!(
+                    "more than {most} bytes of compressed pixel data for an image of {image} bytes"
+                )));
+            }
+            if !self.more(from, length)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Keeps `bytes` more; whether there were so many.
+    fn more(&mut self, from: &mut impl Read, bytes: usize) -> std::io::Result<bool> {
+        self.value.reserve_exact(bytes.min(self.room));
+        let got = from.by_ref().take(bytes as u64).read_to_end(&mut self.value)?;
+        Ok(got == bytes)
     }
 }

@@ -14,14 +14,15 @@ use crate::volumes::VolumeError;
 /// Why input could not be read. Messages name the file, the tag and the remedy; never patient data (paths and
 /// UIDs excepted: what an operator puts into a path is theirs).
 ///
-/// Who is at fault: the operator for [`Io`](Self::Io), [`NotDicom`](Self::NotDicom), [`NoDicom`](Self::NoDicom),
+/// Who is at fault: the operator for [`Io`](Self::Io), [`NotDicom`](Self::NotDicom), [`Foreign`](Self::Foreign),
+/// [`NoDicom`](Self::NoDicom),
 /// [`NoImages`](Self::NoImages), [`Patients`](Self::Patients), [`Studies`](Self::Studies),
 /// [`Limit`](Self::Limit) and [`OverBudget`](Self::OverBudget); this version for
 /// [`Unavailable`](Self::Unavailable) and [`TransferSyntax`](Self::TransferSyntax); the input for the others.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The operating system refused.
-    #[error("{}: cannot be read: {source}", path.display())]
+    #[error("{}: cannot be read: {source}", shown(path))]
     Io {
         /// What was read.
         path: PathBuf,
@@ -29,8 +30,11 @@ pub enum ReadError {
         source: std::io::Error,
     },
     /// A file that was named is not DICOM.
-    #[error("{}: not a DICOM file (no DICM at byte 128) or a DICOMDIR; name DICOM files or folders that hold them", .0.display())]
+    #[error("{}: not a DICOM file (no DICM at byte 128) or a DICOMDIR; name DICOM files or folders that hold them", shown(.0))]
     NotDicom(PathBuf),
+    /// A file in a folder is not DICOM, and `strict` forbids to leave it out.
+    #[error("{}: not a DICOM file, and strict reading leaves nothing out; it may be a slice that was cut: fetch it again, take it away, or read without strict", shown(.0))]
+    Foreign(PathBuf),
     /// Nothing to read.
     #[error("no DICOM file among the {files} files given; name a folder or files of one study")]
     NoDicom {
@@ -44,7 +48,7 @@ pub enum ReadError {
         objects: usize,
     },
     /// DICOM, but cut short or not well-formed.
-    #[error("{}: damaged: {reason}; fetch the file again from where it came", path.display())]
+    #[error("{}: damaged: {reason}; fetch the file again from where it came", shown(path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -52,10 +56,10 @@ pub enum ReadError {
         reason: String,
     },
     /// Another file than when its header was read.
-    #[error("{}: changed while it was read; run again when nothing writes to the folder", .0.display())]
+    #[error("{}: changed while it was read; run again when nothing writes to the folder", shown(.0))]
     Changed(PathBuf),
     /// An attribute that is needed is absent or makes no sense.
-    #[error("{}: {keyword} {tag} {problem}", path.display())]
+    #[error("{}: {keyword} {tag} {problem}", shown(path))]
     Attribute {
         /// The file.
         path: PathBuf,
@@ -88,7 +92,7 @@ pub enum ReadError {
     #[error("the input holds {} studies: {}; give the folder or the files of one of them", .0.len(), counted(.0))]
     Studies(Vec<(String, usize)>),
     /// A limit of the configuration, or of this version, was reached.
-    #[error("{what} would pass {limit} = {maximum}{}", path.as_deref().map(|p| format!(" ({})", p.display())).unwrap_or_default())]
+    #[error("{what} would pass {limit} = {maximum}{}", path.as_deref().map(|p| format!(" ({})", shown(p))).unwrap_or_default())]
     Limit {
         /// The file, where there is one.
         path: Option<PathBuf>,
@@ -100,7 +104,7 @@ pub enum ReadError {
         maximum: u64,
     },
     /// Valid, but not offered by this version.
-    #[error("{}: {what} is not available in this version", path.display())]
+    #[error("{}: {what} is not available in this version", shown(path))]
     Unavailable {
         /// The file.
         path: PathBuf,
@@ -108,7 +112,10 @@ pub enum ReadError {
         what: String,
     },
     /// Pixel data in a transfer syntax that is not decoded.
-    #[error("{}: transfer syntax {uid} ({name}) cannot be decoded by this version; send the images uncompressed", path.display())]
+    #[error(
+        "{}: transfer syntax {uid} ({name}) cannot be decoded by this version; send the images uncompressed",
+        shown(path)
+    )]
     TransferSyntax {
         /// The file.
         path: PathBuf,
@@ -117,11 +124,21 @@ pub enum ReadError {
         /// Its name (PS3.6 annex A).
         name: String,
     },
-    /// The instances of a series do not form a volume.
+    /// The instances of a series do not form a volume; the text names no file.
     #[error("{0}")]
     NoVolume(String),
+    /// Two instances of a series cannot be in one volume.
+    #[error("{problem}: {} and {}{remedy}", shown(&files[0]), shown(&files[1]))]
+    Apart {
+        /// What they have, or have not, in common.
+        problem: String,
+        /// The two.
+        files: [PathBuf; 2],
+        /// What to do.
+        remedy: &'static str,
+    },
     /// A grid that cannot be.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown(path))]
     Geometry {
         /// The first slice.
         path: PathBuf,
@@ -167,6 +184,35 @@ impl ReadError {
         }
     }
 
+    /// As this, with what `name` says in the place of each path: for records, which go further than messages do.
+    #[must_use]
+    pub fn for_record(&self, name: &dyn Fn(&Path) -> String) -> Self {
+        let named = |path: &Path| PathBuf::from(name(path));
+        match self {
+            Self::Attribute { path, tag, keyword, problem } => {
+                Self::Attribute { path: named(path), tag: *tag, keyword, problem: problem.clone() }
+            }
+            Self::Unavailable { path, what } => Self::Unavailable { path: named(path), what: what.clone() },
+            Self::TransferSyntax { path, uid, name } => {
+                Self::TransferSyntax { path: named(path), uid: uid.clone(), name: name.clone() }
+            }
+            Self::Geometry { path, source } => Self::Geometry { path: named(path), source: source.clone() },
+            Self::NoVolume(reason) => Self::NoVolume(reason.clone()),
+            Self::Apart { problem, files, remedy } => {
+                Self::Apart { problem: problem.clone(), files: files.each_ref().map(|path| named(path)), remedy }
+            }
+            Self::Series { uid, reason } => {
+                Self::Series { uid: uid.clone(), reason: Arc::new(reason.for_record(name)) }
+            }
+            // The others fail the whole study, and then there is no record.
+            _ => Self::NoVolume("it cannot be read".into()),
+        }
+    }
+
+    pub(super) fn apart(problem: impl Into<String>, files: [&Path; 2], remedy: &'static str) -> Self {
+        Self::Apart { problem: problem.into(), files: files.map(Path::to_owned), remedy }
+    }
+
     pub(super) fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
     }
@@ -183,6 +229,11 @@ impl ReadError {
         let keyword = StandardDataDictionary.by_tag(tag).map_or("attribute", DataDictionaryEntry::alias);
         Self::Attribute { path: path.to_owned(), tag, keyword, problem: problem.into() }
     }
+}
+
+/// A path without what a terminal would obey: whoever made the files may have named them.
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Studies with their number of files; no more than eight.

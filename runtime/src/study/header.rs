@@ -16,7 +16,7 @@ use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, NO_UID, is_code, is_uid};
 use super::files::Candidate;
 use super::pixels::{Pixels, Syntax, not_decoded, syntax};
 use super::scan::{self, Encoding, Header, Stop, Window};
@@ -37,6 +37,7 @@ pub(super) struct Object {
     pub(super) series: String,
     pub(super) frame_of_reference: String,
     pub(super) patient: Patient,
+    /// A code, or empty.
     pub(super) modality: String,
     pub(super) series_number: Option<f64>,
     pub(super) series_date: String,
@@ -54,8 +55,10 @@ pub(super) struct Object {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Patient {
     pub(super) id: String,
+    pub(super) issuer: String,
     pub(super) name: String,
     pub(super) birth_date: String,
+    pub(super) sex: String,
 }
 
 /// The file as it was when its header was read.
@@ -63,11 +66,13 @@ pub(super) struct Patient {
 pub(super) struct Source {
     pub(super) file_bytes: u64,
     /// Bytes up to the value of Pixel Data; all of the file when it is deflated.
-    pub(super) header_bytes: usize,
+    pub(super) header_bytes: u64,
     pub(super) header_digest: [u8; 32],
+    /// Where the data set starts that is deflated; 0 where none is.
+    pub(super) deflated: u64,
 }
 
-/// Headers of those candidates that are DICOM, in their order, and the number of those that are not.
+/// Headers of those candidates that are DICOM, in their order, and the number of those that are not or are a DICOMDIR.
 pub(super) fn read_all(candidates: &[Candidate], options: &ReadOptions) -> Result<(Vec<Object>, usize), ReadError> {
     let read: Vec<_> = candidates.par_iter().map(|c| read(c, options)).collect();
     let mut objects = Vec::with_capacity(read.len());
@@ -81,20 +86,23 @@ pub(super) fn read_all(candidates: &[Candidate], options: &ReadOptions) -> Resul
     Ok((objects, others))
 }
 
-/// One header; `None` for what is not DICOM.
+/// One header; `None` for what is left out.
 fn read(candidate: &Candidate, options: &ReadOptions) -> Result<Option<Object>, ReadError> {
     let path = &candidate.path;
     match open(path, options)? {
-        Some(opened) => opened.object(path).map(Some),
-        None if candidate.named => Err(ReadError::NotDicom(path.clone())),
-        None => Ok(None),
+        Opening::Dicom(opened) => opened.object(path).map(Some),
+        _ if candidate.named => Err(ReadError::NotDicom(path.clone())),
+        Opening::Other if options.strict => Err(ReadError::Foreign(path.clone())),
+        Opening::Directory | Opening::Other => Ok(None),
     }
 }
 
 /// The data set of the file at `path` without pixel data, if the file still is what `source` says.
 pub(super) fn dataset(path: &Path, source: &Source, options: &ReadOptions) -> Result<InMemDicomObject, ReadError> {
-    let opened = open(path, options)?.filter(|o| o.source == *source);
-    let opened = opened.ok_or_else(|| ReadError::Changed(path.to_owned()))?;
+    let opened = match open(path, options)? {
+        Opening::Dicom(opened) if opened.source == *source => opened,
+        _ => return Err(ReadError::Changed(path.to_owned())),
+    };
     let mut object = opened.parse(path)?;
     // Pixels too, though not of this image.
     let overlays: BTreeSet<Tag> = object.tags().filter(|t| t.group() >> 8 == 0x60 && t.element() == 0x3000).collect();
@@ -102,6 +110,14 @@ pub(super) fn dataset(path: &Path, source: &Source, options: &ReadOptions) -> Re
         object.remove_element(tag);
     }
     Ok(object)
+}
+
+/// What a file turned out to be.
+enum Opening {
+    Dicom(Box<Opened>),
+    /// A DICOMDIR, which only lists the files beside it.
+    Directory,
+    Other,
 }
 
 /// A DICOM file whose header was walked.
@@ -123,13 +139,13 @@ struct Meta {
     transfer_syntax: String,
 }
 
-/// Opens a file and walks its header; `None` when it is not DICOM, or a DICOMDIR, which only lists the files beside it.
-fn open(path: &Path, options: &ReadOptions) -> Result<Option<Opened>, ReadError> {
+/// Opens a file and walks its header.
+fn open(path: &Path, options: &ReadOptions) -> Result<Opening, ReadError> {
     let file = File::open(path).map_err(|e| ReadError::io(path, e))?;
     let file_bytes = file.metadata().map_err(|e| ReadError::io(path, e))?.len();
     let mut window = Window::new(file);
     if !window.reach(132).map_err(|e| ReadError::io(path, e))? || window.bytes[128..132] != *b"DICM" {
-        return Ok(None);
+        return Ok(Opening::Other);
     }
     if file_bytes > options.file_max_mib.saturating_mul(1 << 20) {
         return Err(ReadError::Limit {
@@ -139,35 +155,22 @@ fn open(path: &Path, options: &ReadOptions) -> Result<Option<Opened>, ReadError>
             maximum: options.file_max_mib,
         });
     }
-    let stopped = |stop| match stop {
-        Stop::Io(e) => ReadError::io(path, e),
-        Stop::Damaged(reason) => ReadError::damaged(path, reason),
-        Stop::Limit(what, limit, maximum) => ReadError::Limit { path: Some(path.to_owned()), what, limit, maximum },
-    };
-    let (meta, start) = meta(&mut window).map_err(stopped)?;
+    let stopped = |stop: Stop| stop.of(path);
+    let (meta, start) = meta(&mut window, options).map_err(stopped)?;
     if meta.class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE {
-        return Ok(None);
+        return Ok(Opening::Directory);
+    }
+    if !is_uid(&meta.transfer_syntax) {
+        return Err(ReadError::attribute(path, tags::TRANSFER_SYNTAX_UID, NO_UID));
     }
     if meta.transfer_syntax.is_empty() {
         return Err(ReadError::attribute(path, tags::TRANSFER_SYNTAX_UID, "is missing from the file meta information"));
     }
     let syntax = syntax(&meta.transfer_syntax).ok_or_else(|| not_decoded(path, &meta.transfer_syntax))?;
     if syntax.deflated {
-        window.reach_end().map_err(|e| ReadError::io(path, e))?;
-        let source = Source {
-            file_bytes,
-            header_bytes: window.bytes.len(),
-            header_digest: Sha256::digest(&window.bytes).into(),
-        };
-        let mut inflated = Window::new(inflate(&window.bytes[start..]));
-        let header = scan::walk(&mut inflated, 0, syntax.encoding).map_err(|stop| match stop {
-            Stop::Io(_) => ReadError::damaged(path, "its deflated data set cannot be inflated"),
-            stop => stopped(stop),
-        })?;
-        let bytes = inflated.bytes;
-        return Ok(Some(Opened { meta, syntax, bytes, start: 0, header, source }));
+        return open_deflated(path, window, meta, start, syntax, options);
     }
-    let header = scan::walk(&mut window, start, syntax.encoding).map_err(stopped)?;
+    let header = scan::walk(&mut window, start, syntax.encoding, options).map_err(stopped)?;
     let value = header.next.as_ref().map_or(header.end, |next| next.value);
     if let Some(length) = header.next.as_ref().and_then(|next| next.length)
         && value as u64 + u64::from(length) > file_bytes
@@ -175,13 +178,78 @@ fn open(path: &Path, options: &ReadOptions) -> Result<Option<Opened>, ReadError>
         let there = file_bytes.saturating_sub(value as u64);
         return Err(ReadError::damaged(path, format!("{there} bytes of pixel data where its length says {length}")));
     }
-    let source =
-        Source { file_bytes, header_bytes: value, header_digest: Sha256::digest(&window.bytes[..value]).into() };
-    Ok(Some(Opened { meta, syntax, bytes: window.bytes, start, header, source }))
+    let header_digest = Sha256::digest(&window.bytes[..value]).into();
+    let source = Source { file_bytes, header_bytes: value as u64, header_digest, deflated: 0 };
+    Ok(Opening::Dicom(Box::new(Opened { meta, syntax, bytes: window.bytes, start, header, source })))
+}
+
+/// The rest of [`open`] where the data set, from `start`, is deflated: inflated as far as its header goes, while all
+/// of the file passes through the digest and none of it stays.
+fn open_deflated(
+    path: &Path,
+    window: Window<File>,
+    meta: Meta,
+    start: usize,
+    syntax: Syntax,
+    options: &ReadOptions,
+) -> Result<Opening, ReadError> {
+    let (first, file) = window.into_parts();
+    let mut rest = Hashing::after(&first, file);
+    let mut inflated = Window::new(inflate(first.get(start..).unwrap_or_default().chain(&mut rest)));
+    let walked = scan::walk(&mut inflated, 0, syntax.encoding, options);
+    let bytes = inflated.into_parts().0;
+    let header = walked.map_err(|stop| match stop {
+        Stop::Io(_) => ReadError::damaged(path, "its deflated data set cannot be inflated"),
+        stop => stop.of(path),
+    })?;
+    let (file_bytes, digest) = rest.end(u64::MAX).map_err(|e| ReadError::io(path, e))?;
+    let source = Source { file_bytes, header_bytes: file_bytes, header_digest: digest, deflated: start as u64 };
+    Ok(Opening::Dicom(Box::new(Opened { meta, syntax, bytes, start: 0, header, source })))
+}
+
+/// A reader whose bytes pass through a digest.
+pub(super) struct Hashing<R> {
+    source: R,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<R: Read> Hashing<R> {
+    /// Goes on after `first`, which was read already.
+    pub(super) fn after(first: &[u8], source: R) -> Self {
+        Self { source, hash: Sha256::new_with_prefix(first), bytes: first.len() as u64 }
+    }
+
+    /// Reads on until `bytes` of it are read in all, or it ends; whether they were.
+    pub(super) fn skip_to(&mut self, bytes: u64) -> std::io::Result<bool> {
+        let more = bytes.saturating_sub(self.bytes);
+        std::io::copy(&mut self.by_ref().take(more), &mut std::io::sink())?;
+        Ok(self.bytes == bytes)
+    }
+
+    /// The digest of what was read so far.
+    pub(super) fn so_far(&self) -> [u8; 32] {
+        self.hash.clone().finalize().into()
+    }
+
+    /// Reads to the end, or one byte more than `most`. How many bytes there were, and the digest of all.
+    pub(super) fn end(mut self, most: u64) -> std::io::Result<(u64, [u8; 32])> {
+        self.skip_to(most.saturating_add(1))?;
+        Ok((self.bytes, self.hash.finalize().into()))
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let got = self.source.read(buffer)?;
+        self.hash.update(&buffer[..got]);
+        self.bytes += got as u64;
+        Ok(got)
+    }
 }
 
 /// What inflates a deflated data set. Whoever reads it must bound how much.
-pub(super) fn inflate(deflated: &[u8]) -> Box<dyn Read + '_> {
+pub(super) fn inflate<'a>(deflated: impl Read + 'a) -> Box<dyn Read + 'a> {
     let ts = TransferSyntaxRegistry.get(uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN);
     match ts.map(|ts| ts.codec()) {
         Some(Codec::Dataset(Some(adapter))) => adapter.adapt_reader(Box::new(deflated)),
@@ -189,19 +257,14 @@ pub(super) fn inflate(deflated: &[u8]) -> Box<dyn Read + '_> {
     }
 }
 
-/// Where the data set of a file starts that was walked before.
-pub(super) fn dataset_start(file: &[u8]) -> Option<usize> {
-    meta(&mut Window::new(file)).ok().map(|(_, start)| start)
-}
-
 /// File meta information (PS3.10 section 7.1) and where the data set starts.
-fn meta<R: Read>(window: &mut Window<R>) -> Result<(Meta, usize), Stop> {
+fn meta<R: Read>(window: &mut Window<R>, options: &ReadOptions) -> Result<(Meta, usize), Stop> {
     let mut meta = Meta::default();
     let mut at = 132;
     while window.reach(at + 2)? && window.bytes[at..at + 2] == [2, 0] {
         let (header, value) = scan::element(window, at, Encoding::ExplicitLittle)?;
         let end = header.len.get().map(|length| value + length as usize);
-        let end = end.filter(|end| *end - 132 <= scan::HEADER_MAX_BYTES);
+        let end = end.filter(|end| *end - 132 <= options.header_max_bytes());
         let end = end.ok_or_else(|| Stop::Damaged("the file meta information is not well-formed".into()))?;
         if !window.reach(end)? {
             return Err(Stop::Damaged("the file ends within its file meta information".into()));
@@ -259,7 +322,7 @@ impl Opened {
             Some(Err(damaged @ ReadError::Damaged { .. })) => return Err(damaged),
             slice => slice,
         };
-        let modality = a.text(tags::MODALITY);
+        let modality = Some(a.text(tags::MODALITY)).filter(|text| is_code(text)).unwrap_or_default();
         let rescale_type = a.text(tags::RESCALE_TYPE);
         Ok(Object {
             path: path.to_owned(),
@@ -270,8 +333,10 @@ impl Opened {
             frame_of_reference: a.uid(tags::FRAME_OF_REFERENCE_UID)?,
             patient: Patient {
                 id: a.text(tags::PATIENT_ID),
+                issuer: a.text(tags::ISSUER_OF_PATIENT_ID),
                 name: a.text(tags::PATIENT_NAME).trim_end_matches('^').to_lowercase(),
                 birth_date: a.text(tags::PATIENT_BIRTH_DATE),
+                sex: a.text(tags::PATIENT_SEX).to_uppercase(),
             },
             series_number: a.numbers::<1>(tags::SERIES_NUMBER).ok().flatten().map(|[n]| n),
             series_date: a.text(tags::SERIES_DATE),

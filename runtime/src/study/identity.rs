@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dicom_dictionary_std::tags;
 use sha2::{Digest, Sha256};
 
+use super::attributes::is_uid;
 use super::header::{Object, Patient};
 use super::{ReadError, ReadOptions};
 
@@ -48,7 +49,7 @@ impl Repaired {
                 if value.is_empty() {
                     value.clone_from(meta);
                 }
-                if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit() || b == b'.') || value.len() > 64 {
+                if value.is_empty() || !is_uid(value) {
                     let problem = "is empty, and so is its like in the file meta information";
                     return Err(ReadError::attribute(&object.path, tag, problem));
                 }
@@ -133,24 +134,37 @@ fn derived(what: &str, parts: &[&str]) -> String {
     format!("2.25.{number}")
 }
 
-/// Checks that all objects are of one patient. An empty value contradicts none.
-pub(super) fn one_patient(objects: &[Object]) -> Result<(), ReadError> {
+/// Checks that all objects are of one patient. An empty value contradicts none. Names that differ under one ID are a
+/// warning, or an error when strict.
+pub(super) fn one_patient(
+    objects: &[Object],
+    options: &ReadOptions,
+    warnings: &mut Vec<String>,
+) -> Result<(), ReadError> {
     let distinct = |value: fn(&Patient) -> &str| {
         let values: BTreeSet<&str> = objects.iter().map(|o| value(&o.patient)).filter(|v| !v.is_empty()).collect();
         values.len()
     };
-    let (ids, dates, names) = (distinct(|p| &p.id), distinct(|p| &p.birth_date), distinct(|p| &p.name));
-    // Spellings of one name differ between departments; with one ID that is no second patient.
-    let by = match (ids, dates, names) {
-        (2.., _, _) => Some((ids, "PatientID (0010,0020)")),
-        (_, 2.., _) => Some((dates, "PatientBirthDate (0010,0030)")),
-        (0, _, 2..) => Some((names, "PatientName (0010,0010)")),
-        _ => None,
-    };
-    match by {
-        Some((patients, by)) => Err(ReadError::Patients { patients, by }),
-        None => Ok(()),
+    for (patients, by) in [
+        (distinct(|p| &p.id), "PatientID (0010,0020)"),
+        (distinct(|p| &p.issuer), "IssuerOfPatientID (0010,0021)"),
+        (distinct(|p| &p.birth_date), "PatientBirthDate (0010,0030)"),
+        (distinct(|p| &p.sex), "PatientSex (0010,0040)"),
+    ] {
+        if patients > 1 {
+            return Err(ReadError::Patients { patients, by });
+        }
     }
+    let (names, by) = (distinct(|p| &p.name), "PatientName (0010,0010)");
+    if names < 2 {
+        return Ok(());
+    }
+    // Spellings of one name differ between departments: with one ID in all files that need not be a second patient.
+    if options.strict || objects.iter().any(|o| o.patient.id.is_empty()) {
+        return Err(ReadError::Patients { patients: names, by });
+    }
+    warnings.push(format!("{by} has {names} spellings under one PatientID (0010,0020)"));
+    Ok(())
 }
 
 /// The one study of `images`.

@@ -35,6 +35,7 @@ use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_dictionary_std::StandardDataDictionary;
 use dicom_object::InMemDicomObject;
 
+pub use self::attributes::is_code;
 pub use self::error::ReadError;
 use crate::geometry::{Geometry, Vec3};
 use crate::memory::Budget;
@@ -56,7 +57,7 @@ pub struct Study {
 pub struct Series {
     /// Series Instance UID (0020,000E).
     pub uid: String,
-    /// Modality (0008,0060).
+    /// Modality (0008,0060): a code, or empty where the files have none or [something else](is_code).
     pub modality: String,
     /// Dataset of the first instance without pixel data, repaired: what outputs copy patient, study and
     /// frame of reference from.
@@ -100,7 +101,8 @@ pub struct VolumeLayout {
 /// How to read.
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
-    /// Refuse what would otherwise be repaired with a warning (empty UIDs taken from file meta).
+    /// Refuse what would otherwise be repaired or left out with a warning: empty UIDs taken from file meta, names that
+    /// differ under one Patient ID, files in a folder that are not DICOM.
     pub strict: bool,
     /// Files larger than this are refused.
     pub file_max_mib: u64,
@@ -108,6 +110,35 @@ pub struct ReadOptions {
     pub files_max: usize,
     /// A volume of more voxel bytes (as stored) than this is refused.
     pub volume_max_mib: u64,
+    /// A file with more than this before its pixel data is refused.
+    pub header_max_mib: u64,
+    /// A file with more elements and items than this before its pixel data is refused.
+    pub elements_max: usize,
+    /// A file with sequences nested deeper than this is refused. The parser recurses; `gantry.toml` ends at 64.
+    pub sequence_depth_max: usize,
+}
+
+impl Default for ReadOptions {
+    /// As configured without a file, and not strict.
+    fn default() -> Self {
+        let limits = crate::config::Limits::default();
+        Self {
+            strict: false,
+            file_max_mib: limits.file_max_mib,
+            files_max: limits.files_max,
+            volume_max_mib: limits.volume_max_mib,
+            header_max_mib: limits.header_max_mib,
+            elements_max: limits.elements_max,
+            sequence_depth_max: limits.sequence_depth_max,
+        }
+    }
+}
+
+impl ReadOptions {
+    /// `header_max_mib` in bytes.
+    fn header_max_bytes(&self) -> usize {
+        usize::try_from(self.header_max_mib.saturating_mul(1 << 20)).unwrap_or(usize::MAX)
+    }
 }
 
 /// A decoded volume and the SHA-256 of every file that it was decoded from.
@@ -121,7 +152,8 @@ pub struct Decoded {
 
 /// Reads the headers of all DICOM files under `paths`.
 ///
-/// Files in folders that are not DICOM, and DICOM objects that are no images, are left out with a warning.
+/// Files in folders that are not DICOM are left out with a warning, or refused when strict: one may be a slice that
+/// was cut. A DICOMDIR, and DICOM objects that are no images, are left out with a warning.
 ///
 /// # Errors
 /// Anything that concerns the input as a whole, and the reasons of the series when none gives a volume. See
@@ -136,7 +168,7 @@ pub fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Study, ReadError
     if others > 0 {
         warnings.push(format!("{others} files that are not DICOM, or a DICOMDIR, were left out"));
     }
-    identity::one_patient(&objects)?;
+    identity::one_patient(&objects, options, &mut warnings)?;
     let mut images = series::images(objects, &mut warnings)?;
     identity::repair(&mut images, options, &mut warnings)?;
     let uid = identity::one_study(&images)?;

@@ -222,12 +222,24 @@ impl Pixels {
     }
 }
 
+/// Slopes and intercepts with which every stored value of 16 bits becomes a finite `f32`, and none is lost; what
+/// images are measured in lies far within.
+const SLOPE_MIN: f64 = 1e-30;
+const SLOPE_MAX: f64 = 1e6;
+const INTERCEPT_MAX: f64 = 1e12;
+
 /// Rescale Slope and Rescale Intercept.
 fn rescale(a: &Attributes<'_>) -> Result<(f64, f64), ReadError> {
     let slope = a.numbers::<1>(tags::RESCALE_SLOPE)?;
     let intercept = a.numbers::<1>(tags::RESCALE_INTERCEPT)?;
     match (slope, intercept) {
-        (Some([0.0]), _) => Err(a.fault(tags::RESCALE_SLOPE, "is 0")),
+        (Some([slope]), _) if !(SLOPE_MIN..=SLOPE_MAX).contains(&slope.abs()) => {
+            let problem = format!("is 0, or its size is not between {SLOPE_MIN:e} and {SLOPE_MAX:e}");
+            Err(a.fault(tags::RESCALE_SLOPE, problem))
+        }
+        (_, Some([intercept])) if intercept.abs() > INTERCEPT_MAX => {
+            Err(a.fault(tags::RESCALE_INTERCEPT, format!("is farther from 0 than {INTERCEPT_MAX:e}")))
+        }
         (Some([slope]), Some([intercept])) => Ok((slope, intercept)),
         // A CT without a modality LUT cannot be brought to Hounsfield units; elsewhere stored values are the values.
         (None, None) if a.text(tags::MODALITY) != "CT" => Ok((1.0, 0.0)),

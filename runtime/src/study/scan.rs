@@ -8,6 +8,7 @@
 
 use std::io::Read;
 use std::ops::Range;
+use std::path::Path;
 
 use dicom_core::header::{DataElementHeader, SequenceItemHeader};
 use dicom_core::{Length, Tag, VR};
@@ -16,12 +17,8 @@ use dicom_encoding::decode::explicit_be::ExplicitVRBigEndianDecoder;
 use dicom_encoding::decode::explicit_le::ExplicitVRLittleEndianDecoder;
 use dicom_encoding::decode::implicit_le::ImplicitVRLittleEndianDecoder;
 
-/// Deepest nesting of sequences. Real objects (enhanced multi-frame, TID 1500) stay under 20.
-pub(super) const DEPTH_MAX: usize = 64;
-/// Most elements and items before the pixel data.
-pub(super) const ELEMENTS_MAX: usize = 500_000;
-/// Most bytes before the pixel data.
-pub(super) const HEADER_MAX_BYTES: usize = 64 << 20;
+use super::{ReadError, ReadOptions};
+
 /// The first element of the group of pixel data.
 const PIXEL_GROUP: Tag = Tag(0x7FE0, 0x0000);
 /// What may come before pixel data in their group and is of no use to one frame: the retired group length, Extended
@@ -73,6 +70,17 @@ pub(super) enum Stop {
     Io(std::io::Error),
 }
 
+impl Stop {
+    /// Of the file at `path`.
+    pub(super) fn of(self, path: &Path) -> ReadError {
+        match self {
+            Self::Io(e) => ReadError::io(path, e),
+            Self::Damaged(reason) => ReadError::damaged(path, reason),
+            Self::Limit(what, limit, maximum) => ReadError::Limit { path: Some(path.to_owned()), what, limit, maximum },
+        }
+    }
+}
+
 impl From<std::io::Error> for Stop {
     fn from(error: std::io::Error) -> Self {
         Self::Io(error)
@@ -101,11 +109,9 @@ impl<R: Read> Window<R> {
         Ok(self.bytes.len() >= end)
     }
 
-    /// Reads to the end of the source.
-    pub(super) fn reach_end(&mut self) -> std::io::Result<()> {
-        self.source.read_to_end(&mut self.bytes)?;
-        self.ended = true;
-        Ok(())
+    /// What was read so far, and what the rest comes from.
+    pub(super) fn into_parts(self) -> (Vec<u8>, R) {
+        (self.bytes, self.source)
     }
 }
 
@@ -121,14 +127,19 @@ struct Open {
 }
 
 /// Walks the data set that starts at `start`, up to the group of pixel data.
-pub(super) fn walk<R: Read>(window: &mut Window<R>, start: usize, outermost: Encoding) -> Result<Header, Stop> {
+pub(super) fn walk<R: Read>(
+    window: &mut Window<R>,
+    start: usize,
+    outermost: Encoding,
+    options: &ReadOptions,
+) -> Result<Header, Stop> {
     let mut open: Vec<Open> = Vec::new();
     let mut at = start;
     let mut tables = None;
     let mut cuts: Vec<Range<usize>> = Vec::new();
     // Start of the element of the data set itself that the walk is in, and whether it must be cut.
     let (mut top, mut cut) = (start, false);
-    for _ in 0..ELEMENTS_MAX {
+    for _ in 0..options.elements_max {
         while let Some(end) = open.last().and_then(|o| o.end) {
             if at > end {
                 return Err(Stop::Damaged(format!("an element at byte {at} reaches over the end of what holds it")));
@@ -138,15 +149,13 @@ pub(super) fn walk<R: Read>(window: &mut Window<R>, start: usize, outermost: Enc
             }
             open.pop();
         }
-        if open.len() > DEPTH_MAX * 2 {
-            return Err(Stop::Limit(format!("a sequence nested at byte {at}"), "sequence_depth_max", DEPTH_MAX as u64));
+        // A level is a sequence and an item.
+        if open.len() > options.sequence_depth_max.saturating_mul(2) {
+            let maximum = options.sequence_depth_max as u64;
+            return Err(Stop::Limit(format!("a sequence nested at byte {at}"), "sequence_depth_max", maximum));
         }
-        if at - start > HEADER_MAX_BYTES {
-            return Err(Stop::Limit(
-                "the size of what comes before the pixel data".into(),
-                "header_max_bytes",
-                HEADER_MAX_BYTES as u64,
-            ));
+        if at - start > options.header_max_bytes() {
+            return Err(too_large("the size of what comes before the pixel data".into(), options));
         }
         if open.is_empty() {
             if std::mem::take(&mut cut) {
@@ -157,7 +166,7 @@ pub(super) fn walk<R: Read>(window: &mut Window<R>, start: usize, outermost: Enc
         let encoding = open.last().map_or(outermost, |o| o.encoding);
         if let Some(within) = open.last().filter(|o| !o.item) {
             let fragments = within.fragments;
-            at = item(window, at, encoding, fragments, &mut open)?;
+            at = item(window, at, encoding, fragments, &mut open, options)?;
             continue;
         }
         if open.is_empty() && !window.reach(at + 1)? {
@@ -168,7 +177,7 @@ pub(super) fn walk<R: Read>(window: &mut Window<R>, start: usize, outermost: Enc
         if open.is_empty() && header.tag >= PIXEL_GROUP {
             if OFFSET_TABLES.contains(&header.tag) && !undefined {
                 tables = tables.or(Some(at));
-                at = skip(window, &open, value, header.len.0 as usize)?;
+                at = skip(window, &open, value, header.len.0 as usize, options)?;
                 continue;
             }
             let length = header.len.get();
@@ -188,10 +197,10 @@ pub(super) fn walk<R: Read>(window: &mut Window<R>, start: usize, outermost: Enc
             open.push(Open { item: false, fragments, encoding, end });
             at = value;
         } else {
-            at = skip(window, &open, value, header.len.0 as usize)?;
+            at = skip(window, &open, value, header.len.0 as usize, options)?;
         }
     }
-    Err(Stop::Limit("the number of elements before the pixel data".into(), "elements_max", ELEMENTS_MAX as u64))
+    Err(Stop::Limit("the number of elements before the pixel data".into(), "elements_max", options.elements_max as u64))
 }
 
 /// Walks over the header of an item or a delimiter at `at`.
@@ -201,6 +210,7 @@ fn item<R: Read>(
     encoding: Encoding,
     fragments: bool,
     open: &mut Vec<Open>,
+    options: &ReadOptions,
 ) -> Result<usize, Stop> {
     if !window.reach(at + 8)? {
         return Err(truncated(at, "within a sequence"));
@@ -213,7 +223,7 @@ fn item<R: Read>(
     };
     match header {
         Ok(SequenceItemHeader::Item { len }) if fragments => match len.get() {
-            Some(length) => skip(window, open, at + 8, length as usize),
+            Some(length) => skip(window, open, at + 8, length as usize, options),
             None => Err(Stop::Damaged(format!("a fragment of undefined length at byte {at}"))),
         },
         Ok(SequenceItemHeader::Item { len }) => {
@@ -258,17 +268,19 @@ fn explicit_items<R: Read>(window: &mut Window<R>, value: usize) -> Result<bool,
 }
 
 /// End of a value of `length` bytes at `value`, which must lie in the source and in what is open.
-fn skip<R: Read>(window: &mut Window<R>, open: &[Open], value: usize, length: usize) -> Result<usize, Stop> {
+fn skip<R: Read>(
+    window: &mut Window<R>,
+    open: &[Open],
+    value: usize,
+    length: usize,
+    options: &ReadOptions,
+) -> Result<usize, Stop> {
     let end = value + length;
     if innermost(open).is_some_and(|limit| end > limit) {
         return Err(Stop::Damaged(format!("a value at byte {value} reaches over the end of what holds it")));
     }
-    if end - value > HEADER_MAX_BYTES {
-        return Err(Stop::Limit(
-            format!("{length} bytes of one element before the pixel data"),
-            "header_max_bytes",
-            HEADER_MAX_BYTES as u64,
-        ));
+    if length > options.header_max_bytes() {
+        return Err(too_large(format!("{length} bytes of one element before the pixel data"), options));
     }
     if !window.reach(end)? {
         return Err(truncated(value, &format!("within a value of {length} bytes")));
@@ -290,6 +302,10 @@ fn within(open: &[Open], value: usize, length: Length) -> Result<Option<usize>, 
 
 fn innermost(open: &[Open]) -> Option<usize> {
     open.iter().rev().find_map(|o| o.end)
+}
+
+fn too_large(what: String, options: &ReadOptions) -> Stop {
+    Stop::Limit(what, "header_max_mib", options.header_max_mib)
 }
 
 fn truncated(at: usize, place: &str) -> Stop {

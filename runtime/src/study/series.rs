@@ -18,9 +18,7 @@ pub(super) fn images(objects: Vec<Object>, warnings: &mut Vec<String>) -> Result
     let (images, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(|o| o.slice.is_some());
     let mut left_out: BTreeMap<&str, usize> = BTreeMap::new();
     for object in &others {
-        // A modality is a short code; anything else is not for a message.
-        let code = object.modality.len() <= 16 && object.modality.bytes().all(|b| b.is_ascii_uppercase());
-        let name = if code && !object.modality.is_empty() { &object.modality } else { "unknown" };
+        let name = if object.modality.is_empty() { "unknown" } else { &object.modality };
         *left_out.entry(name).or_default() += 1;
     }
     for (name, files) in left_out {
@@ -58,7 +56,11 @@ pub(super) fn assemble(
             (last, _) => ReadError::NoSeries(reasons.into_iter().chain(last).collect()),
         });
     }
-    warnings.extend(reasons.iter().map(|reason| format!("no volume: {reason}")));
+    // Warnings go into the record, and paths do not.
+    let instances: BTreeMap<&Path, &str> =
+        series.iter().flat_map(|s| &s.instances).map(|i| (i.path.as_path(), i.sop_instance_uid.as_str())).collect();
+    let name = |path: &Path| instances.get(path).map_or("one of its files".into(), |uid| format!("instance {uid}"));
+    warnings.extend(reasons.iter().map(|reason| format!("no volume: {}", reason.for_record(&name))));
     Ok(series)
 }
 
@@ -107,14 +109,12 @@ fn layout(group: &mut Vec<Object>) -> Result<(VolumeLayout, Vec<Slice>), ReadErr
     let mut by_uid: BTreeMap<&str, &Path> = BTreeMap::new();
     for object in group.iter() {
         if let Some(before) = by_uid.insert(&object.instance, &object.path) {
-            let (a, b) = (before.display(), object.path.display());
-            return Err(ReadError::NoVolume(format!("{a} and {b} have one SOP Instance UID; remove the copy")));
+            let files = [before, &object.path];
+            return Err(ReadError::apart("two files have one SOP Instance UID", files, "; remove the copy"));
         }
         if object.frame_of_reference != group[0].frame_of_reference {
-            let (a, b) = (group[0].path.display(), object.path.display());
-            return Err(ReadError::NoVolume(format!(
-                "the slices differ in FrameOfReferenceUID (0020,0052), for one {a} and {b}"
-            )));
+            let files = [group[0].path.as_path(), &object.path];
+            return Err(ReadError::apart("the slices differ in FrameOfReferenceUID (0020,0052)", files, ""));
         }
     }
     let placed: Vec<(&Path, &Slice)> = group.iter().map(|o| o.path.as_path()).zip(&slices).collect();
@@ -141,7 +141,7 @@ fn instance(object: Object, slice: Option<Slice>) -> Instance {
     }
 }
 
-/// Puts the UIDs that were repaired into the data set.
+/// Puts the UIDs that were repaired, and the modality that was checked, into the data set.
 fn repair(dataset: &mut InMemDicomObject, object: &Object) {
     for (tag, uid) in [
         (tags::SOP_CLASS_UID, &object.class),
@@ -152,5 +152,9 @@ fn repair(dataset: &mut InMemDicomObject, object: &Object) {
         if super::attributes::text(dataset, tag).as_deref() != Some(uid) {
             dataset.put_str(tag, VR::UI, uid);
         }
+    }
+    // What is no code reaches nobody, a guest with a grant included.
+    if super::attributes::text(dataset, tags::MODALITY).is_some_and(|text| text != object.modality) {
+        dataset.put_str(tags::MODALITY, VR::CS, &object.modality);
     }
 }

@@ -1,5 +1,6 @@
 //! Slices become a grid: by position and orientation in the patient, never by name or number.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use dicom_dictionary_std::tags;
@@ -9,6 +10,10 @@ use super::attributes::Attributes;
 use super::pixels::Pixels;
 use crate::geometry::{Geometry, Vec3, cross, dot};
 
+/// The farthest position on an axis: a hundred metres.
+const POSITION_MAX_MM: f64 = 1e5;
+/// Distances of pixels and slices that an image of a body can have.
+const SPACING_MM: RangeInclusive<f64> = 1e-3..=1e3;
 /// Direction cosines may differ by this much between slices, and be this far from unit length and right angles:
 /// decimal strings are rounded.
 const COSINE_TOLERANCE: f64 = 1e-3;
@@ -19,7 +24,7 @@ const SPACING_TOLERANCE: f64 = 1e-4;
 const GAP_TOLERANCE: f64 = 0.01;
 const GAP_TOLERANCE_MM: f64 = 0.01;
 /// Slices closer than this lie at one position.
-const SAME_POSITION_MM: f64 = 1e-3;
+const SAME_POSITION_MM: f64 = *SPACING_MM.start();
 /// A slice may lie this far beside the line through the first along the normal, and this fraction of the distance.
 const SIDEWAYS_MM: f64 = 0.1;
 const SIDEWAYS_TOLERANCE: f64 = 1e-3;
@@ -43,11 +48,16 @@ pub(super) struct Slice {
 impl Slice {
     /// Reads the image plane module.
     pub(super) fn read(a: &Attributes<'_>, pixels: Pixels) -> Result<Self, ReadError> {
-        let position = a.needed(tags::IMAGE_POSITION_PATIENT)?;
+        let position: Vec3 = a.needed(tags::IMAGE_POSITION_PATIENT)?;
+        if position.iter().any(|p| p.abs() > POSITION_MAX_MM) {
+            let problem = format!("is more than {POSITION_MAX_MM} mm from the origin, where no patient is");
+            return Err(a.fault(tags::IMAGE_POSITION_PATIENT, problem));
+        }
         let [r0, r1, r2, c0, c1, c2] = a.needed(tags::IMAGE_ORIENTATION_PATIENT)?;
         let [rows, columns] = a.needed(tags::PIXEL_SPACING)?;
-        if rows <= 0.0 || columns <= 0.0 {
-            return Err(a.fault(tags::PIXEL_SPACING, "is not positive"));
+        if !SPACING_MM.contains(&rows) || !SPACING_MM.contains(&columns) {
+            let (low, high) = (SPACING_MM.start(), SPACING_MM.end());
+            return Err(a.fault(tags::PIXEL_SPACING, format!("is not between {low} and {high} mm")));
         }
         let (row, column) = ([r0, r1, r2], [c0, c1, c2]);
         let lengths_off = [dot(row, row) - 1.0, dot(column, column) - 1.0, dot(row, column)];
@@ -58,7 +68,7 @@ impl Slice {
         // Rounding leaves them not quite at a right angle, and a grid needs one.
         let along = dot(column, row);
         let column = unit([column[0] - along * row[0], column[1] - along * row[1], column[2] - along * row[2]]);
-        let sensible = |tag| a.numbers::<1>(tag).ok().flatten().map(|[n]| n).filter(|n| *n > 0.0);
+        let sensible = |tag| a.numbers::<1>(tag).ok().flatten().map(|[n]| n).filter(|n| SPACING_MM.contains(n));
         let thickness = sensible(tags::SPACING_BETWEEN_SLICES).or_else(|| sensible(tags::SLICE_THICKNESS));
         Ok(Self { position, row, column, spacing: [columns, rows], thickness, pixels })
     }
@@ -86,8 +96,7 @@ pub(super) fn stack(slices: &[(&Path, &Slice)]) -> Result<(Geometry, Vec<usize>)
     };
     for (path, slice) in slices {
         if let Some(what) = slice.differs(first) {
-            let (a, b) = (first_path.display(), path.display());
-            return Err(ReadError::NoVolume(format!("the slices differ in {what}, for one {a} and {b}")));
+            return Err(ReadError::apart(format!("the slices differ in {what}"), [first_path, path], ""));
         }
     }
     let normal = cross(first.row, first.column);
@@ -117,15 +126,21 @@ pub(super) fn stack(slices: &[(&Path, &Slice)]) -> Result<(Geometry, Vec<usize>)
 fn even(sorted: &[(&Path, &Slice)], heights: &[f64]) -> Result<f64, ReadError> {
     let gaps: Vec<f64> = heights.windows(2).map(|pair| pair[1] - pair[0]).collect();
     if let Some(i) = gaps.iter().position(|gap| *gap < SAME_POSITION_MM) {
-        let (a, b) = (sorted[i].0.display(), sorted[i + 1].0.display());
-        return Err(ReadError::NoVolume(format!(
-            "two slices lie at one position, {a} and {b}: copies are to be removed, and echoes or time points are \
-             not told apart by this version"
-        )));
+        return Err(ReadError::apart(
+            "two slices lie at one position",
+            [sorted[i].0, sorted[i + 1].0],
+            "; copies are to be removed, and echoes or time points are not told apart by this version",
+        ));
     }
     let mut ordered = gaps.clone();
     ordered.sort_by(f64::total_cmp);
     let usual = ordered[(ordered.len() - 1) / 2];
+    if !SPACING_MM.contains(&usual) {
+        let high = SPACING_MM.end();
+        return Err(ReadError::NoVolume(format!(
+            "slices lie {usual:.0} mm apart by ImagePositionPatient (0020,0032), and no more than {high} mm make sense"
+        )));
+    }
     let tolerance = GAP_TOLERANCE_MM + GAP_TOLERANCE * usual;
     if let Some((i, gap)) = gaps.iter().enumerate().find(|(_, gap)| (**gap - usual).abs() > tolerance) {
         let (from, to) = (heights[i], heights[i + 1]);

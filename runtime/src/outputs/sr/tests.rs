@@ -266,7 +266,7 @@ fn real_ct() -> Option<PathBuf> {
 #[test]
 fn a_report_on_a_real_series_refers_to_its_slices_and_its_seg() {
     let Some(folder) = real_ct() else { return };
-    let options = ReadOptions { strict: false, file_max_mib: 64, files_max: 100, volume_max_mib: 512 };
+    let options = ReadOptions::default();
     let study = crate::study::read(&[folder], &options).expect("the series reads");
     let accepted = gate(findings(&study), &study, &[0]).expect("accepted");
     let source = Source::new(&study, accepted.source).expect("a volume");

@@ -86,7 +86,7 @@ fn text(object: &InMemDicomObject, tag: Tag) -> Option<String> {
 }
 
 fn options() -> ReadOptions {
-    ReadOptions { strict: false, file_max_mib: 64, files_max: 1000, volume_max_mib: 64 }
+    ReadOptions { file_max_mib: 64, files_max: 1000, volume_max_mib: 64, ..ReadOptions::default() }
 }
 
 fn values(series: &Series) -> Vec<f32> {
