@@ -2,6 +2,7 @@
 
 mod summary;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -187,12 +188,22 @@ fn run(args: &RunArgs) -> Result<(), (u8, anyhow::Error)> {
     });
     bar.finish_and_clear();
     let result = result.map_err(|e| (exit_code(&e), failure(e, &args.out)))?;
-    if args.json {
-        print!("{}", String::from_utf8_lossy(&result.to_bytes()));
-    } else {
-        print!("{}", Summary { result: &result, out: &args.out });
+    let text = match args.json {
+        true => result.to_bytes(),
+        false => Summary { result: &result, out: &args.out }.to_string().into_bytes(),
+    };
+    print(&text).map_err(|(code, e)| (code, anyhow::anyhow!("{e}; the results are in {}", args.out.display())))
+}
+
+/// To standard output. That nobody reads on, as behind `| head`, is no error.
+fn print(text: &[u8]) -> Result<(), (u8, anyhow::Error)> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err((1, anyhow::anyhow!("standard output cannot be written to: {e}")))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The error, and what somebody might otherwise take for the result.
@@ -233,26 +244,29 @@ fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {
     match command {
         ModuleCommand::New { name, dir, sdk } => {
             let folder = new::new(&name, &dir, sdk.as_deref()).map_err(not_made)?;
-            println!("{0}: next, `cargo test` there, then `gantry module build {0}`", folder.display());
+            print(
+                format!("{0}: next, `cargo test` there, then `gantry module build {0}`\n", folder.display()).as_bytes(),
+            )
         }
         ModuleCommand::Build { folder } => {
             let built = build::build(&folder, &mut progress).map_err(not_built)?;
-            println!("{} sha256:{}", built.package.display(), gantry::hex(&built.identity));
+            print(format!("{} sha256:{}\n", built.package.display(), gantry::hex(&built.identity)).as_bytes())
         }
         ModuleCommand::BuildExamples { folder, out } => {
-            for component in build::build_examples(&folder, &out, &mut progress).map_err(not_built)? {
-                println!("{}", component.display());
-            }
+            let components = build::build_examples(&folder, &out, &mut progress).map_err(not_built)?;
+            print(components.iter().map(|c| format!("{}\n", c.display())).collect::<String>().as_bytes())
         }
         ModuleCommand::Inspect { folder, json } => {
             let package = Package::open(&folder).map_err(|e| (if e.is_usage() { 2 } else { 4 }, e.into()))?;
             let inspection = inspect::inspect(&package, limits.component_max_mib, limits.model_max_mib)
                 .map_err(|e| (4, e.into()))?;
-            match json {
-                true => println!("{}", serde_json::to_string_pretty(&inspection).map_err(|e| (1, e.into()))?),
-                false => print!("{inspection}"),
-            }
+            print(
+                match json {
+                    true => serde_json::to_string_pretty(&inspection).map_err(|e| (1, e.into()))? + "\n",
+                    false => inspection.to_string(),
+                }
+                .as_bytes(),
+            )
         }
     }
-    Ok(())
 }

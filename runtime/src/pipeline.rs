@@ -120,15 +120,18 @@ pub fn run(
     observe(Event::Step("checking findings"));
     let grants: Vec<String> = grant_names(prepared.grants());
     let module = module_info(&package);
-    let record = Record { study: &study, accepted: &accepted, outcome: &outcome, package: &package, module: &module };
+    let record =
+        Record { study: &study, accepted: &accepted, outcome: &outcome, package: &package, module: &module, grants };
     let findings = outputs::gate(outcome.findings.clone(), &study, &accepted)?;
     phases.end("gate");
 
     observe(Event::Step("writing results"));
-    let mut result = record.result(&findings, grants, &request.stamp);
+    let mut result = record.result(&findings, &request.stamp);
     result
         .warnings
         .extend(denied.iter().map(|ask| format!("the module asks for {ask}, which was not granted (--grant {ask})")));
+    let unasked = request.policy.unasked(&package.manifest().needs);
+    result.warnings.extend(unasked.iter().map(|grant| format!("--grant {grant}: the module does not ask for it")));
     let mut transaction = Transaction::begin(request.out).map_err(|e| RunError::Write(e.to_string()))?;
     write_dicom(&mut transaction, &record, &findings, &request.stamp).map_err(RunError::Write)?;
     if request.overlay {
@@ -193,7 +196,7 @@ fn write_dicom(
 ) -> Result<(), String> {
     let source = Source::new(record.study, findings.source).ok_or("the source volume is gone")?;
     let digests: Vec<[u8; 32]> = record.outcome.input.digests.values().copied().collect();
-    let uids = OutputUids::new(&source, &digests, &record.module.identity);
+    let uids = OutputUids::new(&source, &digests, &record.module.identity, &record.circumstances());
     let mut seg = None;
     if findings.has_seg() {
         let object =
@@ -235,11 +238,12 @@ struct Record<'a> {
     outcome: &'a Outcome,
     package: &'a Package,
     module: &'a ModuleInfo,
+    grants: Vec<String>,
 }
 
 impl Record<'_> {
-    fn result(&self, findings: &outputs::Accepted, grants: Vec<String>, stamp: &Stamp) -> JobResult {
-        let module = Module::new(self.module, &self.package.component_digest(), grants);
+    fn result(&self, findings: &outputs::Accepted, stamp: &Stamp) -> JobResult {
+        let module = Module::new(self.module, &self.package.component_digest(), self.grants.clone());
         let mut result = JobResult::new(findings, module, self.input(), stamp);
         result.models = self.outcome.models.iter().map(|m| Model::from(m.as_ref())).collect();
         result.host_memory_peak_bytes = Some(self.outcome.host_memory_peak);
@@ -249,6 +253,13 @@ impl Record<'_> {
             .warnings
             .extend(self.outcome.limit.iter().map(|hit| format!("the module hit a limit and went on: {hit}")));
         result
+    }
+
+    /// What beside the input and the module may change the findings.
+    fn circumstances(&self) -> Vec<String> {
+        let models = self.outcome.models.iter().map(|m| Model::from(m.as_ref()));
+        let models = models.map(|m| format!("{} on {} {:?}", m.name, m.engine, m.device));
+        self.grants.iter().cloned().chain(models).collect()
     }
 
     fn input(&self) -> Input {

@@ -123,3 +123,23 @@ fn ctrl_c_ends_a_job_and_leaves_nothing() {
         assert!(!scenario.out().exists(), "nothing is written");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_printed_is_1_and_nobody_listening_is_0() {
+    let component = "modules/ct-organs/package/component.wasm";
+    let Some(component) = gantry_tests::needed(component, "cargo xtask guests") else { return };
+    let inspect = |to: Stdio| {
+        let mut command = gantry();
+        command.args(["module", "inspect"]).arg(component.parent().expect("a folder"));
+        Said::from(command.stdout(to).output().expect("gantry runs"))
+    };
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("opened");
+    let says = inspect(full.into());
+    assert_eq!(says.code, Some(1), "{says:?}");
+    assert!(says.err.contains("standard output cannot be written to"), "{says:?}");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let says = inspect(writer.into());
+    assert_eq!((says.code, says.err.as_str()), (Some(0), ""), "{says:?}");
+}

@@ -283,10 +283,27 @@ impl From<Interface> for &'static str {
     }
 }
 
+/// What is wrong and on which line, without the line: it is somebody else's text, and a terminal might obey it.
+fn said(text: &str, error: &toml::de::Error) -> String {
+    let mut said = String::new();
+    if let Some(span) = error.span() {
+        let before = text.as_bytes().get(..span.start).unwrap_or_default();
+        said = format!("line {}: ", before.iter().filter(|b| **b == b'\n').count() + 1);
+    }
+    for c in error.message().chars() {
+        if c.is_control() {
+            said.extend(c.escape_default());
+        } else {
+            said.push(c);
+        }
+    }
+    said
+}
+
 impl Manifest {
     /// Parses and checks a manifest. The text of an error names the key and what is expected.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let manifest: Self = toml::from_str(text).map_err(|e| e.to_string())?;
+        let manifest: Self = toml::from_str(text).map_err(|e| said(text, &e))?;
         manifest.check()?;
         Ok(manifest)
     }
@@ -397,5 +414,13 @@ mod tests {
         assert_eq!(Interface::of_import("gantry:imaging/volumes"), Some(Interface::Volumes));
         assert_eq!(Interface::of_import("gantry:imaging/volumes/evil"), None);
         assert_eq!(Interface::of_import("wasi:clocksandmore/x"), None);
+    }
+
+    #[test]
+    fn an_error_names_the_line_and_does_not_repeat_it() {
+        let refused = Manifest::parse("schema = 1\nname = secret-text\n").expect_err("refused");
+        assert!(refused.starts_with("line 2: ") && !refused.contains("secret"), "{refused}");
+        let refused = Manifest::parse("\"\\u001B[31m\" = 1\n").expect_err("refused");
+        assert!(!refused.contains('\u{1b}'), "{refused}");
     }
 }

@@ -105,6 +105,7 @@ impl Package {
         if !path.exists() {
             return Err(PackageError::NotAPackage { folder: folder.to_path_buf() });
         }
+        contained(folder, &path)?;
         let bytes = read_bounded(&path, MANIFEST_MAX_KIB << 10, "the 256 KiB of a manifest", 0)?;
         let identity: [u8; 32] = Sha256::digest(&bytes).into();
         let wrong = |reason| PackageError::Manifest { path: path.clone(), reason };
@@ -173,11 +174,7 @@ impl Package {
         mib: u64,
     ) -> Result<Vec<u8>, PackageError> {
         let path = self.folder.join(file);
-        let failed = |reason| PackageError::Read { path: path.clone(), reason };
-        let folder = self.folder.canonicalize().map_err(failed)?;
-        if !path.canonicalize().map_err(failed)?.starts_with(&folder) {
-            return Err(PackageError::Outside { path });
-        }
+        contained(&self.folder, &path)?;
         let bytes = read_bounded(&path, mib << 20, limit, mib)?;
         let found = Sha256Hex(Sha256::digest(&bytes).into());
         if Some(found) != expected {
@@ -185,6 +182,16 @@ impl Package {
             return Err(PackageError::Digest { path, found: found.into(), expected });
         }
         Ok(bytes)
+    }
+}
+
+/// Refuses a link that leads out of the package.
+fn contained(folder: &Path, path: &Path) -> Result<(), PackageError> {
+    let failed = |reason| PackageError::Read { path: path.to_path_buf(), reason };
+    let folder = folder.canonicalize().map_err(failed)?;
+    match path.canonicalize().map_err(failed)?.starts_with(&folder) {
+        true => Ok(()),
+        false => Err(PackageError::Outside { path: path.to_path_buf() }),
     }
 }
 
@@ -284,5 +291,15 @@ mod tests {
         let error = Package::open(folder.path()).expect_err("a source");
         assert!(error.to_string().contains("run `gantry module build"), "{error}");
         assert!(Package::open(&folder.path().join("nowhere")).is_err());
+    }
+
+    #[test]
+    fn a_manifest_that_is_a_link_out_of_the_package_is_refused() {
+        let (folder, _) = package();
+        let elsewhere = tempfile::tempdir().expect("a folder");
+        let (here, there) = (folder.path().join(MANIFEST_FILE), elsewhere.path().join(MANIFEST_FILE));
+        std::fs::rename(&here, &there).expect("moved");
+        std::os::unix::fs::symlink(&there, &here).expect("linked");
+        assert!(matches!(Package::open(folder.path()), Err(PackageError::Outside { .. })));
     }
 }

@@ -332,7 +332,7 @@ mod tests {
 
     fn seg(study: &Study, voxels: Vec<u8>) -> Result<FileDicomObject<InMemDicomObject>, SegError> {
         let source = Source::new(study, (0, 0)).expect("a volume");
-        let uids = OutputUids::new(&source, &[[1; 32]], &module().identity);
+        let uids = OutputUids::new(&source, &[[1; 32]], &module().identity, &[]);
         segmentation(&accepted(study, voxels), &source, &module(), &uids, &stamp())
     }
 
@@ -434,7 +434,7 @@ mod tests {
         let mut accepted = accepted(&study, voxels());
         accepted.segmentation.as_mut().expect("one").segments[1].name = "wątroba".into();
         let source = Source::new(&study, (0, 0)).expect("a volume");
-        let uids = OutputUids::new(&source, &[], &module().identity);
+        let uids = OutputUids::new(&source, &[], &module().identity, &[]);
         let seg = segmentation(&accepted, &source, &module(), &uids, &stamp()).expect("a SEG");
         let mut file = Vec::new();
         seg.write_all(&mut file).expect("encodes");

@@ -32,13 +32,17 @@ pub struct OutputUids {
 }
 
 impl OutputUids {
-    /// From the volume, the SHA-256 of each file that it was decoded from, in order of its slices, and the identity
-    /// of the module.
+    /// From the volume, all that the module was given (the SHA-256 of each file, in an order that is always the same),
+    /// the identity of the module, and what else may change its findings: `circumstances`, each a line of text, such as
+    /// a grant, or the engine and the device of a model. So one UID never stands for two contents but for its date.
     #[must_use]
-    pub fn new(source: &Source<'_>, digests: &[[u8; 32]], module: &[u8; 32]) -> Self {
+    pub fn new(source: &Source<'_>, digests: &[[u8; 32]], module: &[u8; 32], circumstances: &[String]) -> Self {
         let volume = (source.volume_index as u64).to_le_bytes();
-        let mut parts: Vec<&[u8]> = vec![module, source.study.uid.as_bytes(), source.series.uid.as_bytes(), &volume];
+        let files = (digests.len() as u64).to_le_bytes();
+        let mut parts: Vec<&[u8]> =
+            vec![module, source.study.uid.as_bytes(), source.series.uid.as_bytes(), &volume, &files];
         parts.extend(digests.iter().map(<[u8; 32]>::as_slice));
+        parts.extend(circumstances.iter().map(String::as_bytes));
         Self { seed: digest("seed", &parts) }
     }
 
@@ -107,15 +111,16 @@ mod tests {
         let study = study(&grid.expect("a grid"));
         let source = Source::new(&study, (0, 0)).expect("a volume");
         let identity = module().identity;
-        let uids = OutputUids::new(&source, &[[1; 32], [2; 32]], &identity);
-        assert_eq!(uids, OutputUids::new(&source, &[[1; 32], [2; 32]], &identity), "a re-run writes the same");
+        let uids = OutputUids::new(&source, &[[1; 32], [2; 32]], &identity, &[]);
+        assert_eq!(uids, OutputUids::new(&source, &[[1; 32], [2; 32]], &identity, &[]), "a re-run writes the same");
         let others = [
-            OutputUids::new(&source, &[[2; 32], [1; 32]], &identity),
-            OutputUids::new(&source, &[[1; 32], [3; 32]], &identity),
-            OutputUids::new(&source, &[[1; 32], [2; 32]], &[9; 32]),
+            OutputUids::new(&source, &[[2; 32], [1; 32]], &identity, &[]),
+            OutputUids::new(&source, &[[1; 32], [3; 32]], &identity, &[]),
+            OutputUids::new(&source, &[[1; 32], [2; 32]], &[9; 32], &[]),
+            OutputUids::new(&source, &[[1; 32], [2; 32]], &identity, &["attribute:PatientSex".into()]),
         ];
         let instances: BTreeSet<String> = others.iter().chain([&uids]).map(|u| u.instance("segmentation")).collect();
-        assert_eq!(instances.len(), 4);
+        assert_eq!(instances.len(), 5);
         let of_one = [uids.instance("a"), uids.series("a"), uids.other("a", "x"), uids.instance("b"), uids.series("b")];
         assert_eq!(BTreeSet::from(of_one).len(), 5);
     }

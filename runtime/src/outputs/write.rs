@@ -91,6 +91,12 @@ pub enum WriteError {
         /// Why not.
         reason: String,
     },
+    /// Another run has the folder: the operator's to wait for.
+    #[error("{}: another run writes to this folder; wait for it, or give each run a folder of its own", .0.display())]
+    Busy(PathBuf),
+    /// In the place of an output is something that a result may not replace: the operator's to take away.
+    #[error("{}: is in the place of a result and no file; take it away, or name another folder", .0.display())]
+    Occupied(PathBuf),
     /// A name that would leave the folder, or was given twice: ours to repair.
     #[error("`{0}` is no name for an output: a plain file name, given once")]
     Name(String),
@@ -120,10 +126,13 @@ pub fn write_all(out: &Path, outputs: Vec<Output>) -> Result<Vec<Written>, Write
 /// Outputs that are written one by one, so that a later one can name the digest of an earlier, and appear together.
 ///
 /// Files lie in a hidden folder inside the output folder until [`commit`](Self::commit). Dropping a transaction
-/// removes it, so whoever stops a job on Ctrl-C must let it unwind.
+/// removes it, so whoever stops a job on Ctrl-C must let it unwind. Until then the folder is locked: no second
+/// transaction begins in it.
 #[derive(Debug)]
 pub struct Transaction {
     out: PathBuf,
+    /// The folder, open and locked. The lock ends with the process, whatever ends that.
+    folder: File,
     /// Whether `out` was made by this transaction: then it goes with it.
     made: bool,
     /// `None` once committed.
@@ -135,13 +144,22 @@ impl Transaction {
     /// Nothing written yet.
     ///
     /// # Errors
-    /// [`WriteError::Io`] when the folder cannot be made or written to.
+    /// [`WriteError::Io`] when the folder cannot be made or written to, [`WriteError::Busy`] when another transaction
+    /// has it, [`WriteError::Occupied`] when an output could not get its place.
     pub fn begin(out: &Path) -> Result<Self, WriteError> {
         let made = !out.exists();
         fs::create_dir_all(out).map_err(|e| WriteError::io(out, e))?;
+        let folder = File::open(out).map_err(|e| WriteError::io(out, e))?;
+        folder.try_lock().map_err(|e| match e {
+            fs::TryLockError::WouldBlock => WriteError::Busy(out.to_owned()),
+            fs::TryLockError::Error(e) => WriteError::io(out, e),
+        })?;
+        for file in OUTPUT_FILES {
+            replaceable(&out.join(file))?;
+        }
         let staging = tempfile::Builder::new().prefix(".gantry-").tempdir_in(out);
         let staging = staging.map_err(|e| WriteError::io(out, e))?;
-        Ok(Self { out: out.to_owned(), made, staging: Some(staging), written: Vec::new() })
+        Ok(Self { out: out.to_owned(), folder, made, staging: Some(staging), written: Vec::new() })
     }
 
     /// Writes a DICOM object as it is encoded; `file` is its name in the output folder.
@@ -213,30 +231,41 @@ impl Transaction {
     }
 
     /// Puts all files into their place, over files of the same names. Outputs of an earlier result that this one does
-    /// not have ([`OUTPUT_FILES`]) go, so that two results never mix; what else lies in the folder stays.
+    /// not have ([`OUTPUT_FILES`]) go, so that two results never mix; what else lies in the folder stays. The file that
+    /// names the others, written last, goes first and comes last: where it is, its result is whole, even if the
+    /// process is killed in between.
     ///
     /// # Errors
-    /// [`WriteError::Io`]; the folder is then as it was before.
+    /// [`WriteError::Io`] and [`WriteError::Occupied`]; the folder is then as it was before.
     pub fn commit(mut self) -> Result<Vec<Written>, WriteError> {
         let staging = self.staging.as_ref().expect("a transaction is committed once").path().to_owned();
         let before = staging.join(".before");
         fs::create_dir(&before).map_err(|e| WriteError::io(&self.out, e))?;
         let mut moves = Moves::default();
-        for file in OUTPUT_FILES.into_iter().chain(self.written.iter().map(|w| w.file.as_str())) {
+        for file in self.written.iter().map(|w| w.file.as_str()).rev().chain(OUTPUT_FILES.into_iter().rev()) {
             let place = self.out.join(file);
-            if place.symlink_metadata().is_ok() {
+            if replaceable(&place)? {
                 moves.rename(place, before.join(file))?;
             }
         }
         for file in self.written.iter().map(|w| &w.file) {
             moves.rename(staging.join(file), self.out.join(file))?;
         }
-        let folder = File::open(&self.out).and_then(|folder| folder.sync_all());
-        folder.map_err(|e| WriteError::io(&self.out, e))?;
+        self.folder.sync_all().map_err(|e| WriteError::io(&self.out, e))?;
         moves.keep();
         // What is left in it are the files from before: that they cannot be removed harms no result.
         drop(self.staging.take());
         Ok(std::mem::take(&mut self.written))
+    }
+}
+
+/// Whether something is at `place` that a result may replace: a file, or a link, of which only the link goes.
+fn replaceable(place: &Path) -> Result<bool, WriteError> {
+    match place.symlink_metadata() {
+        Ok(found) if found.is_file() || found.is_symlink() => Ok(true),
+        Ok(_) => Err(WriteError::Occupied(place.to_owned())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(WriteError::io(place, e)),
     }
 }
 
@@ -389,6 +418,30 @@ mod tests {
         }
         assert!(write_all(temp.path(), vec![bytes("a", b"1"), bytes("a", b"2")]).is_err());
         assert_eq!(listing(temp.path()), pairs(&[]));
+    }
+
+    #[test]
+    fn a_folder_that_another_run_writes_to_is_refused() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let mut first = Transaction::begin(temp.path()).expect("begun");
+        let error = Transaction::begin(temp.path()).expect_err("the first has it");
+        assert!(error.to_string().contains("another run writes to this folder"), "{error}");
+        first.bytes("a.json", OutputKind::Result, b"1").expect("staged");
+        first.commit().expect("undisturbed");
+        Transaction::begin(temp.path()).expect("the first is done");
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_an_output_is_not_replaced() {
+        let temp = tempfile::tempdir().expect("a folder");
+        fs::create_dir(temp.path().join(RESULT_FILE)).expect("made");
+        fs::write(temp.path().join(RESULT_FILE).join("notes.txt"), "mine").expect("written");
+        let error = Transaction::begin(temp.path()).expect_err("refused before any work");
+        assert!(matches!(&error, WriteError::Occupied(path) if path.ends_with(RESULT_FILE)), "{error}");
+        fs::create_dir(temp.path().join("a.json")).expect("made");
+        fs::rename(temp.path().join(RESULT_FILE), temp.path().join("other")).expect("moved");
+        assert!(matches!(write_all(temp.path(), vec![bytes("a.json", b"1")]), Err(WriteError::Occupied(_))));
+        assert_eq!(listing(temp.path()), pairs(&[("a.json", "folder"), ("other", "folder")]));
     }
 
     #[test]

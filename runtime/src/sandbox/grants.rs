@@ -78,6 +78,8 @@ pub struct Grants {
 pub struct Policy {
     interfaces: BTreeSet<Interface>,
     attributes: BTreeSet<String>,
+    /// Those of `--grant`, as they were given: meant for this one module.
+    extra: Vec<String>,
 }
 
 /// A grant that cannot be given. The operator's to mend.
@@ -98,7 +100,7 @@ pub enum GrantError {
 impl Policy {
     /// From the configuration and the `--grant` options: an interface's name, or `attribute:KEYWORD`.
     pub fn new(config: &GrantConfig, extra: &[String]) -> Result<Self, GrantError> {
-        let mut policy = Self { interfaces: BTreeSet::new(), attributes: BTreeSet::new() };
+        let mut policy = Self { interfaces: BTreeSet::new(), attributes: BTreeSet::new(), extra: extra.to_vec() };
         for name in &config.interfaces {
             policy.allow_interface(name)?;
         }
@@ -112,6 +114,16 @@ impl Policy {
             }
         }
         Ok(policy)
+    }
+
+    /// Those of `--grant` that a module with these needs does not ask for: perhaps a slip of the operator's.
+    #[must_use]
+    pub fn unasked(&self, needs: &Needs) -> Vec<&str> {
+        let asked = |grant: &str| match grant.strip_prefix("attribute:") {
+            Some(keyword) => needs.attributes.iter().any(|a| a == keyword),
+            None => Interface::from_str(grant).is_ok_and(|interface| needs.interfaces.contains(&interface)),
+        };
+        self.extra.iter().map(String::as_str).filter(|grant| !asked(grant)).collect()
     }
 
     fn allow_interface(&mut self, name: &str) -> Result<(), GrantError> {

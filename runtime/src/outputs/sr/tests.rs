@@ -50,7 +50,7 @@ fn findings(study: &Study) -> Findings {
 fn sr(study: &Study, findings: Findings, module: &ModuleInfo) -> Result<FileDicomObject<InMemDicomObject>, SrError> {
     let accepted = gate(findings, study, &[0]).expect("accepted");
     let source = Source::new(study, accepted.source).expect("a volume");
-    let uids = OutputUids::new(&source, &[[3; 32]], &module.identity);
+    let uids = OutputUids::new(&source, &[[3; 32]], &module.identity, &[]);
     let seg = SegReference { instance: uids.instance("segmentation"), series: uids.series("segmentation") };
     report(&accepted, &source, module, &uids, Some(&seg), &stamp())
 }
@@ -108,7 +108,7 @@ fn every_finding_has_its_place() {
     let report = read_back(&sr(&study, findings(&study), &module()).expect("a report"));
     let lines = lines(&report);
     let start = lines.iter().position(|l| l == "  Imaging Measurements").expect("measurements");
-    let uids = OutputUids::new(&Source::new(&study, (0, 0)).expect("a volume"), &[[3; 32]], &[7; 32]);
+    let uids = OutputUids::new(&Source::new(&study, (0, 0)).expect("a volume"), &[[3; 32]], &[7; 32], &[]);
     let (seg, package) = (uids.instance("segmentation"), "07".repeat(32));
     // A kidney without voxels is not in the SEG, so the liver is the first there.
     let expected = format!(
@@ -245,7 +245,7 @@ fn segments_with_voxels_need_a_seg() {
     let study = small();
     let accepted = gate(findings(&study), &study, &[0]).expect("accepted");
     let source = Source::new(&study, accepted.source).expect("a volume");
-    let uids = OutputUids::new(&source, &[], &[7; 32]);
+    let uids = OutputUids::new(&source, &[], &[7; 32], &[]);
     let report = report(&accepted, &source, &module(), &uids, None, &stamp());
     assert!(matches!(report, Err(SrError::NoSeg)));
 }
@@ -270,7 +270,7 @@ fn a_report_on_a_real_series_refers_to_its_slices_and_its_seg() {
     let study = crate::study::read(&[folder], &options).expect("the series reads");
     let accepted = gate(findings(&study), &study, &[0]).expect("accepted");
     let source = Source::new(&study, accepted.source).expect("a volume");
-    let uids = OutputUids::new(&source, &[[3; 32]], &module().identity);
+    let uids = OutputUids::new(&source, &[[3; 32]], &module().identity, &[]);
     let seg = segmentation(&accepted, &source, &module(), &uids, &stamp()).expect("a SEG");
     let text = |tag| seg.element(tag).expect("present").to_str().expect("text").into_owned();
     let named = SegReference { instance: text(tags::SOP_INSTANCE_UID), series: text(tags::SERIES_INSTANCE_UID) };

@@ -60,7 +60,7 @@ fn a_decoded_volume_is_in_hounsfield_units_and_its_files_are_named_by_digest() {
         assert_eq!(sha2::Sha256::digest(bytes)[..], digest[..]);
     }
     assert!(budget.used() > 0, "the volume pays for itself");
-    assert_eq!(budget.peak(), 72, "and nothing is paid for twice");
+    assert_eq!(budget.peak(), 72 + scratch(3), "and nothing is paid for twice");
 }
 
 #[test]
@@ -181,7 +181,12 @@ fn attributes_that_are_missing_or_senseless_are_named() {
     says(&ds(tags::IMAGE_POSITION_PATIENT, "1\\2\\1e999"), &["(0020,0032) is not finite"]);
     says(&ds(tags::IMAGE_ORIENTATION_PATIENT, "1\\0\\0\\1\\0\\0"), &["(0020,0037)", "right angle"]);
     says(&ds(tags::IMAGE_ORIENTATION_PATIENT, "0\\0\\0\\0\\0\\0"), &["(0020,0037)", "unit vectors"]);
-    says(&ds(tags::PIXEL_SPACING, "0\\1"), &["PixelSpacing (0028,0030) is not positive"]);
+    for spacing in ["0\\1", "1\\-1", "1\\1e9", "1e-9\\1"] {
+        says(&ds(tags::PIXEL_SPACING, spacing), &["PixelSpacing (0028,0030) is not between 0.001 and 1000 mm"]);
+    }
+    says(&ds(tags::IMAGE_POSITION_PATIENT, "1\\2\\1e200"), &["(0020,0032) is more than 100000 mm from the origin"]);
+    says(&ds(tags::RESCALE_SLOPE, "1e300"), &["RescaleSlope (0028,1053)", "is not between 1e-30 and 1e6"]);
+    says(&ds(tags::RESCALE_INTERCEPT, "-1e300"), &["RescaleIntercept (0028,1052) is farther from 0 than 1e12"]);
     says(&ds(tags::RESCALE_SLOPE, "0"), &["RescaleSlope (0028,1053) is 0"]);
     says(&ds(tags::RESCALE_SLOPE, ""), &["RescaleSlope (0028,1053) is missing"]);
     let us = |tag, value| refusal_of(|o| set_us(o, tag, value));

@@ -135,7 +135,7 @@ fn limits_are_named_and_checked_before_reading() {
     let error = study.series[0].voxels(0, &Budget::bytes(71), &options()).expect_err("refused");
     assert!(error.is_limit());
     says(&error.to_string(), &["host_memory_mib"]);
-    let budget = Budget::bytes(72);
+    let budget = Budget::bytes(72 + scratch(3));
     study.series[0].voxels(0, &budget, &options()).expect("just enough");
     assert_eq!(budget.used(), 0, "given back");
 }
@@ -324,4 +324,38 @@ proptest! {
         }
         survives(&bytes);
     }
+}
+
+/// Runs alone in its process under nextest, and so may look at the most memory that the process ever had.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_much_larger_than_its_image_is_hashed_whole_and_never_held_whole() {
+    use sha2::Digest;
+    let most = || {
+        let status = std::fs::read_to_string("/proc/self/status").expect("readable");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("a line").to_owned();
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
+    };
+    let folder = Folder::of_slices(3);
+    for entry in std::fs::read_dir(folder.path()).expect("listed") {
+        let file = std::fs::OpenOptions::new().write(true).open(entry.expect("an entry").path()).expect("opened");
+        file.set_len(48 << 20).expect("longer");
+    }
+    let before = most();
+    let study = folder.read().expect("a study");
+    let (_, _, digests) = study.series[0].voxels(0, &Budget::bytes(1000), &options()).expect("voxels");
+    let more = most() - before;
+    assert!(more < 24 << 20, "{more} bytes for files of 48 MiB");
+    let bytes = std::fs::read(&study.series[0].instances[0].path).expect("the file");
+    assert_eq!(sha2::Sha256::digest(bytes)[..], digests[0][..]);
+}
+
+#[test]
+fn a_file_that_is_not_dicom_is_left_out_or_when_strict_refused() {
+    let folder = Folder::of_slices(3);
+    folder.add_bytes("notes.txt", b"a list");
+    let study = folder.read().expect("a study");
+    assert!(study.warnings.iter().any(|w| w.contains("1 files that are not DICOM")), "{:?}", study.warnings);
+    let strict = ReadOptions { strict: true, ..options() };
+    says(&read(&[folder.path().to_owned()], &strict).expect_err("refused").to_string(), &["notes.txt", "strict"]);
 }

@@ -249,3 +249,31 @@ fn attributes_are_text_by_keyword() {
     assert!(series.header.element_opt(tags::ICON_IMAGE_SEQUENCE).is_ok_and(|e| e.is_none()));
     assert!(is_keyword("BodyPartExamined") && !is_keyword("NoSuchKeyword") && !is_keyword("IconImageSequence"));
 }
+
+/// Two slices whose second has another value of `tag`.
+fn differing(tag: Tag, vr: VR, values: [&str; 2]) -> Folder {
+    let folder = Folder::of_slices(0);
+    for (i, value) in values.into_iter().enumerate() {
+        let mut object = slice(i);
+        set(&mut object, tag, vr, value);
+        folder.add_as(&format!("{i}.dcm"), &object, uids::EXPLICIT_VR_LITTLE_ENDIAN);
+    }
+    folder
+}
+
+#[test]
+fn another_sex_or_issuer_is_another_patient() {
+    says(&differing(tags::PATIENT_SEX, VR::CS, ["F", "M"]).refusal(), &["PatientSex (0010,0040)"]);
+    says(&differing(tags::ISSUER_OF_PATIENT_ID, VR::LO, ["A", "B"]).refusal(), &["IssuerOfPatientID (0010,0021)"]);
+    differing(tags::PATIENT_SEX, VR::CS, ["F", ""]).read().expect("an empty value contradicts none");
+}
+
+#[test]
+fn another_spelling_of_the_name_is_a_warning_and_when_strict_another_patient() {
+    let folder = differing(tags::PATIENT_NAME, VR::PN, ["Secret^Name", "Secret^N"]);
+    let study = folder.read().expect("one patient");
+    let warning = study.warnings.iter().find(|w| w.contains("PatientName (0010,0010)")).expect("a warning");
+    assert!(!warning.to_lowercase().contains("secret"), "{warning}");
+    let strict = ReadOptions { strict: true, ..options() };
+    says(&read(&[folder.path().to_owned()], &strict).expect_err("refused").to_string(), &["PatientName (0010,0010)"]);
+}

@@ -89,6 +89,12 @@ fn options() -> ReadOptions {
     ReadOptions { file_max_mib: 64, files_max: 1000, volume_max_mib: 64, ..ReadOptions::default() }
 }
 
+/// What the threads that decode `slices` slices of native pixels pay for beside the volume: the pixels of one each.
+fn scratch(slices: usize) -> u64 {
+    let pixels = u64::from(ROWS) * u64::from(COLUMNS) * 2;
+    rayon::current_num_threads().min(slices) as u64 * pixels
+}
+
 fn values(series: &Series) -> Vec<f32> {
     let (_, voxels, digests) = series.voxels(0, &Budget::unlimited(), &options()).expect("voxels");
     assert_eq!(digests.len(), series.instances.len());

@@ -1,5 +1,7 @@
 //! Waits for an hour in the host, with a clock that was granted: the deadline must end it all the same.
 
+#![expect(unsafe_code, reason = "wit-bindgen writes it")]
+
 mod bindings {
     wit_bindgen::generate!({
         inline: "
