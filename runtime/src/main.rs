@@ -208,7 +208,7 @@ fn print(text: &[u8]) -> Result<(), (u8, anyhow::Error)> {
 
 /// The error, and what somebody might otherwise take for the result.
 fn failure(error: RunError, out: &Path) -> anyhow::Error {
-    match out.join(RESULT_FILE).exists() {
+    match out.join(RESULT_FILE).is_file() {
         true => anyhow::anyhow!("{error}\n{} still holds the result of an earlier run", out.display()),
         false => error.into(),
     }

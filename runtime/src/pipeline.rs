@@ -102,6 +102,8 @@ pub fn run(
     let prepared = app.sandbox.prepare(package.clone(), grants)?;
     phases.end("prepare");
 
+    // Before the work, so that it is not done for a folder that cannot be written to.
+    let mut transaction = Transaction::begin(request.out).map_err(|e| RunError::Write(e.to_string()))?;
     observe(Event::Step("analysing"));
     let outcome = prepared.run(JobInput {
         study: study.clone(),
@@ -132,7 +134,6 @@ pub fn run(
         .extend(denied.iter().map(|ask| format!("the module asks for {ask}, which was not granted (--grant {ask})")));
     let unasked = request.policy.unasked(&package.manifest().needs);
     result.warnings.extend(unasked.iter().map(|grant| format!("--grant {grant}: the module does not ask for it")));
-    let mut transaction = Transaction::begin(request.out).map_err(|e| RunError::Write(e.to_string()))?;
     write_dicom(&mut transaction, &record, &findings, &request.stamp).map_err(RunError::Write)?;
     if request.overlay {
         draw(app, &mut transaction, &study, &findings, request.strict).map_err(RunError::Write)?;
