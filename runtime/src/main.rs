@@ -11,8 +11,9 @@ use gantry::app::App;
 use gantry::config::Config;
 use gantry::inference::EnginePreference;
 use gantry::module::build::{self, BuildError};
+use gantry::module::inspect;
 use gantry::module::new::{self, NewError};
-use gantry::module::{inspect, package::Package};
+use gantry::module::package::{Package, PackageError};
 use gantry::outputs::{RESULT_FILE, Stamp};
 use gantry::pipeline::{self, Event, Request, RunError};
 use gantry::sandbox::grants::Policy;
@@ -220,14 +221,20 @@ fn exit_code(error: &RunError) -> u8 {
         RunError::Job(JobError::Read(e)) => unreadable(e),
         RunError::NothingAccepted { .. } => 3,
         RunError::Job(JobError::Limit(_)) | RunError::Prepare(PrepareError::TooLarge { .. }) => 5,
+        RunError::Package(e) | RunError::Prepare(PrepareError::Package(e)) => unusable(e),
+        RunError::Job(JobError::Package(e)) => unusable(e),
         RunError::Job(JobError::Cancelled) => 130,
-        RunError::Package(_) | RunError::Prepare(_) | RunError::Job(_) | RunError::Refused(_) => 4,
+        RunError::Prepare(_) | RunError::Job(_) | RunError::Refused(_) => 4,
         RunError::Write(_) => 1,
     }
 }
 
 fn unreadable(error: &ReadError) -> u8 {
     if error.is_limit() { 5 } else { 3 }
+}
+
+fn unusable(error: &PackageError) -> u8 {
+    if matches!(error, PackageError::TooLarge { .. }) { 5 } else { 4 }
 }
 
 /// The time now, UTC.

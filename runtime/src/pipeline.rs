@@ -136,7 +136,7 @@ pub fn run(
     result.warnings.extend(unasked.iter().map(|grant| format!("--grant {grant}: the module does not ask for it")));
     write_dicom(&mut transaction, &record, &findings, &request.stamp).map_err(RunError::Write)?;
     if request.overlay {
-        draw(app, &mut transaction, &study, &findings, request.strict).map_err(RunError::Write)?;
+        draw(app, &mut transaction, &record, &findings, request.strict)?;
     }
     if cancel.is_cancelled() {
         return Err(JobError::Cancelled.into());
@@ -196,7 +196,9 @@ fn write_dicom(
     stamp: &Stamp,
 ) -> Result<(), String> {
     let source = Source::new(record.study, findings.source).ok_or("the source volume is gone")?;
-    let digests: Vec<[u8; 32]> = record.outcome.input.digests.values().copied().collect();
+    let seen = record.accepted.iter().flat_map(|&series| &record.study.series[series].instances);
+    let headers = seen.map(study::Instance::header_digest);
+    let digests: Vec<[u8; 32]> = headers.chain(record.outcome.input.digests.values().copied()).collect();
     let uids = OutputUids::new(&source, &digests, &record.module.identity, &record.circumstances());
     let mut seg = None;
     if findings.has_seg() {
@@ -219,15 +221,24 @@ fn write_dicom(
 fn draw(
     app: &App,
     transaction: &mut Transaction,
-    study: &Study,
+    record: &Record<'_>,
     findings: &outputs::Accepted,
     strict: bool,
-) -> Result<(), String> {
+) -> Result<(), RunError> {
     let (series, volume) = findings.source;
+    let series = &record.study.series[series];
     let budget = Budget::mib(app.config.limits.host_memory_mib);
-    let decoded = study.series[series].decode(volume, &budget, &app.read_options(strict)).map_err(|e| e.to_string())?;
-    if let Some(picture) = outputs::overlay(&decoded.volume, findings).map_err(|e| e.to_string())? {
-        transaction.bytes(OVERLAY_FILE, OutputKind::Overlay, &picture).map_err(|e| e.to_string())?;
+    let decoded = series.decode(volume, &budget, &app.read_options(strict))?;
+    for (&slice, digest) in series.volumes[volume].slices.iter().zip(&decoded.digests) {
+        let instance = &series.instances[slice];
+        let analysed = record.outcome.input.digests.get(&instance.sop_instance_uid);
+        if analysed.is_some_and(|analysed| analysed != digest) {
+            return Err(ReadError::Changed(instance.path.clone()).into());
+        }
+    }
+    let failed = |e: String| RunError::Write(e);
+    if let Some(picture) = outputs::overlay(&decoded.volume, findings).map_err(|e| failed(e.to_string()))? {
+        transaction.bytes(OVERLAY_FILE, OutputKind::Overlay, &picture).map_err(|e| failed(e.to_string()))?;
     }
     Ok(())
 }
@@ -260,7 +271,8 @@ impl Record<'_> {
     fn circumstances(&self) -> Vec<String> {
         let models = self.outcome.models.iter().map(|m| Model::from(m.as_ref()));
         let models = models.map(|m| format!("{} on {} {:?}", m.name, m.engine, m.device));
-        self.grants.iter().cloned().chain(models).collect()
+        let version = format!("gantry {}", env!("CARGO_PKG_VERSION"));
+        self.grants.iter().cloned().chain(models).chain([version]).collect()
     }
 
     fn input(&self) -> Input {

@@ -137,14 +137,18 @@ fn a_panic_is_logged_with_its_place() {
 #[test]
 fn a_result_replaces_an_earlier_one_whole() {
     let Some(scenario) = Scenario::rogue("well-behaved") else { return };
-    std::fs::create_dir_all(scenario.out()).expect("made");
-    for file in ["overlay.png", "segmentation.dcm", "somebody-elses.txt"] {
-        std::fs::write(scenario.out().join(file), "of an earlier run").expect("written");
-    }
+    let overlay = scenario.out().join("overlay.png");
+    assert_eq!(scenario.command_says(&["--overlay"]).code, Some(0));
+    assert!(overlay.exists());
+    std::fs::write(scenario.out().join("somebody-elses.txt"), "notes").expect("written");
     scenario.run().expect("done");
-    assert!(!scenario.out().join("overlay.png").exists(), "a picture of other findings");
+    assert!(!overlay.exists(), "a picture of other findings");
     assert!(scenario.out().join("somebody-elses.txt").exists(), "not ours to remove");
-    assert_ne!(std::fs::read(scenario.out().join("segmentation.dcm")).expect("readable"), b"of an earlier run");
+
+    std::fs::write(&overlay, "somebody's").expect("written");
+    let refused = scenario.run().expect_err("not ours to replace").to_string();
+    assert!(refused.contains("overlay.png: is in the place of a result"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&overlay).expect("still there"), "somebody's");
 }
 
 #[test]

@@ -330,6 +330,9 @@ impl Manifest {
         if self.accepts.modality.is_empty() {
             return Err("accepts.modality: name at least one, such as \"CT\"".into());
         }
+        if !self.accepts.modality.iter().all(|modality| crate::study::is_code(modality)) {
+            return Err("accepts.modality: codes of at most 16 of A-Z, 0-9, _ and space, such as \"CT\"".into());
+        }
         if self.accepts.slices_min == 0 || self.accepts.slices_max.is_some_and(|max| max < self.accepts.slices_min) {
             return Err("accepts: slices_min must be at least 1 and at most slices_max".into());
         }
@@ -354,7 +357,8 @@ impl Manifest {
 
 /// A file of a package lies in the package.
 fn check_file(key: &str, file: &str) -> Result<(), String> {
-    let inside = !file.is_empty() && Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
+    let plain = !file.is_empty() && !file.chars().any(char::is_control);
+    let inside = plain && Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
     if inside { Ok(()) } else { Err(format!("{key} = {file:?}: a path inside the package, without `..`")) }
 }
 
@@ -403,6 +407,7 @@ mod tests {
         assert!(refused("\"lungs\"", "\"Lungs!\"").contains("name"));
         assert!(refused("schema = 1", "schema = 2").contains("schema"));
         assert!(refused("[\"CT\"]", "[]").contains("accepts.modality"));
+        assert!(refused("[\"CT\"]", "[\"\\u001B]0;x\\u0007\"]").contains("accepts.modality: codes"));
         let names_somebody = refused("[[models]]", "attributes = [\"KVP\", \"PatientName\"]\n[[models]]");
         assert!(names_somebody.contains("needs.attributes: PatientName can never be granted; there are: Acq"));
         assert!(names_somebody.contains("PatientSex"), "what can be granted is listed: {names_somebody}");

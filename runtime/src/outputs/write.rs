@@ -1,7 +1,8 @@
 //! All outputs of a job, or none.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use dicom_object::{FileDicomObject, InMemDicomObject};
@@ -95,7 +96,7 @@ pub enum WriteError {
     #[error("{}: another run writes to this folder; wait for it, or give each run a folder of its own", .0.display())]
     Busy(PathBuf),
     /// In the place of an output is something that a result may not replace: the operator's to take away.
-    #[error("{}: is in the place of a result and no file; take it away, or name another folder", .0.display())]
+    #[error("{}: is in the place of a result, and no earlier result here says that it wrote it; take it away, or name another folder", .0.display())]
     Occupied(PathBuf),
     /// A name that would leave the folder, or was given twice: ours to repair.
     #[error("`{0}` is no name for an output: a plain file name, given once")]
@@ -131,12 +132,11 @@ pub fn write_all(out: &Path, outputs: Vec<Output>) -> Result<Vec<Written>, Write
 #[derive(Debug)]
 pub struct Transaction {
     out: PathBuf,
+    // These go in this order: what lies in a folder, the folder, the lock on it.
+    staging: TempDir,
+    made: Made,
     /// The folder, open and locked. The lock ends with the process, whatever ends that.
     folder: File,
-    /// Whether `out` was made by this transaction: then it goes with it.
-    made: bool,
-    /// `None` once committed.
-    staging: Option<TempDir>,
     written: Vec<Written>,
 }
 
@@ -147,19 +147,28 @@ impl Transaction {
     /// [`WriteError::Io`] when the folder cannot be made or written to, [`WriteError::Busy`] when another transaction
     /// has it, [`WriteError::Occupied`] when an output could not get its place.
     pub fn begin(out: &Path) -> Result<Self, WriteError> {
-        let made = !out.exists();
-        fs::create_dir_all(out).map_err(|e| WriteError::io(out, e))?;
+        let made = Made::make(out).map_err(|e| WriteError::io(out, e))?;
         let folder = File::open(out).map_err(|e| WriteError::io(out, e))?;
         folder.try_lock().map_err(|e| match e {
             fs::TryLockError::WouldBlock => WriteError::Busy(out.to_owned()),
             fs::TryLockError::Error(e) => WriteError::io(out, e),
         })?;
+        // Another transaction may have removed the folder just before, and a third have made it anew.
+        let id = |m: &fs::Metadata| (m.dev(), m.ino());
+        let locked = folder.metadata().map_err(|e| WriteError::io(out, e))?;
+        if !fs::metadata(out).is_ok_and(|now| id(&now) == id(&locked)) {
+            return Err(WriteError::Busy(out.to_owned()));
+        }
+        let earlier = earlier(out)?;
         for file in OUTPUT_FILES {
-            replaceable(&out.join(file))?;
+            let place = out.join(file);
+            if replaceable(&place)? && !earlier.iter().any(|e| e == file) {
+                return Err(WriteError::Occupied(place));
+            }
         }
         let staging = tempfile::Builder::new().prefix(".gantry-").tempdir_in(out);
         let staging = staging.map_err(|e| WriteError::io(out, e))?;
-        Ok(Self { out: out.to_owned(), folder, made, staging: Some(staging), written: Vec::new() })
+        Ok(Self { out: out.to_owned(), staging, made, folder, written: Vec::new() })
     }
 
     /// Writes a DICOM object as it is encoded; `file` is its name in the output folder.
@@ -204,8 +213,7 @@ impl Transaction {
         if !plain || self.written.iter().any(|w| w.file == file) {
             return Err(WriteError::Name(file.into()));
         }
-        let staging = self.staging.as_ref().expect("a transaction has its folder until it is committed");
-        let path = staging.path().join(file);
+        let path = self.staging.path().join(file);
         let io = |e| WriteError::io(&self.out.join(file), e);
         let to = File::create_new(&path).map_err(io)?;
         let mut hashing = Hashing { to, hash: Sha256::new(), bytes: 0, failed: None };
@@ -238,7 +246,7 @@ impl Transaction {
     /// # Errors
     /// [`WriteError::Io`] and [`WriteError::Occupied`]; the folder is then as it was before.
     pub fn commit(mut self) -> Result<Vec<Written>, WriteError> {
-        let staging = self.staging.as_ref().expect("a transaction is committed once").path().to_owned();
+        let staging = self.staging.path();
         let before = staging.join(".before");
         fs::create_dir(&before).map_err(|e| WriteError::io(&self.out, e))?;
         let mut moves = Moves::default();
@@ -253,27 +261,61 @@ impl Transaction {
         }
         self.folder.sync_all().map_err(|e| WriteError::io(&self.out, e))?;
         moves.keep();
-        // What is left in it are the files from before: that they cannot be removed harms no result.
-        drop(self.staging.take());
-        Ok(std::mem::take(&mut self.written))
+        self.made.0.clear();
+        // What is left in `staging` are the files from before: that they cannot be removed harms no result.
+        Ok(self.written)
     }
 }
 
-/// Whether something is at `place` that a result may replace: a file, or a link, of which only the link goes.
+/// An earlier result is read up to this size.
+const EARLIER_MAX_BYTES: u64 = 256 << 20;
+
+/// The outputs of the earlier result in `out`, by its own account: what is not among them is somebody else's.
+fn earlier(out: &Path) -> Result<Vec<String>, WriteError> {
+    let path = out.join(RESULT_FILE);
+    if !replaceable(&path)? {
+        return Ok(Vec::new());
+    }
+    let mut bytes = Vec::new();
+    let read = File::open(&path).and_then(|file| file.take(EARLIER_MAX_BYTES).read_to_end(&mut bytes));
+    read.map_err(|e| WriteError::io(&path, e))?;
+    let result: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    if !result["schema"].as_str().is_some_and(|schema| schema.starts_with("gantry.result/")) {
+        return Err(WriteError::Occupied(path));
+    }
+    let outputs = result["outputs"].as_array().into_iter().flatten();
+    let names = outputs.filter_map(|output| output["file"].as_str()).chain([RESULT_FILE]);
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// Whether a file is at `place`; anything else that is there is refused, links too.
 fn replaceable(place: &Path) -> Result<bool, WriteError> {
     match place.symlink_metadata() {
-        Ok(found) if found.is_file() || found.is_symlink() => Ok(true),
+        Ok(found) if found.is_file() => Ok(true),
         Ok(_) => Err(WriteError::Occupied(place.to_owned())),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(WriteError::io(place, e)),
     }
 }
 
-impl Drop for Transaction {
+/// Folders that were made, the innermost first. They go with it, unless something was put into them meanwhile.
+#[derive(Debug)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Makes `folder` and what is missing above it.
+    fn make(folder: &Path) -> io::Result<Self> {
+        let missing = folder.ancestors().take_while(|f| !f.as_os_str().is_empty() && !f.exists());
+        let made = Self(missing.map(Path::to_owned).collect());
+        fs::create_dir_all(folder)?;
+        Ok(made)
+    }
+}
+
+impl Drop for Made {
     fn drop(&mut self) {
-        if self.staging.take().is_some() && self.made {
-            // Fails when something else was put there meanwhile, and then it is not ours to remove.
-            let _ = fs::remove_dir(&self.out);
+        for folder in &self.0 {
+            let _ = fs::remove_dir(folder);
         }
     }
 }
@@ -386,12 +428,12 @@ mod tests {
     #[test]
     fn a_transaction_that_is_dropped_leaves_nothing() {
         let temp = tempfile::tempdir().expect("a folder");
-        let out = temp.path().join("out");
+        let out = temp.path().join("new/out");
         let mut transaction = Transaction::begin(&out).expect("begun");
         transaction.bytes("a.json", OutputKind::Result, b"1").expect("staged");
         assert!(!out.join("a.json").exists(), "not before it is committed");
         drop(transaction);
-        assert!(!out.exists(), "a folder that it made goes with it");
+        assert_eq!(listing(temp.path()), pairs(&[]), "folders that it made go with it");
     }
 
     #[test]
@@ -402,7 +444,7 @@ mod tests {
         transaction.bytes("a.json", OutputKind::Result, b"new").expect("staged");
         transaction.bytes("b.json", OutputKind::Result, b"new").expect("staged");
         transaction.bytes("c.json", OutputKind::Result, b"new").expect("staged");
-        let staged = transaction.staging.as_ref().expect("open").path().join("c.json");
+        let staged = transaction.staging.path().join("c.json");
         fs::remove_file(staged).expect("removed behind its back");
         let error = transaction.commit().expect_err("c.json is gone");
         assert!(error.to_string().contains("c.json"), "{error}");
@@ -429,6 +471,22 @@ mod tests {
         first.bytes("a.json", OutputKind::Result, b"1").expect("staged");
         first.commit().expect("undisturbed");
         Transaction::begin(temp.path()).expect("the first is done");
+    }
+
+    #[test]
+    fn a_file_that_no_earlier_result_wrote_is_not_replaced() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let refused = || matches!(Transaction::begin(temp.path()), Err(WriteError::Occupied(_)));
+        let result = temp.path().join(RESULT_FILE);
+        fs::write(temp.path().join(REPORT_FILE), "a slice of somebody's").expect("written");
+        assert!(refused(), "no result is there");
+        fs::write(&result, "{}").expect("written");
+        assert!(refused(), "a result of something else");
+        fs::write(&result, r#"{"schema": "gantry.result/1", "outputs": [{"file": "overlay.png"}]}"#).expect("written");
+        assert!(refused(), "a result that does not name it");
+        fs::write(&result, r#"{"schema": "gantry.result/1", "outputs": [{"file": "report.dcm"}]}"#).expect("written");
+        write_all(temp.path(), vec![bytes(RESULT_FILE, b"new")]).expect("the earlier one goes");
+        assert_eq!(listing(temp.path()), pairs(&[(RESULT_FILE, "new")]));
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(super) fn decode(
     let lost = |()| "pixels have more bits than Bits Stored (0028,0101) says".to_owned();
     match pixels.coding {
         Coding::Native { big_endian } => {
-            let bytes = value.get(..expected).ok_or_else(|| short(value))?;
+            let bytes = value.get(..pixels.native_bytes()).ok_or_else(|| short(value))?;
             pixels.unpack(bytes, big_endian, false, out).map_err(lost)
         }
         Coding::Fragment => {

@@ -114,7 +114,7 @@ const COMPRESSED_MORE_BYTES: usize = 1 << 20;
 /// The most bytes of Pixel Data that are kept to decode one slice.
 fn value_max(pixels: &Pixels) -> usize {
     match pixels.coding {
-        Coding::Native { .. } => pixels.bytes(),
+        Coding::Native { .. } => pixels.native_bytes(),
         _ => pixels.bytes().saturating_mul(COMPRESSED_TIMES).saturating_add(COMPRESSED_MORE_BYTES),
     }
 }
@@ -216,7 +216,7 @@ impl Scratch {
     fn keep(&mut self, from: &mut impl Read, pixels: &Pixels) -> Result<(), Stop> {
         self.value.clear();
         if matches!(pixels.coding, Coding::Native { .. }) {
-            self.more(from, pixels.bytes())?;
+            self.more(from, pixels.native_bytes())?;
             return Ok(());
         }
         let most = value_max(pixels);

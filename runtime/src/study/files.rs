@@ -41,7 +41,7 @@ pub(super) fn list(paths: &[PathBuf], options: &ReadOptions) -> Result<Vec<Candi
             for entry in WalkDir::new(path).follow_links(true).sort_by_file_name() {
                 let entry = entry.map_err(|e| {
                     let at = e.path().unwrap_or(path).to_owned();
-                    ReadError::io(&at, e.into())
+                    ReadError::io(&at, reason(e))
                 })?;
                 // Pipes, sockets and devices are left alone: opening one may wait for ever.
                 if entry.file_type().is_file() {
@@ -55,4 +55,9 @@ pub(super) fn list(paths: &[PathBuf], options: &ReadOptions) -> Result<Vec<Candi
         }
     }
     Ok(found)
+}
+
+/// Without the path, which the error that holds it shows as a terminal may see it.
+fn reason(error: walkdir::Error) -> std::io::Error {
+    error.into_io_error().unwrap_or_else(|| std::io::Error::other("a link leads back to a folder that holds it"))
 }

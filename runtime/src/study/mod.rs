@@ -89,6 +89,14 @@ pub struct Instance {
     pixels: Option<pixels::Pixels>,
 }
 
+impl Instance {
+    /// SHA-256 of what comes before the pixel data, of which the file must still consist when it is decoded.
+    #[must_use]
+    pub fn header_digest(&self) -> [u8; 32] {
+        self.source.header_digest
+    }
+}
+
 /// A volume: which instances are its slices, from the first along the grid's z axis.
 #[derive(Debug, Clone)]
 pub struct VolumeLayout {

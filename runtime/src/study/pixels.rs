@@ -174,19 +174,29 @@ impl Pixels {
         self.voxels() * usize::from(self.allocated / 8)
     }
 
+    /// Bytes of native pixel data that unpacking looks at: whole words where bytes are swapped within them.
+    pub(super) fn native_bytes(&self) -> usize {
+        match self.coding {
+            Coding::Native { big_endian: true } if self.words && self.allocated == 8 => {
+                self.bytes().next_multiple_of(2)
+            }
+            _ => self.bytes(),
+        }
+    }
+
     /// What is taken from stored values so that they fit an `i16`.
     pub(super) fn bias(&self) -> i32 {
         if !self.signed && self.stored == 16 { 32768 } else { 0 }
     }
 
-    /// Stored values less [`bias`](Self::bias) of `bytes`, [`bytes`](Self::bytes) of them, into `out`.
+    /// Stored values less [`bias`](Self::bias) of `bytes`, [`native_bytes`](Self::native_bytes) of them, into
+    /// `out`.
     /// `Err` when bits that Bits Stored leaves out hold something and `exact` forbids it.
     pub(super) fn unpack(&self, bytes: &[u8], big_endian: bool, exact: bool, out: &mut [i16]) -> Result<(), ()> {
         if self.allocated == 8 {
             // PS3.5 annex A.3: OW swaps the bytes of a word in big endian, also those of 8-bit pixels.
             let swap = usize::from(big_endian && self.words);
-            let last = bytes.len().saturating_sub(1);
-            let raw = (0..out.len()).map(|i| u16::from(bytes[(i ^ swap).min(last)]));
+            let raw = (0..out.len()).map(|i| u16::from(bytes[i ^ swap]));
             return self.spread(raw, exact, out);
         }
         let whole = self.stored == 16;
