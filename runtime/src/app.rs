@@ -46,15 +46,6 @@ impl App {
     /// How studies are read.
     #[must_use]
     pub fn read_options(&self, strict: bool) -> ReadOptions {
-        let limits = &self.config.limits;
-        ReadOptions {
-            strict,
-            file_max_mib: limits.file_max_mib,
-            files_max: limits.files_max,
-            volume_max_mib: limits.volume_max_mib,
-            header_max_mib: limits.header_max_mib,
-            elements_max: limits.elements_max,
-            sequence_depth_max: limits.sequence_depth_max,
-        }
+        ReadOptions::new(&self.config.limits, strict)
     }
 }

@@ -25,3 +25,9 @@ pub fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+/// Text of somebody else's on one line, without what a terminal would obey.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}

@@ -149,7 +149,9 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, error)) => {
-            eprintln!("error: {error}");
+            // Names of files are in it, which others may have given.
+            let lines: Vec<String> = error.to_string().lines().map(gantry::printable).collect();
+            eprintln!("error: {}", lines.join("\n"));
             ExitCode::from(code)
         }
     }

@@ -14,7 +14,7 @@ use crate::module::package::{Package, PackageError};
 use crate::outputs::result::{Input, InputFile, InputSeries, JobResult, Model, Module, Phase};
 use crate::outputs::{
     self, ModuleInfo, OVERLAY_FILE, OutputKind, OutputUids, REPORT_FILE, RESULT_FILE, Refusal, SEGMENTATION_FILE,
-    SegReference, Source, Stamp, Transaction,
+    SegReference, Source, Stamp, Transaction, WriteError,
 };
 use crate::sandbox::grants::Policy;
 use crate::sandbox::{CancelToken, JobError, JobInput, Outcome, PrepareError};
@@ -81,6 +81,12 @@ pub enum RunError {
     Write(String),
 }
 
+impl From<WriteError> for RunError {
+    fn from(error: WriteError) -> Self {
+        Self::Write(error.to_string())
+    }
+}
+
 /// Runs a module on a study and writes what it found.
 pub fn run(
     app: &App,
@@ -103,7 +109,7 @@ pub fn run(
     phases.end("prepare");
 
     // Before the work, so that it is not done for a folder that cannot be written to.
-    let mut transaction = Transaction::begin(request.out).map_err(|e| RunError::Write(e.to_string()))?;
+    let mut transaction = Transaction::begin(request.out)?;
     observe(Event::Step("analysing"));
     let outcome = prepared.run(JobInput {
         study: study.clone(),
@@ -144,10 +150,8 @@ pub fn run(
     phases.end("encode");
     result.outputs = transaction.written().to_vec();
     result.phases = phases.ended;
-    transaction
-        .bytes(RESULT_FILE, OutputKind::Result, &result.to_bytes())
-        .map_err(|e| RunError::Write(e.to_string()))?;
-    transaction.commit().map_err(|e| RunError::Write(e.to_string()))?;
+    transaction.bytes(RESULT_FILE, OutputKind::Result, &result.to_bytes())?;
+    transaction.commit()?;
     Ok(result)
 }
 
@@ -236,9 +240,9 @@ fn draw(
             return Err(ReadError::Changed(instance.path.clone()).into());
         }
     }
-    let failed = |e: String| RunError::Write(e);
-    if let Some(picture) = outputs::overlay(&decoded.volume, findings).map_err(|e| failed(e.to_string()))? {
-        transaction.bytes(OVERLAY_FILE, OutputKind::Overlay, &picture).map_err(|e| failed(e.to_string()))?;
+    let picture = outputs::overlay(&decoded.volume, findings).map_err(|e| RunError::Write(e.to_string()))?;
+    if let Some(picture) = picture {
+        transaction.bytes(OVERLAY_FILE, OutputKind::Overlay, &picture)?;
     }
     Ok(())
 }

@@ -13,11 +13,6 @@ use gantry_tests::repository;
 /// What stored values are offset by: HU -1024 is 0.
 const INTERCEPT: f32 = -1024.0;
 
-/// How studies are read here.
-pub(crate) fn read_options() -> ReadOptions {
-    ReadOptions::default()
-}
-
 /// The study of `slices` slices under `folder`, made where it is missing.
 ///
 /// The headers are those of the real slices; positions and UIDs are new, and pixel data are not compressed.
@@ -40,7 +35,7 @@ pub(crate) fn repeated(folder: &Path, slices: usize) -> Result<PathBuf> {
 }
 
 fn write(real: &Path, folder: &Path, slices: usize) -> Result<()> {
-    let options = read_options();
+    let options = ReadOptions::default();
     let study = gantry::study::read(&[real.to_path_buf()], &options)?;
     let series = study.series.iter().find(|s| s.modality == "CT").context("the sample has no CT series")?;
     let volume = series.decode(0, &Budget::unlimited(), &options)?.volume;

@@ -285,19 +285,10 @@ impl From<Interface> for &'static str {
 
 /// What is wrong and on which line, without the line: it is somebody else's text, and a terminal might obey it.
 fn said(text: &str, error: &toml::de::Error) -> String {
-    let mut said = String::new();
-    if let Some(span) = error.span() {
-        let before = text.as_bytes().get(..span.start).unwrap_or_default();
-        said = format!("line {}: ", before.iter().filter(|b| **b == b'\n').count() + 1);
-    }
-    for c in error.message().chars() {
-        if c.is_control() {
-            said.extend(c.escape_default());
-        } else {
-            said.push(c);
-        }
-    }
-    said
+    let message = crate::printable(error.message());
+    let Some(span) = error.span() else { return message };
+    let before = text.as_bytes().get(..span.start).unwrap_or_default();
+    format!("line {}: {message}", before.iter().filter(|b| **b == b'\n').count() + 1)
 }
 
 impl Manifest {

@@ -100,8 +100,6 @@ fn linear(slices: &[(&Instance, &Pixels)]) -> Option<(f32, f32)> {
 struct Scratch {
     /// What decoding needs of the value of Pixel Data.
     value: Vec<u8>,
-    /// The most that may be reserved for it.
-    room: usize,
     decoded: Vec<u8>,
     stored: Vec<i16>,
 }
@@ -163,7 +161,8 @@ impl Scratch {
         let (path, source) = (&instance.path, &instance.source);
         let changed = || ReadError::Changed(path.clone());
         let io = |e| ReadError::io(path, e);
-        self.room = room(instance, pixels);
+        self.value.clear();
+        self.value.reserve_exact(room(instance, pixels));
         let mut file = Hashing::after(&[], File::open(path).map_err(io)?);
         if pixels.deflated {
             if !file.skip_to(source.deflated).map_err(io)? {
@@ -193,14 +192,7 @@ impl Scratch {
         options: &ReadOptions,
     ) -> Result<(), ReadError> {
         let most = (pixels.offset as u64).saturating_add(pixels.bytes() as u64);
-        if most > options.file_max_mib.saturating_mul(1 << 20) {
-            return Err(ReadError::Limit {
-                path: Some(path.to_owned()),
-                what: format!("an inflated file of {most} bytes"),
-                limit: "file_max_mib",
-                maximum: options.file_max_mib,
-            });
-        }
+        options.check_file(path, "an inflated file", most)?;
         let damaged = |_| ReadError::damaged(path, "its deflated data set cannot be inflated");
         let mut inflated = header::inflate(file);
         let mut header = inflated.by_ref().take(pixels.offset as u64);
@@ -214,7 +206,6 @@ impl Scratch {
     /// Keeps of the value of Pixel Data, at which `from` stands, what decoding needs: the pixels, or the items of
     /// encapsulated pixel data (PS3.5 annex A.4) to their end. Where `from` ends too early, so does what is kept.
     fn keep(&mut self, from: &mut impl Read, pixels: &Pixels) -> Result<(), Stop> {
-        self.value.clear();
         if matches!(pixels.coding, Coding::Native { .. }) {
             self.more(from, pixels.native_bytes())?;
             return Ok(());
@@ -243,7 +234,6 @@ impl Scratch {
 
     /// Keeps `bytes` more; whether there were so many.
     fn more(&mut self, from: &mut impl Read, bytes: usize) -> std::io::Result<bool> {
-        self.value.reserve_exact(bytes.min(self.room));
         let got = from.by_ref().take(bytes as u64).read_to_end(&mut self.value)?;
         Ok(got == bytes)
     }

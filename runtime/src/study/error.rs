@@ -233,7 +233,7 @@ impl ReadError {
 
 /// A path without what a terminal would obey: whoever made the files may have named them.
 fn shown(path: &Path) -> String {
-    path.to_string_lossy().chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    crate::printable(&path.to_string_lossy())
 }
 
 /// Studies with their number of files; no more than eight.

@@ -147,14 +147,7 @@ fn open(path: &Path, options: &ReadOptions) -> Result<Opening, ReadError> {
     if !window.reach(132).map_err(|e| ReadError::io(path, e))? || window.bytes[128..132] != *b"DICM" {
         return Ok(Opening::Other);
     }
-    if file_bytes > options.file_max_mib.saturating_mul(1 << 20) {
-        return Err(ReadError::Limit {
-            path: Some(path.to_owned()),
-            what: format!("a file of {file_bytes} bytes"),
-            limit: "file_max_mib",
-            maximum: options.file_max_mib,
-        });
-    }
+    options.check_file(path, "a file", file_bytes)?;
     let stopped = |stop: Stop| stop.of(path);
     let (meta, start) = meta(&mut window, options).map_err(stopped)?;
     if meta.class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE {

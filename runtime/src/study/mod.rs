@@ -27,7 +27,7 @@ mod stack;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dicom_core::VR;
@@ -37,6 +37,7 @@ use dicom_object::InMemDicomObject;
 
 pub use self::attributes::is_code;
 pub use self::error::ReadError;
+use crate::config::Limits;
 use crate::geometry::{Geometry, Vec3};
 use crate::memory::Budget;
 use crate::volumes::Volume;
@@ -129,9 +130,16 @@ pub struct ReadOptions {
 impl Default for ReadOptions {
     /// As configured without a file, and not strict.
     fn default() -> Self {
-        let limits = crate::config::Limits::default();
+        Self::new(&Limits::default(), false)
+    }
+}
+
+impl ReadOptions {
+    /// Within the limits of a configuration.
+    #[must_use]
+    pub fn new(limits: &Limits, strict: bool) -> Self {
         Self {
-            strict: false,
+            strict,
             file_max_mib: limits.file_max_mib,
             files_max: limits.files_max,
             volume_max_mib: limits.volume_max_mib,
@@ -140,12 +148,23 @@ impl Default for ReadOptions {
             sequence_depth_max: limits.sequence_depth_max,
         }
     }
-}
 
-impl ReadOptions {
     /// `header_max_mib` in bytes.
     fn header_max_bytes(&self) -> usize {
         usize::try_from(self.header_max_mib.saturating_mul(1 << 20)).unwrap_or(usize::MAX)
+    }
+
+    /// Refuses `what` at `path` when its `bytes` pass `file_max_mib`.
+    fn check_file(&self, path: &Path, what: &str, bytes: u64) -> Result<(), ReadError> {
+        if bytes <= self.file_max_mib.saturating_mul(1 << 20) {
+            return Ok(());
+        }
+        Err(ReadError::Limit {
+            path: Some(path.to_owned()),
+            what: format!("{what} of {bytes} bytes"),
+            limit: "file_max_mib",
+            maximum: self.file_max_mib,
+        })
     }
 }
 
