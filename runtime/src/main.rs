@@ -18,6 +18,7 @@ use gantry::outputs::{RESULT_FILE, Stamp};
 use gantry::pipeline::{self, Event, Request, RunError};
 use gantry::sandbox::grants::Policy;
 use gantry::sandbox::{CancelToken, JobError, PrepareError};
+use gantry::serve::Node;
 use gantry::study::ReadError;
 
 use crate::summary::Summary;
@@ -49,6 +50,13 @@ enum Command {
         "  gantry run --module PACKAGE --grant attribute:PatientSex study/ --out results/ --json\n"
     ))]
     Run(RunArgs),
+    /// Take studies in from scanners and archives, and run the site's modules on them, until SIGTERM or Ctrl-C.
+    #[command(after_help = "Example:\n  gantry serve --config /etc/gantry/gantry.toml\n")]
+    Serve {
+        /// What the node is: see examples/gantry.toml. `node.data_folder` must be set.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Make and look at modules.
     #[command(subcommand, after_help = concat!(
         "Examples:\n",
@@ -144,6 +152,7 @@ fn main() -> ExitCode {
         .init();
     let done = match Cli::parse().command {
         Command::Run(args) => run(&args),
+        Command::Serve { config } => serve(&config),
         Command::Module(command) => module(command),
     };
     match done {
@@ -243,6 +252,17 @@ fn unusable(error: &PackageError) -> u8 {
 fn now() -> Stamp {
     let now = chrono::Utc::now();
     Stamp { date: now.format("%Y%m%d").to_string(), time: now.format("%H%M%S").to_string() }
+}
+
+fn serve(config: &Path) -> Result<(), (u8, anyhow::Error)> {
+    let config = Config::read(config).map_err(|e| (2, e.into()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| (2, e.into()))?;
+    runtime.block_on(async {
+        let node = Node::start(config).await.map_err(|e| (2, e.into()))?;
+        gantry::serve::until_stopped().await.map_err(|e| (1, e.into()))?;
+        node.stop().await;
+        Ok(())
+    })
 }
 
 fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {

@@ -112,6 +112,14 @@ pub(super) fn dataset(path: &Path, source: &Source, options: &ReadOptions) -> Re
     Ok(object)
 }
 
+/// Opens a file that must be DICOM.
+pub(super) fn open_dicom(path: &Path, options: &ReadOptions) -> Result<Box<Opened>, ReadError> {
+    match open(path, options)? {
+        Opening::Dicom(opened) => Ok(opened),
+        Opening::Directory | Opening::Other => Err(ReadError::NotDicom(path.to_owned())),
+    }
+}
+
 /// What a file turned out to be.
 enum Opening {
     Dicom(Box<Opened>),
@@ -121,22 +129,22 @@ enum Opening {
 }
 
 /// A DICOM file whose header was walked.
-struct Opened {
-    meta: Meta,
-    syntax: Syntax,
+pub(super) struct Opened {
+    pub(super) meta: Meta,
+    pub(super) syntax: Syntax,
     /// The file, or what it inflates to, at least up to the pixel data.
     bytes: Vec<u8>,
     /// Where the data set starts in `bytes`.
     start: usize,
-    header: Header,
-    source: Source,
+    pub(super) header: Header,
+    pub(super) source: Source,
 }
 
 #[derive(Default)]
-struct Meta {
-    class: String,
-    instance: String,
-    transfer_syntax: String,
+pub(super) struct Meta {
+    pub(super) class: String,
+    pub(super) instance: String,
+    pub(super) transfer_syntax: String,
 }
 
 /// Opens a file and walks its header.
@@ -276,7 +284,7 @@ fn meta<R: Read>(window: &mut Window<R>, options: &ReadOptions) -> Result<(Meta,
 
 impl Opened {
     /// Parses the walked header.
-    fn parse(&self, path: &Path) -> Result<InMemDicomObject, ReadError> {
+    pub(super) fn parse(&self, path: &Path) -> Result<InMemDicomObject, ReadError> {
         let uid = match self.syntax.encoding {
             Encoding::ExplicitLittle => uids::EXPLICIT_VR_LITTLE_ENDIAN,
             // Retired, and still in archives.

@@ -20,6 +20,7 @@ mod error;
 mod files;
 mod header;
 mod identity;
+mod inspect;
 mod pixels;
 mod scan;
 mod series;
@@ -37,6 +38,7 @@ use dicom_object::InMemDicomObject;
 
 pub use self::attributes::is_code;
 pub use self::error::ReadError;
+pub use self::inspect::{Entry, PatientEntry, SeriesEntry, StudyEntry, inspect};
 use crate::config::Limits;
 use crate::geometry::{Geometry, Vec3};
 use crate::memory::Budget;

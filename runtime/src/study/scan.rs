@@ -12,6 +12,7 @@ use std::path::Path;
 
 use dicom_core::header::{DataElementHeader, SequenceItemHeader};
 use dicom_core::{Length, Tag, VR};
+use dicom_dictionary_std::tags;
 use dicom_encoding::decode::Decode;
 use dicom_encoding::decode::explicit_be::ExplicitVRBigEndianDecoder;
 use dicom_encoding::decode::explicit_le::ExplicitVRLittleEndianDecoder;
@@ -133,6 +134,57 @@ pub(super) fn walk<R: Read>(
     outermost: Encoding,
     options: &ReadOptions,
 ) -> Result<Header, Stop> {
+    walk_until(window, start, outermost, Some(PIXEL_GROUP), options)
+}
+
+/// Walks from where [`walk`] ended to the end of a data set that `source` gives from its start and that is at most
+/// `most` bytes long. Pixels and fragments are passed over by `skip`, which must not stop short of the end unnoticed where
+/// `most` is not the exact length.
+pub(super) fn walk_rest<R: Read>(
+    mut source: R,
+    skip: impl Fn(&mut R, u64) -> std::io::Result<()>,
+    most: u64,
+    header: &Header,
+    outermost: Encoding,
+    options: &ReadOptions,
+) -> Result<(), Stop> {
+    let Some(next) = &header.next else { return Ok(()) };
+    let pixels = matches!(next.tag, PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA);
+    let mut at = if pixels { next.value } else { header.end } as u64;
+    let pass = |source: &mut R, at: u64, bytes: u64| match at + bytes <= most {
+        true => Ok(skip(source, bytes).map(|()| at + bytes)?),
+        false => Err(Stop::Damaged(format!("the file ends within {bytes} bytes of pixel data at byte {at}"))),
+    };
+    pass(&mut source, 0, at)?;
+    match (pixels, next.length) {
+        (false, _) => {}
+        (true, Some(length)) => _ = pass(&mut source, at, length.into())?,
+        (true, None) => loop {
+            let mut item = [0; 8];
+            source.read_exact(&mut item).map_err(|e| match e.kind() {
+                std::io::ErrorKind::UnexpectedEof => {
+                    Stop::Damaged(format!("the file ends between fragments at byte {at}"))
+                }
+                _ => Stop::Io(e),
+            })?;
+            let length = u32::from_le_bytes([item[4], item[5], item[6], item[7]]);
+            match &item[..4] {
+                [0xFE, 0xFF, 0x00, 0xE0] if length != u32::MAX => at = pass(&mut source, at + 8, length.into())?,
+                [0xFE, 0xFF, 0xDD, 0xE0] => break,
+                _ => return Err(Stop::Damaged(format!("no fragment where pixel data must have one, at byte {at}"))),
+            }
+        },
+    }
+    walk_until(&mut Window::new(source), 0, outermost, None, options).map(|_| ())
+}
+
+fn walk_until<R: Read>(
+    window: &mut Window<R>,
+    start: usize,
+    outermost: Encoding,
+    until: Option<Tag>,
+    options: &ReadOptions,
+) -> Result<Header, Stop> {
     let mut open: Vec<Open> = Vec::new();
     let mut at = start;
     let mut tables = None;
@@ -174,7 +226,7 @@ pub(super) fn walk<R: Read>(
         }
         let (header, value) = element(window, at, encoding)?;
         let undefined = header.len.is_undefined();
-        if open.is_empty() && header.tag >= PIXEL_GROUP {
+        if open.is_empty() && until.is_some_and(|until| header.tag >= until) {
             if OFFSET_TABLES.contains(&header.tag) && !undefined {
                 tables = tables.or(Some(at));
                 at = skip(window, &open, value, header.len.0 as usize, options)?;

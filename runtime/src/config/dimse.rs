@@ -1,0 +1,108 @@
+//! `[dimse]`: who may send images, and how much at once.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Range, TlsConfig};
+
+/// The DICOM network service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DimseConfig {
+    /// Where to listen; no DICOM network service when not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// Our own AE title, which callers must name.
+    pub ae_title: String,
+    /// What to do with callers that are not listed.
+    pub unknown_callers: UnknownCallers,
+    /// Who may send.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub callers: Vec<Caller>,
+    /// Certificate and key; without it the service speaks plain TCP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
+    /// Associations at once; more are rejected for now (temporary congestion).
+    pub associations_max: usize,
+    /// From connecting to a whole A-ASSOCIATE-RQ, the TLS handshake included.
+    pub associate_timeout_ms: u64,
+    /// Between two messages of an association.
+    pub idle_timeout_ms: u64,
+    /// Between two PDUs of a message, and for a response to be taken.
+    pub dimse_timeout_ms: u64,
+    /// A PDU that is received; PS3.8 annex D.1 tells the peer.
+    pub pdu_max_bytes: u32,
+    /// A command set.
+    pub command_max_bytes: u32,
+}
+
+/// One application entity that may send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Caller {
+    /// Its AE title.
+    pub ae_title: String,
+    /// Its address; from anywhere when not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Where it takes results of storage commitment: its listening port, at the address it called from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+/// Callers that are not listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnknownCallers {
+    /// Reject the association: calling AE title not recognized.
+    #[default]
+    Refuse,
+    /// Take what they send.
+    Accept,
+}
+
+impl Default for DimseConfig {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            ae_title: "GANTRY".into(),
+            unknown_callers: UnknownCallers::Refuse,
+            callers: Vec::new(),
+            tls: None,
+            associations_max: 64,
+            associate_timeout_ms: 10_000,
+            idle_timeout_ms: 60_000,
+            dimse_timeout_ms: 30_000,
+            pdu_max_bytes: 131_072,
+            command_max_bytes: 65_536,
+        }
+    }
+}
+
+impl DimseConfig {
+    pub(super) fn ranges(&self) -> Vec<Range> {
+        vec![
+            ("associations_max", self.associations_max as u64, 1, 10_000),
+            ("associate_timeout_ms", self.associate_timeout_ms, 1, 3_600_000),
+            ("idle_timeout_ms", self.idle_timeout_ms, 1, 24 * 3_600_000),
+            ("dimse_timeout_ms", self.dimse_timeout_ms, 1, 3_600_000),
+            ("pdu_max_bytes", self.pdu_max_bytes.into(), 4096, 1 << 24),
+            ("command_max_bytes", self.command_max_bytes.into(), 1024, 1 << 24),
+        ]
+    }
+
+    /// AE titles are 1 to 16 characters of the default repertoire without `\\` and not blank (PS3.5 section 6.2, VR AE).
+    pub(super) fn check(&self) -> Result<(), String> {
+        let titles = self.callers.iter().map(|c| ("dimse.callers.ae_title", &c.ae_title));
+        for (key, title) in std::iter::once(("dimse.ae_title", &self.ae_title)).chain(titles) {
+            let plain = title.bytes().all(|b| (0x20..0x7F).contains(&b) && b != b'\\');
+            if !plain || title.trim().is_empty() || title.trim() != title || title.len() > 16 {
+                return Err(format!(
+                    "{key} = {title:?} is no AE title: 1 to 16 ASCII characters, without \\ and outer spaces"
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,477 @@
+//! Instances come in, are made durable, and only then acknowledged.
+//!
+//! ```text
+//! C-STORE ─┐
+//! STOW-RS ─┼─▶ Intake::begin ─▶ Incoming::write … ─▶ Incoming::finish ─▶ commit (many at once) ─▶ Stored | Refused
+//! folder ──┘    incoming/<id>       in pieces        digest, fsync,       rename, folder fsync,
+//!                                                    inspect              journal
+//! ```
+//!
+//! What cannot be kept as an instance is set aside in `quarantine/` with the reason, as durably, and refused. A failed
+//! fsync or commit ends the process: what the disk then holds is unknown, and trying again could say otherwise.
+
+mod commit;
+pub mod disk;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dicom_object::FileMetaTableBuilder;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use self::commit::{Committer, Filing};
+use self::disk::{Disk, DiskFile};
+use crate::config::{Config, Duplicates};
+use crate::store::{Quarantined, Store};
+use crate::study::{self, Entry, ReadError, ReadOptions};
+
+/// Pieces of this size are written at once.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// A UID that was checked: 1 to 64 characters, numbers without leading zeros between dots (PS3.5 section 9.1).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uid(String);
+
+impl Uid {
+    /// Checks; a trailing NUL or space, which is padding on the wire, is taken away. Leading zeros are let through,
+    /// because scanners send them.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim_end_matches(['\0', ' ']);
+        let numbers = text.split('.').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        (numbers && text.len() <= 64).then(|| Self(text.to_owned()))
+    }
+
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Uid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// By which way something came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// C-STORE.
+    Dimse,
+    /// STOW-RS.
+    Stow,
+    /// The watched folder.
+    Folder,
+    /// Fetched from a PACS.
+    Pacs,
+}
+
+impl Via {
+    /// In the journal and in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dimse => "dimse",
+            Self::Stow => "stow",
+            Self::Folder => "folder",
+            Self::Pacs => "pacs",
+        }
+    }
+}
+
+/// One association, request or file: who sends, and what ties together all that is said of it from here to the result.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// By which way.
+    pub via: Via,
+    /// AE title, token or folder; printable.
+    pub source: String,
+    /// In every log line, journal row and audit entry.
+    pub correlation: String,
+}
+
+impl Arrival {
+    /// With a correlation id of its own.
+    #[must_use]
+    pub fn new(via: Via, source: &str) -> Self {
+        let correlation = uuid::Uuid::now_v7().simple().to_string();
+        Self { via, source: crate::printable(source.trim()), correlation }
+    }
+}
+
+/// What comes.
+#[derive(Debug, Clone)]
+pub enum Form {
+    /// A data set alone, as in C-STORE (PS3.7 section 9.1.1): preamble and file meta information are added.
+    DataSet {
+        /// SOP Class UID as announced.
+        sop_class_uid: Uid,
+        /// SOP Instance UID as announced.
+        sop_instance_uid: Uid,
+        /// Transfer Syntax UID as negotiated.
+        transfer_syntax_uid: Uid,
+    },
+    /// A whole file (PS3.10).
+    File,
+}
+
+/// An instance that is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Study Instance UID.
+    pub study_instance_uid: String,
+    /// Series Instance UID.
+    pub series_instance_uid: String,
+    /// SOP Class UID.
+    pub sop_class_uid: String,
+    /// SOP Instance UID.
+    pub sop_instance_uid: String,
+    /// What it was to us.
+    pub outcome: Outcome,
+}
+
+/// What an acknowledged instance was to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// New.
+    New,
+    /// The same bytes were here: nothing changed.
+    Same,
+    /// Other bytes were here, and the site lets newer ones replace them.
+    Replaced,
+}
+
+/// Why an instance is not acknowledged. Says no patient data.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refused {
+    /// The host has no space: the operator's to mend. Send again later.
+    #[error("the disk has less than node.disk_free_min_mib = {disk_free_min_mib} free; free space or lower the limit")]
+    OutOfSpace {
+        /// The limit.
+        disk_free_min_mib: u64,
+    },
+    /// The host cannot write: the operator's to mend. Send again later.
+    #[error("the host cannot keep the instance: {0}")]
+    Disk(String),
+    /// The peer: more bytes than an instance may have.
+    #[error("the instance passes limits.file_max_mib = {file_max_mib}")]
+    TooLarge {
+        /// The limit.
+        file_max_mib: u64,
+    },
+    /// The peer: no sound DICOM, or over a limit of its structure. Set aside.
+    #[error("{0}")]
+    Unreadable(String),
+    /// The peer: what was announced is not what came. Set aside.
+    #[error("{0} of the data set is not what was announced")]
+    NotAnnounced(&'static str),
+    /// The peer: other bytes under a known UID. Set aside.
+    #[error("another instance with this SOP Instance UID is kept; node.duplicates decides which stays")]
+    Conflict,
+    /// The peer: the study is another patient's. Set aside.
+    #[error("the study of this UID is of another patient: {0} differs")]
+    OtherPatient(&'static str),
+    /// The host is stopping. Send again later.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+impl Refused {
+    /// A word, for filters and metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::OutOfSpace { .. } => "out-of-space",
+            Self::Disk(_) => "disk",
+            Self::TooLarge { .. } => "too-large",
+            Self::Unreadable(_) => "unreadable",
+            Self::NotAnnounced(_) => "not-announced",
+            Self::Conflict => "conflict",
+            Self::OtherPatient(_) => "other-patient",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// What those who wait for studies to be whole are told.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    /// An instance is durable.
+    Instance {
+        /// Of what.
+        stored: Stored,
+        /// By whom.
+        arrival: Arrival,
+    },
+    /// An association, request or file ended: nothing more comes of it.
+    Ended(Arrival),
+}
+
+/// Takes instances in. One for all ways; cheap to clone.
+#[derive(Clone)]
+pub struct Intake {
+    shared: Arc<Shared>,
+    filings: mpsc::Sender<Filing>,
+}
+
+struct Shared {
+    disk: Arc<dyn Disk>,
+    folders: Folders,
+    disk_free_min_mib: u64,
+    options: ReadOptions,
+    notices: mpsc::UnboundedSender<Notice>,
+}
+
+/// Where files lie, below the data folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Folders {
+    pub(crate) data: PathBuf,
+    pub(crate) incoming: PathBuf,
+}
+
+impl Intake {
+    /// Starts the one task that commits. It ends when the last clone of the intake is gone.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn start(
+        config: &Config,
+        data: PathBuf,
+        store: Store,
+        disk: Arc<dyn Disk>,
+    ) -> std::io::Result<(Self, mpsc::UnboundedReceiver<Notice>)> {
+        let folders = Folders { incoming: data.join("incoming"), data };
+        for name in ["incoming", "instances", "quarantine"] {
+            disk.create_folder(&folders.data.join(name))?;
+        }
+        disk.sync_folder(&folders.data)?;
+        let (notices, heard) = mpsc::unbounded_channel();
+        let (filings, queue) = mpsc::channel(config.node.commit_instances_max);
+        let replace = config.node.duplicates == Duplicates::Replace;
+        let committer = Committer {
+            store,
+            disk: disk.clone(),
+            folders: folders.clone(),
+            replace,
+            most: config.node.commit_instances_max,
+        };
+        tokio::spawn(committer.run(queue));
+        let shared = Shared {
+            disk,
+            folders,
+            disk_free_min_mib: config.node.disk_free_min_mib,
+            options: ReadOptions::new(&config.limits, true),
+            notices,
+        };
+        Ok((Self { shared: Arc::new(shared), filings }, heard))
+    }
+
+    /// Begins an instance.
+    ///
+    /// # Errors
+    /// No space, or the disk cannot be written to.
+    pub fn begin(&self, arrival: &Arrival, form: Form) -> Result<Incoming, Refused> {
+        let Shared { disk, folders, disk_free_min_mib, .. } = &*self.shared;
+        let free = disk.free_bytes(&folders.data).map_err(|e| Refused::Disk(e.to_string()))?;
+        if free >> 20 < *disk_free_min_mib {
+            return Err(Refused::OutOfSpace { disk_free_min_mib: *disk_free_min_mib });
+        }
+        let path = folders.incoming.join(uuid::Uuid::now_v7().simple().to_string());
+        let file = disk.create(&path).map_err(|e| Refused::Disk(e.to_string()))?;
+        let mut incoming = Incoming {
+            intake: self.clone(),
+            arrival: arrival.clone(),
+            file: Some(Writing { file, hash: Sha256::new(), bytes: 0 }),
+            buffer: Vec::new(),
+            leftover: Leftover { disk: disk.clone(), path: Some(path) },
+            form,
+        };
+        incoming.buffer = incoming.preamble();
+        Ok(incoming)
+    }
+
+    /// Says that an association, request or file ended.
+    pub fn ended(&self, arrival: &Arrival) {
+        // Nobody listens when the node stops.
+        let _ = self.shared.notices.send(Notice::Ended(arrival.clone()));
+    }
+
+    /// The path of a file by its name in the journal.
+    #[must_use]
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.shared.folders.data.join(below)
+    }
+}
+
+/// An instance that is coming in. Dropped, it leaves nothing.
+pub struct Incoming {
+    intake: Intake,
+    arrival: Arrival,
+    form: Form,
+    /// `None` only while a piece is written.
+    file: Option<Writing>,
+    buffer: Vec<u8>,
+    leftover: Leftover,
+}
+
+struct Writing {
+    file: Box<dyn DiskFile>,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Writing {
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.append(bytes)?;
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// A file that goes unless it was taken on.
+struct Leftover {
+    disk: Arc<dyn Disk>,
+    path: Option<PathBuf>,
+}
+
+impl Drop for Leftover {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path
+            && let Err(e) = self.disk.remove(path)
+        {
+            tracing::warn!("an unfinished file stays in incoming/ until the next start: {e}");
+        }
+    }
+}
+
+impl Incoming {
+    fn preamble(&self) -> Vec<u8> {
+        let Form::DataSet { sop_class_uid, sop_instance_uid, transfer_syntax_uid } = &self.form else {
+            return Vec::new();
+        };
+        let meta = FileMetaTableBuilder::new()
+            .media_storage_sop_class_uid(sop_class_uid.as_str())
+            .media_storage_sop_instance_uid(sop_instance_uid.as_str())
+            .transfer_syntax(transfer_syntax_uid.as_str())
+            .build()
+            .expect("class, instance and transfer syntax are there");
+        let mut bytes = vec![0; 128];
+        bytes.extend_from_slice(b"DICM");
+        meta.write(&mut bytes).expect("writing to memory does not fail");
+        bytes
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// The limit for files, or the disk.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() < PIECE_BYTES {
+            return Ok(());
+        }
+        let written = self.file.as_ref().map_or(0, |w| w.bytes);
+        let file_max_mib = self.intake.shared.options.file_max_mib;
+        if written + self.buffer.len() as u64 > file_max_mib << 20 {
+            return Err(Refused::TooLarge { file_max_mib });
+        }
+        let mut writing = self.file.take().ok_or_else(interrupted)?;
+        let piece = std::mem::take(&mut self.buffer);
+        let (written, mut piece) = blocking(move || (writing.append(&piece).map(|()| writing), piece)).await;
+        piece.clear();
+        self.buffer = piece;
+        self.file = Some(written.map_err(|e| Refused::Disk(e.to_string()))?);
+        Ok(())
+    }
+
+    /// Makes the instance durable. When this returns an instance, a power cut does not lose it.
+    ///
+    /// # Errors
+    /// Everything of [`Refused`]. What the peer is to blame for is in quarantine then, as durably.
+    pub async fn finish(mut self) -> Result<Stored, Refused> {
+        let mut writing = self.file.take().ok_or_else(interrupted)?;
+        let piece = std::mem::take(&mut self.buffer);
+        let path = self.leftover.path.clone().ok_or_else(interrupted)?;
+        let (shared, form) = (self.intake.shared.clone(), self.form.clone());
+        let checked = blocking(move || {
+            writing.append(&piece).map_err(|e| Refused::Disk(e.to_string()))?;
+            if writing.bytes > shared.options.file_max_mib << 20 {
+                return Err(Refused::TooLarge { file_max_mib: shared.options.file_max_mib });
+            }
+            // Says the same of a file that was written badly as the read that follows: nothing is acknowledged.
+            writing.file.sync().unwrap_or_else(|e| commit::fatal("fsync of an instance", &e));
+            let entry = study::inspect(&path, &shared.options).map_err(|e| unreadable(&e)).and_then(|e| form.check(e));
+            Ok((entry, writing.bytes, <[u8; 32]>::from(writing.hash.finalize()), path))
+        });
+        let (entry, bytes, sha256, path) = checked.await?;
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let quarantined = |refused: &Refused| Quarantined {
+            reason: refused.reason(),
+            detail: refused.to_string(),
+            sop_instance_uid: self.form.sop_instance_uid(),
+        };
+        let entry = entry.map(Box::new).map_err(|refused| (quarantined(&refused), refused));
+        let filing = Filing {
+            incoming: path,
+            entry,
+            bytes,
+            sha256,
+            received_ms: crate::store::now_ms(),
+            arrival: self.arrival.clone(),
+            reply,
+        };
+        self.intake.filings.send(filing).await.map_err(|_| Refused::Stopping)?;
+        // From here the file is the committer's.
+        self.leftover.path = None;
+        let stored = answer.await.map_err(|_| Refused::Stopping)??;
+        let notice = Notice::Instance { stored: stored.clone(), arrival: self.arrival.clone() };
+        let _ = self.intake.shared.notices.send(notice);
+        Ok(stored)
+    }
+}
+
+impl Form {
+    /// Whether what came is what was announced.
+    fn check(&self, entry: Entry) -> Result<Entry, Refused> {
+        let Self::DataSet { sop_class_uid, sop_instance_uid, .. } = self else { return Ok(entry) };
+        match () {
+            () if sop_class_uid.as_str() != entry.sop_class_uid => {
+                Err(Refused::NotAnnounced("SOP Class UID (0008,0016)"))
+            }
+            () if sop_instance_uid.as_str() != entry.sop_instance_uid => {
+                Err(Refused::NotAnnounced("SOP Instance UID (0008,0018)"))
+            }
+            () => Ok(entry),
+        }
+    }
+
+    fn sop_instance_uid(&self) -> String {
+        match self {
+            Self::DataSet { sop_instance_uid, .. } => sop_instance_uid.to_string(),
+            Self::File => String::new(),
+        }
+    }
+}
+
+/// Without the path, which is ours and means nothing to the peer.
+fn unreadable(error: &ReadError) -> Refused {
+    Refused::Unreadable(error.for_record(&|_| "the instance".into()).to_string())
+}
+
+fn interrupted() -> Refused {
+    Refused::Disk("writing was interrupted".into())
+}
+
+/// Runs on a thread that may wait for the disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        // The runtime stops and drops this task too.
+        Err(_) => std::future::pending().await,
+    }
+}

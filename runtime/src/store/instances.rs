@@ -1,0 +1,302 @@
+//! Studies, series and instances: what was received, and what of it was set aside.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
+
+use super::{Store, StoreError};
+use crate::study::{Entry, PatientEntry};
+
+/// Changes that become durable together or not at all.
+pub struct Batch {
+    transaction: Transaction<'static, Sqlite>,
+}
+
+/// An instance that is to be journalled.
+pub struct Candidate<'a> {
+    /// What the file says of itself.
+    pub entry: &'a Entry,
+    /// The file and how it came.
+    pub filed: &'a Filed,
+}
+
+/// A file of ours, and how it came.
+#[derive(Debug, Clone)]
+pub struct Filed {
+    /// Below the data folder.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: [u8; 32],
+    /// When its last byte came.
+    pub received_ms: i64,
+    /// `dimse`, `stow`, `folder` or `pacs`.
+    pub via: &'static str,
+    /// AE title, token or folder.
+    pub source: String,
+    /// One for each association, request or file.
+    pub correlation: String,
+}
+
+/// What was set aside.
+#[derive(Debug, Clone)]
+pub struct Quarantined {
+    /// A word, for filters and metrics.
+    pub reason: &'static str,
+    /// For people; no patient data.
+    pub detail: String,
+    /// SOP Instance UID as announced or read; empty when there is none that can be told.
+    pub sop_instance_uid: String,
+}
+
+/// An instance that is kept.
+#[derive(Debug, Clone)]
+pub struct InstanceRow {
+    /// In the journal.
+    pub id: i64,
+    /// Study Instance UID.
+    pub study_instance_uid: String,
+    /// Series Instance UID.
+    pub series_instance_uid: String,
+    /// SOP Instance UID.
+    pub sop_instance_uid: String,
+    /// SOP Class UID.
+    pub sop_class_uid: String,
+    /// Transfer Syntax UID.
+    pub transfer_syntax_uid: String,
+    /// Below the data folder.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: [u8; 32],
+}
+
+/// The columns of [`InstanceRow`], with a condition.
+macro_rules! select_instance {
+    ($condition:literal) => {
+        concat!(
+            "SELECT instance.id AS id, study_instance_uid, series_instance_uid, sop_instance_uid, sop_class_uid, ",
+            "transfer_syntax_uid, path, bytes, sha256 FROM instance JOIN series ON series.id = instance.series ",
+            "JOIN study ON study.id = series.study WHERE ",
+            $condition
+        )
+    };
+}
+
+impl InstanceRow {
+    fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        let digest: Vec<u8> = row.try_get("sha256")?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            study_instance_uid: row.try_get("study_instance_uid")?,
+            series_instance_uid: row.try_get("series_instance_uid")?,
+            sop_instance_uid: row.try_get("sop_instance_uid")?,
+            sop_class_uid: row.try_get("sop_class_uid")?,
+            transfer_syntax_uid: row.try_get("transfer_syntax_uid")?,
+            path: row.try_get("path")?,
+            bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
+            sha256: digest.try_into().map_err(|_| sqlx::Error::Decode("a digest is not 32 bytes".into()))?,
+        })
+    }
+}
+
+impl Store {
+    /// Begins changes; one writer at a time.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn begin(&self) -> Result<Batch, StoreError> {
+        Ok(Batch { transaction: self.pool.begin_with("BEGIN IMMEDIATE").await? })
+    }
+
+    /// The instance with this SOP Instance UID.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn instance(&self, sop_instance_uid: &str) -> Result<Option<InstanceRow>, StoreError> {
+        let query = sqlx::query(select_instance!("sop_instance_uid = ?")).bind(sop_instance_uid);
+        Ok(query.fetch_optional(&self.pool).await?.as_ref().map(InstanceRow::read).transpose()?)
+    }
+
+    /// The instances of a study, by their place in the journal: in order of arrival.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn instances_of_study(&self, study_instance_uid: &str) -> Result<Vec<InstanceRow>, StoreError> {
+        let query =
+            sqlx::query(select_instance!("study_instance_uid = ? ORDER BY instance.id")).bind(study_instance_uid);
+        let rows = query.fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(InstanceRow::read).collect::<Result<_, _>>()?)
+    }
+}
+
+impl Batch {
+    /// The instance with this SOP Instance UID, also when it is of this batch.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn instance(&mut self, sop_instance_uid: &str) -> Result<Option<InstanceRow>, StoreError> {
+        let query = sqlx::query(select_instance!("sop_instance_uid = ?")).bind(sop_instance_uid);
+        Ok(query.fetch_optional(&mut *self.transaction).await?.as_ref().map(InstanceRow::read).transpose()?)
+    }
+
+    /// Whose study this is, if it is known.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn patient_of(&mut self, study_instance_uid: &str) -> Result<Option<PatientEntry>, StoreError> {
+        let query = sqlx::query(
+            "SELECT patient_id, issuer_of_patient_id, patient_name, patient_birth_date, patient_sex \
+             FROM study WHERE study_instance_uid = ?",
+        )
+        .bind(study_instance_uid);
+        let Some(row) = query.fetch_optional(&mut *self.transaction).await? else { return Ok(None) };
+        Ok(Some(PatientEntry {
+            id: row.try_get("patient_id")?,
+            issuer: row.try_get("issuer_of_patient_id")?,
+            name: row.try_get("patient_name")?,
+            birth_date: row.try_get("patient_birth_date")?,
+            sex: row.try_get("patient_sex")?,
+        }))
+    }
+
+    /// Adds an instance, and its study and series when they are new. What an earlier instance of the study or series left
+    /// empty is filled; what it said stays.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn add(&mut self, candidate: &Candidate<'_>) -> Result<(), StoreError> {
+        let (entry, filed) = (candidate.entry, candidate.filed);
+        let study = self.study(entry, filed.received_ms).await?;
+        let series = self.series(study, entry).await?;
+        sqlx::query(
+            "INSERT INTO instance (series, sop_instance_uid, sop_class_uid, transfer_syntax_uid, instance_number, \
+             \"rows\", \"columns\", bits_allocated, number_of_frames, path, bytes, sha256, received_ms, via, source, \
+             correlation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(series)
+        .bind(&entry.sop_instance_uid)
+        .bind(&entry.sop_class_uid)
+        .bind(&entry.transfer_syntax_uid)
+        .bind(&entry.instance_number)
+        .bind(entry.rows)
+        .bind(entry.columns)
+        .bind(entry.bits_allocated)
+        .bind(entry.number_of_frames)
+        .bind(&filed.path)
+        .bind(filed.bytes.cast_signed())
+        .bind(filed.sha256.as_slice())
+        .bind(filed.received_ms)
+        .bind(filed.via)
+        .bind(&filed.source)
+        .bind(&filed.correlation)
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    async fn study(&mut self, entry: &Entry, received_ms: i64) -> Result<i64, StoreError> {
+        let (patient, study) = (&entry.patient, &entry.study);
+        let row = sqlx::query(
+            "INSERT INTO study (study_instance_uid, patient_id, issuer_of_patient_id, patient_name, patient_birth_date, \
+             patient_sex, study_date, study_time, accession_number, referring_physician_name, study_id, \
+             study_description, stated_series, stated_instances, first_received_ms, last_received_ms) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?16, ?16) \
+             ON CONFLICT (study_instance_uid) DO UPDATE SET \
+             patient_id = iif(patient_id = '', excluded.patient_id, patient_id), \
+             issuer_of_patient_id = iif(issuer_of_patient_id = '', excluded.issuer_of_patient_id, issuer_of_patient_id), \
+             patient_name = iif(patient_name = '', excluded.patient_name, patient_name), \
+             patient_birth_date = iif(patient_birth_date = '', excluded.patient_birth_date, patient_birth_date), \
+             patient_sex = iif(patient_sex = '', excluded.patient_sex, patient_sex), \
+             stated_series = coalesce(excluded.stated_series, stated_series), \
+             stated_instances = coalesce(excluded.stated_instances, stated_instances), \
+             last_received_ms = excluded.last_received_ms \
+             RETURNING id",
+        )
+        .bind(&study.uid)
+        .bind(&patient.id)
+        .bind(&patient.issuer)
+        .bind(&patient.name)
+        .bind(&patient.birth_date)
+        .bind(&patient.sex)
+        .bind(&study.date)
+        .bind(&study.time)
+        .bind(&study.accession_number)
+        .bind(&study.referring_physician_name)
+        .bind(&study.id)
+        .bind(&study.description)
+        .bind(study.stated_series)
+        .bind(study.stated_instances)
+        .bind(received_ms)
+        .bind(received_ms)
+        .fetch_one(&mut *self.transaction)
+        .await?;
+        Ok(row.try_get("id")?)
+    }
+
+    async fn series(&mut self, study: i64, entry: &Entry) -> Result<i64, StoreError> {
+        let series = &entry.series;
+        let row = sqlx::query(
+            "INSERT INTO series (study, series_instance_uid, modality, series_number, series_description, series_date, \
+             series_time, body_part_examined, performed_step_start_date, performed_step_start_time, stated_instances) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (study, series_instance_uid) DO UPDATE SET \
+             stated_instances = coalesce(excluded.stated_instances, stated_instances) RETURNING id",
+        )
+        .bind(study)
+        .bind(&series.uid)
+        .bind(&series.modality)
+        .bind(&series.number)
+        .bind(&series.description)
+        .bind(&series.date)
+        .bind(&series.time)
+        .bind(&series.body_part_examined)
+        .bind(&series.performed_step_start_date)
+        .bind(&series.performed_step_start_time)
+        .bind(series.stated_instances)
+        .fetch_one(&mut *self.transaction)
+        .await?;
+        Ok(row.try_get("id")?)
+    }
+
+    /// Takes an instance out, for another one of its UID.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn remove(&mut self, id: i64) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM instance WHERE id = ?").bind(id).execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+
+    /// Records what was set aside.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn quarantine(&mut self, why: &Quarantined, filed: &Filed) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO quarantine (reason, detail, sop_instance_uid, path, bytes, sha256, received_ms, via, source, \
+             correlation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(why.reason)
+        .bind(&why.detail)
+        .bind(&why.sop_instance_uid)
+        .bind(&filed.path)
+        .bind(filed.bytes.cast_signed())
+        .bind(filed.sha256.as_slice())
+        .bind(filed.received_ms)
+        .bind(filed.via)
+        .bind(&filed.source)
+        .bind(&filed.correlation)
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// Makes the changes durable.
+    ///
+    /// # Errors
+    /// The journal's; then nothing of the batch is known to be durable.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
+    }
+}

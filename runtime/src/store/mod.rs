@@ -1,0 +1,77 @@
+//! The journal: what was received, what is to be done, what was done. SQLite, and the only place that knows SQL.
+//!
+//! Write-ahead log with `synchronous=FULL`: a commit that returned survives a power cut. Times are milliseconds since 1970.
+
+mod instances;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+pub use self::instances::{Batch, Candidate, Filed, InstanceRow, Quarantined};
+
+/// Every version of the schema, in order. A file here never changes once it was released: the next change is a new file.
+const SCHEMA: &[(&str, &str)] = &[("instances", include_str!("schema/0001_instances.sql"))];
+
+/// The file's name in the data folder.
+const FILE: &str = "journal.sqlite";
+
+/// Connections at once: the writer waits its turn, readers do not.
+const CONNECTIONS_MAX: u32 = 8;
+
+/// The journal.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+/// The journal fails: the host's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be opened, or is of a later version.
+    #[error("the journal cannot be opened: {0}")]
+    Open(String),
+    /// A statement failed.
+    #[error("the journal cannot be read or written: {0}")]
+    Sql(#[from] sqlx::Error),
+}
+
+impl Store {
+    /// Opens the journal in `folder`, makes it when missing and brings it up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] also when a later version of Gantry has written it.
+    pub async fn open(folder: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(folder.join(FILE))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(30));
+        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(options).await;
+        let pool = pool.map_err(|e| StoreError::Open(e.to_string()))?;
+        migrator().run(&pool).await.map_err(|e| StoreError::Open(e.to_string()))?;
+        Ok(Self { pool })
+    }
+
+    /// Writes what is in memory and closes the file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn migrator() -> Migrator {
+    let migrations = SCHEMA.iter().zip(1..).map(|((name, sql), version)| {
+        Migration::new(version, (*name).into(), MigrationType::Simple, sqlx::SqlSafeStr::into_sql_str(*sql), false)
+    });
+    Migrator { migrations: migrations.collect(), ..Migrator::DEFAULT }
+}
+
+/// Milliseconds since 1970, UTC.
+#[must_use]
+pub fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}

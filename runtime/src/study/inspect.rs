@@ -1,0 +1,243 @@
+//! What the node must know of a file to keep it, to file it and to find it again.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use dicom_core::Tag;
+use dicom_dictionary_std::tags;
+
+use super::attributes::Attributes;
+use super::header::{self, Patient};
+use super::scan;
+use super::{ReadError, ReadOptions};
+
+/// One file, by what it says of itself. Holds a patient's identity: no `Debug`.
+#[derive(Clone)]
+pub struct Entry {
+    /// SOP Class UID (0008,0016).
+    pub sop_class_uid: String,
+    /// SOP Instance UID (0008,0018).
+    pub sop_instance_uid: String,
+    /// Transfer Syntax UID (0002,0010).
+    pub transfer_syntax_uid: String,
+    /// Whose it is.
+    pub patient: PatientEntry,
+    /// Of which study.
+    pub study: StudyEntry,
+    /// Of which series.
+    pub series: SeriesEntry,
+    /// Instance Number (0020,0013).
+    pub instance_number: String,
+    /// Rows (0028,0010).
+    pub rows: Option<u16>,
+    /// Columns (0028,0011).
+    pub columns: Option<u16>,
+    /// Bits Allocated (0028,0100).
+    pub bits_allocated: Option<u16>,
+    /// Number of Frames (0028,0008).
+    pub number_of_frames: Option<u32>,
+}
+
+/// Patient level; empty where the file says nothing.
+#[derive(Clone, Default)]
+pub struct PatientEntry {
+    /// Patient ID (0010,0020).
+    pub id: String,
+    /// Issuer of Patient ID (0010,0021).
+    pub issuer: String,
+    /// Patient's Name (0010,0010), as received.
+    pub name: String,
+    /// Patient's Birth Date (0010,0030).
+    pub birth_date: String,
+    /// Patient's Sex (0010,0040).
+    pub sex: String,
+}
+
+/// Study level.
+#[derive(Clone, Default)]
+pub struct StudyEntry {
+    /// Study Instance UID (0020,000D).
+    pub uid: String,
+    /// Study Date (0008,0020).
+    pub date: String,
+    /// Study Time (0008,0030).
+    pub time: String,
+    /// Accession Number (0008,0050).
+    pub accession_number: String,
+    /// Referring Physician's Name (0008,0090).
+    pub referring_physician_name: String,
+    /// Study ID (0020,0010).
+    pub id: String,
+    /// Study Description (0008,1030).
+    pub description: String,
+    /// Number of Study Related Series (0020,1206), when stated.
+    pub stated_series: Option<u32>,
+    /// Number of Study Related Instances (0020,1208), when stated.
+    pub stated_instances: Option<u32>,
+}
+
+/// Series level.
+#[derive(Clone, Default)]
+pub struct SeriesEntry {
+    /// Series Instance UID (0020,000E).
+    pub uid: String,
+    /// Modality (0008,0060).
+    pub modality: String,
+    /// Series Number (0020,0011).
+    pub number: String,
+    /// Series Description (0008,103E).
+    pub description: String,
+    /// Series Date (0008,0021).
+    pub date: String,
+    /// Series Time (0008,0031).
+    pub time: String,
+    /// Body Part Examined (0018,0015).
+    pub body_part_examined: String,
+    /// Performed Procedure Step Start Date (0040,0244).
+    pub performed_step_start_date: String,
+    /// Performed Procedure Step Start Time (0040,0245).
+    pub performed_step_start_time: String,
+    /// Number of Series Related Instances (0020,1209), when stated.
+    pub stated_instances: Option<u32>,
+}
+
+/// Reads a file to its end, without its pixels: every element, item and fragment lies within what holds it, its own
+/// UIDs are there, and they are those of its file meta information.
+///
+/// # Errors
+/// Damage, limits, and UIDs that are missing, are none or differ. Nothing is repaired: what is kept must be right.
+pub fn inspect(path: &Path, options: &ReadOptions) -> Result<Entry, ReadError> {
+    let opened = header::open_dicom(path, options)?;
+    opened.walk_rest(path, options)?;
+    let object = opened.parse(path)?;
+    let a = Attributes { path, object: &object };
+    let uid = |tag: Tag| match a.uid(tag)? {
+        uid if uid.is_empty() => Err(a.fault(tag, "is missing or empty; send the images again from their source")),
+        uid => Ok(uid),
+    };
+    let number = |tag: Tag| a.numbers::<1>(tag).ok().flatten().and_then(whole);
+    let entry = Entry {
+        sop_class_uid: uid(tags::SOP_CLASS_UID)?,
+        sop_instance_uid: uid(tags::SOP_INSTANCE_UID)?,
+        transfer_syntax_uid: opened.meta.transfer_syntax.clone(),
+        patient: PatientEntry {
+            id: a.text(tags::PATIENT_ID),
+            issuer: a.text(tags::ISSUER_OF_PATIENT_ID),
+            name: a.text(tags::PATIENT_NAME),
+            birth_date: a.text(tags::PATIENT_BIRTH_DATE),
+            sex: a.text(tags::PATIENT_SEX),
+        },
+        study: StudyEntry {
+            uid: uid(tags::STUDY_INSTANCE_UID)?,
+            date: a.text(tags::STUDY_DATE),
+            time: a.text(tags::STUDY_TIME),
+            accession_number: a.text(tags::ACCESSION_NUMBER),
+            referring_physician_name: a.text(tags::REFERRING_PHYSICIAN_NAME),
+            id: a.text(tags::STUDY_ID),
+            description: a.text(tags::STUDY_DESCRIPTION),
+            stated_series: number(tags::NUMBER_OF_STUDY_RELATED_SERIES),
+            stated_instances: number(tags::NUMBER_OF_STUDY_RELATED_INSTANCES),
+        },
+        series: SeriesEntry {
+            uid: uid(tags::SERIES_INSTANCE_UID)?,
+            modality: a.text(tags::MODALITY),
+            number: a.text(tags::SERIES_NUMBER),
+            description: a.text(tags::SERIES_DESCRIPTION),
+            date: a.text(tags::SERIES_DATE),
+            time: a.text(tags::SERIES_TIME),
+            body_part_examined: a.text(tags::BODY_PART_EXAMINED),
+            performed_step_start_date: a.text(tags::PERFORMED_PROCEDURE_STEP_START_DATE),
+            performed_step_start_time: a.text(tags::PERFORMED_PROCEDURE_STEP_START_TIME),
+            stated_instances: number(tags::NUMBER_OF_SERIES_RELATED_INSTANCES),
+        },
+        instance_number: a.text(tags::INSTANCE_NUMBER),
+        rows: a.small(tags::ROWS)?,
+        columns: a.small(tags::COLUMNS)?,
+        bits_allocated: a.small(tags::BITS_ALLOCATED)?,
+        number_of_frames: number(tags::NUMBER_OF_FRAMES),
+    };
+    for (own, meta, tag) in [
+        (&entry.sop_class_uid, &opened.meta.class, tags::SOP_CLASS_UID),
+        (&entry.sop_instance_uid, &opened.meta.instance, tags::SOP_INSTANCE_UID),
+    ] {
+        if own != meta {
+            return Err(a.fault(tag, "is not what the file meta information (0002,0002) and (0002,0003) says"));
+        }
+    }
+    Ok(entry)
+}
+
+/// A whole number that 32 bits hold.
+fn whole([number]: [f64; 1]) -> Option<u32> {
+    (number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number)).then_some(number as u32)
+}
+
+impl PatientEntry {
+    /// In what the two cannot be one patient; an empty value contradicts none. Names are compared only where neither has
+    /// an ID: spellings of one name differ between departments.
+    #[must_use]
+    pub fn contradicts(&self, other: &Self) -> Option<&'static str> {
+        let differ = |a: &str, b: &str| !a.is_empty() && !b.is_empty() && a != b;
+        let (own, others) = (Patient::from(self), Patient::from(other));
+        let named = own.id.is_empty() || others.id.is_empty();
+        [
+            (differ(&own.id, &others.id), "PatientID (0010,0020)"),
+            (differ(&own.issuer, &others.issuer), "IssuerOfPatientID (0010,0021)"),
+            (differ(&own.birth_date, &others.birth_date), "PatientBirthDate (0010,0030)"),
+            (differ(&own.sex, &others.sex), "PatientSex (0010,0040)"),
+            (named && differ(&own.name, &others.name), "PatientName (0010,0010)"),
+        ]
+        .into_iter()
+        .find_map(|(differs, by)| differs.then_some(by))
+    }
+}
+
+impl From<&PatientEntry> for Patient {
+    fn from(entry: &PatientEntry) -> Self {
+        Self {
+            id: entry.id.clone(),
+            issuer: entry.issuer.clone(),
+            name: entry.name.trim_end_matches('^').to_lowercase(),
+            birth_date: entry.birth_date.clone(),
+            sex: entry.sex.to_uppercase(),
+        }
+    }
+}
+
+impl header::Opened {
+    /// Walks from the group of pixel data to the end of the data set.
+    fn walk_rest(&self, path: &Path, options: &ReadOptions) -> Result<(), ReadError> {
+        let io = |e| ReadError::io(path, e);
+        let mut file = File::open(path).map_err(io)?;
+        if !self.syntax.deflated {
+            let skip = |file: &mut File, bytes: u64| {
+                file.seek(SeekFrom::Current(i64::try_from(bytes).unwrap_or(i64::MAX))).map(|_| ())
+            };
+            let walked =
+                scan::walk_rest(file, skip, self.source.file_bytes, &self.header, self.syntax.encoding, options);
+            return walked.map_err(|stop| stop.of(path));
+        }
+        file.seek(SeekFrom::Start(self.source.deflated)).map_err(io)?;
+        let most = options.file_max_mib.saturating_mul(1 << 20);
+        let mut inflated = header::inflate(file).take(most.saturating_add(1));
+        let skip = |inflated: &mut &mut std::io::Take<_>, bytes: u64| match std::io::copy(
+            &mut inflated.take(bytes),
+            &mut std::io::sink(),
+        )? {
+            skipped if skipped == bytes => Ok(()),
+            _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        };
+        let walked = scan::walk_rest(&mut inflated, skip, most, &self.header, self.syntax.encoding, options);
+        // However it ended: more than this is not looked at.
+        if inflated.limit() == 0 {
+            let what = "what a deflated data set inflates to".to_owned();
+            let (limit, maximum) = ("file_max_mib", options.file_max_mib);
+            return Err(ReadError::Limit { path: Some(path.to_owned()), what, limit, maximum });
+        }
+        walked.map_err(|stop| match stop {
+            scan::Stop::Io(_) => ReadError::damaged(path, "its deflated data set cannot be inflated"),
+            stop => stop.of(path),
+        })
+    }
+}
