@@ -365,7 +365,7 @@ fn is_image(tag: Tag, vr: VR, class: &str) -> bool {
 
 /// Whether instances of a SOP class (PS3.4 annex B.5) always have pixel data: radiography, CT, ultrasound, MR,
 /// secondary capture, angiography, nuclear medicine, visible light and PET.
-fn has_pixels(class: &str) -> bool {
+pub(super) fn has_pixels(class: &str) -> bool {
     let Some(class) = class.strip_prefix("1.2.840.10008.5.1.4.1.1.") else { return false };
     let family = class.split('.').next().unwrap_or_default();
     let spectroscopy_or_stereometry = matches!(class, "4.2" | "77.1.5.3");

@@ -116,6 +116,10 @@ pub fn inspect(path: &Path, options: &ReadOptions) -> Result<Entry, ReadError> {
         uid if uid.is_empty() => Err(a.fault(tag, "is missing or empty; send the images again from their source")),
         uid => Ok(uid),
     };
+    let pixels = opened.header.next.as_ref().is_some_and(|next| scan::is_pixels(next.tag));
+    if !pixels && header::has_pixels(&opened.meta.class) && !a.present(tags::PIXEL_DATA_PROVIDER_URL) {
+        return Err(ReadError::damaged(path, "the file ends before its pixel data"));
+    }
     let number = |tag: Tag| a.numbers::<1>(tag).ok().flatten().and_then(whole);
     let entry = Entry {
         sop_class_uid: uid(tags::SOP_CLASS_UID)?,
@@ -228,7 +232,7 @@ impl header::Opened {
             skipped if skipped == bytes => Ok(()),
             _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
         };
-        let walked = scan::walk_rest(&mut inflated, skip, most, &self.header, self.syntax.encoding, options);
+        let walked = scan::walk_rest(&mut inflated, skip, u64::MAX, &self.header, self.syntax.encoding, options);
         // However it ended: more than this is not looked at.
         if inflated.limit() == 0 {
             let what = "what a deflated data set inflates to".to_owned();

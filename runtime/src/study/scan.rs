@@ -149,9 +149,9 @@ pub(super) fn walk_rest<R: Read>(
     options: &ReadOptions,
 ) -> Result<(), Stop> {
     let Some(next) = &header.next else { return Ok(()) };
-    let pixels = matches!(next.tag, PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA);
+    let pixels = is_pixels(next.tag);
     let mut at = if pixels { next.value } else { header.end } as u64;
-    let pass = |source: &mut R, at: u64, bytes: u64| match at + bytes <= most {
+    let pass = |source: &mut R, at: u64, bytes: u64| match at.saturating_add(bytes) <= most {
         true => Ok(skip(source, bytes).map(|()| at + bytes)?),
         false => Err(Stop::Damaged(format!("the file ends within {bytes} bytes of pixel data at byte {at}"))),
     };
@@ -176,6 +176,11 @@ pub(super) fn walk_rest<R: Read>(
         },
     }
     walk_until(&mut Window::new(source), 0, outermost, None, options).map(|_| ())
+}
+
+/// Whether this is an element of pixel data (PS3.3 C.7.6.3, C.7.6.24, C.7.6.25).
+pub(super) fn is_pixels(tag: Tag) -> bool {
+    matches!(tag, PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA)
 }
 
 fn walk_until<R: Read>(

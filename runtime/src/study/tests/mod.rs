@@ -3,6 +3,7 @@
 mod geometry;
 mod hostile;
 mod identity;
+mod inspect;
 mod pixels;
 mod real;
 
