@@ -175,3 +175,159 @@ fn name(disk: &dyn Disk, data: &Path, fates: &[(PathBuf, Fate)]) -> std::io::Res
     }
     touched.iter().rev().try_for_each(|folder| disk.sync_folder(folder))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use dicom_core::{DataElement, Tag, VR};
+    use dicom_dictionary_std::{tags, uids};
+    use dicom_object::InMemDicomObject;
+    use tempfile::TempDir;
+
+    use crate::config::{Config, Duplicates};
+    use crate::ingest::disk::RealDisk;
+    use crate::ingest::{Arrival, Form, Intake, Outcome, Refused, Stored, Uid, Via};
+    use crate::store::Store;
+
+    struct Node {
+        data: TempDir,
+        store: Store,
+        intake: Intake,
+    }
+
+    async fn node(change: impl FnOnce(&mut Config)) -> Node {
+        let data = tempfile::tempdir().expect("a folder");
+        let mut config = Config::default();
+        config.node.disk_free_min_mib = 0;
+        change(&mut config);
+        let store = Store::open(data.path()).await.expect("a journal");
+        let (intake, _) =
+            Intake::start(&config, data.path().to_owned(), store.clone(), Arc::new(RealDisk)).expect("starts");
+        Node { data, store, intake }
+    }
+
+    impl Node {
+        async fn send(&self, form: Form, bytes: &[u8]) -> Result<Stored, Refused> {
+            let arrival = Arrival::new(Via::Dimse, "CT1");
+            let mut incoming = self.intake.begin(&arrival, form)?;
+            for piece in bytes.chunks(1000) {
+                incoming.write(piece).await?;
+            }
+            incoming.finish().await
+        }
+
+        async fn send_as(&self, uid: &str, object: &InMemDicomObject) -> Result<Stored, Refused> {
+            let parse = |uid| Uid::parse(uid).expect("a UID");
+            let form = Form::DataSet {
+                sop_class_uid: parse(uids::ENCAPSULATED_PDF_STORAGE),
+                sop_instance_uid: parse(uid),
+                transfer_syntax_uid: parse(uids::IMPLICIT_VR_LITTLE_ENDIAN),
+            };
+            self.send(form, &bytes(object)).await
+        }
+
+        /// Files below a folder.
+        fn files(&self, folder: &str) -> Vec<std::path::PathBuf> {
+            let walk = walkdir::WalkDir::new(self.data.path().join(folder)).into_iter();
+            walk.map(|e| e.expect("an entry")).filter(|e| e.file_type().is_file()).map(|e| e.into_path()).collect()
+        }
+    }
+
+    fn bytes(object: &InMemDicomObject) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let implicit = dicom_transfer_syntax_registry::entries::IMPLICIT_VR_LITTLE_ENDIAN.erased();
+        object.write_dataset_with_ts(&mut bytes, &implicit).expect("written");
+        bytes
+    }
+
+    fn object(uid: &str, changes: &[(Tag, VR, &str)]) -> InMemDicomObject {
+        let mut object = InMemDicomObject::new_empty();
+        let own = [
+            (tags::SOP_CLASS_UID, VR::UI, uids::ENCAPSULATED_PDF_STORAGE),
+            (tags::SOP_INSTANCE_UID, VR::UI, uid),
+            (tags::STUDY_INSTANCE_UID, VR::UI, "2.25.1"),
+            (tags::SERIES_INSTANCE_UID, VR::UI, "2.25.2"),
+            (tags::PATIENT_ID, VR::LO, "SECRET-ID"),
+        ];
+        for (tag, vr, value) in own.iter().chain(changes) {
+            object.put(DataElement::new(*tag, *vr, *value));
+        }
+        object
+    }
+
+    #[tokio::test]
+    async fn an_instance_is_kept_once_as_it_came() {
+        let node = node(|_| {}).await;
+        let sent = object("2.25.3", &[]);
+        let stored = node.send_as("2.25.3", &sent).await.expect("kept");
+        assert_eq!((stored.study_instance_uid.as_str(), stored.outcome), ("2.25.1", Outcome::New));
+        assert_eq!(node.send_as("2.25.3", &sent).await.expect("the same").outcome, Outcome::Same);
+        let row = node.store.instance("2.25.3").await.expect("the journal").expect("a row");
+        let file = std::fs::read(node.intake.path(&row.path)).expect("the file");
+        assert!(file.ends_with(&bytes(&sent)) && file.len() as u64 == row.bytes);
+        assert_eq!((node.files("instances").len(), node.files("incoming").len()), (1, 0));
+        assert_eq!(node.store.instances_of_study("2.25.1").await.expect("the journal").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn other_bytes_under_a_known_uid_follow_the_policy() {
+        for (policy, outcome) in [(Duplicates::Refuse, None), (Duplicates::Replace, Some(Outcome::Replaced))] {
+            let node = node(|c| c.node.duplicates = policy).await;
+            node.send_as("2.25.3", &object("2.25.3", &[])).await.expect("kept");
+            let other = object("2.25.3", &[(tags::STUDY_ID, VR::SH, "x")]);
+            let answer = node.send_as("2.25.3", &other).await;
+            assert_eq!(answer.as_ref().ok().map(|s| s.outcome), outcome, "{answer:?}");
+            assert_eq!(node.files("instances").len() + node.files("quarantine").len(), 2, "both are kept");
+            let row = node.store.instance("2.25.3").await.expect("the journal").expect("a row");
+            let file = std::fs::read(node.intake.path(&row.path)).expect("the file");
+            assert_eq!(file.ends_with(&bytes(&other)), outcome.is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_set_aside_and_refused_without_naming_the_patient() {
+        let node = node(|_| {}).await;
+        node.send_as("2.25.3", &object("2.25.3", &[])).await.expect("kept");
+        let cut = bytes(&object("2.25.4", &[]));
+        let unreadable = node.send(Form::File, &cut[..cut.len() - 3]).await;
+        let patient = node.send_as("2.25.5", &object("2.25.5", &[(tags::PATIENT_ID, VR::LO, "SECRET-2")])).await;
+        let announced = node.send_as("2.25.6", &object("2.25.7", &[])).await;
+        for (answer, reason) in [(unreadable, "unreadable"), (patient, "other-patient"), (announced, "not-announced")] {
+            let refused = answer.expect_err(reason);
+            assert_eq!(refused.reason(), reason);
+            assert!(!refused.to_string().contains("SECRET") && !refused.to_string().contains("incoming"), "{refused}");
+        }
+        assert_eq!(
+            (node.files("quarantine").len(), node.files("instances").len(), node.files("incoming").len()),
+            (3, 1, 0)
+        );
+    }
+
+    #[tokio::test]
+    async fn limits_leave_nothing_behind() {
+        let small = node(|c| c.limits.file_max_mib = 1).await;
+        let refused = small.send(Form::File, &vec![0; 2 << 20]).await.expect_err("too large");
+        assert!(refused.to_string().contains("limits.file_max_mib = 1"), "{refused}");
+        assert_eq!(small.files(".").iter().filter(|f| f.extension().is_some_and(|e| e == "dcm")).count(), 0);
+        assert_eq!(small.files("incoming").len(), 0);
+        let full = node(|c| c.node.disk_free_min_mib = 1 << 30).await;
+        let refused = full.send(Form::File, &[]).await.expect_err("no space");
+        assert!(refused.to_string().contains("node.disk_free_min_mib"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_changes_under_one_id_is_kept() {
+        let node = node(|_| {}).await;
+        node.send_as("2.25.3", &object("2.25.3", &[(tags::PATIENT_NAME, VR::PN, "A^B")])).await.expect("kept");
+        node.send_as("2.25.4", &object("2.25.4", &[(tags::PATIENT_NAME, VR::PN, "A^C")])).await.expect("kept");
+    }
+
+    #[test]
+    fn uids_that_could_be_paths_are_none() {
+        for wrong in ["", "../../etc/x", "1.2/3", "1..2", "1.2.", ".1", "1.2.x", &"1".repeat(65)] {
+            assert_eq!(Uid::parse(wrong), None, "{wrong}");
+        }
+        assert_eq!(Uid::parse("1.2.840\0").expect("padded").as_str(), "1.2.840");
+    }
+}

@@ -166,7 +166,7 @@ pub enum Refused {
     #[error("{0}")]
     Unreadable(String),
     /// The peer: what was announced is not what came. Set aside.
-    #[error("{0} of the data set is not what was announced")]
+    #[error("{0} of the data set is not what the command or the file meta information says")]
     NotAnnounced(&'static str),
     /// The peer: other bytes under a known UID. Set aside.
     #[error("another instance with this SOP Instance UID is kept; node.duplicates decides which stays")]
@@ -391,12 +391,12 @@ impl Incoming {
     /// Makes the instance durable. When this returns an instance, a power cut does not lose it.
     ///
     /// # Errors
-    /// Everything of [`Refused`]. What the peer is to blame for is in quarantine then, as durably.
+    /// Everything of [`Refused`]. What is not sound or does not fit is in quarantine then, as durably.
     pub async fn finish(mut self) -> Result<Stored, Refused> {
         let mut writing = self.file.take().ok_or_else(interrupted)?;
         let piece = std::mem::take(&mut self.buffer);
         let path = self.leftover.path.clone().ok_or_else(interrupted)?;
-        let (shared, form) = (self.intake.shared.clone(), self.form.clone());
+        let shared = self.intake.shared.clone();
         let checked = blocking(move || {
             writing.append(&piece).map_err(|e| Refused::Disk(e.to_string()))?;
             if writing.bytes > shared.options.file_max_mib << 20 {
@@ -404,7 +404,7 @@ impl Incoming {
             }
             // Says the same of a file that was written badly as the read that follows: nothing is acknowledged.
             writing.file.sync().unwrap_or_else(|e| commit::fatal("fsync of an instance", &e));
-            let entry = study::inspect(&path, &shared.options).map_err(|e| unreadable(&e)).and_then(|e| form.check(e));
+            let entry = study::inspect(&path, &shared.options).map_err(|e| unreadable(&e)).and_then(announced);
             Ok((entry, writing.bytes, <[u8; 32]>::from(writing.hash.finalize()), path))
         });
         let (entry, bytes, sha256, path) = checked.await?;
@@ -435,25 +435,20 @@ impl Incoming {
 }
 
 impl Form {
-    /// Whether what came is what was announced.
-    fn check(&self, entry: Entry) -> Result<Entry, Refused> {
-        let Self::DataSet { sop_class_uid, sop_instance_uid, .. } = self else { return Ok(entry) };
-        match () {
-            () if sop_class_uid.as_str() != entry.sop_class_uid => {
-                Err(Refused::NotAnnounced("SOP Class UID (0008,0016)"))
-            }
-            () if sop_instance_uid.as_str() != entry.sop_instance_uid => {
-                Err(Refused::NotAnnounced("SOP Instance UID (0008,0018)"))
-            }
-            () => Ok(entry),
-        }
-    }
-
     fn sop_instance_uid(&self) -> String {
         match self {
             Self::DataSet { sop_instance_uid, .. } => sop_instance_uid.to_string(),
             Self::File => String::new(),
         }
+    }
+}
+
+/// What came, if it is what its sender said it would be: in the file meta information, or in the command, of which we
+/// made that.
+fn announced(entry: Entry) -> Result<Entry, Refused> {
+    match entry.contradicts_meta() {
+        Some(what) => Err(Refused::NotAnnounced(what)),
+        None => Ok(entry),
     }
 }
 

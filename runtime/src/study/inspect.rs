@@ -37,6 +37,21 @@ pub struct Entry {
     pub bits_allocated: Option<u16>,
     /// Number of Frames (0028,0008).
     pub number_of_frames: Option<u32>,
+    /// Media Storage SOP Class UID (0002,0002) and Instance UID (0002,0003).
+    meta_class: String,
+    meta_instance: String,
+}
+
+impl Entry {
+    /// In what the data set is another object than its file meta information says (PS3.10 section 7.1).
+    #[must_use]
+    pub fn contradicts_meta(&self) -> Option<&'static str> {
+        match () {
+            () if self.meta_class != self.sop_class_uid => Some("SOPClassUID (0008,0016)"),
+            () if self.meta_instance != self.sop_instance_uid => Some("SOPInstanceUID (0008,0018)"),
+            () => None,
+        }
+    }
 }
 
 /// Patient level; empty where the file says nothing.
@@ -102,11 +117,11 @@ pub struct SeriesEntry {
     pub stated_instances: Option<u32>,
 }
 
-/// Reads a file to its end, without its pixels: every element, item and fragment lies within what holds it, its own
-/// UIDs are there, and they are those of its file meta information.
+/// Reads a file to its end, without its pixels: every element, item and fragment lies within what holds it, and its own
+/// UIDs are there.
 ///
 /// # Errors
-/// Damage, limits, and UIDs that are missing, are none or differ. Nothing is repaired: what is kept must be right.
+/// Damage, limits, and UIDs that are missing or are none. Nothing is repaired: what is kept must be right.
 pub fn inspect(path: &Path, options: &ReadOptions) -> Result<Entry, ReadError> {
     let opened = header::open_dicom(path, options)?;
     opened.walk_rest(path, options)?;
@@ -121,7 +136,7 @@ pub fn inspect(path: &Path, options: &ReadOptions) -> Result<Entry, ReadError> {
         return Err(ReadError::damaged(path, "the file ends before its pixel data"));
     }
     let number = |tag: Tag| a.numbers::<1>(tag).ok().flatten().and_then(whole);
-    let entry = Entry {
+    Ok(Entry {
         sop_class_uid: uid(tags::SOP_CLASS_UID)?,
         sop_instance_uid: uid(tags::SOP_INSTANCE_UID)?,
         transfer_syntax_uid: opened.meta.transfer_syntax.clone(),
@@ -160,16 +175,9 @@ pub fn inspect(path: &Path, options: &ReadOptions) -> Result<Entry, ReadError> {
         columns: a.small(tags::COLUMNS)?,
         bits_allocated: a.small(tags::BITS_ALLOCATED)?,
         number_of_frames: number(tags::NUMBER_OF_FRAMES),
-    };
-    for (own, meta, tag) in [
-        (&entry.sop_class_uid, &opened.meta.class, tags::SOP_CLASS_UID),
-        (&entry.sop_instance_uid, &opened.meta.instance, tags::SOP_INSTANCE_UID),
-    ] {
-        if own != meta {
-            return Err(a.fault(tag, "is not what the file meta information (0002,0002) and (0002,0003) says"));
-        }
-    }
-    Ok(entry)
+        meta_class: opened.meta.class.clone(),
+        meta_instance: opened.meta.instance.clone(),
+    })
 }
 
 /// A whole number that 32 bits hold.
