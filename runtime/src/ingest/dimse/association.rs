@@ -29,6 +29,8 @@ pub(super) struct Association {
     pub(super) peer: (String, SocketAddr),
     /// N-EVENT-REPORTs that were sent and not answered yet: Message ID to report.
     pub(super) reports: BTreeMap<u16, i64>,
+    /// Of requests of ours.
+    message_id: u16,
 }
 
 /// Says that the association ended, once, however it does.
@@ -48,7 +50,7 @@ impl Association {
         wire.peer_takes(agreed.peer_max_bytes);
         let ending = Ending { intake: shared.intake.clone(), arrival };
         let peer = (agreed.answer.calling_ae_title.trim().to_owned(), from);
-        Self { shared, wire, contexts: agreed.contexts, ending, peer, reports: BTreeMap::new() }
+        Self { shared, wire, contexts: agreed.contexts, ending, peer, reports: BTreeMap::new(), message_id: 0 }
     }
 
     /// Serves it to its end.
@@ -57,7 +59,7 @@ impl Association {
         let bytes = self.wire.bytes();
         // What was not answered goes on an association of its own.
         if !self.reports.is_empty() {
-            self.shared.reports.notify_one();
+            commitment::unanswered(&self).await;
         }
         match ended {
             Ok(()) => {
@@ -184,6 +186,12 @@ impl Association {
             Next::Value(value) => Ok(value),
             Next::Release => Err(Broken::Unexpected("a release was asked for within a message")),
         }
+    }
+
+    /// For the next request of ours.
+    pub(super) fn next_message_id(&mut self) -> u16 {
+        self.message_id = self.message_id.wrapping_add(1);
+        self.message_id
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
