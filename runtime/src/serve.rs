@@ -75,7 +75,14 @@ impl Node {
             tasks.spawn(async move { dimse.run(stop, &associations).await });
         }
         tracing::info!("ready");
-        Ok(Self { dimse: dimse_address, store, stop, tasks, drain: Duration::from_millis(config.node.drain_ms), _lock: lock })
+        Ok(Self {
+            dimse: dimse_address,
+            store,
+            stop,
+            tasks,
+            drain: Duration::from_millis(config.node.drain_ms),
+            _lock: lock,
+        })
     }
 
     /// What it listens on, on one line of JSON: with port 0 there is no other way to learn it.

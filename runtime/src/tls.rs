@@ -51,7 +51,8 @@ pub fn server_config(config: &TlsConfig) -> Result<Arc<ServerConfig>, TlsError> 
         reason: e.to_string(),
     };
     let versions = &[&rustls::version::TLS13, &rustls::version::TLS12];
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).map_err(pair)?;
+    let builder =
+        ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).map_err(pair)?;
     let builder = match &config.client_roots {
         None => builder.with_no_client_auth(),
         Some(path) => {
@@ -104,7 +105,8 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
-        let [certificate, key, other, empty] = ["c.pem", "k.pem", "o.pem", "e.pem"].map(|name| folder.path().join(name));
+        let [certificate, key, other, empty] =
+            ["c.pem", "k.pem", "o.pem", "e.pem"].map(|name| folder.path().join(name));
         let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("made");
         std::fs::write(&certificate, made.cert.pem()).expect("written");
         std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");

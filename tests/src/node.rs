@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use gantry::store::{InstanceRow, Store};
 use tempfile::TempDir;
 
 use crate::command::gantry;
@@ -99,6 +100,18 @@ impl Node {
         walk(&self.data().join(folder), &mut files);
         files.sort();
         files
+    }
+
+    /// What the journal says of an instance.
+    #[must_use]
+    pub fn instance(&self, sop_instance_uid: &str) -> Option<InstanceRow> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let store = Store::open(&self.data()).await.expect("a journal");
+            let row = store.instance(sop_instance_uid).await.expect("readable");
+            store.close().await;
+            row
+        })
     }
 
     /// SIGTERM, and its end; whether it ended well.

@@ -121,9 +121,12 @@ pub(super) fn agree(request: &AssociationRQ, config: &DimseConfig) -> Result<Agr
         match variable {
             UserVariableItem::MaxLength(bytes) => peer_max_bytes = *bytes,
             // The peer asks and we serve, whatever else it could do (PS3.7 annex D.3.3.4).
-            UserVariableItem::ScuScpRoleSelectionSubItem(class, roles) => variables.push(
-                UserVariableItem::ScuScpRoleSelectionSubItem(class.clone(), RequestorRoles { scu: roles.scu, scp: false }),
-            ),
+            UserVariableItem::ScuScpRoleSelectionSubItem(class, roles) => {
+                variables.push(UserVariableItem::ScuScpRoleSelectionSubItem(
+                    class.clone(),
+                    RequestorRoles { scu: roles.scu, scp: false },
+                ))
+            }
             _ => {}
         }
     }
@@ -142,8 +145,7 @@ pub(super) fn agree(request: &AssociationRQ, config: &DimseConfig) -> Result<Agr
 fn choose(proposed: &PresentationContextProposed) -> Result<Context, PresentationContextResultReason> {
     let abstract_syntax = Uid::parse(&proposed.abstract_syntax);
     let known = abstract_syntax.and_then(|uid| Some((service(uid.as_str())?, uid)));
-    let (service, abstract_syntax) =
-        known.ok_or(PresentationContextResultReason::AbstractSyntaxNotSupported)?;
+    let (service, abstract_syntax) = known.ok_or(PresentationContextResultReason::AbstractSyntaxNotSupported)?;
     let readable = |uid: &Uid| match service {
         Service::Storage => study::readable_syntax(uid.as_str()),
         Service::Verification | Service::StorageCommitment => {
@@ -254,7 +256,9 @@ mod tests {
 
     #[test]
     fn only_what_can_be_filed_is_storage() {
-        for storage in ["1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.200.2", "1.2.840.10008.5.1.1.29", "2.25.1"] {
+        for storage in
+            ["1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.200.2", "1.2.840.10008.5.1.1.29", "2.25.1"]
+        {
             assert_eq!(service(storage), Some(Service::Storage), "{storage}");
         }
         for other in ["1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.31", "1.2.840.10008.5.1.4.1.1.201.5"] {

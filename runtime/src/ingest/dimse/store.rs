@@ -37,9 +37,8 @@ pub(super) async fn receive(
     if !command.has_data_set {
         return Ok(Status::failure(NO_DATA_SET, "the C-STORE request is without a data set"));
     }
-    let begun = form(context, command).and_then(|form| {
-        association.intake().begin(association.arrival(), form).map_err(|refused| status(&refused))
-    });
+    let begun = form(context, command)
+        .and_then(|form| association.intake().begin(association.arrival(), form).map_err(|refused| status(&refused)));
     let mut incoming = match begun {
         Ok(incoming) => incoming,
         Err(refused) => return association.discard(id).await.map(|()| refused),
@@ -91,7 +90,9 @@ fn form(context: &Context, command: &Command) -> Result<Form, Status> {
 /// with a code of its own, so that an operator can tell.
 fn status(refused: &Refused) -> Status {
     match refused {
-        Refused::OutOfSpace { .. } => Status::failure(OUT_OF_SPACE, "less space than node.disk_free_min_mib; send later"),
+        Refused::OutOfSpace { .. } => {
+            Status::failure(OUT_OF_SPACE, "less space than node.disk_free_min_mib; send later")
+        }
         // Says paths and the system's words, which are nothing to a peer.
         Refused::Disk(_) => Status::failure(CANNOT_WRITE, "the disk cannot be written to; send later"),
         Refused::TooLarge { file_max_mib } => {
@@ -100,7 +101,11 @@ fn status(refused: &Refused) -> Status {
         Refused::Stopping => Status::failure(STOPPING, "the node is stopping; send later"),
         Refused::NotAnnounced(what) => Status::failure(NOT_AS_ANNOUNCED, &format!("not as announced: {what}")),
         Refused::Unreadable(why) => Status::failure(CANNOT_UNDERSTAND, why),
-        Refused::OtherPatient(what) => Status::failure(OTHER_PATIENT, &format!("study of another patient: {what} differs")),
-        Refused::Conflict => Status::failure(DUPLICATE_SOP_INSTANCE, "another instance with this SOP Instance UID is kept"),
+        Refused::OtherPatient(what) => {
+            Status::failure(OTHER_PATIENT, &format!("study of another patient: {what} differs"))
+        }
+        Refused::Conflict => {
+            Status::failure(DUPLICATE_SOP_INSTANCE, "another instance with this SOP Instance UID is kept")
+        }
     }
 }

@@ -223,8 +223,7 @@ impl Wire {
 
     /// What the peer said it takes in one PDU (PS3.8 annex D.1); 0 is no limit.
     pub(super) fn peer_takes(&mut self, bytes: u32) {
-        self.send_max_bytes =
-            if bytes == 0 { SEND_MAX_BYTES } else { bytes.clamp(SEND_MIN_BYTES, SEND_MAX_BYTES) };
+        self.send_max_bytes = if bytes == 0 { SEND_MAX_BYTES } else { bytes.clamp(SEND_MIN_BYTES, SEND_MAX_BYTES) };
     }
 
     /// Tells the peer why, where it listens, and closes.
