@@ -141,7 +141,7 @@ impl Peer {
         let Some(Pdu::PData { data }) = &answer else { panic!("no response: {answer:?}") };
         let bytes = &data[0].data;
         let status = element(bytes, 0x0900).and_then(|value| value.try_into().ok()).map(u16::from_le_bytes);
-        let comment = String::from_utf8_lossy(element(bytes, 0x0902).unwrap_or_default()).into_owned();
+        let comment = String::from_utf8_lossy(element(bytes, 0x0902).unwrap_or_default()).trim_end().to_owned();
         (status.expect("a response has a status"), comment)
     }
 
