@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::ingest::Intake;
+use crate::ingest::dimse::{BindError, Dimse};
 use crate::ingest::disk::RealDisk;
 use crate::store::{Store, StoreError};
 
@@ -48,6 +49,9 @@ pub enum StartError {
     /// The journal.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The DICOM network service.
+    #[error(transparent)]
+    Dimse(#[from] BindError),
 }
 
 impl Node {
@@ -64,9 +68,27 @@ impl Node {
         let (intake, _notices) =
             Intake::start(&config, data.clone(), store.clone(), Arc::new(RealDisk)).map_err(unusable)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let _ = intake;
+        let dimse = Dimse::bind(&config, intake, store.clone()).await?;
+        let dimse_address = dimse.as_ref().map(Dimse::local_addr);
+        if let Some(dimse) = dimse {
+            let (stop, associations) = (stop.clone(), tasks.clone());
+            tasks.spawn(async move { dimse.run(stop, &associations).await });
+        }
         tracing::info!("ready");
-        Ok(Self { dimse: None, store, stop, tasks, drain: Duration::from_millis(config.node.drain_ms), _lock: lock })
+        Ok(Self {
+            dimse: dimse_address,
+            store,
+            stop,
+            tasks,
+            drain: Duration::from_millis(config.node.drain_ms),
+            _lock: lock,
+        })
+    }
+
+    /// What it listens on, on one line of JSON: with port 0 there is no other way to learn it.
+    #[must_use]
+    pub fn ready(&self) -> String {
+        serde_json::json!({ "dimse": self.dimse }).to_string()
     }
 
     /// Takes nothing new, lets what runs come to its end for `node.drain_ms`, and ends.
