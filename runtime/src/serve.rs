@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::completion::{Archive, Completion, PacsError};
 use crate::config::Config;
-use crate::ingest::Intake;
 use crate::ingest::disk::RealDisk;
+use crate::ingest::{self, Intake};
 use crate::store::{Store, StoreError};
 
 /// A node that runs.
@@ -48,6 +50,9 @@ pub enum StartError {
     /// The journal.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// An archive.
+    #[error(transparent)]
+    Pacs(#[from] PacsError),
 }
 
 impl Node {
@@ -61,10 +66,15 @@ impl Node {
         let lock = lock(&data)?;
         let store = Store::open(&data).await?;
         sweep(&data.join("incoming")).map_err(unusable)?;
-        let (intake, _notices) =
+        let archives = Archive::all(&config)?;
+        let (intake, notices) =
             Intake::start(&config, data.clone(), store.clone(), Arc::new(RealDisk)).map_err(unusable)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let _ = intake;
+        // Nobody takes closed studies yet: the journal has them.
+        let (closed, _) = mpsc::channel(1);
+        let _completion =
+            Completion::start(&config, archives, data, store.clone(), notices, closed, stop.clone(), &tasks);
+        tasks.spawn(ingest::folder::watch(config.folder.clone(), intake, stop.clone()));
         tracing::info!("ready");
         Ok(Self { dimse: None, store, stop, tasks, drain: Duration::from_millis(config.node.drain_ms), _lock: lock })
     }

@@ -12,6 +12,7 @@
 
 mod commit;
 pub mod disk;
+pub mod folder;
 
 use std::path::PathBuf;
 use std::sync::Arc;
