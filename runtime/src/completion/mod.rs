@@ -64,6 +64,7 @@ struct Commitment {
 impl Completion {
     /// Starts the task. Studies that were open when the node last ended, or got instances since, are open again, and
     /// none of their senders is waited for.
+    #[expect(clippy::too_many_arguments, reason = "assembly: each is a part of the node")]
     pub fn start(
         config: &Config,
         archives: Arc<[Archive]>,
