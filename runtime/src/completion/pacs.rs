@@ -20,6 +20,8 @@ use crate::store::{PriorKey, Store, StoreError};
 
 /// Studies of one patient that an archive is asked for.
 const STUDIES_MAX: u32 = 1000;
+/// Files as the archive keeps them, not decoded for us (PS3.18 section 8.7.3.5.2).
+const AS_KEPT: &str = "multipart/related; type=\"application/dicom\"; transfer-syntax=*";
 /// A bearer token's file.
 const TOKEN_MAX_BYTES: u64 = 64 << 10;
 
@@ -84,13 +86,6 @@ impl Archive {
         if let (Some(web), Some(path)) = (&mut web, &config.token_file) {
             let refused = |reason| PacsError::Token { name: config.name.clone(), path: path.clone(), reason };
             web.set_bearer_token(token(path).map_err(refused)?.trim());
-        }
-        if let Some(web) = &mut web {
-            // As it is kept, not decoded for us. QIDO-RS answers with JSON all the same when JSON is named too.
-            web.add_header(
-                "Accept",
-                "multipart/related; type=\"application/dicom\"; transfer-syntax=*, application/dicom+json",
-            );
         }
         let asks = Semaphore::new(config.asks_max);
         Ok(Self { config: config.clone(), calling: calling.to_owned(), web, asks })
@@ -164,6 +159,8 @@ impl Archive {
     /// Takes one study in.
     async fn fetch(&self, web: &DicomWebClient, intake: &Intake, key: &PriorKey, study: &Uid) -> Result<(), PacsError> {
         let arrival = Arrival::new(Via::Pacs, &self.config.name);
+        let mut web = web.clone();
+        web.add_header("Accept", AS_KEPT);
         let fetch = async {
             let objects = web.retrieve_study(study.as_str()).run().await.map_err(|e| self.web_answer(e))?;
             let mut objects = std::pin::pin!(objects);
