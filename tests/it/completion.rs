@@ -436,8 +436,8 @@ async fn a_watched_folder_is_a_way_in() {
     let closed = site.next().await;
     assert_eq!((closed.study_instance_uid.as_str(), closed.by), ("2.25.80", Evidence::Stated));
     until("one file is rejected", || std::fs::read_dir(at("rejected")).is_ok_and(|entries| entries.count() == 2)).await;
-    let names = std::fs::read_dir(at("rejected")).expect("a folder").map(|entry| entry.expect("an entry").path());
-    let reason = names.filter(|path| path.extension().is_some()).next().expect("a reason");
+    let mut names = std::fs::read_dir(at("rejected")).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let reason = names.find(|path| path.extension().is_some()).expect("a reason");
     let reason = std::fs::read_to_string(reason).expect("readable");
     assert!(reason.starts_with("unreadable: ") && !reason.contains("cut.dcm"), "{reason}");
     assert!(at(".hidden").exists() && at("link").exists());
