@@ -3,6 +3,7 @@
 //! Read [`pipeline`] first: it is the path of one study, top to bottom.
 
 pub mod app;
+pub mod completion;
 pub mod config;
 pub mod findings;
 pub mod geometry;

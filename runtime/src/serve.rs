@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::completion::{Archive, Completion, PacsError};
 use crate::config::Config;
-use crate::ingest::Intake;
 use crate::ingest::dimse::{BindError, Dimse};
 use crate::ingest::disk::RealDisk;
+use crate::ingest::{self, Intake};
 use crate::store::{Store, StoreError};
 
 /// A node that runs.
@@ -52,6 +54,9 @@ pub enum StartError {
     /// The DICOM network service.
     #[error(transparent)]
     Dimse(#[from] BindError),
+    /// An archive.
+    #[error(transparent)]
+    Pacs(#[from] PacsError),
 }
 
 impl Node {
@@ -65,15 +70,21 @@ impl Node {
         let lock = lock(&data)?;
         let store = Store::open(&data).await?;
         sweep(&data.join("incoming")).map_err(unusable)?;
-        let (intake, _notices) =
+        let archives = Archive::all(&config)?;
+        let (intake, notices) =
             Intake::start(&config, data.clone(), store.clone(), Arc::new(RealDisk)).map_err(unusable)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let dimse = Dimse::bind(&config, intake, store.clone()).await?;
+        let dimse = Dimse::bind(&config, intake.clone(), store.clone()).await?;
         let dimse_address = dimse.as_ref().map(Dimse::local_addr);
         if let Some(dimse) = dimse {
             let (stop, associations) = (stop.clone(), tasks.clone());
             tasks.spawn(async move { dimse.run(stop, &associations).await });
         }
+        // Nobody takes closed studies yet: the journal has them.
+        let (closed, _) = mpsc::channel(1);
+        let _completion =
+            Completion::start(&config, archives, data, store.clone(), notices, closed, stop.clone(), &tasks);
+        tasks.spawn(ingest::folder::watch(config.folder.clone(), intake, stop.clone()));
         tracing::info!("ready");
         Ok(Self {
             dimse: dimse_address,

@@ -1,6 +1,7 @@
 //! One binary of scenarios.
 
 mod command;
+mod completion;
 mod containment;
 mod contract;
 mod dimse;

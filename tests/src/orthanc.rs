@@ -1,7 +1,7 @@
 //! An Orthanc with DICOMweb of our own: on loopback, on ports that were free, gone when it is dropped.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
@@ -19,6 +19,7 @@ const ATTEMPTS: usize = 3;
 pub struct Orthanc {
     process: Child,
     http_port: u16,
+    dicom_port: u16,
     _storage: TempDir,
 }
 
@@ -53,6 +54,7 @@ impl Orthanc {
             // It listens on every interface, and answers this machine only.
             "RemoteAccessAllowed": false,
             "AuthenticationEnabled": false,
+            "DicomAlwaysAllowFind": true,
             "Plugins": [PLUGIN],
             "DicomWeb": { "Enable": true, "Root": "/dicom-web/" },
         });
@@ -63,7 +65,7 @@ impl Orthanc {
         let mut process = command.spawn().context("Orthanc cannot be started")?;
         let log = process.stderr.take().context("standard error is a pipe")?;
         // Dropped, and so ended, where it does not come up.
-        let orthanc = Self { process, http_port, _storage: storage };
+        let orthanc = Self { process, http_port, dicom_port, _storage: storage };
         wait_until_started(log)?;
         Ok(orthanc)
     }
@@ -72,6 +74,24 @@ impl Orthanc {
     #[must_use]
     pub fn dicom_web(&self) -> String {
         format!("http://127.0.0.1:{}/dicom-web", self.http_port)
+    }
+
+    /// Where it speaks DIMSE, under any AE title.
+    #[must_use]
+    pub fn dicom(&self) -> String {
+        format!("127.0.0.1:{}", self.dicom_port)
+    }
+
+    /// Has it keep a DICOM file.
+    pub fn keep(&self, file: &Path) -> Result<()> {
+        let bytes = std::fs::read(file)?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http_port))?;
+        let length = bytes.len();
+        write!(stream, "POST /instances HTTP/1.0\r\nContent-Length: {length}\r\n\r\n")?;
+        stream.write_all(&bytes)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        if answer.split(' ').nth(1) == Some("200") { Ok(()) } else { bail!("Orthanc does not keep it: {answer}") }
     }
 }
 

@@ -108,8 +108,7 @@ impl DimseConfig {
     pub(super) fn check(&self) -> Result<(), String> {
         let titles = self.callers.iter().map(|c| ("dimse.callers.ae_title", &c.ae_title));
         for (key, title) in std::iter::once(("dimse.ae_title", &self.ae_title)).chain(titles) {
-            let plain = title.bytes().all(|b| (0x20..0x7F).contains(&b) && b != b'\\');
-            if !plain || title.trim().is_empty() || title.trim() != title || title.len() > 16 {
+            if !is_ae_title(title) {
                 return Err(format!(
                     "{key} = {title:?} is no AE title: 1 to 16 ASCII characters, without \\ and outer spaces"
                 ));
@@ -117,4 +116,9 @@ impl DimseConfig {
         }
         Ok(())
     }
+}
+
+pub(super) fn is_ae_title(title: &str) -> bool {
+    let plain = title.bytes().all(|b| (0x20..0x7F).contains(&b) && b != b'\\');
+    plain && !title.trim().is_empty() && title.trim() == title && title.len() <= 16
 }

@@ -1,8 +1,11 @@
 //! `gantry.toml`: one file, unknown keys refused, every limit with its unit in its name.
 
 mod dimse;
+mod folder;
 mod limits;
 mod node;
+mod pacs;
+mod studies;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,8 +13,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::dimse::{Caller, DimseConfig, UnknownCallers};
+pub use self::folder::FolderConfig;
 pub use self::limits::Limits;
 pub use self::node::{Duplicates, NodeConfig, TlsConfig};
+pub use self::pacs::PacsConfig;
+pub use self::studies::StudiesConfig;
 
 /// Name and value of a limit, and the least and the most that makes sense.
 type Range = (&'static str, u64, u64, u64);
@@ -35,6 +41,13 @@ pub struct Config {
     pub node: NodeConfig,
     /// How images come in from scanners.
     pub dimse: DimseConfig,
+    /// A folder as a way in.
+    pub folder: FolderConfig,
+    /// When a study is complete.
+    pub studies: StudiesConfig,
+    /// Archives that may be asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pacs: Vec<PacsConfig>,
 }
 
 /// What the operator gives a module that asks for it. `--grant` adds to both lists.
@@ -113,14 +126,22 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let sections = [("limits", self.limits.ranges()), ("node", self.node.ranges()), ("dimse", self.dimse.ranges())];
-        for (section, ranges) in sections {
+        let sections = [
+            ("limits", self.limits.ranges()),
+            ("node", self.node.ranges()),
+            ("dimse", self.dimse.ranges()),
+            ("folder", self.folder.ranges()),
+            ("studies", self.studies.ranges()),
+        ];
+        let archives = self.pacs.iter().map(|pacs| ("pacs", pacs.ranges()));
+        for (section, ranges) in sections.into_iter().chain(archives) {
             if let Some((name, value, low, high)) =
                 ranges.into_iter().find(|(_, v, low, high)| !(low..=high).contains(&v))
             {
                 return Err(ConfigError::Value(format!("{section}.{name} = {value} is not in {low}..={high}")));
             }
         }
+        self.pacs.iter().try_for_each(PacsConfig::check).map_err(ConfigError::Value)?;
         self.dimse.check().map_err(ConfigError::Value)
     }
 }
@@ -148,6 +169,23 @@ mod tests {
         assert!(unknown.contains("guest_memory_gb"), "{unknown}");
         let wild = parse("[limits]\nguest_memory_mib = 9999\n").expect_err("refused").to_string();
         assert!(wild.contains("limits.guest_memory_mib = 9999 is not in 1..=4096"), "{wild}");
+    }
+
+    #[test]
+    fn an_archive_that_cannot_be_asked_is_a_mistake() {
+        for (text, says) in [
+            ("[[pacs]]\nname = \"a\"\n", "neither url"),
+            ("[[pacs]]\nurl = \"ftp://a\"\n", "neither http"),
+            ("[[pacs]]\naddress = \"a:104\"\n", "no AE title"),
+            ("[[pacs]]\naddress = \"a:104\"\nae_title = \"A\"\npriors = true\n", "priors need a url"),
+            ("[[pacs]]\nurl = \"http://a\"\ntimeout_ms = 0\n", "pacs.timeout_ms = 0 is not in"),
+            ("[studies]\nclose_timer_ms = 0\n", "studies.close_timer_ms = 0 is not in"),
+            ("[folder]\npoll_ms = 0\n", "folder.poll_ms = 0 is not in"),
+        ] {
+            let refused = parse(text).expect_err(text).to_string();
+            assert!(refused.contains(says), "{refused}");
+        }
+        parse("[[pacs]]\naddress = \"a:104\"\nae_title = \"A\"\nsources = [\"CT1\"]\n").expect("fine");
     }
 
     /// Every key of the default, so that none is forgotten.

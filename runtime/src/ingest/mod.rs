@@ -13,6 +13,7 @@
 mod commit;
 pub mod dimse;
 pub mod disk;
+pub mod folder;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 //! Write-ahead log with `synchronous=FULL`: a commit that returned survives a power cut. Times are milliseconds since 1970.
 
 mod commitment;
+mod completion;
 mod instances;
 
 use std::path::Path;
@@ -12,12 +13,14 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 pub use self::commitment::{CommitmentFailure, CommitmentItem, CommitmentReport};
+pub use self::completion::{Closing, PriorKey, SeriesFacts, StudyFacts, VersionRow};
 pub use self::instances::{Batch, Candidate, Filed, InstanceRow, Quarantined};
 
 /// Every version of the schema, in order. A file here never changes once it was released: the next change is a new file.
 const SCHEMA: &[(&str, &str)] = &[
     ("instances", include_str!("schema/0001_instances.sql")),
     ("commitment", include_str!("schema/0002_commitment.sql")),
+    ("completion", include_str!("schema/0005_completion.sql")),
 ];
 
 /// The file's name in the data folder.

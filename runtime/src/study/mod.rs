@@ -18,6 +18,7 @@ mod codec;
 mod decode;
 mod error;
 mod files;
+mod gaps;
 mod header;
 mod identity;
 mod inspect;
@@ -38,6 +39,7 @@ use dicom_object::InMemDicomObject;
 
 pub use self::attributes::is_code;
 pub use self::error::ReadError;
+pub use self::gaps::gap;
 pub use self::inspect::{Entry, PatientEntry, SeriesEntry, StudyEntry, inspect};
 pub use self::pixels::readable_syntax;
 use crate::config::Limits;

@@ -73,6 +73,12 @@ impl Slice {
         Ok(Self { position, row, column, spacing: [columns, rows], thickness, pixels })
     }
 
+    /// The normal, row × column, and how far along it the slice lies, mm.
+    pub(super) fn along_normal(&self) -> (Vec3, f64) {
+        let normal = cross(self.row, self.column);
+        (normal, dot(self.position, normal))
+    }
+
     /// Whether it may be in a volume with `first`; if not, in what it differs.
     fn differs(&self, first: &Self) -> Option<&'static str> {
         let apart = |a: Vec3, b: Vec3| a.iter().zip(b).any(|(a, b)| (a - b).abs() > COSINE_TOLERANCE);
