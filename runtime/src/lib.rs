@@ -18,6 +18,7 @@ pub mod store;
 pub mod study;
 pub mod tensor;
 pub mod volumes;
+pub mod web;
 
 /// Lower-case hexadecimal.
 #[must_use]

@@ -13,11 +13,14 @@ use crate::config::Config;
 use crate::ingest::Intake;
 use crate::ingest::disk::RealDisk;
 use crate::store::{Store, StoreError};
+use crate::web::{Web, WebStartError};
 
 /// A node that runs.
 pub struct Node {
     /// Where the DICOM network service listens.
     pub dimse: Option<SocketAddr>,
+    /// Where DICOMweb listens.
+    pub web: Option<SocketAddr>,
     store: Store,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -48,6 +51,9 @@ pub enum StartError {
     /// The journal.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// DICOMweb.
+    #[error(transparent)]
+    Web(#[from] WebStartError),
 }
 
 impl Node {
@@ -64,9 +70,22 @@ impl Node {
         let (intake, _notices) =
             Intake::start(&config, data.clone(), store.clone(), Arc::new(RealDisk)).map_err(unusable)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let _ = intake;
+        let mut web = None;
+        if let Some(address) = config.web.listen {
+            let service = Web::bind(address, &config, None, intake.clone(), store.clone(), data.clone()).await?;
+            web = Some(service.local_addr());
+            tasks.spawn(service.run(stop.clone(), tasks.clone()));
+        }
         tracing::info!("ready");
-        Ok(Self { dimse: None, store, stop, tasks, drain: Duration::from_millis(config.node.drain_ms), _lock: lock })
+        Ok(Self {
+            dimse: None,
+            web,
+            store,
+            stop,
+            tasks,
+            drain: Duration::from_millis(config.node.drain_ms),
+            _lock: lock,
+        })
     }
 
     /// Takes nothing new, lets what runs come to its end for `node.drain_ms`, and ends.

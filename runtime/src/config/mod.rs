@@ -3,6 +3,7 @@
 mod dimse;
 mod limits;
 mod node;
+mod web;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use self::dimse::{Caller, DimseConfig, UnknownCallers};
 pub use self::limits::Limits;
 pub use self::node::{Duplicates, NodeConfig, TlsConfig};
+pub use self::web::{Scope, WebClient, WebConfig};
 
 /// Name and value of a limit, and the least and the most that makes sense.
 type Range = (&'static str, u64, u64, u64);
@@ -35,6 +37,8 @@ pub struct Config {
     pub node: NodeConfig,
     /// How images come in from scanners.
     pub dimse: DimseConfig,
+    /// DICOMweb, and who may use it.
+    pub web: WebConfig,
 }
 
 /// What the operator gives a module that asks for it. `--grant` adds to both lists.
@@ -113,7 +117,12 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let sections = [("limits", self.limits.ranges()), ("node", self.node.ranges()), ("dimse", self.dimse.ranges())];
+        let sections = [
+            ("limits", self.limits.ranges()),
+            ("node", self.node.ranges()),
+            ("dimse", self.dimse.ranges()),
+            ("web", self.web.ranges()),
+        ];
         for (section, ranges) in sections {
             if let Some((name, value, low, high)) =
                 ranges.into_iter().find(|(_, v, low, high)| !(low..=high).contains(&v))

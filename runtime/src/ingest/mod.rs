@@ -116,6 +116,8 @@ pub enum Form {
     },
     /// A whole file (PS3.10).
     File,
+    /// A whole file (PS3.10) of an instance of this study.
+    FileOfStudy(Uid),
 }
 
 /// An instance that is durable.
@@ -437,7 +439,13 @@ impl Incoming {
 impl Form {
     /// Whether what came is what was announced.
     fn check(&self, entry: Entry) -> Result<Entry, Refused> {
-        let Self::DataSet { sop_class_uid, sop_instance_uid, .. } = self else { return Ok(entry) };
+        let (sop_class_uid, sop_instance_uid) = match self {
+            Self::DataSet { sop_class_uid, sop_instance_uid, .. } => (sop_class_uid, sop_instance_uid),
+            Self::FileOfStudy(study) if study.as_str() != entry.study.uid => {
+                return Err(Refused::NotAnnounced("Study Instance UID (0020,000D)"));
+            }
+            Self::File | Self::FileOfStudy(_) => return Ok(entry),
+        };
         match () {
             () if sop_class_uid.as_str() != entry.sop_class_uid => {
                 Err(Refused::NotAnnounced("SOP Class UID (0008,0016)"))
@@ -452,7 +460,7 @@ impl Form {
     fn sop_instance_uid(&self) -> String {
         match self {
             Self::DataSet { sop_instance_uid, .. } => sop_instance_uid.to_string(),
-            Self::File => String::new(),
+            Self::File | Self::FileOfStudy(_) => String::new(),
         }
     }
 }
