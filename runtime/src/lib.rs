@@ -17,6 +17,7 @@ pub mod serve;
 pub mod store;
 pub mod study;
 pub mod tensor;
+pub mod tls;
 pub mod volumes;
 pub mod web;
 

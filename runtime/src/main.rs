@@ -269,6 +269,7 @@ fn serve(config: &Path) -> Result<(), (u8, anyhow::Error)> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| (2, e.into()))?;
     runtime.block_on(async {
         let node = Node::start(config).await.map_err(|e| (2, e.into()))?;
+        print(format!("{}\n", node.ready()).as_bytes())?;
         gantry::serve::until_stopped().await.map_err(|e| (1, e.into()))?;
         node.stop().await;
         Ok(())

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::ingest::Intake;
+use crate::ingest::dimse::{BindError, Dimse};
 use crate::ingest::disk::RealDisk;
 use crate::store::{Store, StoreError};
 use crate::web::{Web, WebStartError};
@@ -54,6 +55,9 @@ pub enum StartError {
     /// DICOMweb.
     #[error(transparent)]
     Web(#[from] WebStartError),
+    /// The DICOM network service.
+    #[error(transparent)]
+    Dimse(#[from] BindError),
 }
 
 impl Node {
@@ -72,13 +76,19 @@ impl Node {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let mut web = None;
         if let Some(address) = config.web.listen {
-            let service = Web::bind(address, &config, None, intake.clone(), store.clone(), data.clone()).await?;
+            let service = Web::bind(address, &config, intake.clone(), store.clone(), data.clone()).await?;
             web = Some(service.local_addr());
             tasks.spawn(service.run(stop.clone(), tasks.clone()));
         }
+        let dimse = Dimse::bind(&config, intake, store.clone()).await?;
+        let dimse_address = dimse.as_ref().map(Dimse::local_addr);
+        if let Some(dimse) = dimse {
+            let (stop, associations) = (stop.clone(), tasks.clone());
+            tasks.spawn(async move { dimse.run(stop, &associations).await });
+        }
         tracing::info!("ready");
         Ok(Self {
-            dimse: None,
+            dimse: dimse_address,
             web,
             store,
             stop,
@@ -86,6 +96,12 @@ impl Node {
             drain: Duration::from_millis(config.node.drain_ms),
             _lock: lock,
         })
+    }
+
+    /// What it listens on, on one line of JSON: with port 0 there is no other way to learn it.
+    #[must_use]
+    pub fn ready(&self) -> String {
+        serde_json::json!({ "dimse": self.dimse, "web": self.web }).to_string()
     }
 
     /// Takes nothing new, lets what runs come to its end for `node.drain_ms`, and ends.

@@ -1,6 +1,8 @@
 //! What scenarios are made of: a small CT, a package around any component, and one call that runs both.
 
 pub mod command;
+pub mod dimse;
+pub mod node;
 pub mod orthanc;
 pub mod peers;
 

@@ -16,14 +16,20 @@ impl Peers {
     /// That of `cargo xtask assets --peers`, or `GANTRY_PYTHON`; nothing where neither has the packages.
     #[must_use]
     pub fn find() -> Option<Self> {
+        Self::with("highdicom, pydicom, SimpleITK")
+    }
+
+    /// The same, where a script needs these modules and no more.
+    #[must_use]
+    pub fn with(modules: &str) -> Option<Self> {
         let ours = repository().join(".cache/venv/bin/python");
         let named = std::env::var_os("GANTRY_PYTHON").map(PathBuf::from);
-        let python = Some(ours).filter(|python| python.exists()).or(named);
+        let pythons = [Some(ours).filter(|python| python.exists()), named];
         let has_packages = |python: &PathBuf| {
-            let import = Command::new(python).args(["-c", "import highdicom, pydicom, SimpleITK"]).output();
+            let import = Command::new(python).args(["-c", &format!("import {modules}")]).output();
             import.is_ok_and(|output| output.status.success())
         };
-        let found = python.filter(has_packages).map(|python| Self { python });
+        let found = pythons.into_iter().flatten().find(has_packages).map(|python| Self { python });
         if found.is_none() {
             skipped("the Python peers are not installed: run `cargo xtask assets --peers`");
         }

@@ -23,7 +23,7 @@ pub struct DimseConfig {
     /// Certificate and key; without it the service speaks plain TCP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
-    /// Associations at once; more are rejected for now (temporary congestion).
+    /// Associations at once; more are rejected for now (local limit exceeded).
     pub associations_max: usize,
     /// From connecting to a whole A-ASSOCIATE-RQ, the TLS handshake included.
     pub associate_timeout_ms: u64,
@@ -35,6 +35,12 @@ pub struct DimseConfig {
     pub pdu_max_bytes: u32,
     /// A command set.
     pub command_max_bytes: u32,
+    /// Instances in one request for storage commitment.
+    pub commitment_instances_max: usize,
+    /// How often a result of storage commitment is sent to a caller's port before it is given up.
+    pub commitment_attempts_max: u32,
+    /// From the first attempt to the second; twice as long after each, up to 64 times.
+    pub commitment_retry_ms: u64,
 }
 
 /// One application entity that may send.
@@ -76,6 +82,9 @@ impl Default for DimseConfig {
             dimse_timeout_ms: 30_000,
             pdu_max_bytes: 131_072,
             command_max_bytes: 65_536,
+            commitment_instances_max: 10_000,
+            commitment_attempts_max: 12,
+            commitment_retry_ms: 60_000,
         }
     }
 }
@@ -89,6 +98,9 @@ impl DimseConfig {
             ("dimse_timeout_ms", self.dimse_timeout_ms, 1, 3_600_000),
             ("pdu_max_bytes", self.pdu_max_bytes.into(), 4096, 1 << 24),
             ("command_max_bytes", self.command_max_bytes.into(), 1024, 1 << 24),
+            ("commitment_instances_max", self.commitment_instances_max as u64, 1, 100_000),
+            ("commitment_attempts_max", self.commitment_attempts_max.into(), 1, 1000),
+            ("commitment_retry_ms", self.commitment_retry_ms, 1, 24 * 3_600_000),
         ]
     }
 

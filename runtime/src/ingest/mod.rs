@@ -11,6 +11,7 @@
 //! fsync or commit ends the process: what the disk then holds is unknown, and trying again could say otherwise.
 
 mod commit;
+pub mod dimse;
 pub mod disk;
 
 use std::path::PathBuf;

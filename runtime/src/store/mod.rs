@@ -2,6 +2,7 @@
 //!
 //! Write-ahead log with `synchronous=FULL`: a commit that returned survives a power cut. Times are milliseconds since 1970.
 
+mod commitment;
 mod instances;
 mod query;
 mod tokens;
@@ -12,13 +13,17 @@ use std::time::Duration;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
+pub use self::commitment::{CommitmentFailure, CommitmentItem, CommitmentReport};
 pub use self::instances::{Batch, Candidate, Filed, InstanceRow, Quarantined};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::tokens::TokenRow;
 
 /// Every version of the schema, in order. A file here never changes once it was released: the next change is a new file.
-const SCHEMA: &[(&str, &str)] =
-    &[("instances", include_str!("schema/0001_instances.sql")), ("tokens", include_str!("schema/0003_tokens.sql"))];
+const SCHEMA: &[(&str, &str)] = &[
+    ("instances", include_str!("schema/0001_instances.sql")),
+    ("commitment", include_str!("schema/0002_commitment.sql")),
+    ("tokens", include_str!("schema/0003_tokens.sql")),
+];
 
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";

@@ -40,6 +40,7 @@ use dicom_object::InMemDicomObject;
 pub use self::attributes::is_code;
 pub use self::error::ReadError;
 pub use self::inspect::{Entry, PatientEntry, SeriesEntry, StudyEntry, inspect};
+pub use self::pixels::readable_syntax;
 pub use self::retrieve::{Frame, Kept, Shown, keep};
 use crate::config::Limits;
 use crate::geometry::{Geometry, Vec3};

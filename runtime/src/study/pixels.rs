@@ -52,6 +52,12 @@ pub(super) fn syntax(uid: &str) -> Option<Syntax> {
     })
 }
 
+/// Whether the header of a file in this transfer syntax can be read, so that it can be kept and filed.
+#[must_use]
+pub fn readable_syntax(uid: &str) -> bool {
+    syntax(uid).is_some()
+}
+
 /// The error for pixel data, or a file, in a transfer syntax that is not read.
 pub(super) fn not_decoded(path: &std::path::Path, uid: &str) -> ReadError {
     let name = TransferSyntaxRegistry.get(uid).map_or("unknown", |ts| ts.name());

@@ -82,20 +82,22 @@ pub enum WebStartError {
         /// Why.
         reason: std::io::Error,
     },
+    /// Certificate or key.
+    #[error("web.tls: {0}")]
+    Tls(#[from] crate::tls::TlsError),
     /// The journal.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Web {
-    /// Opens the port `address`, with TLS as in `tls`, which must be what `web.tls` says.
+    /// Opens the port `address`, with TLS as `web.tls` says.
     ///
     /// # Errors
     /// [`WebStartError`].
     pub async fn bind(
         address: SocketAddr,
         config: &Config,
-        tls: Option<Arc<rustls::ServerConfig>>,
         intake: Intake,
         store: Store,
         data: PathBuf,
@@ -106,9 +108,10 @@ impl Web {
         if !loopback && !mutual && !store.has_tokens().await? {
             return Err(WebStartError::Open(address));
         }
-        if !loopback && tls.is_none() {
+        if !loopback && web.tls.is_none() {
             tracing::warn!("web.listen = {address} without web.tls: images and tokens cross the network in the clear");
         }
+        let tls = web.tls.as_ref().map(crate::tls::server_config).transpose()?;
         let unusable = |reason| WebStartError::Listen { address, reason };
         let listener = TcpListener::bind(address).await.map_err(unusable)?;
         let shared = Shared {

@@ -1,0 +1,236 @@
+//! The DICOM network service: C-ECHO, C-STORE and storage commitment as a provider (PS3.7, PS3.8, PS3.4 annexes B and J).
+//!
+//! ```text
+//! TCP ─ TLS ─▶ guard ─▶ wire ─▶ negotiate ─▶ association ─┬▶ store ─▶ Intake
+//!             every PDU   PDUs   who, and       messages  └▶ commitment ─▶ journal ─▶ N-EVENT-REPORT
+//!             is bounded         for what
+//! ```
+//!
+//! Read in this order: this file, `association`, `store`, `negotiate`, `wire`, `guard`, `command`, `commitment`.
+
+mod association;
+mod command;
+mod commitment;
+pub mod guard;
+mod negotiate;
+mod store;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dicom_ul::pdu::{AssociationRJ, Pdu};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use self::association::Association;
+pub use self::command::{Command, Status, Unsound};
+use self::wire::{Broken, Prompt, Stream, Wire, Within};
+use super::{Arrival, Intake, Via};
+use crate::config::{Config, DimseConfig};
+use crate::store::Store;
+use crate::tls::{self, TlsError};
+
+/// Peers beyond `dimse.associations_max` that are told so at once; more than these are closed without a word.
+const REJECTIONS_AT_ONCE: usize = 16;
+
+/// After an error that is the host's, such as no more file descriptors: nothing changes at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The service, listening.
+pub struct Dimse {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    config: DimseConfig,
+    file_max_mib: u64,
+    intake: Intake,
+    store: Store,
+}
+
+/// What all associations share.
+struct Shared {
+    config: DimseConfig,
+    file_max_mib: u64,
+    tls: Option<TlsAcceptor>,
+    intake: Intake,
+    store: Store,
+    stop: CancellationToken,
+    /// There may be results of storage commitment to send.
+    reports: Notify,
+}
+
+/// The service cannot start: the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address cannot be had.
+    #[error("dimse.listen = {address}: {reason}; choose another port, or stop what listens there")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// Certificate or key.
+    #[error("dimse.tls: {0}")]
+    Tls(#[from] TlsError),
+}
+
+impl Dimse {
+    /// Listens; nothing where `dimse.listen` is not set.
+    ///
+    /// # Errors
+    /// Address, certificate or key cannot be used.
+    pub async fn bind(config: &Config, intake: Intake, store: Store) -> Result<Option<Self>, BindError> {
+        let Some(address) = config.dimse.listen else { return Ok(None) };
+        let failed = |reason| BindError::Listen { address, reason };
+        let tls = config.dimse.tls.as_ref().map(tls::server_config).transpose()?.map(TlsAcceptor::from);
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let (config, file_max_mib) = (config.dimse.clone(), config.limits.file_max_mib);
+        Ok(Some(Self { listener, address, tls, config, file_max_mib, intake, store }))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`. Associations are `tasks`: each ends after the message it is in.
+    pub async fn run(self, stop: CancellationToken, tasks: &TaskTracker) {
+        let Self { listener, address, tls, config, file_max_mib, intake, store } = self;
+        tracing::info!(%address, ae_title = %config.ae_title, tls = tls.is_some(), "dimse listening");
+        let places = Arc::new(Semaphore::new(config.associations_max));
+        let rejections = Arc::new(Semaphore::new(REJECTIONS_AT_ONCE));
+        let reports = Notify::new();
+        let shared = Arc::new(Shared { config, file_max_mib, tls, intake, store, stop: stop.clone(), reports });
+        tasks.spawn(commitment::deliver(shared.clone()));
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, from) = match accepted {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    tracing::warn!("a connection cannot be accepted: {e}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let place = match places.clone().try_acquire_owned() {
+                Ok(permit) => Place { served: true, _permit: permit },
+                Err(_) => match rejections.clone().try_acquire_owned() {
+                    Ok(permit) => Place { served: false, _permit: permit },
+                    Err(_) => continue,
+                },
+            };
+            tasks.spawn(connection(shared.clone(), stream, from, place));
+        }
+    }
+}
+
+/// Held as long as the connection.
+struct Place {
+    /// Or only told that there are too many.
+    served: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// One connection, from its first byte.
+async fn connection(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, place: Place) {
+    let deadline = Instant::now() + Duration::from_millis(shared.config.associate_timeout_ms);
+    let secured = tokio::select! {
+        () = shared.stop.cancelled() => return,
+        secured = timeout_at(deadline, secure(&shared, stream)) => secured,
+    };
+    let late = || Broken::Silent { limit: "dimse.associate_timeout_ms", ms: shared.config.associate_timeout_ms };
+    let stream = match secured.unwrap_or_else(|_| Err(late())) {
+        Ok(stream) => stream,
+        Err(broken) => return tracing::warn!(%from, "no association: {broken}"),
+    };
+    let within = Within { limit: "dimse.dimse_timeout_ms", ms: shared.config.dimse_timeout_ms };
+    let mut wire = Wire::new(stream, shared.config.pdu_max_bytes, within);
+    let read = tokio::select! {
+        () = shared.stop.cancelled() => Err(Broken::Stopping),
+        read = timeout_at(deadline, wire.read()) => read.unwrap_or_else(|_| Err(late())),
+    };
+    match read {
+        Ok(Pdu::AssociationRQ(request)) => associate(shared, wire, from, request, place).await,
+        Ok(_) => end(wire, from, &Broken::Unexpected("what came first is no A-ASSOCIATE-RQ")).await,
+        Err(broken) => end(wire, from, &broken).await,
+    }
+}
+
+async fn end(wire: Wire, from: SocketAddr, broken: &Broken) {
+    tracing::warn!(%from, "no association: {broken}");
+    wire.abort(broken).await;
+}
+
+async fn secure(shared: &Shared, stream: TcpStream) -> Result<Box<dyn Stream>, Broken> {
+    let stream = Prompt::new(stream);
+    match &shared.tls {
+        Some(tls) => Ok(Box::new(tls.accept(stream).await?)),
+        None => Ok(Box::new(stream)),
+    }
+}
+
+async fn associate(
+    shared: Arc<Shared>,
+    mut wire: Wire,
+    from: SocketAddr,
+    request: dicom_ul::pdu::AssociationRQ,
+    place: Place,
+) {
+    let calling = crate::printable(request.calling_ae_title.trim());
+    if !place.served {
+        let most = shared.config.associations_max;
+        tracing::warn!(%from, calling, "association rejected: dimse.associations_max = {most} are open");
+        return reject(wire, negotiate::full()).await;
+    }
+    if let Err(rejection) = negotiate::admit(&request, &shared.config, from.ip()) {
+        tracing::warn!(%from, calling, "association rejected: {}", reason(&rejection));
+        return reject(wire, rejection).await;
+    }
+    let agreed = match negotiate::agree(&request, &shared.config) {
+        Ok(agreed) => agreed,
+        Err(negotiate::BadContext) => {
+            let broken = Broken::Malformed("a presentation context ID is even or comes twice".into());
+            return end(wire, from, &broken).await;
+        }
+    };
+    let arrival = Arrival::new(Via::Dimse, &calling);
+    let span = tracing::info_span!("association", correlation = %arrival.correlation, calling, %from);
+    async {
+        tracing::info!(contexts = agreed.contexts.len(), "association accepted");
+        match wire.write(&Pdu::AssociationAC(agreed.answer.clone())).await {
+            Ok(()) => Association::new(shared, wire, agreed, arrival, from).run().await,
+            Err(broken) => end(wire, from, &broken).await,
+        }
+    }
+    .instrument(span)
+    .await;
+    drop(place);
+}
+
+async fn reject(mut wire: Wire, rejection: AssociationRJ) {
+    if wire.write(&Pdu::AssociationRJ(rejection)).await.is_ok() {
+        wire.close().await;
+    }
+}
+
+fn reason(rejection: &AssociationRJ) -> String {
+    use dicom_ul::pdu::AssociationRJSource as Source;
+    match &rejection.source {
+        Source::ServiceUser(reason) => reason.to_string(),
+        Source::ServiceProviderASCE(reason) => reason.to_string(),
+        Source::ServiceProviderPresentation(reason) => reason.to_string(),
+    }
+}

@@ -1,0 +1,111 @@
+//! C-STORE (PS3.7 section 9.1.1, PS3.4 annex B): a data set streams into the intake, and its fate becomes a status.
+
+use super::association::Association;
+use super::command::{Command, Status};
+use super::negotiate::Context;
+use super::wire::Broken;
+use crate::ingest::{Form, Incoming, Refused, Uid};
+
+/// Refused: SOP Class not supported (PS3.7 annex C.5.13).
+const SOP_CLASS_NOT_SUPPORTED: u16 = 0x0122;
+/// Invalid SOP Instance (PS3.7 annex C.5.8).
+const INVALID_SOP_INSTANCE: u16 = 0x0117;
+/// Duplicate SOP Instance (PS3.7 annex C.5.6).
+const DUPLICATE_SOP_INSTANCE: u16 = 0x0111;
+/// Refused: Out of Resources, A7xx (PS3.4 table B.2-1); the last digits tell ours apart.
+const OUT_OF_SPACE: u16 = 0xA700;
+const CANNOT_WRITE: u16 = 0xA701;
+const TOO_LARGE: u16 = 0xA702;
+const STOPPING: u16 = 0xA703;
+/// Error: Data Set does not match SOP Class, A9xx.
+const NOT_AS_ANNOUNCED: u16 = 0xA900;
+/// Error: Cannot understand, Cxxx.
+const CANNOT_UNDERSTAND: u16 = 0xC000;
+const OTHER_PATIENT: u16 = 0xC001;
+const NO_DATA_SET: u16 = 0xC002;
+
+/// Takes the data set of one C-STORE to its end, whatever becomes of it.
+///
+/// # Errors
+/// The association cannot go on. The instance leaves nothing then.
+pub(super) async fn receive(
+    association: &mut Association,
+    id: u8,
+    context: &Context,
+    command: &Command,
+) -> Result<Status, Broken> {
+    if !command.has_data_set {
+        return Ok(Status::failure(NO_DATA_SET, "the C-STORE request is without a data set"));
+    }
+    let begun = form(context, command)
+        .and_then(|form| association.intake().begin(association.arrival(), form).map_err(|refused| status(&refused)));
+    let mut incoming = match begun {
+        Ok(incoming) => incoming,
+        Err(refused) => return association.discard(id).await.map(|()| refused),
+    };
+    loop {
+        let piece = association.data(id).await?;
+        if let Err(refused) = incoming.write(&piece.data).await {
+            drop(incoming);
+            if !piece.is_last {
+                association.discard(id).await?;
+            }
+            return Ok(status(&refused));
+        }
+        if piece.is_last {
+            return Ok(finish(association, incoming).await);
+        }
+    }
+}
+
+async fn finish(association: &Association, incoming: Incoming) -> Status {
+    match incoming.finish().await {
+        Ok(stored) => {
+            tracing::debug!(sop_instance_uid = %stored.sop_instance_uid, outcome = ?stored.outcome, "instance kept");
+            Status::success()
+        }
+        Err(refused) => {
+            tracing::warn!(source = %association.arrival().source, reason = refused.reason(), "instance refused: {refused}");
+            status(&refused)
+        }
+    }
+}
+
+/// What the command announces; the instance is named by nothing that was not checked.
+fn form(context: &Context, command: &Command) -> Result<Form, Status> {
+    let class = Uid::parse(&command.class);
+    let Some(sop_class_uid) = class.filter(|class| *class == context.abstract_syntax) else {
+        let comment = "the SOP Class is not that of the presentation context";
+        return Err(Status::failure(SOP_CLASS_NOT_SUPPORTED, comment));
+    };
+    let Some(sop_instance_uid) = Uid::parse(&command.instance) else {
+        let comment = "Affected SOP Instance UID (0000,1000) is no UID";
+        return Err(Status::failure(INVALID_SOP_INSTANCE, comment));
+    };
+    Ok(Form::DataSet { sop_class_uid, sop_instance_uid, transfer_syntax_uid: context.transfer_syntax.clone() })
+}
+
+/// What each refusal is to a sender. Resources and stopping are ours, and worth trying again; the rest is the sender's, and
+/// is not mended by sending again. One file too large is a resource too (PS3.4 section B.2.3 has no other word for it), but
+/// with a code of its own, so that an operator can tell.
+fn status(refused: &Refused) -> Status {
+    match refused {
+        Refused::OutOfSpace { .. } => {
+            Status::failure(OUT_OF_SPACE, "less space than node.disk_free_min_mib; send later")
+        }
+        // Says paths and the system's words, which are nothing to a peer.
+        Refused::Disk(_) => Status::failure(CANNOT_WRITE, "the disk cannot be written to; send later"),
+        Refused::TooLarge { file_max_mib } => {
+            Status::failure(TOO_LARGE, &format!("more than limits.file_max_mib = {file_max_mib}"))
+        }
+        Refused::Stopping => Status::failure(STOPPING, "the node is stopping; send later"),
+        Refused::NotAnnounced(what) => Status::failure(NOT_AS_ANNOUNCED, &format!("not as announced: {what}")),
+        Refused::Unreadable(why) => Status::failure(CANNOT_UNDERSTAND, why),
+        Refused::OtherPatient(what) => {
+            Status::failure(OTHER_PATIENT, &format!("study of another patient: {what} differs"))
+        }
+        Refused::Conflict => {
+            Status::failure(DUPLICATE_SOP_INSTANCE, "another instance with this SOP Instance UID is kept")
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Storage commitment: what is kept, and the results that are to be sent.
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Store, StoreError};
+
+/// An instance that somebody asks about, and what is said of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitmentItem {
+    /// Referenced SOP Class UID.
+    pub sop_class_uid: String,
+    /// Referenced SOP Instance UID.
+    pub sop_instance_uid: String,
+    /// Why it is not committed; `None`: it is.
+    pub failure: Option<CommitmentFailure>,
+}
+
+/// Why an instance is not committed (Failure Reason, PS3.4 section J.3.3.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitmentFailure {
+    /// It is not kept.
+    NoSuchInstance,
+    /// It is kept under another SOP class.
+    ClassInstanceConflict,
+}
+
+impl CommitmentFailure {
+    /// Failure Reason (0008,1197).
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::NoSuchInstance => 0x0112,
+            Self::ClassInstanceConflict => 0x0119,
+        }
+    }
+
+    fn of(code: i64) -> Self {
+        if code == 0x0119 { Self::ClassInstanceConflict } else { Self::NoSuchInstance }
+    }
+}
+
+/// A result that is to be sent.
+#[derive(Debug, Clone)]
+pub struct CommitmentReport {
+    /// In the journal; 0 for one that is not there yet.
+    pub id: i64,
+    /// Transaction UID (0008,1195).
+    pub transaction_uid: String,
+    /// Who asked.
+    pub ae_title: String,
+    /// From where.
+    pub address: String,
+    /// Where it takes results, if that is known.
+    pub port: Option<u16>,
+    /// How often it was tried on an association of its own.
+    pub attempts: u32,
+    /// What is said.
+    pub items: Vec<CommitmentItem>,
+}
+
+impl Store {
+    /// Says of each instance, by class and instance UID, whether it is durable.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn commitment(&self, references: &[(String, String)]) -> Result<Vec<CommitmentItem>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let mut items = Vec::with_capacity(references.len());
+        for (class, instance) in references {
+            let query = sqlx::query("SELECT sop_class_uid FROM instance WHERE sop_instance_uid = ?").bind(instance);
+            let kept = query.fetch_optional(&mut *connection).await?;
+            let kept: Option<String> = kept.map(|row| row.try_get(0)).transpose()?;
+            let failure = match kept {
+                None => Some(CommitmentFailure::NoSuchInstance),
+                Some(kept) if kept != *class => Some(CommitmentFailure::ClassInstanceConflict),
+                Some(_) => None,
+            };
+            items.push(CommitmentItem { sop_class_uid: class.clone(), sop_instance_uid: instance.clone(), failure });
+        }
+        Ok(items)
+    }
+
+    /// Journals a result that is to be sent on an association of its own at `next_ms`; its id.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn add_report(&self, report: &CommitmentReport, next_ms: i64) -> Result<i64, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let row = sqlx::query(
+            "INSERT INTO commitment_report (transaction_uid, ae_title, address, port, requested_ms, state, attempts, \
+             next_ms) VALUES (?, ?, ?, ?, ?, 'pending', 0, ?) RETURNING id",
+        )
+        .bind(&report.transaction_uid)
+        .bind(&report.ae_title)
+        .bind(&report.address)
+        .bind(report.port)
+        .bind(super::now_ms())
+        .bind(next_ms)
+        .fetch_one(&mut *transaction)
+        .await?;
+        let id: i64 = row.try_get(0)?;
+        for item in &report.items {
+            sqlx::query(
+                "INSERT INTO commitment_item (report, sop_class_uid, sop_instance_uid, failure_reason) \
+                 VALUES (?, ?, ?, ?)",
+            )
+            .bind(id)
+            .bind(&item.sop_class_uid)
+            .bind(&item.sop_instance_uid)
+            .bind(item.failure.map(CommitmentFailure::code))
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(id)
+    }
+
+    /// The results that are due, the first first, `most` of them.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn due_reports(&self, now_ms: i64, most: u32) -> Result<Vec<CommitmentReport>, StoreError> {
+        let query = sqlx::query(
+            "SELECT id, transaction_uid, ae_title, address, port, attempts FROM commitment_report \
+             WHERE state = 'pending' AND next_ms <= ? ORDER BY next_ms, id LIMIT ?",
+        );
+        let rows = query.bind(now_ms).bind(most).fetch_all(&self.pool).await?;
+        let mut reports = Vec::with_capacity(rows.len());
+        for row in rows {
+            let id: i64 = row.try_get("id")?;
+            let items = sqlx::query("SELECT * FROM commitment_item WHERE report = ? ORDER BY rowid").bind(id);
+            let items = items.fetch_all(&self.pool).await?;
+            reports.push(CommitmentReport {
+                id,
+                transaction_uid: row.try_get("transaction_uid")?,
+                ae_title: row.try_get("ae_title")?,
+                address: row.try_get("address")?,
+                port: row.try_get("port")?,
+                attempts: row.try_get("attempts")?,
+                items: items.iter().map(item).collect::<Result<_, _>>()?,
+            });
+        }
+        Ok(reports)
+    }
+
+    /// When the next result is due.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn next_report_ms(&self) -> Result<Option<i64>, StoreError> {
+        let query = sqlx::query("SELECT min(next_ms) FROM commitment_report WHERE state = 'pending'");
+        Ok(query.fetch_one(&self.pool).await?.try_get(0)?)
+    }
+
+    /// The peer has the result.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn report_sent(&self, id: i64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE commitment_report SET state = 'sent' WHERE id = ?").bind(id).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// It is to be tried at `next_ms`; `tried`: it was tried on an association of its own.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn report_again(&self, id: i64, tried: bool, next_ms: i64) -> Result<(), StoreError> {
+        let query = sqlx::query("UPDATE commitment_report SET attempts = attempts + ?, next_ms = ? WHERE id = ?");
+        query.bind(i64::from(tried)).bind(next_ms).bind(id).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// It is given up.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn report_failed(&self, id: i64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE commitment_report SET state = 'failed' WHERE id = ?").bind(id).execute(&self.pool).await?;
+        Ok(())
+    }
+}
+
+fn item(row: &SqliteRow) -> Result<CommitmentItem, sqlx::Error> {
+    Ok(CommitmentItem {
+        sop_class_uid: row.try_get("sop_class_uid")?,
+        sop_instance_uid: row.try_get("sop_instance_uid")?,
+        failure: row.try_get::<Option<i64>, _>("failure_reason")?.map(CommitmentFailure::of),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn results_wait_in_the_journal_until_they_are_sent() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).await.expect("opens");
+        let items = store.commitment(&[("1.2".into(), "1.2.3".into())]).await.expect("answers");
+        assert_eq!(items[0].failure, Some(CommitmentFailure::NoSuchInstance));
+        let report = CommitmentReport {
+            id: 0,
+            transaction_uid: "1.2.4".into(),
+            ae_title: "CT1".into(),
+            address: "192.0.2.1".into(),
+            port: Some(104),
+            attempts: 0,
+            items,
+        };
+        let id = store.add_report(&report, 1000).await.expect("journalled");
+        store.close().await;
+
+        let store = Store::open(folder.path()).await.expect("opens again");
+        assert_eq!(store.next_report_ms().await.expect("answers"), Some(1000));
+        assert!(store.due_reports(999, 10).await.expect("answers").is_empty());
+        let due = store.due_reports(1000, 10).await.expect("answers");
+        assert_eq!((due[0].id, &due[0].items, due[0].port), (id, &report.items, Some(104)));
+        store.report_again(id, true, 2000).await.expect("journalled");
+        assert_eq!(store.due_reports(2000, 10).await.expect("answers")[0].attempts, 1);
+        store.report_sent(id).await.expect("journalled");
+        assert_eq!(store.next_report_ms().await.expect("answers"), None);
+    }
+}

@@ -1,0 +1,634 @@
+//! The DICOM network service, by real senders and by peers that mean no good.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use dicom_core::VR;
+use dicom_dictionary_std::{tags, uids};
+use dicom_object::InMemDicomObject;
+use dicom_ul::pdu::{
+    AssociationAC, AssociationRJ, AssociationRJResult, AssociationRJSource, PDataValueType, Pdu,
+    PresentationContextResult, PresentationContextResultReason, RequestorRoles, UserVariableItem,
+};
+use gantry_tests::command::Said;
+use gantry_tests::dimse::{Peer, command, data_set, element, padded};
+use gantry_tests::node::{NODE_TITLE, Node, eventually};
+use gantry_tests::orthanc::Orthanc;
+use gantry_tests::peers::Peers;
+use gantry_tests::{asset, change_files, skipped, write_ct};
+use tempfile::TempDir;
+
+const CT: &str = uids::CT_IMAGE_STORAGE;
+const EXPLICIT: &str = uids::EXPLICIT_VR_LITTLE_ENDIAN;
+/// The first slice of the small CT.
+const SLICE: &str = "2.25.10";
+
+/// The small CT; its slices are `2.25.10` to `2.25.19`.
+fn ct() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_ct(folder.path()).expect("written");
+    folder
+}
+
+/// The data set of its first slice.
+fn slice() -> Vec<u8> {
+    data_set(&ct().path().join("0.dcm"))
+}
+
+/// The data set of its first slice, changed.
+fn changed(change: impl Fn(&mut InMemDicomObject)) -> Vec<u8> {
+    let ct = ct();
+    change_files(ct.path(), |_, object| change(object)).expect("changed");
+    data_set(&ct.path().join("0.dcm"))
+}
+
+fn associate(node: &Node) -> Peer {
+    Peer::associate(node.dimse, &[(CT, EXPLICIT)])
+}
+
+/// The node still does what it is there for.
+fn still_serves(node: &Node) {
+    let mut peer = Peer::associate(node.dimse, &[(CT, EXPLICIT)]);
+    let other = changed(|object| {
+        object.put_str(tags::SOP_INSTANCE_UID, VR::UI, "2.25.999");
+        object.put_str(tags::STUDY_INSTANCE_UID, VR::UI, "2.25.998");
+    });
+    assert_eq!(peer.store(1, CT, "2.25.999", &other).0, 0);
+    assert!(peer.release());
+}
+
+/// What was refused is not among the instances, and nothing is left behind.
+fn kept_nothing(node: &Node) {
+    assert_eq!(node.files("instances"), Vec::<PathBuf>::new());
+    eventually("incoming/ is empty", || node.files("incoming").is_empty());
+}
+
+/// A program of DCMTK with options, our title and our address; nothing where it is not installed.
+fn dcmtk(program: &str, node: &Node, options: &[&str], files: &[&Path]) -> Option<Said> {
+    let mut call = Command::new(program);
+    call.args(options).args(["-aec", NODE_TITLE, "127.0.0.1", &node.dimse.port().to_string()]).args(files);
+    match call.output() {
+        Ok(output) => Some(output.into()),
+        Err(_) => {
+            skipped("DCMTK is not installed: run `apt-get install dcmtk`");
+            None
+        }
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(folder).expect("readable").map(|e| e.expect("an entry").path()).collect();
+    files.sort();
+    files
+}
+
+/// Every slice of `folder` is kept byte for byte, and journalled.
+fn kept_as_sent(node: &Node, folder: &Path) {
+    for file in files(folder) {
+        let sent = dicom_object::open_file(&file).expect("readable");
+        let uid = sent.element(tags::SOP_INSTANCE_UID).expect("there").to_str().expect("text").into_owned();
+        let row = node.instance(uid.trim_end_matches('\0')).expect("journalled");
+        let kept = node.data().join(&row.path);
+        assert_eq!(data_set(&kept), data_set(&file), "{}", file.display());
+        assert_eq!(row.bytes, std::fs::metadata(&kept).expect("there").len());
+        assert_eq!(row.transfer_syntax_uid, sent.meta().transfer_syntax().trim_end_matches('\0'));
+    }
+    assert_eq!(node.files("incoming"), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn dcmtk_echoes_and_sends_and_every_byte_is_kept() {
+    let node = Node::start("");
+    let Some(echo) = dcmtk("echoscu", &node, &[], &[]) else { return };
+    assert_eq!(echo.code, Some(0), "{echo:?}");
+    let ct = ct();
+    let sent = dcmtk("storescu", &node, &["+sd", "-xe"], &[ct.path()]).expect("installed");
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    kept_as_sent(&node, ct.path());
+    let again = dcmtk("dcmsend", &node, &["+sd"], &[ct.path()]).expect("installed");
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert_eq!(node.files("instances").len(), 10, "the same bytes change nothing");
+}
+
+#[test]
+fn compressed_images_are_kept_as_they_come() {
+    let Some(source) = asset("totalsegmentator/tests/reference_files/example_ct_dicom") else { return };
+    let (node, folder) = (Node::start(""), tempfile::tempdir().expect("a folder"));
+    for (index, file) in files(&source).iter().take(3).enumerate() {
+        let mut object = dicom_object::open_file(file).expect("readable");
+        let instance = object.meta().media_storage_sop_instance_uid.trim_end_matches('\0').to_owned();
+        object.put_str(tags::SOP_INSTANCE_UID, VR::UI, instance);
+        object.put_str(tags::STUDY_INSTANCE_UID, VR::UI, "2.25.500");
+        object.put_str(tags::SERIES_INSTANCE_UID, VR::UI, "2.25.501");
+        object.write_to_file(folder.path().join(format!("{index}.dcm"))).expect("written");
+    }
+    let Some(sent) = dcmtk("dcmsend", &node, &["+sd"], &[folder.path()]) else { return };
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    assert_eq!(node.files("instances").len(), 3);
+    for file in files(folder.path()) {
+        let sent = dicom_object::open_file(&file).expect("readable");
+        let uid = sent.meta().media_storage_sop_instance_uid.trim_end_matches('\0').to_owned();
+        let kept = dicom_object::open_file(node.data().join(node.instance(&uid).expect("journalled").path));
+        let kept = kept.expect("readable");
+        assert_eq!(kept.meta().transfer_syntax(), sent.meta().transfer_syntax());
+        assert!(*kept == *sent, "{}", file.display());
+    }
+}
+
+#[test]
+fn pynetdicom_sends_and_asks_for_commitment() {
+    let Some(peers) = Peers::with("pynetdicom") else { return };
+    let (node, ct) = (Node::start(""), ct());
+    let (port, files) = (node.dimse.port().to_string(), files(ct.path()));
+    let files = files.iter().map(|file| file.to_str().expect("UTF-8"));
+    let arguments: Vec<&str> = [port.as_str(), NODE_TITLE].into_iter().chain(files).collect();
+    peers.agree("send.py", &arguments);
+    kept_as_sent(&node, ct.path());
+    eventually("the result is noted", || node.log().contains("association released"));
+}
+
+#[test]
+fn orthanc_sends() {
+    let Some(orthanc) = Orthanc::start() else { return };
+    let (node, ct) = (Node::start(""), ct());
+    let here = orthanc.dicom_web();
+    let authority = here.trim_start_matches("http://").trim_end_matches("/dicom-web").to_owned();
+    let modality = format!("{{\"AET\":\"{NODE_TITLE}\",\"Host\":\"127.0.0.1\",\"Port\":{}}}", node.dimse.port());
+    http(&authority, "PUT", "/modalities/gantry", modality.as_bytes());
+    for file in files(ct.path()) {
+        http(&authority, "POST", "/instances", &std::fs::read(file).expect("readable"));
+    }
+    let series: Vec<String> = serde_json::from_str(&http(&authority, "GET", "/series", b"")).expect("a list");
+    http(&authority, "POST", "/modalities/gantry/store", series[0].as_bytes());
+    for z in 0..10 {
+        assert!(node.instance(&format!("2.25.1{z}")).is_some(), "slice {z}");
+    }
+}
+
+/// One request; the body of its answer, which must be good.
+fn http(authority: &str, method: &str, path: &str, body: &[u8]) -> String {
+    let mut stream = TcpStream::connect(authority).expect("connects");
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.0\r\nHost: {authority}\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(&[head.as_bytes(), body].concat()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+    assert!(head.starts_with("HTTP/1.1 200") || head.starts_with("HTTP/1.0 200"), "{method} {path}: {answer}");
+    body.to_owned()
+}
+
+/// A root, and a certificate of it with its key, for a server and for a client.
+fn certificates(folder: &Path) -> [PathBuf; 5] {
+    let names = ["root.pem", "server.pem", "server.key", "client.pem", "client.key"];
+    let paths = names.map(|name| folder.join(name));
+    let mut root = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    root.distinguished_name.push(rcgen::DnType::CommonName, "Tests' root");
+    let root_key = rcgen::KeyPair::generate().expect("a key");
+    std::fs::write(&paths[0], root.self_signed(&root_key).expect("signed").pem()).expect("written");
+    let issuer = rcgen::Issuer::new(root, root_key);
+    for (name, pair) in [("localhost", &paths[1..3]), ("client", &paths[3..5])] {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned(), "127.0.0.1".into()]).expect("parameters");
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        std::fs::write(&pair[0], params.signed_by(&key, &issuer).expect("signed").pem()).expect("written");
+        std::fs::write(&pair[1], key.serialize_pem()).expect("written");
+    }
+    paths
+}
+
+#[test]
+fn tls_asks_for_the_clients_certificate() {
+    let (folder, ct) = (tempfile::tempdir().expect("a folder"), ct());
+    let paths = certificates(folder.path());
+    let [root, server, server_key, client, client_key] = &paths;
+    let node =
+        Node::start(&format!("[dimse.tls]\ncertificate = {server:?}\nkey = {server_key:?}\nclient_roots = {root:?}\n"));
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let (root, client, key) = (text(root), text(client), text(client_key));
+    let options = ["+sd", "-xe", "+tls", &key, &client, "+cf", &root];
+    let Some(sent) = dcmtk("storescu", &node, &options, &[ct.path()]) else { return };
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    kept_as_sent(&node, ct.path());
+    let echo = dcmtk("echoscu", &node, &["+tls", &key, &client, "+cf", &root, "+px"], &[]).expect("installed");
+    assert_eq!(echo.code, Some(0), "{echo:?}");
+    for options in [&["+tla", "-ic"][..], &[]] {
+        let refused = dcmtk("echoscu", &node, options, &[]).expect("installed");
+        assert_ne!(refused.code, Some(0), "{options:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn callers_are_checked() {
+    let node = Node::start("[dimse]\nunknown_callers = \"refuse\"\ncallers = [{ ae_title = \"CT1\" }]\n");
+    let Some(known) = dcmtk("echoscu", &node, &["-aet", "CT1"], &[]) else { return };
+    assert_eq!(known.code, Some(0), "{known:?}");
+    let unknown = dcmtk("echoscu", &node, &["-aet", "CT2"], &[]).expect("installed");
+    assert!(unknown.err.contains("Calling AE Title Not Recognized"), "{unknown:?}");
+}
+
+#[test]
+fn a_pdu_that_declares_4_gib_ends_the_association() {
+    let node = Node::start("");
+    let mut peer = associate(&node);
+    peer.send_bytes(&[4, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
+    assert!(matches!(peer.read(), Some(Pdu::AbortRQ { .. })));
+    let mut first = Peer::connect(node.dimse);
+    first.send_bytes(&[1, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
+    assert!(matches!(first.read(), Some(Pdu::AbortRQ { .. })));
+    assert!(node.log().contains("dimse.pdu_max_bytes = 131072"), "{}", node.log());
+    still_serves(&node);
+}
+
+#[test]
+fn one_association_too_many_is_told_so() {
+    let node = Node::start("[dimse]\nassociations_max = 2\n");
+    let peers = [associate(&node), associate(&node)];
+    let answer = Peer::connect(node.dimse).ask(&[(CT, EXPLICIT)]);
+    let Some(Pdu::AssociationRJ(AssociationRJ { result, source })) = answer else { panic!("{answer:?}") };
+    assert_eq!(result, AssociationRJResult::Transient);
+    assert!(matches!(source, AssociationRJSource::ServiceProviderPresentation(_)), "{source:?}");
+    assert!(peers.into_iter().all(Peer::release));
+    eventually("there is room again", || {
+        matches!(Peer::connect(node.dimse).ask(&[(CT, EXPLICIT)]), Some(Pdu::AssociationAC(_)))
+    });
+}
+
+#[test]
+fn a_half_open_association_times_out() {
+    let node = Node::start("[dimse]\nassociate_timeout_ms = 200\nassociations_max = 1\n");
+    let mut silent = Peer::connect(node.dimse);
+    let mut half = Peer::connect(node.dimse);
+    half.send_bytes(&[1, 0, 0, 0, 1, 0, 0, 1]);
+    for peer in [&mut silent, &mut half] {
+        while peer.read().is_some() {}
+    }
+    assert!(node.log().contains("dimse.associate_timeout_ms = 200"), "{}", node.log());
+    eventually("it is served", || {
+        matches!(Peer::connect(node.dimse).ask(&[(CT, EXPLICIT)]), Some(Pdu::AssociationAC(_)))
+    });
+}
+
+#[test]
+fn an_idle_and_a_stalled_association_time_out() {
+    let node = Node::start("[dimse]\nidle_timeout_ms = 200\ndimse_timeout_ms = 200\n");
+    let mut idle = associate(&node);
+    assert!(matches!(idle.read(), Some(Pdu::AbortRQ { .. })));
+    let mut stalled = associate(&node);
+    stalled.store_command(1, CT, SLICE);
+    stalled.piece(1, PDataValueType::Data, false, &slice()[..100]);
+    assert!(matches!(stalled.read(), Some(Pdu::AbortRQ { .. })));
+    for limit in ["dimse.idle_timeout_ms = 200", "dimse.dimse_timeout_ms = 200"] {
+        assert!(node.log().contains(limit), "{}", node.log());
+    }
+    kept_nothing(&node);
+}
+
+#[test]
+fn garbage_before_an_association_is_not_waited_for() {
+    let node = Node::start("");
+    let mut peer = Peer::connect(node.dimse);
+    peer.send_bytes(b"G");
+    assert!(matches!(peer.read(), Some(Pdu::AbortRQ { .. })));
+    assert_eq!(peer.read(), None);
+    let mut data_first = Peer::connect(node.dimse);
+    data_first.send_bytes(&[4, 0, 0, 0, 0, 0]);
+    assert!(matches!(data_first.read(), Some(Pdu::AbortRQ { .. })));
+    still_serves(&node);
+}
+
+#[test]
+fn a_presentation_context_that_was_never_offered_ends_the_association() {
+    let node = Node::start("");
+    let mut peer = associate(&node);
+    peer.store_command(77, CT, SLICE);
+    assert!(matches!(peer.read(), Some(Pdu::AbortRQ { .. })));
+    let mut within = associate(&node);
+    within.store_command(1, CT, SLICE);
+    within.piece(3, PDataValueType::Data, true, &slice());
+    assert!(matches!(within.read(), Some(Pdu::AbortRQ { .. })));
+    kept_nothing(&node);
+}
+
+#[test]
+fn command_and_data_set_that_disagree_are_refused() {
+    let node = Node::start("");
+    let mut peer = Peer::associate(node.dimse, &[(CT, EXPLICIT), (uids::MR_IMAGE_STORAGE, EXPLICIT)]);
+    let other = peer.store(1, CT, "2.25.4711", &slice());
+    assert_eq!(other, (0xA900, "not as announced: SOP Instance UID (0008,0018)".into()));
+    let class = peer.store(3, uids::MR_IMAGE_STORAGE, SLICE, &slice());
+    assert_eq!(class, (0xA900, "not as announced: SOP Class UID (0008,0016)".into()));
+    assert_eq!(peer.store(3, CT, SLICE, &slice()).0, 0x0122, "the class is not the context's");
+    kept_nothing(&node);
+    assert_eq!(node.files("quarantine").len(), 2);
+    assert_eq!(peer.store(1, CT, SLICE, &slice()).0, 0, "the association goes on");
+    assert!(peer.release());
+}
+
+#[test]
+fn an_instance_uid_that_is_none_is_refused() {
+    let node = Node::start("");
+    let mut peer = associate(&node);
+    for uid in ["../../etc/x", "", &"1".repeat(70), "1..2"] {
+        assert_eq!(peer.store(1, CT, uid, &slice()).0, 0x0117, "{uid}");
+    }
+    kept_nothing(&node);
+    assert_eq!(node.files("quarantine"), Vec::<PathBuf>::new());
+    assert_eq!(peer.store(1, CT, SLICE, &slice()).0, 0, "the association goes on");
+}
+
+#[test]
+fn a_data_set_cut_within_an_element_is_refused() {
+    let node = Node::start("");
+    let mut peer = associate(&node);
+    let whole = slice();
+    for bytes in [whole.len() - 100, 300, 3, 0] {
+        let (status, comment) = peer.store(1, CT, SLICE, &whole[..bytes]);
+        assert_eq!(status, 0xC000, "{bytes}: {comment}");
+        assert!(!comment.is_empty() && comment.len() <= 64, "{comment}");
+        assert!(!comment.to_lowercase().contains("secret"), "{comment}");
+    }
+    kept_nothing(&node);
+    still_serves(&node);
+}
+
+#[test]
+fn a_connection_cut_within_a_pdu_leaves_nothing() {
+    let node = Node::start("");
+    let mut peer = associate(&node);
+    peer.store_command(1, CT, SLICE);
+    peer.piece(1, PDataValueType::Data, false, &slice()[..300]);
+    eventually("it has begun", || !node.files("incoming").is_empty());
+    peer.send_bytes(&[4, 0, 0, 0, 0x10, 0, 0, 0, 0x0F]);
+    peer.cut();
+    kept_nothing(&node);
+    still_serves(&node);
+}
+
+#[test]
+fn a_hundred_thousand_nested_sequences_are_refused() {
+    let node = Node::start("");
+    let mut bytes = slice();
+    bytes.truncate(bytes.len() - 512 - 12);
+    for _ in 0..100_000 {
+        bytes.extend([0x88, 0x00, 0x00, 0x02, b'S', b'Q', 0, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
+        bytes.extend([0xFE, 0xFF, 0x00, 0xE0, 0xFF, 0xFF, 0xFF, 0xFF]);
+    }
+    let mut peer = associate(&node);
+    let (status, comment) = peer.store(1, CT, SLICE, &bytes);
+    assert_eq!(status, 0xC000, "{comment}");
+    kept_nothing(&node);
+    still_serves(&node);
+}
+
+#[test]
+fn a_deflated_object_that_expands_past_the_limit_is_refused_without_holding_it() {
+    let node = Node::start("[limits]\nfile_max_mib = 64\n");
+    let mut header = slice();
+    header.truncate(header.len() - 512 - 12);
+    // 1 MiB that becomes 160 MiB: a literal zero, and 258 bytes from one byte back, again and again.
+    let matches = 650_000_u32;
+    header.extend([0xE0, 0x7F, 0x10, 0x00, b'O', b'W', 0, 0]);
+    header.extend((1 + matches * 258 + 1).to_le_bytes());
+    let length = u16::try_from(header.len()).expect("a small header");
+    let mut bytes = vec![0];
+    bytes.extend(length.to_le_bytes());
+    bytes.extend((!length).to_le_bytes());
+    bytes.extend(header);
+    // RFC 1951 section 3.2.6: last block, fixed codes; each code's highest bit first.
+    let mut bits = vec![1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0];
+    for _ in 0..matches {
+        bits.extend([1, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0]);
+    }
+    bits.extend([0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    bytes.extend(bits.chunks(8).map(|byte| byte.iter().rev().fold(0_u8, |all, bit| all << 1 | bit)));
+    assert!(bytes.len() < 2 << 20, "{}", bytes.len());
+
+    let deflated = uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN;
+    let mut peer = Peer::associate(node.dimse, &[(CT, deflated)]);
+    let (status, comment) = peer.store(1, CT, SLICE, &bytes);
+    assert_eq!(status, 0xC000, "{comment}");
+    assert!(node.log().contains("file_max_mib = 64"), "{}", node.log());
+    kept_nothing(&node);
+    let memory = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).expect("it runs");
+    let peak = memory.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak").trim().to_owned();
+    let kib: u64 = peak.trim_end_matches(" kB").parse().expect("a number");
+    assert!(kib < 150 << 10, "{peak}");
+    still_serves(&node);
+}
+
+#[test]
+fn pixel_fragments_without_end_stop_at_the_limit() {
+    let node = Node::start("[limits]\nfile_max_mib = 4\n");
+    let jpeg = uids::JPEG2000_LOSSLESS;
+    let mut peer = Peer::associate(node.dimse, &[(CT, jpeg)]);
+    let mut bytes = slice();
+    bytes.truncate(bytes.len() - 512 - 12);
+    bytes.extend([0xE0, 0x7F, 0x10, 0x00, b'O', b'B', 0, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
+    bytes.extend([0xFE, 0xFF, 0x00, 0xE0, 0, 0, 0, 0]);
+    for _ in 0..6000 {
+        bytes.extend([0xFE, 0xFF, 0x00, 0xE0, 0, 4, 0, 0]);
+        bytes.extend([0; 1024]);
+    }
+    let (status, comment) = peer.store(1, CT, SLICE, &bytes);
+    assert_eq!((status, comment.as_str()), (0xA702, "more than limits.file_max_mib = 4"));
+    // The same without an end: what is refused is not read for ever either.
+    peer.store_command(1, CT, SLICE);
+    let piece = [0; 100_000];
+    for _ in 0..200 {
+        peer.piece(1, PDataValueType::Data, false, &piece);
+    }
+    assert!(!matches!(peer.read(), Some(Pdu::PData { .. })));
+    kept_nothing(&node);
+    still_serves(&node);
+}
+
+#[test]
+fn a_silent_connection_delays_nobody() {
+    let node = Node::start("");
+    let _silent = Peer::connect(node.dimse);
+    let _half = {
+        let mut peer = associate(&node);
+        peer.store_command(1, CT, SLICE);
+        peer
+    };
+    let begun = Instant::now();
+    still_serves(&node);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn two_patients_under_one_study_are_told_apart() {
+    let node = Node::start("");
+    let mut peer = associate(&node);
+    assert_eq!(peer.store(1, CT, SLICE, &slice()).0, 0);
+    for (tag, vr, value) in [(tags::PATIENT_ID, VR::LO, "OTHER"), (tags::PATIENT_SEX, VR::CS, "F")] {
+        let first = changed(|object| {
+            object.put_str(tags::SOP_INSTANCE_UID, VR::UI, "2.25.600");
+            object.put_str(tags::PATIENT_SEX, VR::CS, "M");
+        });
+        peer.store(1, CT, "2.25.600", &first);
+        let other = changed(|object| {
+            object.put_str(tags::SOP_INSTANCE_UID, VR::UI, "2.25.601");
+            object.put_str(tag, vr, value);
+        });
+        let (status, comment) = peer.store(1, CT, "2.25.601", &other);
+        assert_eq!(status, 0xC001, "{comment}");
+        assert!(!comment.contains("OTHER") && !comment.contains("SECRET"), "{comment}");
+    }
+    assert!(node.instance("2.25.601").is_none());
+    assert_eq!(node.files("quarantine").len(), 2);
+}
+
+#[test]
+fn same_bytes_change_nothing_and_other_bytes_follow_the_policy() {
+    let other = changed(|object| drop(object.put_str(tags::SLICE_THICKNESS, VR::DS, "3")));
+    for (policy, status) in [("refuse", 0x0111), ("replace", 0)] {
+        let node = Node::start(&format!("[node]\nduplicates = \"{policy}\"\n"));
+        let mut peer = associate(&node);
+        for _ in 0..2 {
+            assert_eq!(peer.store(1, CT, SLICE, &slice()).0, 0);
+        }
+        let first = node.instance(SLICE).expect("kept");
+        assert_eq!(node.files("instances").len(), 1);
+        assert_eq!(peer.store(1, CT, SLICE, &other).0, status, "{policy}");
+        let kept = node.data().join(node.instance(SLICE).expect("kept").path);
+        let expected = if status == 0 { &other } else { &slice() };
+        assert_eq!(&data_set(&kept), expected, "{policy}");
+        assert_eq!(node.instance(SLICE).expect("kept").sha256 == first.sha256, status != 0);
+    }
+}
+
+/// An N-ACTION that asks for the commitment of instances, in explicit VR little endian.
+fn ask_for_commitment(peer: &mut Peer, context: u8, instances: &[(&str, &str)]) {
+    let number = |n: u16| n.to_le_bytes().to_vec();
+    let request = command(&[
+        (0x0003, padded(uids::STORAGE_COMMITMENT_PUSH_MODEL)),
+        (0x0100, number(0x0130)),
+        (0x0110, number(9)),
+        (0x0800, number(0)),
+        (0x1001, padded(uids::STORAGE_COMMITMENT_PUSH_MODEL_INSTANCE)),
+        (0x1008, number(1)),
+    ]);
+    let uid = |group: u16, element: u16, uid: &str| {
+        let value = padded(uid);
+        let mut bytes = [group.to_le_bytes(), element.to_le_bytes(), *b"UI"].concat();
+        bytes.extend((value.len() as u16).to_le_bytes());
+        bytes.extend(value);
+        bytes
+    };
+    let mut data = uid(0x0008, 0x1195, "2.25.777");
+    data.extend([0x08, 0x00, 0x99, 0x11, b'S', b'Q', 0, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
+    for (class, instance) in instances {
+        let item = [uid(0x0008, 0x1150, class), uid(0x0008, 0x1155, instance)].concat();
+        data.extend([0xFE, 0xFF, 0x00, 0xE0]);
+        data.extend((item.len() as u32).to_le_bytes());
+        data.extend(item);
+    }
+    data.extend([0xFE, 0xFF, 0xDD, 0xE0, 0, 0, 0, 0]);
+    peer.piece(context, PDataValueType::Command, true, &request);
+    peer.data(context, &data);
+}
+
+#[test]
+fn storage_commitment_is_answered_from_the_journal() {
+    let node = Node::start("");
+    let commitment = uids::STORAGE_COMMITMENT_PUSH_MODEL;
+    let mut peer = Peer::associate(node.dimse, &[(CT, EXPLICIT), (commitment, EXPLICIT)]);
+    assert_eq!(peer.store(1, CT, SLICE, &slice()).0, 0);
+    ask_for_commitment(&mut peer, 3, &[(CT, SLICE), (CT, "2.25.404"), (uids::MR_IMAGE_STORAGE, SLICE)]);
+    assert_eq!(peer.status().0, 0);
+    let Some(Pdu::PData { data }) = peer.read() else { panic!("no N-EVENT-REPORT") };
+    let event = element(&data[0].data, 0x1002).expect("an event type");
+    assert_eq!(event, [2, 0], "failures exist");
+    let Some(Pdu::PData { data }) = peer.read() else { panic!("no data set") };
+    let has = |bytes: &[u8]| data[0].data.windows(bytes.len()).any(|window| window == bytes);
+    assert!(has(b"2.25.777") && has(b"2.25.404"));
+    for reason in [[0x12, 0x01], [0x19, 0x01]] {
+        assert!(has(&[&[0x08, 0x00, 0x97, 0x11, b'U', b'S', 2, 0][..], &reason].concat()), "{reason:?}");
+    }
+    event_taken(&mut peer, 3);
+    assert!(peer.release());
+}
+
+/// Takes one N-EVENT-REPORT on an association that the node asks for; whether it came whole.
+fn take_report(listener: &TcpListener) -> bool {
+    let mut peer = Peer::on(listener.accept().expect("a connection").0);
+    let Some(Pdu::AssociationRQ(request)) = peer.read() else { return false };
+    assert_eq!((request.calling_ae_title.as_str(), request.called_ae_title.as_str()), (NODE_TITLE, "RAW"));
+    let class = uids::STORAGE_COMMITMENT_PUSH_MODEL.to_owned();
+    let roles = RequestorRoles { scu: false, scp: true };
+    let role = UserVariableItem::ScuScpRoleSelectionSubItem(class, roles);
+    assert!(request.user_variables.contains(&role), "{:?}", request.user_variables);
+    peer.send(&Pdu::AssociationAC(AssociationAC {
+        protocol_version: 1,
+        calling_ae_title: request.calling_ae_title,
+        called_ae_title: request.called_ae_title,
+        application_context_name: request.application_context_name,
+        presentation_contexts: vec![PresentationContextResult {
+            id: 1,
+            reason: PresentationContextResultReason::Acceptance,
+            transfer_syntax: uids::IMPLICIT_VR_LITTLE_ENDIAN.into(),
+        }],
+        user_variables: vec![UserVariableItem::MaxLength(0), role],
+    }));
+    let Some(Pdu::PData { data }) = peer.read() else { return false };
+    assert_eq!(element(&data[0].data, 0x1002).expect("an event type"), [1, 0], "all are committed");
+    let Some(Pdu::PData { data }) = peer.read() else { return false };
+    assert!(data[0].data.windows(8).any(|window| window == b"2.25.777"));
+    event_taken(&mut peer, 1);
+    assert_eq!(peer.read(), Some(Pdu::ReleaseRQ));
+    peer.send(&Pdu::ReleaseRP);
+    true
+}
+
+fn event_taken(peer: &mut Peer, context: u8) {
+    let number = |n: u16| n.to_le_bytes().to_vec();
+    let answer =
+        command(&[(0x0100, number(0x8100)), (0x0120, number(1)), (0x0800, number(0x0101)), (0x0900, number(0))]);
+    peer.piece(context, PDataValueType::Command, true, &answer);
+}
+
+#[test]
+fn a_result_that_was_not_taken_comes_on_an_association_of_its_own_also_after_a_restart() {
+    let place = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let config =
+        format!("[dimse]\ncommitment_retry_ms = 50\ncallers = [{{ ae_title = \"RAW\", port = {} }}]\n", place.port());
+    let mut node = Node::start(&config);
+    let mut peer = Peer::associate(node.dimse, &[(CT, EXPLICIT), (uids::STORAGE_COMMITMENT_PUSH_MODEL, EXPLICIT)]);
+    assert_eq!(peer.store(1, CT, SLICE, &slice()).0, 0);
+    ask_for_commitment(&mut peer, 3, &[(CT, SLICE)]);
+    assert_eq!(peer.status().0, 0);
+    peer.cut();
+    eventually("it was tried", || node.log().contains("sent again later"));
+    node.kill();
+    let listener = TcpListener::bind(place).expect("the port is free still");
+    let node = node.again(&config);
+    while !take_report(&listener) {}
+    drop(node);
+}
+
+#[test]
+fn what_is_no_operation_of_ours_is_said_so() {
+    let node = Node::start("");
+    let mut peer = associate(&node);
+    let number = |n: u16| n.to_le_bytes().to_vec();
+    let find =
+        command(&[(0x0002, padded(CT)), (0x0100, number(0x0020)), (0x0110, number(1)), (0x0800, number(0x0101))]);
+    peer.piece(1, PDataValueType::Command, true, &find);
+    assert_eq!(peer.status().0, 0x0211);
+    assert!(peer.release());
+}
+
+#[test]
+fn a_node_that_stops_lets_go() {
+    let mut node = Node::start("");
+    let mut peer = associate(&node);
+    assert_eq!(peer.store(1, CT, SLICE, &slice()).0, 0);
+    assert!(node.stop(), "{}", node.log());
+    assert!(matches!(peer.read(), Some(Pdu::AbortRQ { .. })));
+}
