@@ -3,6 +3,7 @@
 mod command;
 mod containment;
 mod contract;
+mod dicomweb;
 mod dimse;
 mod examples;
 mod grants;
