@@ -20,6 +20,7 @@ pub mod study;
 pub mod tensor;
 pub mod tls;
 pub mod volumes;
+pub mod web;
 
 /// Lower-case hexadecimal.
 #[must_use]

@@ -1,6 +1,7 @@
 //! The `gantry` command: arguments, one call, an exit code.
 
 mod summary;
+mod token;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -57,6 +58,14 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Make, list and revoke the tokens with which programs use DICOMweb.
+    #[command(subcommand, after_help = concat!(
+        "Examples:\n",
+        "  gantry token new viewer --scope read --expires-days 365 --config /etc/gantry/gantry.toml\n",
+        "  gantry token list --config /etc/gantry/gantry.toml\n",
+        "  gantry token revoke viewer --config /etc/gantry/gantry.toml\n"
+    ))]
+    Token(token::TokenCommand),
     /// Make and look at modules.
     #[command(subcommand, after_help = concat!(
         "Examples:\n",
@@ -153,6 +162,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::Serve { config } => serve(&config),
+        Command::Token(command) => token::run(&command),
         Command::Module(command) => module(command),
     };
     match done {

@@ -16,11 +16,14 @@ use crate::ingest::dimse::{BindError, Dimse};
 use crate::ingest::disk::RealDisk;
 use crate::ingest::{self, Intake};
 use crate::store::{Store, StoreError};
+use crate::web::{Web, WebStartError};
 
 /// A node that runs.
 pub struct Node {
     /// Where the DICOM network service listens.
     pub dimse: Option<SocketAddr>,
+    /// Where DICOMweb listens.
+    pub web: Option<SocketAddr>,
     store: Store,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -51,6 +54,9 @@ pub enum StartError {
     /// The journal.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// DICOMweb.
+    #[error(transparent)]
+    Web(#[from] WebStartError),
     /// The DICOM network service.
     #[error(transparent)]
     Dimse(#[from] BindError),
@@ -74,6 +80,12 @@ impl Node {
         let (intake, notices) =
             Intake::start(&config, data.clone(), store.clone(), Arc::new(RealDisk)).map_err(unusable)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let mut web = None;
+        if let Some(address) = config.web.listen {
+            let service = Web::bind(address, &config, intake.clone(), store.clone(), data.clone()).await?;
+            web = Some(service.local_addr());
+            tasks.spawn(service.run(stop.clone(), tasks.clone()));
+        }
         let dimse = Dimse::bind(&config, intake.clone(), store.clone()).await?;
         let dimse_address = dimse.as_ref().map(Dimse::local_addr);
         if let Some(dimse) = dimse {
@@ -88,6 +100,7 @@ impl Node {
         tracing::info!("ready");
         Ok(Self {
             dimse: dimse_address,
+            web,
             store,
             stop,
             tasks,
@@ -99,7 +112,7 @@ impl Node {
     /// What it listens on, on one line of JSON: with port 0 there is no other way to learn it.
     #[must_use]
     pub fn ready(&self) -> String {
-        serde_json::json!({ "dimse": self.dimse }).to_string()
+        serde_json::json!({ "dimse": self.dimse, "web": self.web }).to_string()
     }
 
     /// Takes nothing new, lets what runs come to its end for `node.drain_ms`, and ends.

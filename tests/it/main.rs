@@ -4,6 +4,7 @@ mod command;
 mod completion;
 mod containment;
 mod contract;
+mod dicomweb;
 mod dimse;
 mod examples;
 mod grants;

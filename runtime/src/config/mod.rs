@@ -6,6 +6,7 @@ mod limits;
 mod node;
 mod pacs;
 mod studies;
+mod web;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ pub use self::limits::Limits;
 pub use self::node::{Duplicates, NodeConfig, TlsConfig};
 pub use self::pacs::PacsConfig;
 pub use self::studies::StudiesConfig;
+pub use self::web::{Scope, WebClient, WebConfig};
 
 /// Name and value of a limit, and the least and the most that makes sense.
 type Range = (&'static str, u64, u64, u64);
@@ -48,6 +50,8 @@ pub struct Config {
     /// Archives that may be asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pacs: Vec<PacsConfig>,
+    /// DICOMweb, and who may use it.
+    pub web: WebConfig,
 }
 
 /// What the operator gives a module that asks for it. `--grant` adds to both lists.
@@ -132,6 +136,7 @@ impl Config {
             ("dimse", self.dimse.ranges()),
             ("folder", self.folder.ranges()),
             ("studies", self.studies.ranges()),
+            ("web", self.web.ranges()),
         ];
         let archives = self.pacs.iter().map(|pacs| ("pacs", pacs.ranges()));
         for (section, ranges) in sections.into_iter().chain(archives) {

@@ -118,6 +118,8 @@ pub enum Form {
     },
     /// A whole file (PS3.10).
     File,
+    /// A whole file (PS3.10) of an instance of this study.
+    FileOfStudy(Uid),
 }
 
 /// An instance that is durable.
@@ -398,7 +400,7 @@ impl Incoming {
         let mut writing = self.file.take().ok_or_else(interrupted)?;
         let piece = std::mem::take(&mut self.buffer);
         let path = self.leftover.path.clone().ok_or_else(interrupted)?;
-        let shared = self.intake.shared.clone();
+        let (shared, form) = (self.intake.shared.clone(), self.form.clone());
         let checked = blocking(move || {
             writing.append(&piece).map_err(|e| Refused::Disk(e.to_string()))?;
             if writing.bytes > shared.options.file_max_mib << 20 {
@@ -406,7 +408,9 @@ impl Incoming {
             }
             // Says the same of a file that was written badly as the read that follows: nothing is acknowledged.
             writing.file.sync().unwrap_or_else(|e| commit::fatal("fsync of an instance", &e));
-            let entry = study::inspect(&path, &shared.options).map_err(|e| unreadable(&e)).and_then(announced);
+            let entry = study::inspect(&path, &shared.options)
+                .map_err(|e| unreadable(&e))
+                .and_then(|entry| announced(entry, &form));
             Ok((entry, writing.bytes, <[u8; 32]>::from(writing.hash.finalize()), path))
         });
         let (entry, bytes, sha256, path) = checked.await?;
@@ -440,15 +444,19 @@ impl Form {
     fn sop_instance_uid(&self) -> String {
         match self {
             Self::DataSet { sop_instance_uid, .. } => sop_instance_uid.to_string(),
-            Self::File => String::new(),
+            Self::File | Self::FileOfStudy(_) => String::new(),
         }
     }
 }
 
-/// What came, if it is what its sender said it would be: in the file meta information, or in the command, of which we
-/// made that.
-fn announced(entry: Entry) -> Result<Entry, Refused> {
-    match entry.contradicts_meta() {
+/// What came, if it is what its sender said it would be: in the file meta information, in the command of which we made
+/// that, or in the path of the request.
+fn announced(entry: Entry, form: &Form) -> Result<Entry, Refused> {
+    let other_study = match form {
+        Form::FileOfStudy(study) if study.as_str() != entry.study.uid => Some("StudyInstanceUID (0020,000D)"),
+        _ => None,
+    };
+    match entry.contradicts_meta().or(other_study) {
         Some(what) => Err(Refused::NotAnnounced(what)),
         None => Ok(entry),
     }

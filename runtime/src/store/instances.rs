@@ -85,7 +85,7 @@ macro_rules! select_instance {
 }
 
 impl InstanceRow {
-    fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+    pub(super) fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
         let digest: Vec<u8> = row.try_get("sha256")?;
         Ok(Self {
             id: row.try_get("id")?,

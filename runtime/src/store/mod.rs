@@ -5,6 +5,8 @@
 mod commitment;
 mod completion;
 mod instances;
+mod query;
+mod tokens;
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,11 +17,14 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 pub use self::commitment::{CommitmentFailure, CommitmentItem, CommitmentReport};
 pub use self::completion::{Closing, PriorKey, SeriesFacts, StudyFacts, VersionRow};
 pub use self::instances::{Batch, Candidate, Filed, InstanceRow, Quarantined};
+pub use self::query::{Field, Found, Level, Match, Part, Search};
+pub use self::tokens::TokenRow;
 
 /// Every version of the schema, in order. A file here never changes once it was released: the next change is a new file.
 const SCHEMA: &[(&str, &str)] = &[
     ("instances", include_str!("schema/0001_instances.sql")),
     ("commitment", include_str!("schema/0002_commitment.sql")),
+    ("tokens", include_str!("schema/0003_tokens.sql")),
     ("completion", include_str!("schema/0005_completion.sql")),
 ];
 

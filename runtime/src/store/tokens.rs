@@ -1,0 +1,108 @@
+//! Bearer tokens: their digests, and what they open.
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Store, StoreError, now_ms};
+
+/// A bearer token, without the token.
+#[derive(Debug, Clone)]
+pub struct TokenRow {
+    /// What the operator calls it.
+    pub name: String,
+    /// Names of scopes with spaces between.
+    pub scopes: String,
+    /// When it was made.
+    pub created_ms: i64,
+    /// When it ends; never when `None`.
+    pub expires_ms: Option<i64>,
+    /// When it was revoked.
+    pub revoked_ms: Option<i64>,
+}
+
+impl TokenRow {
+    fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            name: row.try_get("name")?,
+            scopes: row.try_get("scopes")?,
+            created_ms: row.try_get("created_ms")?,
+            expires_ms: row.try_get("expires_ms")?,
+            revoked_ms: row.try_get("revoked_ms")?,
+        })
+    }
+}
+
+impl Store {
+    /// Adds a token; whether its name was free.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn add_token(
+        &self,
+        name: &str,
+        sha256: &[u8; 32],
+        scopes: &str,
+        expires_ms: Option<i64>,
+    ) -> Result<bool, StoreError> {
+        let added = sqlx::query(
+            "INSERT INTO token (name, sha256, scopes, created_ms, expires_ms) VALUES (?, ?, ?, ?, ?) \
+             ON CONFLICT (name) DO NOTHING",
+        )
+        .bind(name)
+        .bind(sha256.as_slice())
+        .bind(scopes)
+        .bind(now_ms())
+        .bind(expires_ms)
+        .execute(&self.pool)
+        .await?;
+        Ok(added.rows_affected() == 1)
+    }
+
+    /// The token with this digest.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn token(&self, sha256: &[u8; 32]) -> Result<Option<TokenRow>, StoreError> {
+        let query = sqlx::query("SELECT * FROM token WHERE sha256 = ?").bind(sha256.as_slice());
+        Ok(query.fetch_optional(&self.pool).await?.as_ref().map(TokenRow::read).transpose()?)
+    }
+
+    /// Every token, also those that ended, by age.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM token ORDER BY id").fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(TokenRow::read).collect::<Result<_, _>>()?)
+    }
+
+    /// Whether a token was ever made.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn has_tokens(&self) -> Result<bool, StoreError> {
+        Ok(sqlx::query("SELECT 1 FROM token LIMIT 1").fetch_optional(&self.pool).await?.is_some())
+    }
+
+    /// Ends a token; whether there was one of this name that was not revoked.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn revoke_token(&self, name: &str) -> Result<bool, StoreError> {
+        let revoked = sqlx::query("UPDATE token SET revoked_ms = ? WHERE name = ? AND revoked_ms IS NULL")
+            .bind(now_ms())
+            .bind(name)
+            .execute(&self.pool)
+            .await?;
+        Ok(revoked.rows_affected() == 1)
+    }
+
+    /// Whether the journal answers.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn answers(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,317 @@
+//! One instance given out again: its attributes, its bulk data and its frames.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
+use dicom_object::InMemDicomObject;
+
+use super::attributes::Attributes;
+use super::header::{self, Opened};
+use super::pixels::{Coding, Pixels};
+use super::scan::Next;
+use super::{ReadError, ReadOptions, codec};
+
+/// An item of encapsulated pixel data, and the delimiter after the last.
+const ITEM: [u8; 4] = [0xFE, 0xFF, 0x00, 0xE0];
+const DELIMITER: [u8; 8] = [0xFE, 0xFF, 0xDD, 0xE0, 0, 0, 0, 0];
+
+/// One instance without its pixels. Holds a patient's identity: no `Debug`.
+pub struct Kept {
+    /// The data set up to the group of pixel data.
+    pub dataset: InMemDicomObject,
+    /// Value Representation of Pixel Data (7FE0,0010), when it has some.
+    pub pixel_vr: Option<VR>,
+    /// Transfer Syntax UID (0002,0010).
+    pub transfer_syntax_uid: String,
+    path: PathBuf,
+    opened: Box<Opened>,
+}
+
+/// One frame as stored. Holds a patient's image: no `Debug`.
+pub struct Frame<'a> {
+    kept: &'a Kept,
+    /// The pixels, or the compressed image.
+    pub bytes: Vec<u8>,
+    /// Whether they are compressed, or otherwise in fragments.
+    pub encapsulated: bool,
+}
+
+/// Pixels that can be shown.
+pub enum Shown {
+    /// Values through the modality LUT; low ones are white when `inverted` (MONOCHROME1).
+    Grey {
+        /// Row after row.
+        values: Vec<f32>,
+        /// MONOCHROME1.
+        inverted: bool,
+    },
+    /// Red, green and blue, a byte each.
+    Colour(Vec<u8>),
+}
+
+/// Reads an instance without its pixels.
+///
+/// # Errors
+/// It cannot be read, or not within the limits.
+pub fn keep(path: &Path, options: &ReadOptions) -> Result<Kept, ReadError> {
+    let opened = header::open_dicom(path, options)?;
+    let dataset = opened.parse(path)?;
+    let next = opened.header.next.as_ref();
+    let pixel_vr = next.filter(|next| next.tag == tags::PIXEL_DATA).map(|next| next.vr);
+    let transfer_syntax_uid = opened.meta.transfer_syntax.clone();
+    Ok(Kept { dataset, pixel_vr, transfer_syntax_uid, path: path.to_owned(), opened })
+}
+
+impl Kept {
+    fn attributes(&self) -> Attributes<'_> {
+        Attributes { path: &self.path, object: &self.dataset }
+    }
+
+    /// Rows and columns.
+    ///
+    /// # Errors
+    /// They are missing.
+    pub fn size(&self) -> Result<(u16, u16), ReadError> {
+        let a = self.attributes();
+        Ok((a.needed_small(tags::ROWS)?, a.needed_small(tags::COLUMNS)?))
+    }
+
+    /// Number of Frames (0028,0008); 0 without pixel data.
+    ///
+    /// # Errors
+    /// It is no number.
+    pub fn frames(&self) -> Result<u32, ReadError> {
+        if self.pixel_vr.is_none() {
+            return Ok(0);
+        }
+        let stated = self.attributes().numbers::<1>(tags::NUMBER_OF_FRAMES)?;
+        Ok(stated.map_or(1, |[n]| n.clamp(1.0, f64::from(u32::MAX)) as u32))
+    }
+
+    /// A number that is there once, or first of several.
+    #[must_use]
+    pub fn number(&self, tag: dicom_core::Tag) -> Option<f64> {
+        let text = super::attributes::text(&self.dataset, tag)?;
+        text.split('\\').next()?.trim().parse().ok().filter(|n: &f64| n.is_finite())
+    }
+
+    /// Where the value of native pixel data lies in the file, and its length; `None` when it is not there as it is.
+    #[must_use]
+    pub fn native_value(&self) -> Option<(u64, u64)> {
+        let next =
+            self.opened.header.next.as_ref().filter(|_| self.pixel_vr.is_some() && !self.opened.syntax.deflated)?;
+        Some((next.value as u64, next.length?.into()))
+    }
+
+    /// Reads a frame, counted from 1; `None` when there is none of this number.
+    ///
+    /// # Errors
+    /// It cannot be found, or passes `volume_max_mib`.
+    pub fn frame(&self, number: u32, options: &ReadOptions) -> Result<Option<Frame<'_>>, ReadError> {
+        let frames = self.frames()?;
+        let Some(next) = self.opened.header.next.as_ref().filter(|_| (1..=frames).contains(&number)) else {
+            return Ok(None);
+        };
+        let encapsulated = next.length.is_none();
+        let bytes = match encapsulated {
+            true => self.encapsulated(next, number, frames, options)?,
+            false => self.native(next, number, frames, options)?,
+        };
+        Ok(Some(Frame { kept: self, bytes, encapsulated }))
+    }
+
+    /// Bytes of one frame of native pixel data.
+    fn native_bytes(&self) -> Result<u64, ReadError> {
+        let a = self.attributes();
+        let (rows, columns) = self.size()?;
+        let samples = a.small(tags::SAMPLES_PER_PIXEL)?.unwrap_or(1);
+        let allocated = a.needed_small(tags::BITS_ALLOCATED)?;
+        if !allocated.is_multiple_of(8) || a.text(tags::PHOTOMETRIC_INTERPRETATION).ends_with("_422") {
+            let what = "a frame of pixels that are not whole bytes, or that share samples";
+            return Err(ReadError::unavailable(&self.path, what));
+        }
+        Ok(u64::from(rows) * u64::from(columns) * u64::from(samples) * u64::from(allocated / 8))
+    }
+
+    fn native(&self, next: &Next, number: u32, frames: u32, options: &ReadOptions) -> Result<Vec<u8>, ReadError> {
+        let io = |e| ReadError::io(&self.path, e);
+        let frame = self.native_bytes()?;
+        self.check(frame, options)?;
+        let length = u64::from(next.length.unwrap_or(0));
+        if frame.saturating_mul(frames.into()) > length {
+            let reason = format!("{length} bytes of pixel data for {frames} frames of {frame}");
+            return Err(ReadError::damaged(&self.path, reason));
+        }
+        let at = next.value as u64 + frame * u64::from(number - 1);
+        let mut file = File::open(&self.path).map_err(io)?;
+        let mut bytes = Vec::new();
+        if self.opened.syntax.deflated {
+            let damaged = |_| ReadError::damaged(&self.path, "its deflated data set cannot be inflated");
+            file.seek(SeekFrom::Start(self.opened.source.deflated)).map_err(io)?;
+            let mut inflated = header::inflate(file);
+            std::io::copy(&mut inflated.by_ref().take(at), &mut std::io::sink()).map_err(damaged)?;
+            inflated.take(frame).read_to_end(&mut bytes).map_err(damaged)?;
+        } else {
+            file.seek(SeekFrom::Start(at)).map_err(io)?;
+            file.take(frame).read_to_end(&mut bytes).map_err(io)?;
+        }
+        if bytes.len() as u64 != frame {
+            return Err(ReadError::damaged(&self.path, "the file ends within its pixel data"));
+        }
+        Ok(bytes)
+    }
+
+    /// Joins the fragments of a frame (PS3.5 annex A.4).
+    fn encapsulated(&self, next: &Next, number: u32, frames: u32, options: &ReadOptions) -> Result<Vec<u8>, ReadError> {
+        let io = |e| ReadError::io(&self.path, e);
+        let mut file = BufReader::new(File::open(&self.path).map_err(io)?);
+        let items = self.items(&mut file, next.value as u64, options)?;
+        let Some(((table_at, table_bytes), fragments)) = items.split_first().filter(|(_, rest)| !rest.is_empty())
+        else {
+            return Err(ReadError::damaged(&self.path, "its pixel data have no fragment"));
+        };
+        let index = number as usize - 1;
+        let chosen: Vec<(u64, u64)> = match fragments.len() {
+            _ if frames == 1 => fragments.to_vec(),
+            many if many == frames as usize => fragments.get(index).copied().into_iter().collect(),
+            _ if *table_bytes == u64::from(frames) * 4 => {
+                let mut offset = |index: usize| -> Result<u64, ReadError> {
+                    let mut word = [0; 4];
+                    file.seek(SeekFrom::Start(table_at + index as u64 * 4)).map_err(io)?;
+                    file.read_exact(&mut word).map_err(io)?;
+                    Ok(u32::from_le_bytes(word).into())
+                };
+                let start = offset(index)?;
+                let end = if number == frames { u64::MAX } else { offset(index + 1)? };
+                // Offsets count from the first byte of the first fragment's item.
+                let first = table_at + table_bytes;
+                let within = |(at, _): &&(u64, u64)| (start..end).contains(&(at - 8 - first));
+                fragments.iter().filter(within).copied().collect()
+            }
+            _ => {
+                let what = "a frame of several fragments without a Basic Offset Table";
+                return Err(ReadError::unavailable(&self.path, what));
+            }
+        };
+        let total = chosen.iter().fold(0u64, |sum, (_, length)| sum.saturating_add(*length));
+        self.check(total, options)?;
+        let mut bytes = Vec::new();
+        for (at, length) in chosen {
+            file.seek(SeekFrom::Start(at)).map_err(io)?;
+            if file.by_ref().take(length).read_to_end(&mut bytes).map_err(io)? as u64 != length {
+                return Err(ReadError::damaged(&self.path, "the file ends within its pixel data"));
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Place and length of every item's value.
+    fn items(
+        &self,
+        file: &mut (impl Read + Seek),
+        start: u64,
+        options: &ReadOptions,
+    ) -> Result<Vec<(u64, u64)>, ReadError> {
+        let io = |e| ReadError::io(&self.path, e);
+        let (mut at, mut items) = (start, Vec::new());
+        file.seek(SeekFrom::Start(at)).map_err(io)?;
+        while items.len() <= options.elements_max {
+            let mut head = [0; 8];
+            file.read_exact(&mut head).map_err(io)?;
+            let [t0, t1, t2, t3, length @ ..] = head;
+            if [t0, t1, t2, t3] != ITEM {
+                return Ok(items);
+            }
+            let length = u64::from(u32::from_le_bytes(length));
+            items.push((at + 8, length));
+            at += 8 + length;
+            file.seek(SeekFrom::Start(at)).map_err(io)?;
+        }
+        let (limit, maximum) = ("elements_max", options.elements_max as u64);
+        Err(ReadError::Limit { path: Some(self.path.clone()), what: "the number of fragments".into(), limit, maximum })
+    }
+
+    fn check(&self, bytes: u64, options: &ReadOptions) -> Result<(), ReadError> {
+        if bytes <= options.volume_max_mib.saturating_mul(1 << 20) {
+            return Ok(());
+        }
+        let (limit, maximum) = ("volume_max_mib", options.volume_max_mib);
+        Err(ReadError::Limit {
+            path: Some(self.path.clone()),
+            what: format!("a frame of {bytes} bytes"),
+            limit,
+            maximum,
+        })
+    }
+}
+
+impl Frame<'_> {
+    /// The pixels uncompressed, in little endian.
+    ///
+    /// # Errors
+    /// They cannot be decoded by this version.
+    pub fn native(&self) -> Result<Vec<u8>, ReadError> {
+        let syntax = self.kept.opened.syntax;
+        if matches!(syntax.coding, Some(Coding::Native { big_endian: false })) {
+            return Ok(self.bytes.clone());
+        }
+        let (pixels, values) = self.stored()?;
+        let mut out = Vec::with_capacity(pixels.bytes());
+        for value in values {
+            let value = (i32::from(value) + pixels.bias()) as u16;
+            match pixels.allocated {
+                8 => out.push(value as u8),
+                _ => out.extend_from_slice(&value.to_le_bytes()),
+            }
+        }
+        Ok(out)
+    }
+
+    /// What is to be shown.
+    ///
+    /// # Errors
+    /// It is not MONOCHROME1, MONOCHROME2 or uncompressed RGB, or cannot be decoded by this version.
+    pub fn shown(&self) -> Result<Shown, ReadError> {
+        let a = self.kept.attributes();
+        let photometric = a.text(tags::PHOTOMETRIC_INTERPRETATION);
+        let interleaved = a.small(tags::PLANAR_CONFIGURATION)?.unwrap_or(0) == 0;
+        let bytes = a.small(tags::BITS_ALLOCATED)? == Some(8) && a.small(tags::SAMPLES_PER_PIXEL)? == Some(3);
+        if photometric == "RGB" && bytes && interleaved && !self.encapsulated {
+            return Ok(Shown::Colour(self.bytes.clone()));
+        }
+        let (pixels, values) = self.stored()?;
+        let value = |v: i16| (pixels.slope * f64::from(i32::from(v) + pixels.bias()) + pixels.intercept) as f32;
+        Ok(Shown::Grey { values: values.into_iter().map(value).collect(), inverted: photometric == "MONOCHROME1" })
+    }
+
+    /// How the one frame is stored, and its values less their bias.
+    fn stored(&self) -> Result<(Pixels, Vec<i16>), ReadError> {
+        let kept = self.kept;
+        // As if the frame were alone in its file.
+        let mut alone = kept.dataset.clone();
+        alone.remove_element(tags::NUMBER_OF_FRAMES);
+        let a = Attributes { path: &kept.path, object: &alone };
+        let length = u32::try_from(self.bytes.len()).ok().filter(|_| !self.encapsulated);
+        let next = Next { tag: tags::PIXEL_DATA, vr: kept.pixel_vr.unwrap_or(VR::OW), value: 0, length };
+        let pixels = Pixels::read(&a, &next, &kept.transfer_syntax_uid, kept.opened.syntax)?;
+        let mut values = vec![0; pixels.voxels()];
+        let mut scratch = Vec::new();
+        let value = self.value()?;
+        codec::decode(&pixels, &kept.transfer_syntax_uid, &value, &mut scratch, &mut values)
+            .map_err(|reason| ReadError::damaged(&kept.path, reason))?;
+        Ok((pixels, values))
+    }
+
+    /// The frame as the value of Pixel Data.
+    fn value(&self) -> Result<Vec<u8>, ReadError> {
+        if !self.encapsulated {
+            return Ok(self.bytes.clone());
+        }
+        let length = u32::try_from(self.bytes.len())
+            .map_err(|_| ReadError::unavailable(&self.kept.path, "a frame of more than 4 GiB"))?;
+        Ok([&ITEM[..], &[0; 4], &ITEM, &length.to_le_bytes(), &self.bytes, &DELIMITER].concat())
+    }
+}

@@ -1,0 +1,93 @@
+//! `gantry token`: who may use DICOMweb.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use clap::Subcommand;
+use gantry::config::{Config, Scope};
+use gantry::store::{Store, TokenRow, now_ms};
+use gantry::web::{TokenError, new_token};
+
+const DAY_MS: i64 = 24 * 3_600_000;
+
+#[derive(Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it, once: it is kept nowhere.
+    #[command(after_help = "Example:\n  gantry token new viewer --scope read --config /etc/gantry/gantry.toml\n")]
+    New {
+        /// What it is called in lists and logs: letters, digits, `-`, `_` and `.`.
+        name: String,
+        /// What it opens: send, read, operate or administer. Repeatable.
+        #[arg(long, required = true, value_name = "SCOPE")]
+        scope: Vec<Scope>,
+        /// Days until it ends; never without it.
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        expires_days: Option<u32>,
+        /// The node's configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Show every token's name, scopes and state.
+    #[command(after_help = "Example:\n  gantry token list --config /etc/gantry/gantry.toml\n")]
+    List {
+        /// The node's configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// End a token at once, also for a node that runs.
+    #[command(after_help = "Example:\n  gantry token revoke viewer --config /etc/gantry/gantry.toml\n")]
+    Revoke {
+        /// Its name.
+        name: String,
+        /// The node's configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// Runs the command; exit code and error otherwise.
+pub(crate) fn run(command: &TokenCommand) -> Result<(), (u8, anyhow::Error)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| (2, e.into()))?;
+    let text = runtime.block_on(done(command))?;
+    crate::print(text.as_bytes())
+}
+
+async fn done(command: &TokenCommand) -> Result<String, (u8, anyhow::Error)> {
+    let (TokenCommand::New { config, .. } | TokenCommand::List { config } | TokenCommand::Revoke { config, .. }) =
+        command;
+    let store = open(config).await.map_err(|e| (2, e))?;
+    let failed = |e: gantry::store::StoreError| (1, e.into());
+    let text = match command {
+        TokenCommand::New { name, scope, expires_days, .. } => {
+            let expires_ms = expires_days.map(|days| now_ms() + i64::from(days) * DAY_MS);
+            let code = |e: &TokenError| if matches!(e, TokenError::Taken | TokenError::Name) { 2 } else { 1 };
+            new_token(&store, name, scope, expires_ms).await.map_err(|e| (code(&e), e.into()))? + "\n"
+        }
+        TokenCommand::List { .. } => store.tokens().await.map_err(failed)?.iter().map(line).collect(),
+        TokenCommand::Revoke { name, .. } => match store.revoke_token(name).await.map_err(failed)? {
+            true => format!("{name} is revoked\n"),
+            false => return Err((2, anyhow!("no token of this name is in force; see `gantry token list`"))),
+        },
+    };
+    store.close().await;
+    Ok(text)
+}
+
+async fn open(config: &Path) -> anyhow::Result<Store> {
+    let config = Config::read(config)?;
+    let folder = config.node.data_folder.context("node.data_folder is not set: tokens are kept there")?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("node.data_folder {}", folder.display()))?;
+    Ok(Store::open(&folder).await?)
+}
+
+fn line(token: &TokenRow) -> String {
+    let day = |ms: i64| chrono::DateTime::from_timestamp_millis(ms).map(|t| t.format("%Y-%m-%d").to_string());
+    let state = match (token.revoked_ms, token.expires_ms) {
+        (Some(_), _) => "revoked".to_owned(),
+        (None, Some(end)) if end <= now_ms() => "expired".to_owned(),
+        (None, Some(end)) => format!("until {}", day(end).unwrap_or_default()),
+        (None, None) => "no end".to_owned(),
+    };
+    format!("{}\t{}\t{state}\n", token.name, token.scopes)
+}

@@ -1,0 +1,144 @@
+//! Media types: what a client sends, and what it wants in the order in which it wants it (RFC 9110 section 12.5.1).
+
+use axum::http::{HeaderMap, HeaderValue, header};
+
+use super::error::WebError;
+
+/// Media types in one Accept header.
+const RANGES_MAX: usize = 64;
+
+/// A media type or range with its parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Media {
+    /// `type/subtype`, lower-case.
+    pub(super) kind: String,
+    /// Names are lower-case; values are without quotes.
+    parameters: Vec<(String, String)>,
+    quality: f32,
+}
+
+impl Media {
+    /// Reads one.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut pieces = split(text, ';').into_iter();
+        let kind = pieces.next()?.trim().to_ascii_lowercase();
+        let token =
+            |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(&b));
+        let (main, sub) = kind.split_once('/')?;
+        if !token(main) || !token(sub) {
+            return None;
+        }
+        let mut media = Self { kind, parameters: Vec::new(), quality: 1.0 };
+        for piece in pieces.filter(|p| !p.trim().is_empty()) {
+            let (name, value) = piece.split_once('=')?;
+            let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
+            let value = match value.strip_prefix('"') {
+                Some(quoted) => quoted.strip_suffix('"')?.replace("\\\"", "\""),
+                None => value.to_owned(),
+            };
+            if name == "q" {
+                media.quality = value.parse().ok().filter(|q| (0.0..=1.0).contains(q))?;
+            }
+            media.parameters.push((name, value));
+        }
+        Some(media)
+    }
+
+    /// A parameter.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a type is in the range.
+    pub(super) fn covers(&self, kind: &str) -> bool {
+        let family = self.kind.strip_suffix("/*");
+        self.kind == "*/*" || self.kind == kind || family.is_some_and(|f| kind.split('/').next() == Some(f))
+    }
+
+    /// Whether the range is of multipart/related with parts of a type.
+    pub(super) fn covers_parts(&self, kind: &str) -> bool {
+        if self.kind != "multipart/related" {
+            return self.kind == "*/*" || self.kind == "multipart/*";
+        }
+        let parts = self.parameter("type").map(str::to_ascii_lowercase);
+        parts.is_none_or(|parts| Self::parse(&parts).is_some_and(|range| range.covers(kind)))
+    }
+}
+
+/// What a client wants, what it wants most first. Everything when it says nothing.
+pub(super) fn accepted(headers: &HeaderMap, parameter: Option<&str>) -> Result<Vec<Media>, WebError> {
+    // PS3.18 section 8.3.3.1: for clients that cannot set headers, and before the header.
+    let header: Option<Vec<&str>> =
+        headers.contains_key(header::ACCEPT).then(|| headers.get_all(header::ACCEPT).iter().filter_map(text).collect());
+    let said = parameter.map(str::to_owned).or(header.map(|lines| lines.join(","))).unwrap_or_default();
+    if said.trim().is_empty() {
+        return Ok(Media::parse("*/*").into_iter().collect());
+    }
+    let ranges = split(&said, ',');
+    if ranges.len() > RANGES_MAX {
+        return Err(WebError::BadRequest(format!("Accept has more than {RANGES_MAX} media types")));
+    }
+    let parsed: Option<Vec<Media>> = ranges.into_iter().filter(|r| !r.trim().is_empty()).map(Media::parse).collect();
+    let mut media = parsed.ok_or_else(|| WebError::BadRequest("Accept is no list of media types".into()))?;
+    media.retain(|m| m.quality > 0.0);
+    media.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    Ok(media)
+}
+
+/// The first of `offers`, by what the client wants most.
+pub(super) fn choose(wanted: &[Media], offers: &[&'static str]) -> Result<&'static str, WebError> {
+    let chosen = wanted.iter().find_map(|range| offers.iter().find(|offer| range.covers(offer)).copied());
+    chosen.ok_or_else(|| WebError::NotAcceptable(format!("this is available as {}", offers.join(", "))))
+}
+
+fn text(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok()
+}
+
+/// Splits outside quoted strings.
+fn split(text: &str, by: char) -> Vec<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(|c| {
+        let was = std::mem::take(&mut escaped);
+        match c {
+            '\\' if quoted && !was => escaped = true,
+            '"' if !was => quoted = !quoted,
+            _ => return c == by && !quoted,
+        }
+        false
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(text: &str) -> Result<Vec<Media>, WebError> {
+        accepted(&HeaderMap::new(), Some(text))
+    }
+
+    #[test]
+    fn what_is_wanted_most_comes_first() {
+        let media = wanted("image/jpeg;q=0.2, image/png; q=0.9, application/dicom;q=0, */*;q=0.1").expect("sound");
+        assert_eq!(media.iter().map(|m| m.kind.as_str()).collect::<Vec<_>>(), ["image/png", "image/jpeg", "*/*"]);
+        assert_eq!(choose(&media, &["image/png"]).expect("offered"), "image/png");
+    }
+
+    #[test]
+    fn parameters_may_be_quoted() {
+        let media = wanted("multipart/related; type=\"application/dicom\"; transfer-syntax=*").expect("sound");
+        assert!(media[0].covers_parts("application/dicom") && !media[0].covers_parts("application/octet-stream"));
+        assert_eq!(media[0].parameter("transfer-syntax"), Some("*"));
+        let odd = wanted("a/b; x=\"1,2;\\\"3\", c/d").expect("sound");
+        assert_eq!((odd.len(), odd[0].parameter("x")), (2, Some("1,2;\"3")));
+    }
+
+    #[test]
+    fn what_is_no_media_type_is_refused() {
+        for text in ["nonsense", "a/b; q=2", "a/b; x", "a/b; x=\"y", "/", &"a/b,".repeat(100)] {
+            assert!(wanted(text).is_err(), "{text}");
+        }
+        assert!(choose(&wanted("application/dicom+xml").expect("sound"), &["application/dicom+json"]).is_err());
+    }
+}

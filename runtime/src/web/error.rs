@@ -1,0 +1,114 @@
+//! What goes wrong with a request, as a status of PS3.18 section 8.5 and a problem of RFC 9457.
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse;
+
+use super::multipart::MultipartError;
+use crate::config::Scope;
+use crate::store::StoreError;
+
+/// How long to wait before trying again.
+pub(super) const RETRY_AFTER_SECONDS: &str = "30";
+
+/// Why a request is not served. Says no patient data.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WebError {
+    /// The peer: not understood.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The peer: the body is not well-formed.
+    #[error("{0}")]
+    Multipart(#[from] MultipartError),
+    /// The peer: nobody we know.
+    #[error("{0}")]
+    Unauthorized(&'static str),
+    /// The peer: known, and not allowed to.
+    #[error("this needs the scope {}, which the token or certificate does not have", .0.name())]
+    Forbidden(Scope),
+    /// The peer: nothing of this name here.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// The peer: wants what there is not.
+    #[error("{0}")]
+    NotAcceptable(String),
+    /// The peer: too slow.
+    #[error("no more of the body came within web.idle_timeout_ms")]
+    TimedOut,
+    /// The peer: too much.
+    #[error("the body passes {limit} = {maximum}")]
+    TooLarge {
+        /// Name of the limit.
+        limit: &'static str,
+        /// Its value.
+        maximum: u64,
+    },
+    /// The peer: a form that is not taken.
+    #[error("{0}")]
+    UnsupportedMediaType(String),
+    /// The host: for now.
+    #[error("{0}")]
+    Unavailable(&'static str),
+    /// The host: the operator's to mend; logged, not told.
+    #[error("the node could not do it; its log says why")]
+    Internal,
+}
+
+impl WebError {
+    /// Of ours: the peer is told no more than that.
+    pub(super) fn internal(error: &dyn std::fmt::Display) -> Self {
+        tracing::error!("a web request failed: {error}");
+        Self::Internal
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) | Self::Multipart(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
+            Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// A header that goes with the status.
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        let (name, value) = match self {
+            Self::Unauthorized(_) => (header::WWW_AUTHENTICATE, "Bearer realm=\"gantry\""),
+            Self::Forbidden(_) => (header::WWW_AUTHENTICATE, "Bearer error=\"insufficient_scope\""),
+            Self::Unavailable(_) => (header::RETRY_AFTER, RETRY_AFTER_SECONDS),
+            // The rest of the body is not read.
+            Self::TimedOut | Self::TooLarge { .. } | Self::Multipart(_) => (header::CONNECTION, "close"),
+            _ => return None,
+        };
+        Some((name, HeaderValue::from_static(value)))
+    }
+}
+
+impl From<StoreError> for WebError {
+    fn from(error: StoreError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl IntoResponse for WebError {
+    fn into_response(self) -> Response<Body> {
+        let status = self.status();
+        let problem = serde_json::json!({
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "detail": self.to_string(),
+        });
+        let mut response = Response::new(Body::from(problem.to_string()));
+        *response.status_mut() = status;
+        let kind = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response.headers_mut().extend(self.header());
+        response
+    }
+}

@@ -1,0 +1,317 @@
+//! HTTP: DICOMweb (PS3.18) and the node's own state. The only place that knows HTTP and JSON shapes.
+//!
+//! ```text
+//! accept ─▶ TLS ─▶ hyper ─▶ router ─▶ auth ─┬─ stow ─▶ multipart ─▶ ingest
+//!                                           ├─ qido ─▶ store
+//!                                           └─ wado ─▶ store, study, files
+//! ```
+
+mod accept;
+mod auth;
+mod error;
+pub mod multipart;
+mod qido;
+mod render;
+mod stow;
+mod wado;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::auth::{Caller, Connected};
+use self::error::WebError;
+use crate::config::{Config, Scope, WebConfig};
+use crate::ingest::disk::{Disk, RealDisk};
+use crate::ingest::{Intake, Uid};
+use crate::store::{Store, StoreError};
+use crate::study::ReadOptions;
+
+pub use self::auth::{TokenError, new_token};
+
+/// The service, listening.
+pub struct Web {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+}
+
+/// What every request may use.
+pub(crate) struct Shared {
+    config: WebConfig,
+    data: PathBuf,
+    disk_free_min_mib: u64,
+    options: ReadOptions,
+    intake: Intake,
+    store: Store,
+    address: SocketAddr,
+    /// Taken by whoever decodes a frame.
+    renders: Semaphore,
+}
+
+/// The service cannot start: the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum WebStartError {
+    /// It would be open to everybody.
+    #[error(
+        "web.listen = {0} is not loopback, and nothing says who may come in: make a token (`gantry token new`), set web.tls.client_roots, or listen on 127.0.0.1"
+    )]
+    Open(SocketAddr),
+    /// The address cannot be had.
+    #[error("web.listen = {address}: {reason}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// Certificate or key.
+    #[error("web.tls: {0}")]
+    Tls(#[from] crate::tls::TlsError),
+    /// The journal.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Web {
+    /// Opens the port `address`, with TLS as `web.tls` says.
+    ///
+    /// # Errors
+    /// [`WebStartError`].
+    pub async fn bind(
+        address: SocketAddr,
+        config: &Config,
+        intake: Intake,
+        store: Store,
+        data: PathBuf,
+    ) -> Result<Self, WebStartError> {
+        let web = config.web.clone();
+        let mutual = web.tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
+        let loopback = address.ip().is_loopback();
+        if !loopback && !mutual && !store.has_tokens().await? {
+            return Err(WebStartError::Open(address));
+        }
+        if !loopback && web.tls.is_none() {
+            tracing::warn!("web.listen = {address} without web.tls: images and tokens cross the network in the clear");
+        }
+        let tls = web.tls.as_ref().map(crate::tls::server_config).transpose()?;
+        let unusable = |reason| WebStartError::Listen { address, reason };
+        let listener = TcpListener::bind(address).await.map_err(unusable)?;
+        let shared = Shared {
+            address: listener.local_addr().map_err(unusable)?,
+            renders: Semaphore::new(web.renders_max),
+            config: web,
+            data,
+            disk_free_min_mib: config.node.disk_free_min_mib,
+            options: ReadOptions::new(&config.limits, false),
+            intake,
+            store,
+        };
+        Ok(Self { listener, tls: tls.map(TlsAcceptor::from), shared: Arc::new(shared) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// Serves until `stop`; what then runs, `tasks` see to its end.
+    pub async fn run(self, stop: CancellationToken, tasks: TaskTracker) {
+        let places = Arc::new(Semaphore::new(self.shared.config.connections_max));
+        let router = router(self.shared.clone());
+        loop {
+            let accepted = async {
+                // Closed never.
+                let place = places.clone().acquire_owned().await;
+                (place, self.listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = accepted => accepted,
+            };
+            let Ok((stream, _)) = accepted else {
+                // Too many open files, mostly: others end first.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let (shared, router, tls, stop) = (self.shared.clone(), router.clone(), self.tls.clone(), stop.clone());
+            tasks.spawn(async move {
+                connection(shared, router, tls, stream, stop).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+async fn connection(
+    shared: Arc<Shared>,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    stream: TcpStream,
+    stop: CancellationToken,
+) {
+    let _ = stream.set_nodelay(true);
+    let mutual = shared.config.tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
+    let loopback = shared.address.ip().is_loopback() && !mutual;
+    let Some(tls) = tls else {
+        return serve(&shared, router, stream, Connected { common_name: None, loopback }, stop).await;
+    };
+    let limit = Duration::from_millis(shared.config.header_timeout_ms);
+    let Ok(Ok(stream)) = tokio::time::timeout(limit, tls.accept(stream)).await else {
+        tracing::debug!("a TLS handshake failed");
+        return;
+    };
+    let certificates = stream.get_ref().1.peer_certificates();
+    let common_name = certificates.and_then(<[_]>::first).and_then(|own| auth::common_name(own));
+    serve(&shared, router, stream, Connected { common_name, loopback }, stop).await;
+}
+
+async fn serve(
+    shared: &Shared,
+    router: Router,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    connected: Connected,
+    stop: CancellationToken,
+) {
+    let service = TowerToHyperService::new(router.layer(axum::Extension(connected)));
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(shared.config.header_timeout_ms))
+        .max_buf_size(usize::try_from(shared.config.header_max_kib << 10).unwrap_or(1 << 16));
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let done = tokio::select! {
+        done = &mut connection => done,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(e) = done {
+        tracing::debug!("a web connection ended: {e}");
+    }
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    let study = "/dicom-web/studies/{study}";
+    let series = "/dicom-web/studies/{study}/series/{series}";
+    let instance = "/dicom-web/studies/{study}/series/{series}/instances/{instance}";
+    let at = |base: &str, rest: &str| format!("{base}{rest}");
+    Router::new()
+        .route("/dicom-web/studies", post(stow::store).get(qido::studies))
+        .route(study, post(stow::store_in_study).get(wado::study))
+        .route(&at(study, "/metadata"), get(wado::metadata))
+        .route(&at(study, "/thumbnail"), get(wado::thumbnail))
+        .route(&at(study, "/series"), get(qido::series_of_study))
+        .route(&at(study, "/instances"), get(qido::instances_of_study))
+        .route(series, get(wado::series))
+        .route(&at(series, "/metadata"), get(wado::metadata))
+        .route(&at(series, "/thumbnail"), get(wado::thumbnail))
+        .route(&at(series, "/instances"), get(qido::instances_of_series))
+        .route(instance, get(wado::instance))
+        .route(&at(instance, "/metadata"), get(wado::metadata))
+        .route(&at(instance, "/thumbnail"), get(wado::thumbnail))
+        .route(&at(instance, "/rendered"), get(wado::rendered))
+        .route(&at(instance, "/frames/{frames}"), get(wado::frames))
+        .route(&at(instance, "/frames/{frames}/rendered"), get(wado::rendered))
+        .route(&at(instance, "/bulkdata/{*path}"), get(wado::bulkdata))
+        .route("/dicom-web/series", get(qido::series))
+        .route("/dicom-web/instances", get(qido::instances))
+        .layer(axum::middleware::from_fn_with_state(shared.clone(), authenticated))
+        .route("/healthz", get(healthy))
+        .route("/readyz", get(ready))
+        .fallback(|| async { WebError::NotFound("resource").into_response() })
+        .with_state(shared)
+}
+
+/// Nothing of DICOMweb is answered before it is known who asks.
+async fn authenticated(
+    State(shared): State<Arc<Shared>>,
+    axum::Extension(connected): axum::Extension<Connected>,
+    mut request: Request,
+    next: Next,
+) -> Response<Body> {
+    let caller = auth::caller(&shared.store, &shared.config.clients, &connected, request.headers()).await;
+    let needed = if request.method() == axum::http::Method::POST { Scope::Send } else { Scope::Read };
+    match caller.and_then(|caller| caller.may(needed).map(|()| caller)) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+/// Ready: the journal answers, and there is space.
+async fn ready(State(shared): State<Arc<Shared>>) -> Result<&'static str, WebError> {
+    let limit = Duration::from_secs(5);
+    match tokio::time::timeout(limit, shared.store.answers()).await {
+        Ok(Ok(())) => {}
+        _ => return Err(WebError::Unavailable("the journal does not answer")),
+    }
+    let data = shared.data.clone();
+    let free = blocking(move || RealDisk.free_bytes(&data)).await?.map_err(|e| WebError::internal(&e))?;
+    match free >> 20 >= shared.disk_free_min_mib {
+        true => Ok("ready\n"),
+        false => Err(WebError::Unavailable("the disk has less free than node.disk_free_min_mib")),
+    }
+}
+
+/// Runs on a thread that may wait for the disk. A panic fails this request alone.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, WebError> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| WebError::internal(&e))
+}
+
+/// A UID from a path.
+fn uid(text: &str) -> Result<Uid, WebError> {
+    Uid::parse(text).ok_or_else(|| {
+        WebError::BadRequest("a UID in the path is none: 1 to 64 characters, numbers with dots between".into())
+    })
+}
+
+impl Shared {
+    /// What the URLs in answers begin with.
+    fn base_url(&self, headers: &HeaderMap) -> String {
+        if let Some(url) = &self.config.public_url {
+            return format!("{}/dicom-web", url.trim_end_matches('/'));
+        }
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:[]".contains(&b);
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = host.filter(|host| !host.is_empty() && host.bytes().all(plain)).map(str::to_owned);
+        let scheme = if self.config.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/dicom-web", host.unwrap_or_else(|| self.address.to_string()))
+    }
+}
+
+/// An answer of one kind.
+fn answer(status: StatusCode, kind: &str, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_str(kind).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    // Images of patients stay in no shared cache.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    response
+}

@@ -1,0 +1,206 @@
+//! DICOMweb as clients use it, and as they should not.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gantry_tests::command::{Said, gantry};
+use gantry_tests::node::{Node, eventually};
+use gantry_tests::peers::Peers;
+use gantry_tests::write_ct;
+
+const WEB: &str = "[web]\nlisten = \"127.0.0.1:0\"\n";
+const MULTIPART: &str = "Content-Type: multipart/related; type=\"application/dicom\"; boundary=b\r\n";
+const INSTANCE: &str = "/dicom-web/studies/2.25.2/series/2.25.3/instances/2.25.10";
+
+/// An answer.
+struct Reply {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Reply {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+fn web(node: &Node) -> SocketAddr {
+    node.ready["web"].as_str().expect("it listens").parse().expect("an address")
+}
+
+/// Sends a request as it is, and reads to the end of the connection.
+fn exchange(node: &Node, request: &[u8]) -> Reply {
+    let mut stream = TcpStream::connect(web(node)).expect("connected");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+    // A request may be answered before its end.
+    let _ = stream.write_all(request);
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all);
+    let end = all.windows(4).position(|w| w == b"\r\n\r\n").expect("an answer");
+    let head = String::from_utf8_lossy(&all[..end]).to_lowercase();
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
+    Reply { status, head, body: all.split_off(end + 4) }
+}
+
+fn ask(node: &Node, method: &str, target: &str, headers: &str) -> Reply {
+    exchange(node, format!("{method} {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n").as_bytes())
+}
+
+fn get(node: &Node, target: &str) -> Reply {
+    ask(node, "GET", target, "")
+}
+
+fn post(node: &Node, target: &str, headers: &str, body: &[u8]) -> Reply {
+    let length = body.len();
+    let head =
+        format!("POST {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n");
+    exchange(node, &[head.as_bytes(), body].concat())
+}
+
+/// The small CT in files, and as the body of one request with the boundary `b`.
+fn study() -> (tempfile::TempDir, Vec<PathBuf>, Vec<u8>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_ct(folder.path()).expect("written");
+    let files: Vec<PathBuf> = (0..10).map(|z| folder.path().join(format!("{z}.dcm"))).collect();
+    let mut body = Vec::new();
+    for file in &files {
+        body.extend_from_slice(b"--b\r\nContent-Type: application/dicom\r\n\r\n");
+        body.extend(std::fs::read(file).expect("readable"));
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"--b--\r\n");
+    (folder, files, body)
+}
+
+fn filled(config: &str) -> Node {
+    let node = Node::start(config);
+    let reply = post(&node, "/dicom-web/studies", MULTIPART, &study().2);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    node
+}
+
+#[test]
+fn dicomweb_client_stores_finds_and_retrieves() {
+    let Some(peers) = Peers::find() else { return };
+    let node = Node::start(WEB);
+    let (_folder, files, _) = study();
+    let base = format!("http://{}/dicom-web", web(&node));
+    let mut arguments = vec![base.as_str()];
+    arguments.extend(files.iter().map(|file| file.to_str().expect("UTF-8")));
+    peers.agree("dicomweb.py", &arguments);
+}
+
+#[test]
+fn bytes_come_back_as_they_were_sent() {
+    let node = filled(WEB);
+    let (_folder, files, _) = study();
+    let reply = ask(&node, "GET", INSTANCE, "Accept: application/dicom\r\n");
+    assert_eq!(reply.status, 200);
+    let sent = std::fs::read(&files[0]).expect("readable");
+    assert!(reply.body.windows(sent.len()).any(|w| w == sent), "the file, whole");
+}
+
+#[test]
+fn instances_of_another_study_fail_one_by_one() {
+    let node = Node::start(WEB);
+    let reply = post(&node, "/dicom-web/studies/2.25.99", MULTIPART, &study().2);
+    let report: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    assert_eq!(reply.status, 409, "{}", reply.text());
+    assert_eq!(report["00081198"]["Value"].as_array().map(Vec::len), Some(10));
+    assert_eq!(report["00081198"]["Value"][0]["00081197"]["Value"][0], 0xA900);
+    assert!(node.files("instances").is_empty());
+}
+
+#[test]
+fn a_wrong_boundary_is_refused() {
+    let node = Node::start(WEB);
+    let (_folder, _, body) = study();
+    let other = MULTIPART.replace("boundary=b", "boundary=other");
+    assert_eq!(post(&node, "/dicom-web/studies", &other, &body).status, 400);
+    let none = "Content-Type: multipart/related; type=\"application/dicom\"\r\n";
+    assert_eq!(post(&node, "/dicom-web/studies", none, &body).status, 400);
+    assert_eq!(post(&node, "/dicom-web/studies", "Content-Type: text/plain\r\n", &body).status, 415);
+    assert_eq!(post(&node, "/dicom-web/studies", MULTIPART, &body[..body.len() - 9]).status, 400);
+    eventually("nothing is left", || node.files("incoming").is_empty());
+}
+
+#[test]
+fn a_part_that_never_ends_times_out_and_leaves_nothing() {
+    let node = Node::start("[web]\nlisten = \"127.0.0.1:0\"\nidle_timeout_ms = 300\n");
+    let (_folder, _, body) = study();
+    let head = format!("POST /dicom-web/studies HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n{MULTIPART}\r\n");
+    let reply = exchange(&node, &[head.as_bytes(), &body[..700]].concat());
+    assert_eq!(reply.status, 408, "{}", reply.text());
+    eventually("nothing is left", || node.files("incoming").is_empty());
+}
+
+#[test]
+fn an_unreasonable_viewport_is_refused() {
+    let node = filled(WEB);
+    assert_eq!(get(&node, &format!("{INSTANCE}/rendered?viewport=999999,999999")).status, 400);
+    let reply = get(&node, &format!("{INSTANCE}/rendered?viewport=64,64&window=40,400"));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert!(reply.head.contains("image/png"));
+}
+
+#[test]
+fn malformed_and_extreme_searches_are_refused() {
+    let node = filled(WEB);
+    let long = "9".repeat(10_000);
+    for query in ["StudyDate=yesterday", "limit=-1", "NoSuchKeyword=1", &format!("PatientID={long}"), "PatientID=%00"] {
+        let reply = get(&node, &format!("/dicom-web/studies?{query}"));
+        assert_eq!(reply.status, 400, "{query:.40}: {}", reply.text());
+    }
+    for query in ["PatientID=%27%20OR%201%3D1--", "PatientID=[A-Z]*", "PatientName=%25"] {
+        assert_eq!(get(&node, &format!("/dicom-web/studies?{query}")).status, 204, "{query}");
+    }
+    let fuzzy = get(&node, "/dicom-web/studies?fuzzymatching=true&PatientName=secret*");
+    assert!(fuzzy.status == 200 && fuzzy.head.contains("warning: 299"), "{}", fuzzy.head);
+}
+
+#[test]
+fn paths_lead_nowhere_else_and_methods_are_known() {
+    let node = filled(WEB);
+    for path in ["..%2F..%2Fetc", "%00", "1..2", &"1".repeat(65)] {
+        assert_eq!(get(&node, &format!("/dicom-web/studies/{path}")).status, 400, "{path}");
+    }
+    assert_eq!(get(&node, "/dicom-web/studies/1.2.3").status, 404);
+    assert_eq!(ask(&node, "DELETE", "/dicom-web/studies", "").status, 405);
+    let head = ask(&node, "HEAD", "/dicom-web/studies", "");
+    assert!(head.status == 200 && head.body.is_empty());
+    assert_eq!(ask(&node, "GET", INSTANCE, "Accept: text/html\r\n").status, 406);
+    assert_eq!((get(&node, "/healthz").status, get(&node, "/readyz").status), (200, 200));
+}
+
+/// `gantry token …` on a node's configuration.
+fn token(node: &Node, arguments: &[&str]) -> String {
+    let file = node.data().parent().expect("a folder").join("gantry.toml");
+    let mut command = gantry();
+    command.arg("token").args(arguments).arg("--config").arg(file);
+    let said = Said::from(command.output().expect("it runs"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    said.out.trim().to_owned()
+}
+
+#[test]
+fn tokens_open_what_their_scopes_say_until_they_are_revoked() {
+    let node = Node::start(WEB);
+    assert_eq!(get(&node, "/dicom-web/studies").status, 204, "loopback is open without tokens");
+    let read = token(&node, &["new", "viewer", "--scope", "read"]);
+    let send = token(&node, &["new", "modality", "--scope", "send"]);
+    let with = |token: &str| ask(&node, "GET", "/dicom-web/studies", &format!("Authorization: Bearer {token}\r\n"));
+    let none = get(&node, "/dicom-web/studies");
+    assert!(none.status == 401 && none.head.contains("www-authenticate: bearer"), "{}", none.head);
+    assert_eq!((with(&read).status, with(&send).status, with("gantry_00").status), (204, 403, 401));
+    let (_folder, _, body) = study();
+    let sent = |token: &str| {
+        post(&node, "/dicom-web/studies", &format!("{MULTIPART}Authorization: Bearer {token}\r\n"), &body).status
+    };
+    assert_eq!((sent(&read), sent(&send)), (403, 200));
+    token(&node, &["revoke", "viewer"]);
+    assert_eq!(with(&read).status, 401);
+    assert!(token(&node, &["list"]).contains("viewer\tread\trevoked"));
+}
