@@ -12,6 +12,7 @@ pub mod memory;
 pub mod module;
 pub mod outputs;
 pub mod pipeline;
+pub mod routing;
 pub mod sandbox;
 pub mod serve;
 pub mod store;

@@ -196,6 +196,7 @@ fn run(args: &RunArgs) -> Result<(), (u8, anyhow::Error)> {
             tracing::info!("{step}");
             bar.set_message(step);
         }
+        Event::Guest => {}
         Event::Log(line) => bar.suspend(|| eprintln!("module {}: {}", line.level, line.message)),
     });
     bar.finish_and_clear();

@@ -3,6 +3,7 @@
 mod dimse;
 mod limits;
 mod node;
+mod routing;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,10 @@ use serde::{Deserialize, Serialize};
 pub use self::dimse::{Caller, DimseConfig, UnknownCallers};
 pub use self::limits::Limits;
 pub use self::node::{Duplicates, NodeConfig, TlsConfig};
+pub(crate) use self::routing::is_module_name;
+pub use self::routing::{
+    Condition, Effect, Hours, ModuleConfig, ORDER_PRIORITIES, Presence, RULE_ATTRIBUTES, RuleConfig, ScheduleConfig,
+};
 
 /// Name and value of a limit, and the least and the most that makes sense.
 type Range = (&'static str, u64, u64, u64);
@@ -20,7 +25,7 @@ type Range = (&'static str, u64, u64, u64);
 const CONFIG_MAX_MIB: u64 = 1;
 
 /// Everything that an operator can set. [`Config::default`] is what holds without a file.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What no study, module or guest may pass.
@@ -35,6 +40,14 @@ pub struct Config {
     pub node: NodeConfig,
     /// How images come in from scanners.
     pub dimse: DimseConfig,
+    /// When jobs run, and how often again.
+    pub schedule: ScheduleConfig,
+    /// What runs on this node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<ModuleConfig>,
+    /// Where it runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleConfig>,
 }
 
 /// What the operator gives a module that asks for it. `--grant` adds to both lists.
@@ -113,7 +126,12 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let sections = [("limits", self.limits.ranges()), ("node", self.node.ranges()), ("dimse", self.dimse.ranges())];
+        let sections = [
+            ("limits", self.limits.ranges()),
+            ("node", self.node.ranges()),
+            ("dimse", self.dimse.ranges()),
+            ("schedule", self.schedule.ranges()),
+        ];
         for (section, ranges) in sections {
             if let Some((name, value, low, high)) =
                 ranges.into_iter().find(|(_, v, low, high)| !(low..=high).contains(&v))
@@ -121,7 +139,8 @@ impl Config {
                 return Err(ConfigError::Value(format!("{section}.{name} = {value} is not in {low}..={high}")));
             }
         }
-        self.dimse.check().map_err(ConfigError::Value)
+        self.dimse.check().map_err(ConfigError::Value)?;
+        routing::check(&self.modules, &self.rules).map_err(ConfigError::Value)
     }
 }
 

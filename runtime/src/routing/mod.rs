@@ -1,0 +1,3 @@
+//! Which modules run on a study.
+
+pub mod accepts;
