@@ -14,6 +14,7 @@ pub mod outputs;
 pub mod pipeline;
 pub mod routing;
 pub mod sandbox;
+pub mod schedule;
 pub mod serve;
 pub mod store;
 pub mod study;

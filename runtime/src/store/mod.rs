@@ -3,6 +3,7 @@
 //! Write-ahead log with `synchronous=FULL`: a commit that returned survives a power cut. Times are milliseconds since 1970.
 
 mod instances;
+mod jobs;
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,9 +12,11 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 pub use self::instances::{Batch, Candidate, Filed, InstanceRow, Quarantined};
+pub use self::jobs::{Arrivals, Changed, Ending, FoundRow, Job, JobState, NewJob, Routed};
 
 /// Every version of the schema, in order. A file here never changes once it was released: the next change is a new file.
-const SCHEMA: &[(&str, &str)] = &[("instances", include_str!("schema/0001_instances.sql"))];
+const SCHEMA: &[(&str, &str)] =
+    &[("instances", include_str!("schema/0001_instances.sql")), ("jobs", include_str!("schema/0004_jobs.sql"))];
 
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";
@@ -55,6 +58,12 @@ impl Store {
         let pool = pool.map_err(|e| StoreError::Open(e.to_string()))?;
         migrator().run(&pool).await.map_err(|e| StoreError::Open(e.to_string()))?;
         Ok(Self { pool })
+    }
+
+    /// Whether a journal is in `folder`: for commands that only look at what a node keeps.
+    #[must_use]
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(FILE).is_file()
     }
 
     /// Writes what is in memory and closes the file.
