@@ -1,5 +1,6 @@
 //! The `gantry` command: arguments, one call, an exit code.
 
+mod cli_job;
 mod summary;
 
 use std::io::Write;
@@ -57,6 +58,12 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Look at and change what runs on a node, also while it runs.
+    #[command(subcommand, after_help = cli_job::JOB_EXAMPLES)]
+    Job(cli_job::JobCommand),
+    /// Tell which modules would run on a study, and why.
+    #[command(subcommand, after_help = cli_job::ROUTE_EXAMPLES)]
+    Route(cli_job::RouteCommand),
     /// Make and look at modules.
     #[command(subcommand, after_help = concat!(
         "Examples:\n",
@@ -153,6 +160,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::Serve { config } => serve(&config),
+        Command::Job(command) => cli_job::job(command),
+        Command::Route(command) => cli_job::route(command),
         Command::Module(command) => module(command),
     };
     match done {

@@ -9,15 +9,19 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::app::App;
 use crate::config::Config;
 use crate::ingest::Intake;
 use crate::ingest::disk::RealDisk;
+use crate::schedule::{STOP_GRACE, ScheduleError, Scheduler, StudyClosed};
 use crate::store::{Store, StoreError};
 
 /// A node that runs.
 pub struct Node {
     /// Where the DICOM network service listens.
     pub dimse: Option<SocketAddr>,
+    /// Takes studies that are whole; `None` where no modules are configured.
+    pub closed: Option<tokio::sync::mpsc::Sender<StudyClosed>>,
     store: Store,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -48,7 +52,16 @@ pub enum StartError {
     /// The journal.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What every job needs.
+    #[error(transparent)]
+    App(#[from] crate::app::StartError),
+    /// The modules.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
 }
+
+/// Studies that closed and wait to be routed.
+const CLOSED_MAX: usize = 256;
 
 impl Node {
     /// Starts everything. When this returns, what it listens on is open.
@@ -65,15 +78,25 @@ impl Node {
             Intake::start(&config, data.clone(), store.clone(), Arc::new(RealDisk)).map_err(unusable)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let _ = intake;
+        let drain = Duration::from_millis(config.node.drain_ms);
+        let mut closed = None;
+        if !config.modules.is_empty() {
+            let app = tokio::task::spawn_blocking(move || App::start(config)).await;
+            let app = Arc::new(app.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
+            let (sender, studies) = tokio::sync::mpsc::channel(CLOSED_MAX);
+            Scheduler::start(app, store.clone(), data, studies, stop.clone(), &tasks).await?;
+            closed = Some(sender);
+        }
         tracing::info!("ready");
-        Ok(Self { dimse: None, store, stop, tasks, drain: Duration::from_millis(config.node.drain_ms), _lock: lock })
+        Ok(Self { dimse: None, closed, store, stop, tasks, drain, _lock: lock })
     }
 
     /// Takes nothing new, lets what runs come to its end for `node.drain_ms`, and ends.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
-        if tokio::time::timeout(self.drain, self.tasks.wait()).await.is_err() {
+        // Guests are told to stop after `drain`, and their jobs go back to the queue.
+        if tokio::time::timeout(self.drain + STOP_GRACE, self.tasks.wait()).await.is_err() {
             tracing::warn!(
                 "some transfers or jobs did not end within node.drain_ms; they are taken up at the next start"
             );

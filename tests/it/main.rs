@@ -6,6 +6,7 @@ mod contract;
 mod examples;
 mod grants;
 mod input;
+mod jobs;
 mod models;
 mod peers;
 mod readme;
