@@ -22,10 +22,11 @@ impl Code {
 }
 
 /// How soon a person should look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Urgency {
     /// No sooner than anything else.
+    #[default]
     Routine,
     /// Before routine work.
     Prompt,

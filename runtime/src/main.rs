@@ -1,5 +1,6 @@
 //! The `gantry` command: arguments, one call, an exit code.
 
+mod cli_job;
 mod summary;
 mod token;
 
@@ -66,6 +67,12 @@ enum Command {
         "  gantry token revoke viewer --config /etc/gantry/gantry.toml\n"
     ))]
     Token(token::TokenCommand),
+    /// Look at and change what runs on a node, also while it runs.
+    #[command(subcommand, after_help = cli_job::JOB_EXAMPLES)]
+    Job(cli_job::JobCommand),
+    /// Tell which modules would run on a study, and why.
+    #[command(subcommand, after_help = cli_job::ROUTE_EXAMPLES)]
+    Route(cli_job::RouteCommand),
     /// Make and look at modules.
     #[command(subcommand, after_help = concat!(
         "Examples:\n",
@@ -163,6 +170,8 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args),
         Command::Serve { config } => serve(&config),
         Command::Token(command) => token::run(&command),
+        Command::Job(command) => cli_job::job(command),
+        Command::Route(command) => cli_job::route(command),
         Command::Module(command) => module(command),
     };
     match done {
@@ -206,6 +215,7 @@ fn run(args: &RunArgs) -> Result<(), (u8, anyhow::Error)> {
             tracing::info!("{step}");
             bar.set_message(step);
         }
+        Event::Guest => {}
         Event::Log(line) => bar.suspend(|| eprintln!("module {}: {}", line.level, line.message)),
     });
     bar.finish_and_clear();

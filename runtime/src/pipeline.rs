@@ -9,15 +9,15 @@ use std::time::Instant;
 use crate::app::App;
 use crate::findings::LogLine;
 use crate::memory::Budget;
-use crate::module::manifest::Accepts;
 use crate::module::package::{Package, PackageError};
 use crate::outputs::result::{Input, InputFile, InputSeries, JobResult, Model, Module, Phase};
 use crate::outputs::{
     self, ModuleInfo, OVERLAY_FILE, OutputKind, OutputUids, REPORT_FILE, RESULT_FILE, Refusal, SEGMENTATION_FILE,
     SegReference, Source, Stamp, Transaction, WriteError,
 };
+use crate::routing;
 use crate::sandbox::grants::Policy;
-use crate::sandbox::{CancelToken, JobError, JobInput, Outcome, PrepareError};
+use crate::sandbox::{CancelToken, JobError, JobInput, Outcome, PrepareError, Prepared};
 use crate::study::{self, ReadError, Study};
 
 /// What to run on what.
@@ -44,6 +44,8 @@ pub struct Request<'a> {
 pub enum Event<'a> {
     /// The next step begins.
     Step(&'static str),
+    /// The guest starts: its first instruction runs as soon as it is instantiated, within a millisecond or so.
+    Guest,
     /// A line that the module logged in a job that then failed. Those of a job that did not are in the result.
     Log(&'a LogLine),
 }
@@ -87,6 +89,28 @@ impl From<WriteError> for RunError {
     }
 }
 
+/// One run of a module that is ready: what the node and [`run`] have in common.
+pub struct Work<'a> {
+    /// Of the module.
+    pub prepared: &'a Prepared,
+    /// What the operator allows.
+    pub policy: &'a Policy,
+    /// As read.
+    pub study: Arc<Study>,
+    /// Positions of the series that the module [accepts](accept).
+    pub accepted: Vec<usize>,
+    /// Where results go.
+    pub out: &'a Path,
+    /// Refuse what would otherwise be repaired.
+    pub strict: bool,
+    /// Draw `overlay.png` as well.
+    pub overlay: bool,
+    /// When the result is made.
+    pub stamp: Stamp,
+    /// What was done until now.
+    pub phases: Phases,
+}
+
 /// Runs a module on a study and writes what it found.
 pub fn run(
     app: &App,
@@ -97,24 +121,41 @@ pub fn run(
     let mut phases = Phases::start();
 
     let package = Arc::new(Package::open(request.module)?);
-    let (grants, denied) = request.policy.grant(&package.manifest().needs);
+    let (grants, _) = request.policy.grant(&package.manifest().needs);
     observe(Event::Step("reading headers"));
-    let read = app.read_options(request.strict);
-    let study = Arc::new(study::read(request.study, &read)?);
+    let study = Arc::new(study::read(request.study, &app.read_options(request.strict))?);
     let accepted = accept(&package, &study)?;
     phases.end("headers");
 
     observe(Event::Step("preparing the component"));
-    let prepared = app.sandbox.prepare(package.clone(), grants)?;
+    let prepared = app.sandbox.prepare(package, grants)?;
     phases.end("prepare");
 
+    let Request { policy, out, strict, overlay, .. } = *request;
+    let stamp = request.stamp.clone();
+    let work = Work { prepared: &prepared, policy, study, accepted, out, strict, overlay, stamp, phases };
+    run_prepared(app, work, cancel, observe)
+}
+
+/// Runs a module that is ready on a study that was read, and writes what it found.
+pub fn run_prepared(
+    app: &App,
+    work: Work<'_>,
+    cancel: &CancelToken,
+    observe: &dyn Fn(Event<'_>),
+) -> Result<JobResult, RunError> {
+    let Work { prepared, policy, study, accepted, out, strict, overlay, stamp, mut phases } = work;
+    let package = prepared.package();
+    let (_, denied) = policy.grant(&package.manifest().needs);
+
     // Before the work, so that it is not done for a folder that cannot be written to.
-    let mut transaction = Transaction::begin(request.out)?;
+    let mut transaction = Transaction::begin(out)?;
     observe(Event::Step("analysing"));
+    observe(Event::Guest);
     let outcome = prepared.run(JobInput {
         study: study.clone(),
         accepted: accepted.clone(),
-        read,
+        read: app.read_options(strict),
         engines: app.engines.clone(),
         pseudonym_key: app.pseudonym_key,
         cancel: cancel.clone(),
@@ -127,22 +168,21 @@ pub fn run(
 
     observe(Event::Step("checking findings"));
     let grants: Vec<String> = grant_names(prepared.grants());
-    let module = module_info(&package);
-    let record =
-        Record { study: &study, accepted: &accepted, outcome: &outcome, package: &package, module: &module, grants };
+    let module = module_info(package);
+    let record = Record { study: &study, accepted: &accepted, outcome: &outcome, package, module: &module, grants };
     let findings = outputs::gate(outcome.findings.clone(), &study, &accepted)?;
     phases.end("gate");
 
     observe(Event::Step("writing results"));
-    let mut result = record.result(&findings, &request.stamp);
+    let mut result = record.result(&findings, &stamp);
     result
         .warnings
         .extend(denied.iter().map(|ask| format!("the module asks for {ask}, which was not granted (--grant {ask})")));
-    let unasked = request.policy.unasked(&package.manifest().needs);
+    let unasked = policy.unasked(&package.manifest().needs);
     result.warnings.extend(unasked.iter().map(|grant| format!("--grant {grant}: the module does not ask for it")));
-    write_dicom(&mut transaction, &record, &findings, &request.stamp).map_err(RunError::Write)?;
-    if request.overlay {
-        draw(app, &mut transaction, &record, &findings, request.strict)?;
+    write_dicom(&mut transaction, &record, &findings, &stamp).map_err(RunError::Write)?;
+    if overlay {
+        draw(app, &mut transaction, &record, &findings, strict)?;
     }
     if cancel.is_cancelled() {
         return Err(JobError::Cancelled.into());
@@ -156,12 +196,15 @@ pub fn run(
 }
 
 /// Positions of the series that the manifest accepts.
-fn accept(package: &Package, study: &Study) -> Result<Vec<usize>, RunError> {
+///
+/// # Errors
+/// [`RunError::NothingAccepted`].
+pub fn accept(package: &Package, study: &Study) -> Result<Vec<usize>, RunError> {
     let accepts = &package.manifest().accepts;
     let mut accepted = Vec::new();
     let mut reasons = Vec::new();
     for (index, series) in study.series.iter().enumerate() {
-        match refusal(accepts, series) {
+        match routing::accepts::refusal(accepts, series) {
             None => accepted.push(index),
             Some(reason) => reasons.push(format!("{} ({reason})", series.uid)),
         }
@@ -171,26 +214,6 @@ fn accept(package: &Package, study: &Study) -> Result<Vec<usize>, RunError> {
         return Err(RunError::NothingAccepted { module, series: study.series.len(), reasons: reasons.join(", ") });
     }
     Ok(accepted)
-}
-
-fn refusal(accepts: &Accepts, series: &study::Series) -> Option<String> {
-    if !accepts.modality.contains(&series.modality) {
-        // Only a code is for a message: anything else may be anything, also a name or what a terminal obeys.
-        let expected = accepts.modality.join(" or ");
-        return Some(match study::is_code(&series.modality) {
-            true => format!("modality {} is not {expected}", series.modality),
-            false => format!("another modality than {expected}"),
-        });
-    }
-    if let Some(reason) = &series.refused {
-        return Some(reason.to_string());
-    }
-    let slices = series.volumes.iter().map(|v| v.slices.len()).max().unwrap_or(0);
-    if slices < accepts.slices_min {
-        return Some(format!("{slices} slices are fewer than slices_min = {}", accepts.slices_min));
-    }
-    let max = accepts.slices_max?;
-    (slices > max).then(|| format!("{slices} slices are more than slices_max = {max}"))
 }
 
 fn write_dicom(
@@ -315,17 +338,21 @@ fn module_info(package: &Package) -> ModuleInfo {
 }
 
 /// How long each phase took.
-struct Phases {
+#[derive(Debug)]
+pub struct Phases {
     since: Instant,
     ended: Vec<Phase>,
 }
 
 impl Phases {
-    fn start() -> Self {
+    /// From now on.
+    #[must_use]
+    pub fn start() -> Self {
         Self { since: Instant::now(), ended: Vec::new() }
     }
 
-    fn end(&mut self, name: &'static str) {
+    /// A phase ends, and the next begins.
+    pub fn end(&mut self, name: &'static str) {
         let milliseconds = self.since.elapsed().as_secs_f64() * 1000.0;
         self.ended.push(Phase { name, milliseconds });
         self.since = Instant::now();

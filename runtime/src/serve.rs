@@ -11,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::completion::{Archive, Completion, PacsError};
+use crate::app::App;
 use crate::config::Config;
 use crate::ingest::dimse::{BindError, Dimse};
 use crate::ingest::disk::RealDisk;
 use crate::ingest::{self, Intake};
+use crate::schedule::{STOP_GRACE, ScheduleError, Scheduler, StudyClosed};
 use crate::store::{Store, StoreError};
 use crate::web::{Web, WebStartError};
 
@@ -24,6 +26,8 @@ pub struct Node {
     pub dimse: Option<SocketAddr>,
     /// Where DICOMweb listens.
     pub web: Option<SocketAddr>,
+    /// Takes studies that are whole; `None` where no modules are configured.
+    pub closed: Option<tokio::sync::mpsc::Sender<StudyClosed>>,
     store: Store,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -63,7 +67,16 @@ pub enum StartError {
     /// An archive.
     #[error(transparent)]
     Pacs(#[from] PacsError),
+    /// What every job needs.
+    #[error(transparent)]
+    App(#[from] crate::app::StartError),
+    /// The modules.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
 }
+
+/// Studies that closed and wait to be routed.
+const CLOSED_MAX: usize = 256;
 
 impl Node {
     /// Starts everything. When this returns, what it listens on is open.
@@ -113,13 +126,26 @@ impl Node {
     #[must_use]
     pub fn ready(&self) -> String {
         serde_json::json!({ "dimse": self.dimse, "web": self.web }).to_string()
+        let _ = intake;
+        let drain = Duration::from_millis(config.node.drain_ms);
+        let mut closed = None;
+        if !config.modules.is_empty() {
+            let app = tokio::task::spawn_blocking(move || App::start(config)).await;
+            let app = Arc::new(app.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
+            let (sender, studies) = tokio::sync::mpsc::channel(CLOSED_MAX);
+            Scheduler::start(app, store.clone(), data, studies, stop.clone(), &tasks).await?;
+            closed = Some(sender);
+        }
+        tracing::info!("ready");
+        Ok(Self { dimse: None, closed, store, stop, tasks, drain, _lock: lock })
     }
 
     /// Takes nothing new, lets what runs come to its end for `node.drain_ms`, and ends.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
-        if tokio::time::timeout(self.drain, self.tasks.wait()).await.is_err() {
+        // Guests are told to stop after `drain`, and their jobs go back to the queue.
+        if tokio::time::timeout(self.drain + STOP_GRACE, self.tasks.wait()).await.is_err() {
             tracing::warn!(
                 "some transfers or jobs did not end within node.drain_ms; they are taken up at the next start"
             );

@@ -64,7 +64,20 @@ fn the_example_of_module_toml_has_every_key() {
     assert_eq!(value(&text), toml::Value::try_from(&manifest).expect("TOML"), "a key with a default is missing");
 
     let whole = Manifest::parse(&with_optional_keys(&text)).expect("a manifest");
-    let Accepts { modality: _, slices_min: _, slices_max: Some(_) } = whole.accepts else {
+    let Accepts {
+        modality: _,
+        slices_min: _,
+        slices_max: Some(_),
+        sop_class: Some(_),
+        body_part: Some(_),
+        spacing_max_mm: Some(_),
+        pixel_spacing_max_mm: Some(_),
+        contrast: Some(_),
+        orientation: Some(_),
+        manufacturer: Some(_),
+        model: Some(_),
+    } = whole.accepts
+    else {
         panic!("an optional key of [accepts] is missing")
     };
     let ModuleLimits { guest_memory_mib: Some(_), host_memory_mib: Some(_), job_deadline_ms: Some(_) } = whole.limits

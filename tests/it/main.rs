@@ -9,6 +9,7 @@ mod dimse;
 mod examples;
 mod grants;
 mod input;
+mod jobs;
 mod models;
 mod peers;
 mod readme;

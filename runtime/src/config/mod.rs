@@ -5,6 +5,7 @@ mod folder;
 mod limits;
 mod node;
 mod pacs;
+mod routing;
 mod studies;
 mod web;
 
@@ -20,6 +21,10 @@ pub use self::node::{Duplicates, NodeConfig, TlsConfig};
 pub use self::pacs::PacsConfig;
 pub use self::studies::StudiesConfig;
 pub use self::web::{Scope, WebClient, WebConfig};
+pub(crate) use self::routing::is_module_name;
+pub use self::routing::{
+    Condition, Effect, Hours, ModuleConfig, ORDER_PRIORITIES, Presence, RULE_ATTRIBUTES, RuleConfig, ScheduleConfig,
+};
 
 /// Name and value of a limit, and the least and the most that makes sense.
 type Range = (&'static str, u64, u64, u64);
@@ -28,7 +33,7 @@ type Range = (&'static str, u64, u64, u64);
 const CONFIG_MAX_MIB: u64 = 1;
 
 /// Everything that an operator can set. [`Config::default`] is what holds without a file.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What no study, module or guest may pass.
@@ -52,6 +57,14 @@ pub struct Config {
     pub pacs: Vec<PacsConfig>,
     /// DICOMweb, and who may use it.
     pub web: WebConfig,
+    /// When jobs run, and how often again.
+    pub schedule: ScheduleConfig,
+    /// What runs on this node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<ModuleConfig>,
+    /// Where it runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleConfig>,
 }
 
 /// What the operator gives a module that asks for it. `--grant` adds to both lists.
@@ -137,6 +150,7 @@ impl Config {
             ("folder", self.folder.ranges()),
             ("studies", self.studies.ranges()),
             ("web", self.web.ranges()),
+            ("schedule", self.schedule.ranges()),
         ];
         let archives = self.pacs.iter().map(|pacs| ("pacs", pacs.ranges()));
         for (section, ranges) in sections.into_iter().chain(archives) {
@@ -147,7 +161,8 @@ impl Config {
             }
         }
         self.pacs.iter().try_for_each(PacsConfig::check).map_err(ConfigError::Value)?;
-        self.dimse.check().map_err(ConfigError::Value)
+        self.dimse.check().map_err(ConfigError::Value)?;
+        routing::check(&self.modules, &self.rules).map_err(ConfigError::Value)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::inference::Device;
 use crate::sandbox::grants::{DEFAULT_ATTRIBUTES, GRANTABLE_ATTRIBUTES, can_be_granted};
 
 /// A whole manifest, checked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Version of this format: 1.
@@ -51,8 +51,8 @@ pub struct Label {
     pub demonstration: bool,
 }
 
-/// Which series a module can work on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Which series a module can work on. A series must pass all that is set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Accepts {
     /// Any of these (0008,0060).
@@ -63,6 +63,103 @@ pub struct Accepts {
     /// At most so many slices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slices_max: Option<usize>,
+    /// Any of these SOP Class UIDs (0008,0016); any class when not set, as with all that follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sop_class: Option<Vec<String>>,
+    /// Any of these (0018,0015).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_part: Option<Vec<String>>,
+    /// Slices lie at most so far apart, mm from centre to centre.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spacing_max_mm: Option<f64>,
+    /// Pixels lie at most so far apart along rows and columns, mm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixel_spacing_max_mm: Option<f64>,
+    /// Whether contrast agent was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contrast: Option<Contrast>,
+    /// Any of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orientation: Option<Vec<Orientation>>,
+    /// Any of these (0008,0070); `*` and `?` stand for any text and any character, and case does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manufacturer: Option<Vec<String>>,
+    /// Any of these (0008,1090), as `manufacturer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Vec<String>>,
+}
+
+/// Whether contrast agent was given, as the images say (0018,0010).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Contrast {
+    /// With or without: as if the key were not set.
+    Any,
+    /// The images name an agent.
+    With,
+    /// They name none.
+    Without,
+}
+
+/// The plane of the body that slices are nearest to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Orientation {
+    /// Stacked from feet to head.
+    Axial,
+    /// Stacked from front to back.
+    Coronal,
+    /// Stacked from side to side.
+    Sagittal,
+}
+
+impl Orientation {
+    /// As written in manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Axial => "axial",
+            Self::Coronal => "coronal",
+            Self::Sagittal => "sagittal",
+        }
+    }
+}
+
+impl Accepts {
+    fn check(&self) -> Result<(), String> {
+        if self.modality.is_empty() {
+            return Err("accepts.modality: name at least one, such as \"CT\"".into());
+        }
+        if !self.modality.iter().all(|modality| crate::study::is_code(modality)) {
+            return Err("accepts.modality: codes of at most 16 of A-Z, 0-9, _ and space, such as \"CT\"".into());
+        }
+        if self.slices_min == 0 || self.slices_max.is_some_and(|max| max < self.slices_min) {
+            return Err("accepts: slices_min must be at least 1 and at most slices_max".into());
+        }
+        let uid = |text: &String| crate::ingest::Uid::parse(text).is_some();
+        let code = |text: &String| crate::study::is_code(text);
+        let pattern = |text: &String| (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+        for (key, list, fits, expected) in [
+            ("sop_class", &self.sop_class, &uid as &dyn Fn(&String) -> bool, "SOP Class UIDs"),
+            ("body_part", &self.body_part, &code, "codes of at most 16 of A-Z, 0-9, _ and space, such as \"CHEST\""),
+            ("manufacturer", &self.manufacturer, &pattern, "texts of 1 to 64 characters"),
+            ("model", &self.model, &pattern, "texts of 1 to 64 characters"),
+        ] {
+            if list.as_ref().is_some_and(|list| list.is_empty() || !list.iter().all(fits)) {
+                return Err(format!("accepts.{key}: at least one, and all {expected}"));
+            }
+        }
+        if self.orientation.as_ref().is_some_and(Vec::is_empty) {
+            return Err("accepts.orientation: name at least one of axial, coronal and sagittal".into());
+        }
+        let spacings = [("spacing_max_mm", self.spacing_max_mm), ("pixel_spacing_max_mm", self.pixel_spacing_max_mm)];
+        for (key, spacing) in spacings {
+            if spacing.is_some_and(|mm| !(mm.is_finite() && mm > 0.0)) {
+                return Err(format!("accepts.{key}: a length in mm above 0"));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn one() -> usize {
@@ -318,15 +415,7 @@ impl Manifest {
                 return Err(format!("{key}: 1 to {max} characters on one line, without a backslash"));
             }
         }
-        if self.accepts.modality.is_empty() {
-            return Err("accepts.modality: name at least one, such as \"CT\"".into());
-        }
-        if !self.accepts.modality.iter().all(|modality| crate::study::is_code(modality)) {
-            return Err("accepts.modality: codes of at most 16 of A-Z, 0-9, _ and space, such as \"CT\"".into());
-        }
-        if self.accepts.slices_min == 0 || self.accepts.slices_max.is_some_and(|max| max < self.accepts.slices_min) {
-            return Err("accepts: slices_min must be at least 1 and at most slices_max".into());
-        }
+        self.accepts.check()?;
         if let Some(keyword) = self.needs.attributes.iter().find(|keyword| !can_be_granted(keyword)) {
             let keyword: String = keyword.chars().take(64).flat_map(char::escape_debug).collect();
             let known = [&DEFAULT_ATTRIBUTES[..], &GRANTABLE_ATTRIBUTES[..]].concat().join(", ");
@@ -398,6 +487,10 @@ mod tests {
         assert!(refused("\"lungs\"", "\"Lungs!\"").contains("name"));
         assert!(refused("schema = 1", "schema = 2").contains("schema"));
         assert!(refused("[\"CT\"]", "[]").contains("accepts.modality"));
+        assert!(refused("[\"CT\"]", "[\"CT\"]\nspacing_max_mm = 0.0").contains("accepts.spacing_max_mm"));
+        assert!(refused("[\"CT\"]", "[\"CT\"]\nbody_part = []").contains("accepts.body_part"));
+        assert!(refused("[\"CT\"]", "[\"CT\"]\nsop_class = [\"CT Image\"]").contains("accepts.sop_class"));
+        assert!(refused("[\"CT\"]", "[\"CT\"]\norientation = [\"oblique\"]").contains("oblique"));
         assert!(refused("[\"CT\"]", "[\"\\u001B]0;x\\u0007\"]").contains("accepts.modality: codes"));
         let names_somebody = refused("[[models]]", "attributes = [\"KVP\", \"PatientName\"]\n[[models]]");
         assert!(names_somebody.contains("needs.attributes: PatientName can never be granted; there are: Acq"));

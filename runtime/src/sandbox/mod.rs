@@ -224,6 +224,12 @@ impl Prepared {
         self.origin
     }
 
+    /// What it was made of.
+    #[must_use]
+    pub fn package(&self) -> &Package {
+        &self.package
+    }
+
     /// What it may use.
     #[must_use]
     pub fn grants(&self) -> &Grants {

@@ -5,6 +5,7 @@
 mod commitment;
 mod completion;
 mod instances;
+mod jobs;
 mod query;
 mod tokens;
 
@@ -16,16 +17,20 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 
 pub use self::commitment::{CommitmentFailure, CommitmentItem, CommitmentReport};
 pub use self::completion::{Closing, PriorKey, SeriesFacts, StudyFacts, VersionRow};
+pub use self::jobs::{Arrivals, Changed, Ending, FoundRow, Job, JobState, NewJob, Routed};
 pub use self::instances::{Batch, Candidate, Filed, InstanceRow, Quarantined};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::tokens::TokenRow;
 
+
 /// Every version of the schema, in order. A file here never changes once it was released: the next change is a new file.
-const SCHEMA: &[(&str, &str)] = &[
-    ("instances", include_str!("schema/0001_instances.sql")),
-    ("commitment", include_str!("schema/0002_commitment.sql")),
-    ("tokens", include_str!("schema/0003_tokens.sql")),
-    ("completion", include_str!("schema/0005_completion.sql")),
+const SCHEMA: &[(i64, &str, &str)] = &[
+    (1, "instances", include_str!("schema/0001_instances.sql")),
+    (2, "commitment", include_str!("schema/0002_commitment.sql")),
+    (3, "tokens", include_str!("schema/0003_tokens.sql")),
+    (4, "jobs", include_str!("schema/0004_jobs.sql")),
+    (5, "completion", include_str!("schema/0005_completion.sql")),
+    (6, "audit", include_str!("schema/0006_audit.sql")),
 ];
 
 /// The file's name in the data folder.
@@ -68,6 +73,12 @@ impl Store {
         let pool = pool.map_err(|e| StoreError::Open(e.to_string()))?;
         migrator().run(&pool).await.map_err(|e| StoreError::Open(e.to_string()))?;
         Ok(Self { pool })
+    }
+
+    /// Whether a journal is in `folder`: for commands that only look at what a node keeps.
+    #[must_use]
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(FILE).is_file()
     }
 
     /// Writes what is in memory and closes the file.

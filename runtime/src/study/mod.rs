@@ -256,6 +256,13 @@ impl Series {
         let tag = StandardDataDictionary.by_name(keyword)?.tag();
         attributes::text(&self.header, tag)
     }
+
+    /// Whether the first instance has a sequence of this keyword with items.
+    #[must_use]
+    pub fn has_items(&self, keyword: &str) -> bool {
+        let element = self.header.element_by_name_opt(keyword).ok().flatten();
+        element.and_then(|element| element.items()).is_some_and(|items| !items.is_empty())
+    }
 }
 
 /// Whether PS3.6 has this keyword, for an attribute that is no sequence.

@@ -1,0 +1,242 @@
+//! `gantry job` and `gantry route`: they read and write the journal of a node, which may run meanwhile.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use gantry::config::Config;
+use gantry::routing::{Circumstances, ModuleExplanation, Plan, explain};
+use gantry::store::{Changed, Job, JobState, Store};
+use gantry::study::{self, ReadOptions};
+
+pub(crate) const JOB_EXAMPLES: &str = "\
+Examples:
+  gantry job list --config /etc/gantry/gantry.toml --state failed
+  gantry job retry 17 --config /etc/gantry/gantry.toml
+";
+
+pub(crate) const ROUTE_EXAMPLES: &str = "\
+Example:
+  gantry route explain 1.2.840.99.1 --config /etc/gantry/gantry.toml
+";
+
+#[derive(clap::Subcommand)]
+pub(crate) enum JobCommand {
+    /// List jobs, the latest first, and studies on which nothing runs.
+    List {
+        #[command(flatten)]
+        node: NodeArgs,
+        /// Of this study only.
+        #[arg(long, value_name = "UID")]
+        study: Option<String>,
+        /// In this state only: queued, gated, running, done, failed, dead, cancelled or skipped.
+        #[arg(long)]
+        state: Option<JobState>,
+    },
+    /// Show all that is known of a job.
+    Show {
+        /// Its number.
+        id: i64,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Run a job again that ended without a result.
+    Retry {
+        /// Its number.
+        id: i64,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Cancel a job; one that runs is stopped.
+    Cancel {
+        /// Its number.
+        id: i64,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+}
+
+#[derive(clap::Subcommand)]
+pub(crate) enum RouteCommand {
+    /// Say rule by rule why each module would or would not run on a study that is here.
+    Explain {
+        /// Study Instance UID.
+        #[arg(value_name = "STUDY_UID")]
+        study: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct NodeArgs {
+    /// The node's configuration.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// For scripts.
+    #[arg(long)]
+    json: bool,
+}
+
+type Failure = (u8, anyhow::Error);
+
+pub(crate) fn job(command: JobCommand) -> Result<(), Failure> {
+    let text = match command {
+        JobCommand::List { node, study, state } => with_journal(&node, |_, store| {
+            let json = node.json;
+            async move { list(&store, study.as_deref(), state, json).await }
+        }),
+        JobCommand::Show { id, node } => with_journal(&node, |_, store| {
+            let json = node.json;
+            async move { show(&store, id, json).await }
+        }),
+        JobCommand::Retry { id, node } => with_journal(&node, |_, store| async move {
+            changed(
+                id,
+                store.retry_job(id).await?,
+                "waits for its turn",
+                "can be tried again unless a later version of the study came",
+            )
+        }),
+        JobCommand::Cancel { id, node } => with_journal(&node, |_, store| async move {
+            changed(id, store.cancel_job(id).await?, "is cancelled", "can be cancelled")
+        }),
+    };
+    crate::print(text?.as_bytes())
+}
+
+pub(crate) fn route(command: RouteCommand) -> Result<(), Failure> {
+    let RouteCommand::Explain { study, node } = command;
+    let json = node.json;
+    let text = with_journal(&node, |config, store| async move { explained(&config, &store, &study, json).await });
+    crate::print(text?.as_bytes())
+}
+
+/// Opens the journal that the configuration names. Never makes one: there is nothing to look at in it.
+fn with_journal<F>(node: &NodeArgs, work: impl FnOnce(Config, Store) -> F) -> Result<String, Failure>
+where
+    F: Future<Output = anyhow::Result<String>>,
+{
+    let config = Config::read(&node.config).map_err(|e| (2, e.into()))?;
+    let Some(data) = config.node.data_folder.clone() else {
+        return Err((2, anyhow!("node.data_folder is not set in {}", node.config.display())));
+    };
+    if !Store::is_in(&data) {
+        return Err((2, anyhow!("{} holds no journal: `gantry serve` makes it", data.display())));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| (2, e.into()))?;
+    runtime.block_on(async {
+        let store = Store::open(&data).await.map_err(|e| (2, e.into()))?;
+        let text = work(config, store.clone()).await.map_err(|e| (3, e));
+        store.close().await;
+        text
+    })
+}
+
+async fn list(store: &Store, study: Option<&str>, state: Option<JobState>, json: bool) -> anyhow::Result<String> {
+    let jobs = store.jobs(study, state).await?;
+    let mut without = store.routed(study).await?;
+    without.retain(|routed| routed.outcome != "jobs" && state.is_none());
+    if json {
+        return pretty(&serde_json::json!({ "jobs": jobs, "without_jobs": without }));
+    }
+    let mut text = String::new();
+    for job in &jobs {
+        let error = job.error.as_deref().map(gantry::printable).unwrap_or_default();
+        let priority = format!("{:?}", job.priority).to_lowercase();
+        writeln!(
+            text,
+            "{:>6}  {:<9}  {:<8}  {}  v{} of {}  {error}",
+            job.id, job.state, priority, job.module, job.study_version, job.study_instance_uid
+        )?;
+    }
+    for routed in without {
+        let (version, uid) = (routed.study_version, &routed.study_instance_uid);
+        writeln!(text, "     -  {}  v{version} of {uid}  {}", routed.outcome, routed.detail)?;
+    }
+    Ok(text)
+}
+
+async fn show(store: &Store, id: i64, json: bool) -> anyhow::Result<String> {
+    let job = store.job(id).await?.with_context(|| no_such(id))?;
+    if json {
+        return pretty(&job);
+    }
+    let mut text = String::new();
+    let time = |ms: Option<i64>| {
+        let time = ms.and_then(chrono_text);
+        time.unwrap_or_else(|| "-".into())
+    };
+    let Job { state, module, study_instance_uid, study_version, attempts, correlation, .. } = &job;
+    writeln!(text, "job {id}: {state}")?;
+    writeln!(text, "  module {module} (identity {})", job.module_identity)?;
+    writeln!(text, "  study {study_instance_uid}, version {study_version}")?;
+    writeln!(text, "  attempts {attempts}, priority {:?}, correlation {correlation}", job.priority)?;
+    writeln!(text, "  created {}", time(Some(job.created_ms)))?;
+    writeln!(text, "  first guest instruction {}", time(job.started_ms))?;
+    writeln!(text, "  ended {}", time(job.ended_ms))?;
+    if let Some(class) = &job.error_class {
+        writeln!(text, "  {class}: {}", gantry::printable(job.error.as_deref().unwrap_or_default()))?;
+    }
+    if let Some(path) = &job.result_path {
+        writeln!(text, "  results in {path}, below node.data_folder")?;
+    }
+    if let Some(version) = job.superseded_by {
+        writeln!(text, "  superseded by version {version} of the study")?;
+    }
+    Ok(text)
+}
+
+fn chrono_text(ms: i64) -> Option<String> {
+    Some(chrono::DateTime::from_timestamp_millis(ms)?.format("%Y-%m-%d %H:%M:%S%.3f UTC").to_string())
+}
+
+fn changed(id: i64, changed: Changed, done: &str, can: &str) -> anyhow::Result<String> {
+    match changed {
+        Changed::Yes => Ok(format!("job {id} {done}\n")),
+        Changed::NoSuchJob => bail!(no_such(id)),
+        Changed::Not(state) => bail!("job {id} is {state}, and no job in this state {can}"),
+    }
+}
+
+fn no_such(id: i64) -> String {
+    format!("there is no job {id}; `gantry job list` shows those that there are")
+}
+
+async fn explained(config: &Config, store: &Store, uid: &str, json: bool) -> anyhow::Result<String> {
+    let plan = Plan::load(config)?;
+    let arrivals = store.arrivals(uid).await?.context("nothing of a study with this UID is here")?;
+    let data = config.node.data_folder.as_deref().unwrap_or(Path::new("."));
+    let paths: Vec<PathBuf> = store.instances_of_study(uid).await?.iter().map(|i| data.join(&i.path)).collect();
+    let study = study::read(&paths, &ReadOptions::new(&config.limits, false))?;
+    let explained = explain(&study, &plan, &Circumstances::now(arrivals.sources));
+    match json {
+        true => pretty(&explained),
+        false => Ok(for_people(&explained)?),
+    }
+}
+
+fn for_people(explained: &[ModuleExplanation]) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    for module in explained {
+        let would = if module.would_run { "would run" } else { "would not run" };
+        write!(text, "{} {would}", module.module)?;
+        if module.would_run && !module.waits_for.is_empty() {
+            write!(text, " after {}", module.waits_for.join(", "))?;
+        }
+        writeln!(text)?;
+        for rule in &module.rules {
+            let series = rule.series.as_ref().map(|uid| format!(" (series {uid})")).unwrap_or_default();
+            let sign = if rule.passes { '+' } else { '-' };
+            writeln!(text, "  {sign} {}: {}{series}", rule.rule, gantry::printable(&rule.reason))?;
+        }
+    }
+    if !explained.iter().any(|module| module.would_run) {
+        writeln!(text, "nothing to run")?;
+    }
+    Ok(text)
+}
+
+fn pretty(value: &impl serde::Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}

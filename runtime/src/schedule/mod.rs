@@ -1,0 +1,284 @@
+//! Jobs, from a study that closed to results that are durable.
+//!
+//! ```text
+//! StudyClosed ─ route ─▶ journal: queued · gated ─ dispatcher ─▶ workers (plain threads) ─ pipeline ─▶ results/
+//!                           ▲    gate, claim, cancel │                    │
+//!                           └──── done · again · failed · dead ◀──────────┘ Ended
+//! ```
+//!
+//! One task, the dispatcher, moves every job from one state to the next, so that nothing happens at once; the workers
+//! only run guests. The journal is the truth: what ran when the node ended is queued again at the next start, and a
+//! repeated run writes the same objects under the same UIDs. `gantry job` writes to the journal; the dispatcher looks
+//! every `schedule.poll_ms`.
+//!
+//! Read on in this order: `route`, this file, `gate`, `work`, `retry`.
+
+mod gate;
+mod retry;
+mod route;
+mod work;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::gate::{Gate, Sibling};
+use self::route::Router;
+use self::work::{Assignment, Ended, Finished, Ready, Recent, Shop};
+use crate::app::App;
+use crate::routing::{Plan, PlanError};
+use crate::sandbox::{CancelToken, PrepareError};
+use crate::store::{Ending, Job, JobState, Store, StoreError, now_ms};
+
+/// How long a guest that was told to stop may take: host calls on large volumes are not interrupted.
+pub const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// A study is whole, as far as can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StudyClosed {
+    /// Study Instance UID.
+    pub study_instance_uid: String,
+    /// Which closing of it, from 1. A later one supersedes.
+    pub version: u32,
+}
+
+/// Jobs cannot run: the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum ScheduleError {
+    /// The modules as configured.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A module's component.
+    #[error("modules ({module}): {reason}")]
+    Prepare {
+        /// Which.
+        module: String,
+        /// Why.
+        reason: PrepareError,
+    },
+    /// The journal.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No thread.
+    #[error("no thread could be started for jobs; limits.jobs_max says how many there are: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Runs jobs until the node stops.
+#[derive(Debug, Clone)]
+pub struct Scheduler {
+    changed: Arc<Notify>,
+}
+
+impl Scheduler {
+    /// Opens and prepares every module, takes up what an earlier process left, and starts. It ends when `stop` is
+    /// cancelled and what runs has ended, at the latest `node.drain_ms` and [`STOP_GRACE`] later.
+    ///
+    /// # Errors
+    /// [`ScheduleError`].
+    pub async fn start(
+        app: Arc<App>,
+        store: Store,
+        data: PathBuf,
+        closed: mpsc::Receiver<StudyClosed>,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Result<Self, ScheduleError> {
+        let plan = Arc::new(Plan::load(&app.config)?);
+        let (of_app, of_plan) = (app.clone(), plan.clone());
+        let prepared = tokio::task::spawn_blocking(move || prepare(&of_app, &of_plan)).await;
+        let modules = prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let again = store.recover_jobs(app.config.schedule.attempts_max).await?;
+        if again > 0 {
+            tracing::warn!("{again} jobs ran when the node ended; they are taken up");
+        }
+        let runtime = tokio::runtime::Handle::current();
+        let shop = Arc::new(Shop { app, store, data, modules, recent: Recent::default(), runtime });
+        let (assign, ended) = workers(&shop).map_err(ScheduleError::Thread)?;
+        let changed = Arc::new(Notify::new());
+        let router = Router { shop: shop.clone(), plan: plan.clone(), changed: changed.clone(), stop: stop.clone() };
+        tasks.spawn(router.run(closed));
+        let dispatcher = Dispatcher { shop, plan, assign, running: HashMap::new(), unrecorded: Vec::new() };
+        tasks.spawn(dispatcher.run(ended, changed.clone(), stop));
+        changed.notify_one();
+        Ok(Self { changed })
+    }
+
+    /// Has the journal looked at now: somebody in this process changed it.
+    pub fn wake(&self) {
+        self.changed.notify_one();
+    }
+}
+
+/// Every module compiled, checked and linked, once.
+fn prepare(app: &App, plan: &Plan) -> Result<HashMap<String, Ready>, ScheduleError> {
+    let prepare = |planned: &crate::routing::Planned| {
+        let (grants, denied) = planned.policy.grant(&planned.package.manifest().needs);
+        for ask in denied {
+            tracing::warn!(module = planned.name, "the module asks for {ask}, which was not granted");
+        }
+        let prepared = app.sandbox.prepare(planned.package.clone(), grants);
+        let prepared = prepared.map_err(|reason| ScheduleError::Prepare { module: planned.name.clone(), reason })?;
+        Ok((planned.name.clone(), Ready { planned: planned.clone(), prepared }))
+    };
+    plan.modules.iter().map(prepare).collect()
+}
+
+type Channels = (std::sync::mpsc::Sender<Assignment>, mpsc::UnboundedReceiver<Ended>);
+
+/// One thread for each job that may run at once. They end when the sender is gone.
+fn workers(shop: &Arc<Shop>) -> std::io::Result<Channels> {
+    let (assign, jobs) = std::sync::mpsc::channel();
+    let (report, ended) = mpsc::unbounded_channel();
+    let jobs = Arc::new(Mutex::new(jobs));
+    for number in 1..=shop.app.config.limits.jobs_max {
+        let (shop, jobs, report) = (shop.clone(), jobs.clone(), report.clone());
+        let thread = std::thread::Builder::new().name(format!("gantry-job-{number}"));
+        thread.spawn(move || work::worker(&shop, &jobs, &report))?;
+    }
+    Ok((assign, ended))
+}
+
+/// Moves jobs from state to state.
+struct Dispatcher {
+    shop: Arc<Shop>,
+    plan: Arc<Plan>,
+    assign: std::sync::mpsc::Sender<Assignment>,
+    running: HashMap<i64, CancelToken>,
+    /// What the journal could not take yet.
+    unrecorded: Vec<(Job, Ending)>,
+}
+
+impl Dispatcher {
+    async fn run(mut self, mut ended: mpsc::UnboundedReceiver<Ended>, changed: Arc<Notify>, stop: CancellationToken) {
+        let mut poll = tokio::time::interval(Duration::from_millis(self.shop.app.config.schedule.poll_ms));
+        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = changed.notified() => {}
+                _ = poll.tick() => {}
+                Some(end) = ended.recv() => self.ended(end, false).await,
+            }
+            if let Err(e) = self.advance().await {
+                tracing::error!("{e}; jobs wait until it can be used again");
+            }
+        }
+        self.drain(ended).await;
+    }
+
+    /// Everything that can go on does.
+    async fn advance(&mut self) -> Result<(), StoreError> {
+        self.record().await?;
+        for id in self.shop.store.jobs_to_cancel().await? {
+            if let Some(cancel) = self.running.get(&id) {
+                cancel.cancel();
+            }
+        }
+        self.gates().await?;
+        while self.running.len() < self.shop.app.config.limits.jobs_max as usize {
+            let Some(job) = self.shop.store.claim(now_ms()).await? else { break };
+            let cancel = CancelToken::default();
+            self.running.insert(job.id, cancel.clone());
+            let sent = self.assign.send(Assignment { job, cancel });
+            sent.expect("workers hold the receiver as long as this sender lives");
+        }
+        Ok(())
+    }
+
+    /// Decides for every job that waits for others.
+    async fn gates(&self) -> Result<(), StoreError> {
+        let store = &self.shop.store;
+        // The oldest first, which are the predecessors: what is skipped here is over for those that come after it.
+        for job in store.jobs(None, Some(JobState::Gated)).await?.iter().rev() {
+            let gate = match self.plan.module(&job.module) {
+                Some(module) => gate::decide(module, &self.siblings(job).await?),
+                None => Gate::Skip { class: "module", reason: format!("{} is no longer configured", job.module) },
+            };
+            match gate {
+                Gate::Wait => {}
+                Gate::Open => store.open_gate(job.id).await?,
+                Gate::Skip { class, reason: error } => {
+                    tracing::info!(job = job.id, correlation = job.correlation, "skipped: {error}");
+                    store.end_job(job.id, &Ending::Over { state: JobState::Skipped, class, error }).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn siblings(&self, job: &Job) -> Result<Vec<Sibling>, StoreError> {
+        let store = &self.shop.store;
+        let mut siblings = Vec::new();
+        for other in store.jobs_of_version(&job.study_instance_uid, job.study_version).await? {
+            let found = store.found(other.id).await?;
+            siblings.push(Sibling { job: other, found });
+        }
+        Ok(siblings)
+    }
+
+    async fn ended(&mut self, ended: Ended, stopping: bool) {
+        let Ended { job, how } = ended;
+        self.running.remove(&job.id);
+        let config = &self.shop.app.config.schedule;
+        let ending = match how {
+            Finished::Done { result_path, found, raise, unfit } => Ending::Done { result_path, found, raise, unfit },
+            Finished::Cancelled if stopping => Ending::BrokenOff,
+            Finished::Cancelled => {
+                Ending::Over { state: JobState::Cancelled, class: "cancelled", error: "cancelled while it ran".into() }
+            }
+            Finished::Failed(cause) => retry::after(cause, job.attempts, config, now_ms()),
+        };
+        match &ending {
+            Ending::Done { result_path, .. } => {
+                tracing::info!(job = job.id, correlation = job.correlation, "done: {result_path}");
+            }
+            Ending::Again { class, error, .. } | Ending::Over { class, error, .. } => {
+                tracing::warn!(job = job.id, correlation = job.correlation, class, "no result: {error}");
+            }
+            Ending::BrokenOff => tracing::info!(job = job.id, correlation = job.correlation, "broken off"),
+        }
+        self.unrecorded.push((job, ending));
+        if let Err(e) = self.record().await {
+            tracing::error!("the end of a job is not recorded yet: {e}");
+        }
+    }
+
+    async fn record(&mut self) -> Result<(), StoreError> {
+        while let Some((job, ending)) = self.unrecorded.last() {
+            self.shop.store.end_job(job.id, ending).await?;
+            self.unrecorded.pop();
+        }
+        Ok(())
+    }
+
+    /// Nothing new begins. What runs may end by itself, is then told to, and goes back to the queue.
+    async fn drain(mut self, mut ended: mpsc::UnboundedReceiver<Ended>) {
+        let told_at = Instant::now() + Duration::from_millis(self.shop.app.config.node.drain_ms);
+        let asked: Vec<i64> = self.shop.store.jobs_to_cancel().await.unwrap_or_default();
+        for (deadline, stopping) in [(told_at, false), (told_at + STOP_GRACE, true)] {
+            if stopping {
+                self.running.values().for_each(CancelToken::cancel);
+            }
+            while !self.running.is_empty() {
+                match tokio::time::timeout_at(deadline, ended.recv()).await {
+                    Ok(Some(end)) => {
+                        let stopping = stopping && !asked.contains(&end.job.id);
+                        self.ended(end, stopping).await;
+                    }
+                    Ok(None) => return,
+                    Err(_) => break,
+                }
+            }
+        }
+        if !self.running.is_empty() {
+            tracing::warn!("{} jobs do not stop; they are taken up at the next start", self.running.len());
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Which causes can pass, and when a job is tried again.
+
+use crate::config::ScheduleConfig;
+use crate::module::package::PackageError;
+use crate::pipeline::RunError;
+use crate::sandbox::{JobError, PrepareError};
+use crate::store::{Ending, JobState};
+use crate::study::ReadError;
+
+/// Why a run left no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cause {
+    /// Who is at fault: `input`, `limit`, `module`, `findings`, `disk` or `host`.
+    pub(super) class: &'static str,
+    /// The same run could end well at another time.
+    pub(super) passes: bool,
+    /// For people; no patient data.
+    pub(super) text: String,
+}
+
+impl From<&RunError> for Cause {
+    fn from(error: &RunError) -> Self {
+        let (class, passes) = match error {
+            RunError::Read(e) => read(e),
+            RunError::Job(JobError::Read(e)) => read(e),
+            RunError::Package(e) | RunError::Prepare(PrepareError::Package(e)) => package(e),
+            RunError::Job(JobError::Package(e)) => package(e),
+            RunError::NothingAccepted { .. } => ("input", false),
+            RunError::Job(JobError::Limit(_)) | RunError::Prepare(PrepareError::TooLarge { .. }) => ("limit", false),
+            RunError::Prepare(_) => ("module", false),
+            // An engine or a device that fails shows as the module's own failure.
+            RunError::Job(JobError::Trap(_) | JobError::Module(_)) => ("module", true),
+            RunError::Job(JobError::Cancelled) => ("cancelled", true),
+            RunError::Refused(_) => ("findings", false),
+            RunError::Write(_) => ("disk", true),
+        };
+        Self { class, passes, text: error.to_string() }
+    }
+}
+
+/// What is wrong with a file stays wrong, unless it is that it cannot be read.
+fn read(error: &ReadError) -> (&'static str, bool) {
+    match error {
+        ReadError::Io { .. } => ("disk", true),
+        e if e.is_limit() => ("limit", false),
+        _ => ("input", false),
+    }
+}
+
+fn package(error: &PackageError) -> (&'static str, bool) {
+    match error {
+        PackageError::Read { .. } => ("disk", true),
+        PackageError::TooLarge { .. } => ("limit", false),
+        _ => ("module", false),
+    }
+}
+
+/// What follows from a cause after the `attempt`th run, counted from 1.
+pub(super) fn after(cause: Cause, attempt: u32, config: &ScheduleConfig, now_ms: i64) -> Ending {
+    let Cause { class, passes, text: error } = cause;
+    match (passes, attempt < config.attempts_max) {
+        (true, true) => Ending::Again { not_before_ms: now_ms.saturating_add(pause_ms(attempt, config)), class, error },
+        (true, false) => Ending::Over { state: JobState::Dead, class, error },
+        (false, _) => Ending::Over { state: JobState::Failed, class, error },
+    }
+}
+
+/// Twice as long after each run, up to a limit.
+pub(super) fn pause_ms(attempt: u32, config: &ScheduleConfig) -> i64 {
+    let doubled = config.retry_first_ms.saturating_mul(1u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX));
+    doubled.min(config.retry_max_ms).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::LimitHit;
+
+    fn config() -> ScheduleConfig {
+        ScheduleConfig { attempts_max: 3, retry_first_ms: 100, retry_max_ms: 350, ..ScheduleConfig::default() }
+    }
+
+    #[test]
+    fn runs_are_spaced_ever_wider_up_to_a_limit() {
+        assert_eq!([1, 2, 3, 4, 70].map(|attempt| pause_ms(attempt, &config())), [100, 200, 350, 350, 350]);
+    }
+
+    #[test]
+    fn what_can_pass_is_tried_again_and_then_dead() {
+        let cause = || Cause::from(&RunError::Write("no space".into()));
+        for (attempt, due) in [(1, 1100), (2, 1200)] {
+            match after(cause(), attempt, &config(), 1000) {
+                Ending::Again { not_before_ms, class: "disk", .. } => assert_eq!(not_before_ms, due),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(matches!(after(cause(), 3, &config(), 0), Ending::Over { state: JobState::Dead, .. }));
+    }
+
+    #[test]
+    fn what_stays_is_failed_at_once() {
+        let hit = LimitHit { limit: "job_deadline_ms", detail: "job_deadline_ms = 1".into() };
+        let errors = [
+            (RunError::Job(JobError::Limit(hit)), "limit"),
+            (RunError::Read(ReadError::NoDicom { files: 1 }), "input"),
+            (RunError::Job(JobError::Package(Box::new(PackageError::NoModel("x".into())))), "module"),
+        ];
+        for (error, expected) in errors {
+            match after(Cause::from(&error), 1, &config(), 0) {
+                Ending::Over { state: JobState::Failed, class, .. } => assert_eq!(class, expected),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A study closed: what is to run on it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::StudyClosed;
+use super::retry::pause_ms;
+use super::work::Shop;
+use crate::routing::{Circumstances, Plan, explain};
+use crate::store::{NewJob, Routed, StoreError, now_ms};
+use crate::study::{self, ReadError, Study};
+
+/// Routes studies in the order in which they close.
+pub(super) struct Router {
+    pub(super) shop: Arc<Shop>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) changed: Arc<Notify>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Router {
+    /// Until the node stops. What closed and was not routed by then is to be told again at the next start.
+    pub(super) async fn run(self, mut closed: mpsc::Receiver<StudyClosed>) {
+        loop {
+            let next = tokio::select! {
+                () = self.stop.cancelled() => return,
+                next = closed.recv() => next,
+            };
+            let Some(study) = next else { return };
+            let mut attempt = 1;
+            while let Err(error) = self.route(&study).await {
+                tracing::error!(
+                    study = study.study_instance_uid,
+                    "the study cannot be routed, and is tried again: {error}"
+                );
+                let pause = Duration::from_millis(pause_ms(attempt, &self.shop.app.config.schedule).unsigned_abs());
+                attempt = attempt.saturating_add(1);
+                tokio::select! {
+                    () = self.stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+            self.changed.notify_one();
+        }
+    }
+
+    async fn route(&self, closed: &StudyClosed) -> Result<(), StoreError> {
+        let Shop { store, app, data, .. } = &*self.shop;
+        let uid = &closed.study_instance_uid;
+        let Some(arrivals) = store.arrivals(uid).await? else {
+            tracing::warn!(study = uid, "a study closed of which nothing is here");
+            return Ok(());
+        };
+        let instances = store.instances_of_study(uid).await?;
+        let last_instance = instances.iter().map(|instance| instance.id).max().unwrap_or(0);
+        let paths: Vec<PathBuf> = instances.iter().map(|instance| data.join(&instance.path)).collect();
+        let options = app.read_options(false);
+        let read = tokio::task::spawn_blocking(move || study::read(&paths, &options)).await;
+        let seen = Circumstances::now(arrivals.sources);
+        let (outcome, detail, jobs) = match read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
+            Ok(study) => self.decide(closed.version, study, &seen),
+            Err(error) => unreadable(&error),
+        };
+        let routed = Routed {
+            study_instance_uid: uid.clone(),
+            study_version: closed.version,
+            routed_ms: now_ms(),
+            outcome: outcome.to_owned(),
+            detail,
+            last_instance,
+        };
+        let (version, correlation) = (closed.version, &arrivals.correlation);
+        if store.route(&routed, correlation, &jobs).await? {
+            tracing::info!(study = uid, version, correlation, outcome, jobs = jobs.len(), "routed: {}", routed.detail);
+        } else {
+            tracing::info!(study = uid, version, correlation, "this version or a later one was routed before");
+        }
+        Ok(())
+    }
+
+    fn decide(&self, version: u32, study: Study, seen: &Circumstances) -> (&'static str, String, Vec<NewJob>) {
+        let explained = explain(&study, &self.plan, seen);
+        let run = explained.iter().filter(|module| module.would_run);
+        let jobs = run.filter_map(|module| {
+            let planned = self.plan.module(&module.module)?;
+            Some(NewJob {
+                module: module.module.clone(),
+                identity: planned.package.identity(),
+                gated: !module.waits_for.is_empty(),
+                priority: module.priority,
+            })
+        });
+        let jobs: Vec<NewJob> = jobs.collect();
+        if jobs.is_empty() {
+            let told = format!("none of {} modules runs on it; `gantry route explain` says why", explained.len());
+            return ("nothing-to-run", told, jobs);
+        }
+        self.shop.recent.keep(version, &Arc::new(study));
+        let names: Vec<&str> = jobs.iter().map(|job| job.module.as_str()).collect();
+        ("jobs", names.join(", "), jobs)
+    }
+}
+
+/// Without paths, which mean nothing to people who look at a study.
+fn unreadable(error: &ReadError) -> (&'static str, String, Vec<NewJob>) {
+    let detail = error.for_record(&|_| "an instance".into()).to_string();
+    match error {
+        ReadError::NoImages { .. } | ReadError::NoDicom { .. } => ("nothing-to-run", detail, Vec::new()),
+        _ => ("unreadable", detail, Vec::new()),
+    }
+}

@@ -1,0 +1,251 @@
+//! One run of one job, on a plain thread.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::retry::Cause;
+use crate::app::App;
+use crate::findings::Urgency;
+use crate::outputs::result::{JobResult, Status};
+use crate::outputs::{RESULT_FILE, Stamp};
+use crate::pipeline::{self, Event, Phases, RunError, Work};
+use crate::routing::Planned;
+use crate::sandbox::{CancelToken, JobError, Prepared};
+use crate::store::{FoundRow, Job, Store, StoreError, now_ms};
+use crate::study::{self, Study};
+
+/// Studies whose headers are kept between routing and running.
+const RECENT_STUDIES_MAX: usize = 4;
+
+/// A module that is compiled, checked and linked.
+pub(super) struct Ready {
+    pub(super) planned: Planned,
+    pub(super) prepared: Prepared,
+}
+
+/// What every run needs.
+pub(super) struct Shop {
+    pub(super) app: Arc<App>,
+    pub(super) store: Store,
+    pub(super) data: PathBuf,
+    pub(super) modules: HashMap<String, Ready>,
+    pub(super) recent: Recent,
+    pub(super) runtime: Handle,
+}
+
+/// A job that was claimed, and how to stop it.
+pub(super) struct Assignment {
+    pub(super) job: Job,
+    pub(super) cancel: CancelToken,
+}
+
+/// How a run ended.
+pub(super) struct Ended {
+    pub(super) job: Job,
+    pub(super) how: Finished,
+}
+
+pub(super) enum Finished {
+    Done { result_path: String, found: Vec<FoundRow>, raise: Urgency, unfit: bool },
+    Cancelled,
+    Failed(Cause),
+}
+
+/// Headers of the studies that were routed last: they need not be read again a moment later.
+#[derive(Default)]
+pub(super) struct Recent(Mutex<VecDeque<(String, u32, Arc<Study>)>>);
+
+impl Recent {
+    pub(super) fn keep(&self, version: u32, study: &Arc<Study>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_back((study.uid.clone(), version, study.clone()));
+        while kept.len() > RECENT_STUDIES_MAX {
+            kept.pop_front();
+        }
+    }
+
+    fn get(&self, uid: &str, version: u32) -> Option<Arc<Study>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find(|(u, v, _)| u == uid && *v == version).map(|(_, _, study)| study.clone())
+    }
+}
+
+/// Runs what it is given until there is nothing more to come.
+pub(super) fn worker(shop: &Shop, jobs: &Mutex<std::sync::mpsc::Receiver<Assignment>>, ended: &UnboundedSender<Ended>) {
+    loop {
+        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Assignment { job, cancel }) = next else { return };
+        let span = tracing::info_span!("job", job = job.id, module = job.module, correlation = job.correlation);
+        let how = span.in_scope(|| {
+            // A fault of ours costs this run, not the node.
+            let run = std::panic::catch_unwind(AssertUnwindSafe(|| shop.run(&job, &cancel)));
+            run.unwrap_or_else(|_| Finished::Failed(host("the runtime panicked; its log says where".into())))
+        });
+        if ended.send(Ended { job, how }).is_err() {
+            return;
+        }
+    }
+}
+
+fn host(text: String) -> Cause {
+    Cause { class: "host", passes: true, text }
+}
+
+impl Shop {
+    fn run(&self, job: &Job, cancel: &CancelToken) -> Finished {
+        let phases = Phases::start();
+        let Some(ready) =
+            self.modules.get(&job.module).filter(|r| crate::hex(&r.planned.package.identity()) == job.module_identity)
+        else {
+            let text = format!("the module {} of this identity is no longer configured", job.module);
+            return Finished::Failed(Cause { class: "module", passes: false, text });
+        };
+        let below = folder(&job.study_instance_uid, &job.module, job.study_version);
+        let out = self.data.join(&below);
+        let done = self.study(job).and_then(|study| self.analyse(job, ready, study, &out, cancel, phases));
+        match done {
+            Ok(result) => match sync_upwards(&out, &self.data) {
+                Ok(()) => Finished::Done {
+                    result_path: below,
+                    found: found(&result),
+                    raise: result.findings.triage.iter().map(|t| t.level).max().unwrap_or_default(),
+                    unfit: result.status == Status::Unfit,
+                },
+                Err(e) => Finished::Failed(Cause {
+                    class: "disk",
+                    passes: true,
+                    text: format!("the results are not durable: {e}"),
+                }),
+            },
+            Err(NoResult::Run(RunError::Job(JobError::Cancelled))) => Finished::Cancelled,
+            Err(NoResult::Run(error)) => Finished::Failed(Cause::from(&error)),
+            Err(NoResult::Store(error)) => Finished::Failed(host(error.to_string())),
+            Err(NoResult::Clear(error)) => {
+                Finished::Failed(Cause { class: "disk", passes: true, text: format!("the results' folder: {error}") })
+            }
+        }
+    }
+
+    fn study(&self, job: &Job) -> Result<Arc<Study>, NoResult> {
+        if let Some(study) = self.recent.get(&job.study_instance_uid, job.study_version) {
+            return Ok(study);
+        }
+        let instances = self.store.instances_of_version(&job.study_instance_uid, job.study_version);
+        let instances = self.runtime.block_on(instances)?;
+        let paths: Vec<PathBuf> = instances.iter().map(|instance| self.data.join(&instance.path)).collect();
+        Ok(Arc::new(study::read(&paths, &self.app.read_options(false)).map_err(RunError::from)?))
+    }
+
+    fn analyse(
+        &self,
+        job: &Job,
+        ready: &Ready,
+        study: Arc<Study>,
+        out: &Path,
+        cancel: &CancelToken,
+        mut phases: Phases,
+    ) -> Result<JobResult, NoResult> {
+        clear_unfinished(out).map_err(NoResult::Clear)?;
+        let accepted = pipeline::accept(ready.prepared.package(), &study)?;
+        phases.end("headers");
+        let work = Work {
+            prepared: &ready.prepared,
+            policy: &ready.planned.policy,
+            study,
+            accepted,
+            out,
+            strict: false,
+            overlay: false,
+            stamp: stamp(job.created_ms),
+            phases,
+        };
+        let observe = |event: Event<'_>| match event {
+            Event::Step(step) => tracing::debug!("{step}"),
+            Event::Guest => self.started(job),
+            Event::Log(line) => tracing::info!(level = line.level, "module: {}", line.message),
+        };
+        Ok(pipeline::run_prepared(&self.app, work, cancel, &observe)?)
+    }
+
+    /// Does not wait for the journal: the guest starts now.
+    fn started(&self, job: &Job) {
+        let (store, id, attempt, started_ms) = (self.store.clone(), job.id, job.attempts, now_ms());
+        tracing::info!(since_routed_ms = started_ms - job.created_ms, attempt, "the guest starts");
+        self.runtime.spawn(async move {
+            if let Err(e) = store.job_started(id, attempt, started_ms).await {
+                tracing::warn!("the start of job {id} is not recorded: {e}");
+            }
+        });
+    }
+}
+
+/// Why there is no result.
+enum NoResult {
+    Run(RunError),
+    Store(StoreError),
+    Clear(std::io::Error),
+}
+
+impl From<RunError> for NoResult {
+    fn from(error: RunError) -> Self {
+        Self::Run(error)
+    }
+}
+
+impl From<StoreError> for NoResult {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Where results of a job lie, below the data folder: nothing of it is a peer's text.
+fn folder(study_instance_uid: &str, module: &str, version: u32) -> String {
+    let digest = crate::hex(&Sha256::digest(study_instance_uid));
+    format!("results/{}/{module}/v{version}", &digest[..32])
+}
+
+/// What a process that was killed left there is no result: one without `result.json` is not whole. The folder is ours
+/// alone.
+fn clear_unfinished(out: &Path) -> std::io::Result<()> {
+    match out.join(RESULT_FILE).is_file() || !out.exists() {
+        true => Ok(()),
+        false => std::fs::remove_dir_all(out),
+    }
+}
+
+/// The names of a new folder are durable when the folders above are.
+fn sync_upwards(out: &Path, data: &Path) -> std::io::Result<()> {
+    let folders = out.ancestors().take_while(|folder| folder.starts_with(data));
+    folders.into_iter().try_for_each(|folder| std::fs::File::open(folder)?.sync_all())
+}
+
+/// Of the study's routing, not of the run: one that is repeated writes the same bytes.
+fn stamp(created_ms: i64) -> Stamp {
+    let created = chrono::DateTime::from_timestamp_millis(created_ms).unwrap_or_default();
+    Stamp { date: created.format("%Y%m%d").to_string(), time: created.format("%H%M%S").to_string() }
+}
+
+/// What conditions may ask for.
+fn found(result: &JobResult) -> Vec<FoundRow> {
+    let segments = result.findings.segments.iter().map(|segment| FoundRow {
+        code_value: segment.kind.value.clone(),
+        code_meaning: segment.kind.meaning.clone(),
+        label: segment.name.clone(),
+        probability: if segment.voxels > 0 { 1.0 } else { 0.0 },
+    });
+    let coded = |code: &crate::findings::Code, probability: f32| FoundRow {
+        code_value: code.value.clone(),
+        code_meaning: code.meaning.clone(),
+        label: String::new(),
+        probability: probability.into(),
+    };
+    let classes = result.findings.classifications.iter().map(|c| coded(&c.finding, c.probability));
+    let triage = result.findings.triage.iter().map(|t| coded(&t.finding, t.probability));
+    segments.chain(classes).chain(triage).collect()
+}

@@ -1,0 +1,661 @@
+//! Jobs: what is to run on which study, and what became of it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
+
+use super::{InstanceRow, Store, StoreError, now_ms};
+use crate::findings::Urgency;
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// Waits for its turn.
+    Queued,
+    /// Waits for other modules to end.
+    Gated,
+    /// Runs.
+    Running,
+    /// Has a result.
+    Done,
+    /// Ended without a result, for a cause that does not pass.
+    Failed,
+    /// Was tried as often as `schedule.attempts_max` says.
+    Dead,
+    /// Somebody cancelled it, or a later version of the study did.
+    Cancelled,
+    /// What it depends on was not found, or could not be told.
+    Skipped,
+}
+
+impl JobState {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Queued,
+        Self::Gated,
+        Self::Running,
+        Self::Done,
+        Self::Failed,
+        Self::Dead,
+        Self::Cancelled,
+        Self::Skipped,
+    ];
+
+    /// In the journal and for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Gated => "gated",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+        }
+    }
+
+    /// Whether nothing more happens to it by itself.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        !matches!(self, Self::Queued | Self::Gated | Self::Running)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for JobState {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|state| state.name() == name);
+        found.ok_or_else(|| format!("there is no state `{name}`; there are: {}", Self::ALL.map(Self::name).join(", ")))
+    }
+}
+
+/// One job.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Job {
+    /// In the journal.
+    pub id: i64,
+    /// Study Instance UID.
+    pub study_instance_uid: String,
+    /// Which closing of the study, from 1.
+    pub study_version: u32,
+    /// What the module is called on this node.
+    pub module: String,
+    /// SHA-256 over its manifest, hexadecimal.
+    pub module_identity: String,
+    /// Where it stands.
+    pub state: JobState,
+    /// Runs that began, without those that the node itself broke off.
+    pub attempts: u32,
+    /// Its place in the queue.
+    pub priority: Urgency,
+    /// When the study was routed.
+    pub created_ms: i64,
+    /// Does not run before.
+    pub not_before_ms: i64,
+    /// The first guest instruction of the last run.
+    pub started_ms: Option<i64>,
+    /// When it ended.
+    pub ended_ms: Option<i64>,
+    /// Who is at fault, as a word; `unfit` with a result that says so.
+    pub error_class: Option<String>,
+    /// What happened; no patient data.
+    pub error: Option<String>,
+    /// Its folder of results, below the data folder.
+    pub result_path: Option<String>,
+    /// Ties it to the association or request that brought the study's last instance.
+    pub correlation: String,
+    /// Somebody asked to cancel it.
+    pub cancel_requested: bool,
+    /// A later version of the study.
+    pub superseded_by: Option<u32>,
+}
+
+/// A job to be made.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// What the module is called on this node.
+    pub module: String,
+    /// SHA-256 over its manifest.
+    pub identity: [u8; 32],
+    /// Waits for others.
+    pub gated: bool,
+    /// Its place in the queue at least.
+    pub priority: Urgency,
+}
+
+/// What was decided for a version of a study.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Routed {
+    /// Study Instance UID.
+    pub study_instance_uid: String,
+    /// Which closing of it.
+    pub study_version: u32,
+    /// When.
+    pub routed_ms: i64,
+    /// `jobs`, `nothing-to-run` or `unreadable`.
+    pub outcome: String,
+    /// For people; no patient data.
+    pub detail: String,
+    /// The last instance that is part of it.
+    #[serde(skip)]
+    pub last_instance: i64,
+}
+
+/// How a study came.
+#[derive(Debug, Clone)]
+pub struct Arrivals {
+    /// Who sent it.
+    pub sources: Vec<String>,
+    /// Of the last instance.
+    pub correlation: String,
+}
+
+/// Something that a job found, or looked for and did not find.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundRow {
+    /// Code value.
+    pub code_value: String,
+    /// Code meaning.
+    pub code_meaning: String,
+    /// Segment label, or empty.
+    pub label: String,
+    /// 0 to 1.
+    pub probability: f64,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub enum Ending {
+    /// With a result, which is durable.
+    Done {
+        /// Below the data folder.
+        result_path: String,
+        /// What it found.
+        found: Vec<FoundRow>,
+        /// What it raises the study's other jobs to.
+        raise: Urgency,
+        /// The module called the input unfit: what it did not find says nothing.
+        unfit: bool,
+    },
+    /// Tried again later.
+    Again {
+        /// When.
+        not_before_ms: i64,
+        /// Who is at fault.
+        class: &'static str,
+        /// What happened.
+        error: String,
+    },
+    /// For good.
+    Over {
+        /// [`JobState::Failed`], [`JobState::Dead`], [`JobState::Cancelled`] or [`JobState::Skipped`].
+        state: JobState,
+        /// Who is at fault.
+        class: &'static str,
+        /// What happened.
+        error: String,
+    },
+    /// The node stops: as if the run had not begun.
+    BrokenOff,
+}
+
+/// What `gantry job` can change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// It was.
+    Yes,
+    /// There is no such job.
+    NoSuchJob,
+    /// Not in this state.
+    Not(JobState),
+}
+
+/// The columns of [`Job`], with the rest of a statement.
+macro_rules! select_job {
+    ($rest:literal) => {
+        concat!("SELECT * FROM job ", $rest)
+    };
+}
+
+fn level(urgency: Urgency) -> i64 {
+    match urgency {
+        Urgency::Routine => 0,
+        Urgency::Prompt => 1,
+        Urgency::Urgent => 2,
+        Urgency::Critical => 3,
+    }
+}
+
+impl Job {
+    fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        let decode = |what: &str| sqlx::Error::Decode(what.to_owned().into());
+        let state: String = row.try_get("state")?;
+        let identity: Vec<u8> = row.try_get("module_identity")?;
+        let priority = match row.try_get::<i64, _>("priority")? {
+            0 => Urgency::Routine,
+            1 => Urgency::Prompt,
+            2 => Urgency::Urgent,
+            _ => Urgency::Critical,
+        };
+        Ok(Self {
+            id: row.try_get("id")?,
+            study_instance_uid: row.try_get("study_instance_uid")?,
+            study_version: row.try_get("study_version")?,
+            module: row.try_get("module")?,
+            module_identity: crate::hex(&identity),
+            state: state.parse().map_err(|_| decode("a job's state is none that this version knows"))?,
+            attempts: row.try_get("attempts")?,
+            priority,
+            created_ms: row.try_get("created_ms")?,
+            not_before_ms: row.try_get("not_before_ms")?,
+            started_ms: row.try_get("started_ms")?,
+            ended_ms: row.try_get("ended_ms")?,
+            error_class: row.try_get("error_class")?,
+            error: row.try_get("error")?,
+            result_path: row.try_get("result_path")?,
+            correlation: row.try_get("correlation")?,
+            cancel_requested: row.try_get::<i64, _>("cancel_requested")? != 0,
+            superseded_by: row.try_get("superseded_by")?,
+        })
+    }
+}
+
+fn jobs(rows: &[SqliteRow]) -> Result<Vec<Job>, StoreError> {
+    Ok(rows.iter().map(Job::read).collect::<Result<_, _>>()?)
+}
+
+/// Routing.
+impl Store {
+    /// How a study came; `None` when nothing of it is here.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn arrivals(&self, study_instance_uid: &str) -> Result<Option<Arrivals>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT instance.source AS source, max(instance.id) AS last, instance.correlation AS correlation \
+             FROM instance JOIN series ON series.id = instance.series JOIN study ON study.id = series.study \
+             WHERE study_instance_uid = ? GROUP BY source ORDER BY last",
+        )
+        .bind(study_instance_uid)
+        .fetch_all(&self.pool)
+        .await?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        let correlation = last.try_get("correlation")?;
+        let sources = rows.iter().map(|row| row.try_get("source")).collect::<Result<_, _>>()?;
+        Ok(Some(Arrivals { sources, correlation }))
+    }
+
+    /// The instances that a version of a study is made of.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn instances_of_version(&self, uid: &str, version: u32) -> Result<Vec<InstanceRow>, StoreError> {
+        let last = sqlx::query("SELECT last_instance FROM routed WHERE study_instance_uid = ? AND study_version = ?")
+            .bind(uid)
+            .bind(version)
+            .fetch_optional(&self.pool)
+            .await?;
+        let last: i64 = last.map_or(Ok(i64::MAX), |row| row.try_get("last_instance"))?;
+        let mut instances = self.instances_of_study(uid).await?;
+        instances.retain(|instance| instance.id <= last);
+        Ok(instances)
+    }
+
+    /// Records what was decided, makes the jobs, and lets the version supersede earlier ones: of these, what waits is
+    /// cancelled, what runs is asked to stop, and what is done stays and names its successor. A job stands no lower than
+    /// the study ever stood. `false`, and nothing is changed, when this version or a later one is there already.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn route(&self, routed: &Routed, correlation: &str, new: &[NewJob]) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let (uid, version) = (&routed.study_instance_uid, routed.study_version);
+        let known = sqlx::query(
+            "SELECT max(study_version) AS version, (SELECT max(priority) FROM job WHERE study_instance_uid = ?1) AS \
+             priority FROM routed WHERE study_instance_uid = ?1",
+        )
+        .bind(uid)
+        .fetch_one(&mut *transaction)
+        .await?;
+        if known.try_get::<Option<u32>, _>("version")?.is_some_and(|known| known >= version) {
+            return Ok(false);
+        }
+        let stood: i64 = known.try_get::<Option<i64>, _>("priority")?.unwrap_or(0);
+        sqlx::query("INSERT INTO routed VALUES (?, ?, ?, ?, ?, ?)")
+            .bind(uid)
+            .bind(version)
+            .bind(routed.routed_ms)
+            .bind(&routed.outcome)
+            .bind(&routed.detail)
+            .bind(routed.last_instance)
+            .execute(&mut *transaction)
+            .await?;
+        supersede(&mut transaction, uid, version, routed.routed_ms).await?;
+        for job in new {
+            sqlx::query(
+                "INSERT INTO job (study_instance_uid, study_version, module, module_identity, state, priority, \
+                 created_ms, correlation) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(uid)
+            .bind(version)
+            .bind(&job.module)
+            .bind(job.identity.as_slice())
+            .bind(if job.gated { "gated" } else { "queued" })
+            .bind(level(job.priority).max(stood))
+            .bind(routed.routed_ms)
+            .bind(correlation)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// What was decided for a study, the latest version first; for all studies when none is named.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn routed(&self, study_instance_uid: Option<&str>) -> Result<Vec<Routed>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM routed WHERE ?1 IS NULL OR study_instance_uid = ?1 ORDER BY routed_ms DESC, study_version DESC",
+        )
+        .bind(study_instance_uid)
+        .fetch_all(&self.pool)
+        .await?;
+        let read = |row: &SqliteRow| {
+            Ok(Routed {
+                study_instance_uid: row.try_get("study_instance_uid")?,
+                study_version: row.try_get("study_version")?,
+                routed_ms: row.try_get("routed_ms")?,
+                outcome: row.try_get("outcome")?,
+                detail: row.try_get("detail")?,
+                last_instance: row.try_get("last_instance")?,
+            })
+        };
+        Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+    }
+}
+
+async fn supersede(
+    transaction: &mut Transaction<'static, Sqlite>,
+    uid: &str,
+    version: u32,
+    now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE job SET superseded_by = ?1, cancel_requested = iif(state = 'running', 1, cancel_requested), \
+         ended_ms = iif(state IN ('queued', 'gated'), ?3, ended_ms), \
+         error_class = iif(state IN ('queued', 'gated'), 'superseded', error_class), \
+         error = iif(state IN ('queued', 'gated'), 'a later version of the study came', error), \
+         state = iif(state IN ('queued', 'gated'), 'cancelled', state) \
+         WHERE study_instance_uid = ?2 AND study_version < ?1 AND superseded_by IS NULL",
+    )
+    .bind(version)
+    .bind(uid)
+    .bind(now)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// Running.
+impl Store {
+    /// Takes the next job: the most urgent first, and of these the one that waits longest.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn claim(&self, now_ms: i64) -> Result<Option<Job>, StoreError> {
+        let row = sqlx::query(
+            "UPDATE job SET state = 'running', attempts = attempts + 1, started_ms = NULL, ended_ms = NULL WHERE id = (\
+             SELECT id FROM job WHERE state = 'queued' AND not_before_ms <= ? \
+             ORDER BY priority DESC, created_ms, id LIMIT 1) RETURNING *",
+        )
+        .bind(now_ms)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.as_ref().map(Job::read).transpose()?)
+    }
+
+    /// Records the moment of a run's first guest instruction.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn job_started(&self, id: i64, attempt: u32, started_ms: i64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE job SET started_ms = ? WHERE id = ? AND attempts = ?")
+            .bind(started_ms)
+            .bind(id)
+            .bind(attempt)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// A run ended. Only a job that runs changes.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn end_job(&self, id: i64, ending: &Ending) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let now = now_ms();
+        let query = match ending {
+            Ending::Done { result_path, unfit, .. } => sqlx::query(
+                "UPDATE job SET state = 'done', ended_ms = ?, result_path = ?, error_class = ?, error = NULL, \
+                 cancel_requested = 0 WHERE id = ? AND state = 'running'",
+            )
+            .bind(now)
+            .bind(result_path)
+            .bind(unfit.then_some("unfit")),
+            Ending::Again { not_before_ms, class, error } => sqlx::query(
+                "UPDATE job SET state = 'queued', not_before_ms = ?, error_class = ?, error = ? \
+                 WHERE id = ? AND state = 'running'",
+            )
+            .bind(*not_before_ms)
+            .bind(*class)
+            .bind(error),
+            Ending::Over { state, class, error } => sqlx::query(
+                "UPDATE job SET state = ?, ended_ms = ?, error_class = ?, error = ?, cancel_requested = 0 \
+                 WHERE id = ? AND state IN ('running', 'gated')",
+            )
+            .bind(state.name())
+            .bind(now)
+            .bind(*class)
+            .bind(error),
+            Ending::BrokenOff => sqlx::query(
+                "UPDATE job SET state = 'queued', attempts = attempts - 1 WHERE id = ? AND state = 'running'",
+            ),
+        };
+        let changed = query.bind(id).execute(&mut *transaction).await?.rows_affected();
+        if let (Ending::Done { found, raise, .. }, 1) = (ending, changed) {
+            record_found(&mut transaction, id, found, *raise).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// What ran when the node ended goes back to the queue, or is dead when it was tried often enough; what somebody
+    /// asked to cancel is cancelled.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn recover_jobs(&self, attempts_max: u32) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            "UPDATE job SET \
+             error_class = iif(cancel_requested, 'cancelled', 'host'), error = 'the node ended while it ran', \
+             ended_ms = iif(cancel_requested OR attempts >= ?1, ?2, NULL), \
+             state = iif(cancel_requested, 'cancelled', iif(attempts >= ?1, 'dead', 'queued')) \
+             WHERE state = 'running'",
+        )
+        .bind(attempts_max)
+        .bind(now_ms())
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Jobs that run and that somebody asked to cancel.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn jobs_to_cancel(&self) -> Result<Vec<i64>, StoreError> {
+        let rows = sqlx::query("SELECT id FROM job WHERE state = 'running' AND cancel_requested = 1");
+        let rows = rows.fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?)
+    }
+
+    /// A job that waits for others has its turn.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn open_gate(&self, id: i64) -> Result<(), StoreError> {
+        let query = sqlx::query("UPDATE job SET state = 'queued' WHERE id = ? AND state = 'gated'");
+        query.bind(id).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// What a job that is done found.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn found(&self, job: i64) -> Result<Vec<FoundRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM job_finding WHERE job = ?").bind(job).fetch_all(&self.pool).await?;
+        let read = |row: &SqliteRow| {
+            Ok(FoundRow {
+                code_value: row.try_get("code_value")?,
+                code_meaning: row.try_get("code_meaning")?,
+                label: row.try_get("label")?,
+                probability: row.try_get("probability")?,
+            })
+        };
+        Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+    }
+}
+
+async fn record_found(
+    transaction: &mut Transaction<'static, Sqlite>,
+    job: i64,
+    found: &[FoundRow],
+    raise: Urgency,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM job_finding WHERE job = ?").bind(job).execute(&mut **transaction).await?;
+    for row in found {
+        sqlx::query("INSERT INTO job_finding VALUES (?, ?, ?, ?, ?)")
+            .bind(job)
+            .bind(&row.code_value)
+            .bind(&row.code_meaning)
+            .bind(&row.label)
+            .bind(row.probability)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    // Up, never down: `max`.
+    sqlx::query(
+        "UPDATE job SET priority = max(priority, ?) \
+         WHERE study_instance_uid = (SELECT study_instance_uid FROM job WHERE id = ?)",
+    )
+    .bind(level(raise))
+    .bind(job)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// For people.
+impl Store {
+    /// Jobs, the latest first, of one study or of all, in one state or in any.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn jobs(&self, study: Option<&str>, state: Option<JobState>) -> Result<Vec<Job>, StoreError> {
+        let rows = sqlx::query(select_job!(
+            "WHERE (?1 IS NULL OR study_instance_uid = ?1) AND (?2 IS NULL OR state = ?2) ORDER BY id DESC"
+        ))
+        .bind(study)
+        .bind(state.map(JobState::name))
+        .fetch_all(&self.pool)
+        .await?;
+        jobs(&rows)
+    }
+
+    /// The jobs of one version of a study.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn jobs_of_version(&self, uid: &str, version: u32) -> Result<Vec<Job>, StoreError> {
+        let query = sqlx::query(select_job!("WHERE study_instance_uid = ? AND study_version = ? ORDER BY id"));
+        jobs(&query.bind(uid).bind(version).fetch_all(&self.pool).await?)
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn job(&self, id: i64) -> Result<Option<Job>, StoreError> {
+        let row = sqlx::query(select_job!("WHERE id = ?")).bind(id).fetch_optional(&self.pool).await?;
+        Ok(row.as_ref().map(Job::read).transpose()?)
+    }
+
+    /// Lets a job that ended without a result run again, with all its attempts; what was skipped because of it waits for
+    /// it again. Not what a later version of the study supersedes.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn retry_job(&self, id: i64) -> Result<Changed, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let done = sqlx::query(
+            "UPDATE job SET state = 'gated', attempts = 0, not_before_ms = 0, ended_ms = NULL, cancel_requested = 0 \
+             WHERE id = ? AND state IN ('failed', 'dead', 'cancelled', 'skipped') AND superseded_by IS NULL",
+        )
+        .bind(id)
+        .execute(&mut *transaction)
+        .await?;
+        if done.rows_affected() == 0 {
+            drop(transaction);
+            return self.unchanged(id).await;
+        }
+        sqlx::query(
+            "UPDATE job SET state = 'gated', ended_ms = NULL, error_class = NULL, error = NULL \
+             WHERE state = 'skipped' AND error_class = 'predecessor' AND (study_instance_uid, study_version) = \
+             (SELECT study_instance_uid, study_version FROM job WHERE id = ?)",
+        )
+        .bind(id)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(Changed::Yes)
+    }
+
+    /// Cancels a job that waits, and asks one that runs to stop.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn cancel_job(&self, id: i64) -> Result<Changed, StoreError> {
+        let done = sqlx::query(
+            "UPDATE job SET cancel_requested = iif(state = 'running', 1, 0), \
+             error_class = iif(state = 'running', error_class, 'cancelled'), \
+             error = iif(state = 'running', error, 'cancelled before it ran'), \
+             ended_ms = iif(state = 'running', ended_ms, ?), state = iif(state = 'running', state, 'cancelled') \
+             WHERE id = ? AND state IN ('queued', 'gated', 'running')",
+        )
+        .bind(now_ms())
+        .bind(id)
+        .execute(&self.pool)
+        .await?;
+        if done.rows_affected() == 0 { self.unchanged(id).await } else { Ok(Changed::Yes) }
+    }
+
+    async fn unchanged(&self, id: i64) -> Result<Changed, StoreError> {
+        Ok(self.job(id).await?.map_or(Changed::NoSuchJob, |job| Changed::Not(job.state)))
+    }
+}

@@ -1,0 +1,333 @@
+//! A node's jobs: from instances in a data folder to results, across kills, cancellations and limits.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry::app::App;
+use gantry::config::Config;
+use gantry::findings::Urgency;
+use gantry::ingest::disk::RealDisk;
+use gantry::ingest::{Arrival, Form, Intake, Via};
+use gantry::schedule::{Scheduler, StudyClosed};
+use gantry::store::{Changed, Ending, Job, JobState, NewJob, Routed, Store};
+use gantry_tests::Scenario;
+use gantry_tests::command::{Said, gantry};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Of the small CT.
+const STUDY: &str = "2.25.2";
+
+/// A data folder with the small CT in it, and a configuration with one module for each guest.
+struct Site {
+    folder: TempDir,
+    config: Config,
+    packages: Vec<Scenario>,
+}
+
+impl Site {
+    /// `modules` are a guest and its lines in `[[modules]]`; nothing where the guests are not built.
+    async fn new(modules: &[(&str, &str)], more: &str) -> Option<Self> {
+        let packages = modules.iter().map(|(guest, _)| Scenario::rogue(guest)).collect::<Option<Vec<_>>>()?;
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut text = String::new();
+        for (package, (_, lines)) in packages.iter().zip(modules) {
+            text += &format!("[[modules]]\npackage = {:?}\n{lines}\n", package.package_folder());
+        }
+        let mut config: Config = toml::from_str(&(text + more)).expect("a configuration");
+        config.cache = packages[0].config.cache.clone();
+        config.limits.job_deadline_ms = 20_000;
+        config.schedule.poll_ms = 20;
+        config.schedule.retry_first_ms = 20;
+        config.node.data_folder = Some(folder.path().join("data"));
+        config.node.disk_free_min_mib = 0;
+        let site = Self { folder, config, packages: packages };
+        std::fs::create_dir(site.data()).expect("made");
+        site.take_in().await;
+        Some(site)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    async fn store(&self) -> Store {
+        Store::open(&self.data()).await.expect("a journal")
+    }
+
+    /// The small CT, as a folder's files.
+    async fn take_in(&self) {
+        let study = self.folder.path().join("study");
+        std::fs::create_dir(&study).expect("made");
+        gantry_tests::write_ct(&study).expect("written");
+        let store = self.store().await;
+        let (intake, _notices) =
+            Intake::start(&self.config, self.data(), store, Arc::new(RealDisk)).expect("an intake");
+        let arrival = Arrival::new(Via::Folder, "CT1");
+        for file in std::fs::read_dir(&study).expect("readable") {
+            let bytes = std::fs::read(file.expect("a file").path()).expect("readable");
+            let mut incoming = intake.begin(&arrival, Form::File).expect("begun");
+            incoming.write(&bytes).await.expect("written");
+            incoming.finish().await.expect("stored");
+        }
+    }
+
+    /// The journal's file; nobody has it open.
+    fn journal(&self) -> Vec<u8> {
+        std::fs::read(self.data().join("journal.sqlite")).expect("readable")
+    }
+
+    fn put_journal(&self, bytes: &[u8]) {
+        for name in ["journal.sqlite-wal", "journal.sqlite-shm"] {
+            let _ = std::fs::remove_file(self.data().join(name));
+        }
+        std::fs::write(self.data().join("journal.sqlite"), bytes).expect("written");
+    }
+
+    fn file(&self) -> PathBuf {
+        let file = self.folder.path().join("gantry.toml");
+        std::fs::write(&file, toml::to_string(&self.config).expect("printable")).expect("written");
+        file
+    }
+
+    async fn says(&self, arguments: &[&str]) -> Said {
+        let mut command = gantry();
+        command.args(arguments).arg("--config").arg(self.file());
+        tokio::task::spawn_blocking(move || command.output().expect("gantry runs").into()).await.expect("joined")
+    }
+}
+
+/// The part of a node that runs jobs.
+struct Running {
+    store: Store,
+    closed: mpsc::Sender<StudyClosed>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Running {
+    async fn start(site: &Site) -> Self {
+        let app = Arc::new(App::start(site.config.clone()).expect("an app"));
+        let (stop, tasks, store) = (CancellationToken::new(), TaskTracker::new(), site.store().await);
+        let (closed, studies) = mpsc::channel(8);
+        let started = Scheduler::start(app, store.clone(), site.data(), studies, stop.clone(), &tasks).await;
+        started.expect("modules that can be prepared");
+        Self { store, closed, stop, tasks }
+    }
+
+    async fn close(&self, version: u32) {
+        let closed = StudyClosed { study_instance_uid: STUDY.into(), version };
+        self.closed.send(closed).await.expect("taken");
+    }
+
+    /// The latest job of a module, once `reached` says so of it.
+    async fn until(&self, module: &str, reached: impl Fn(&Job) -> bool) -> Job {
+        let mut last = None;
+        for _ in 0..3000 {
+            let jobs = self.store.jobs(Some(STUDY), None).await.expect("jobs");
+            last = jobs.into_iter().find(|job| job.module == module);
+            if let Some(job) = last.as_ref().filter(|job| reached(job)) {
+                return job.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{module} did not get there: {last:?}")
+    }
+
+    async fn over(&self, module: &str) -> Job {
+        self.until(module, |job| job.state.is_over()).await
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.store.close().await;
+    }
+}
+
+fn outputs(site: &Site, job: &Job) -> Vec<(String, Vec<u8>)> {
+    let folder: &Path = &site.data().join(job.result_path.as_ref().expect("a result"));
+    let read = |name: &str| (name.to_owned(), std::fs::read(folder.join(name)).expect(name));
+    assert!(folder.join("result.json").is_file());
+    ["segmentation.dcm", "report.dcm"].map(read).to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_study_becomes_a_result_that_a_repeated_run_equals() {
+    let Some(site) = Site::new(&[("well-behaved", "")], "").await else { return };
+    let node = Running::start(&site).await;
+    node.close(1).await;
+    let job = node.over("rogue").await;
+    assert_eq!((job.state, job.attempts), (JobState::Done, 1), "{job:?}");
+    assert_eq!(outputs(&site, &job).len(), 2);
+    let started = node.until("rogue", |job| job.started_ms.is_some()).await.started_ms.expect("a moment");
+    assert!((job.created_ms..=job.ended_ms.expect("ended")).contains(&started));
+    node.close(1).await;
+    node.stop().await;
+    let store = site.store().await;
+    assert_eq!(store.jobs(None, None).await.expect("jobs").len(), 1, "the same closing is routed once");
+    let routed = store.routed(Some(STUDY)).await.expect("routed");
+    assert!(matches!(routed.as_slice(), [Routed { study_version: 1, .. }]), "{routed:?}");
+}
+
+/// The journal as a process leaves it that is killed while a job runs, with the files that it may have written by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_left_is_taken_up_and_gives_the_same_bytes() {
+    let Some(site) = Site::new(&[("well-behaved", "")], "").await else { return };
+    let store = site.store().await;
+    let identity = site.packages[0].package().expect("a package").identity();
+    let routed = Routed {
+        study_instance_uid: STUDY.into(),
+        study_version: 1,
+        routed_ms: 1_700_000_000_000,
+        outcome: "jobs".into(),
+        detail: String::new(),
+        last_instance: i64::MAX,
+    };
+    let new = NewJob { module: "rogue".into(), identity, gated: false, priority: Urgency::Routine };
+    assert!(store.route(&routed, "c", &[new]).await.expect("routed"));
+    let claimed = store.claim(i64::MAX).await.expect("claimed").expect("a job");
+    store.close().await;
+    let journal = site.journal();
+
+    let mut first = None;
+    for left in ["nothing", "all files", "files without result.json"] {
+        site.put_journal(&journal);
+        let node = Running::start(&site).await;
+        let job = node.over("rogue").await;
+        assert_eq!((job.id, job.state, job.attempts), (claimed.id, JobState::Done, 2), "{left}: {job:?}");
+        let files = outputs(&site, &job);
+        assert_eq!(first.get_or_insert_with(|| files.clone()), &files, "{left}: the same UIDs and bytes");
+        node.stop().await;
+        if left == "all files" {
+            let folder = site.data().join(job.result_path.expect("a result"));
+            std::fs::remove_file(folder.join("result.json")).expect("removed");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_fails_at_once_and_a_trap_is_tried_again_until_it_is_dead() {
+    let modules = [("loop", "name = \"endless\""), ("trap", "name = \"traps\"")];
+    let Some(mut site) = Site::new(&modules, "").await else { return };
+    site.config.limits.job_deadline_ms = 200;
+    site.config.schedule.attempts_max = 2;
+    let node = Running::start(&site).await;
+    node.close(1).await;
+    let endless = node.over("endless").await;
+    assert_eq!((endless.state, endless.attempts), (JobState::Failed, 1), "{endless:?}");
+    assert_eq!(endless.error_class.as_deref(), Some("limit"));
+    assert!(endless.error.is_some_and(|e| e.contains("job_deadline_ms = 200")));
+    let traps = node.over("traps").await;
+    assert_eq!((traps.state, traps.attempts), (JobState::Dead, 2), "{traps:?}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_reaches_a_running_guest_and_a_stop_gives_its_job_back() {
+    let Some(mut site) = Site::new(&[("loop", "")], "").await else { return };
+    site.config.node.drain_ms = 0;
+    let node = Running::start(&site).await;
+    node.close(1).await;
+    let job = node.until("rogue", |job| job.started_ms.is_some()).await;
+    let id = job.id.to_string();
+    let says = site.says(&["job", "cancel", &id]).await;
+    assert_eq!(says.code, Some(0), "{says:?}");
+    assert_eq!(node.over("rogue").await.state, JobState::Cancelled);
+    let says = site.says(&["job", "cancel", &id]).await;
+    assert!(says.code == Some(3) && says.err.contains("is cancelled, and no job in this state"), "{says:?}");
+    let says = site.says(&["job", "retry", &id]).await;
+    assert_eq!(says.code, Some(0), "{says:?}");
+    node.until("rogue", |job| job.state == JobState::Running && job.started_ms.is_some()).await;
+    node.stop().await;
+    let job = site.store().await.job(job.id).await.expect("read").expect("there");
+    assert_eq!((job.state, job.attempts), (JobState::Queued, 0), "as if it had not run: {job:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_depends_on_a_finding_and_a_later_version_supersedes() {
+    let when = |name: &str, is: &str| {
+        format!("name = \"{name}\"\nwhen = {{ module = \"first\", finding = \"BONE\", is = \"{is}\" }}")
+    };
+    let (present, absent) = (when("present", "present"), when("absent", "absent"));
+    let modules =
+        [("well-behaved", present.as_str()), ("well-behaved", absent.as_str()), ("well-behaved", "name = \"first\"")];
+    let Some(site) = Site::new(&modules, "").await else { return };
+    let node = Running::start(&site).await;
+    node.close(1).await;
+    let present = node.over("present").await;
+    assert_eq!(present.state, JobState::Done, "{present:?}");
+    let absent = node.over("absent").await;
+    assert_eq!(absent.state, JobState::Skipped, "{absent:?}");
+    assert_eq!(absent.error.as_deref(), Some("first found BONE"));
+    let first = node.over("first").await;
+    assert!(present.started_ms >= first.started_ms, "in order");
+
+    node.close(2).await;
+    let second = node.until("present", |job| job.study_version == 2 && job.state.is_over()).await;
+    assert_eq!(second.state, JobState::Done);
+    let old = node.store.job(present.id).await.expect("read").expect("kept");
+    assert_eq!((old.state, old.superseded_by), (JobState::Done, Some(2)));
+    assert_eq!(outputs(&site, &old).len(), 2, "what was replaced is kept");
+    assert_eq!(node.store.retry_job(absent.id).await.expect("asked"), Changed::Not(JobState::Skipped));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_study_with_nothing_to_run_says_so_and_why() {
+    let rule = "[[rules]]\nname = \"other-room\"\neffect = \"run\"\nsource_ae = [\"MR*\"]\n";
+    let Some(site) = Site::new(&[("well-behaved", "")], rule).await else { return };
+    let node = Running::start(&site).await;
+    node.close(1).await;
+    let routed = loop {
+        if let Some(routed) = node.store.routed(Some(STUDY)).await.expect("routed").pop() {
+            break routed;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(routed.outcome, "nothing-to-run", "{routed:?}");
+    assert!(node.store.jobs(None, None).await.expect("jobs").is_empty());
+    node.stop().await;
+
+    let says = site.says(&["job", "list"]).await;
+    assert!(says.out.contains("nothing-to-run  v1 of 2.25.2"), "{says:?}");
+    let says = site.says(&["route", "explain", STUDY]).await;
+    for part in [
+        "rogue would not run",
+        "+ accepts.modality: modality CT is CT (series 2.25.3)",
+        "- rules.other-room: run: the rule does not hold, because none of MR* sent any of it",
+        "nothing to run",
+    ] {
+        assert!(says.out.contains(part), "`{part}` is missing: {says:?}");
+    }
+    assert!(!says.out.to_lowercase().contains("secret"), "no patient data: {says:?}");
+    let says = site.says(&["route", "explain", STUDY, "--json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&says.out).expect("JSON");
+    assert_eq!(json[0]["would_run"], false);
+    let says = site.says(&["job", "show", "99"]).await;
+    assert!(says.code == Some(3) && says.err.contains("there is no job 99"), "{says:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_most_urgent_is_claimed_first_and_nothing_sinks() {
+    let modules =
+        [("well-behaved", "name = \"routine\""), ("well-behaved", "name = \"urgent\"\npriority = \"urgent\"")];
+    let Some(mut site) = Site::new(&modules, "").await else { return };
+    site.config.limits.jobs_max = 1;
+    let node = Running::start(&site).await;
+    node.close(1).await;
+    let (routine, urgent) = (node.over("routine").await, node.over("urgent").await);
+    assert!(urgent.ended_ms <= routine.started_ms.or(routine.ended_ms), "{urgent:?} {routine:?}");
+    node.close(2).await;
+    let routine = node.until("routine", |job| job.study_version == 2 && job.state.is_over()).await;
+    assert_eq!(routine.priority, Urgency::Urgent, "the study stood there before");
+    let ending = Ending::Over { state: JobState::Failed, class: "host", error: String::new() };
+    node.store.end_job(routine.id, &ending).await.expect("asked");
+    let after = node.store.job(routine.id).await.expect("read").expect("there");
+    assert_eq!(after.state, JobState::Done, "what is over does not end twice");
+    node.stop().await;
+}
