@@ -3,12 +3,14 @@
 //! Read [`pipeline`] first: it is the path of one study, top to bottom.
 
 pub mod app;
+pub mod audit;
 pub mod config;
 pub mod findings;
 pub mod geometry;
 pub mod inference;
 pub mod ingest;
 pub mod memory;
+pub mod metrics;
 pub mod module;
 pub mod outputs;
 pub mod pipeline;

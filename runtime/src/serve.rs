@@ -9,9 +9,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::ingest::Intake;
 use crate::ingest::disk::RealDisk;
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
 /// A node that runs.
@@ -19,6 +21,7 @@ pub struct Node {
     /// Where the DICOM network service listens.
     pub dimse: Option<SocketAddr>,
     store: Store,
+    audit: Audit,
     stop: CancellationToken,
     tasks: TaskTracker,
     drain: Duration,
@@ -48,6 +51,9 @@ pub enum StartError {
     /// The journal.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The head of the audit log.
+    #[error("the head of the audit log cannot be written: {0}")]
+    Anchor(#[from] crate::audit::AnchorError),
 }
 
 impl Node {
@@ -60,13 +66,26 @@ impl Node {
         let unusable = |reason| StartError::DataFolder { path: data.clone(), reason };
         let lock = lock(&data)?;
         let store = Store::open(&data).await?;
+        let metrics = Metrics::new();
         sweep(&data.join("incoming")).map_err(unusable)?;
         let (intake, _notices) =
-            Intake::start(&config, data.clone(), store.clone(), Arc::new(RealDisk)).map_err(unusable)?;
+            Intake::start(&config, data.clone(), store.clone(), Arc::new(RealDisk), metrics.clone())
+                .map_err(unusable)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let audit = Audit::new(store.clone(), &data);
+        audit.start().await?;
+        tasks.spawn(audit.clone().keep_anchored(stop.clone()));
         let _ = intake;
         tracing::info!("ready");
-        Ok(Self { dimse: None, store, stop, tasks, drain: Duration::from_millis(config.node.drain_ms), _lock: lock })
+        Ok(Self {
+            dimse: None,
+            store,
+            audit,
+            stop,
+            tasks,
+            drain: Duration::from_millis(config.node.drain_ms),
+            _lock: lock,
+        })
     }
 
     /// Takes nothing new, lets what runs come to its end for `node.drain_ms`, and ends.
@@ -77,6 +96,9 @@ impl Node {
             tracing::warn!(
                 "some transfers or jobs did not end within node.drain_ms; they are taken up at the next start"
             );
+        }
+        if let Err(e) = self.audit.stop().await {
+            tracing::error!("that the node stops cannot be recorded: {e}");
         }
         self.store.close().await;
     }

@@ -15,6 +15,7 @@ pub mod disk;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use dicom_object::FileMetaTableBuilder;
 use sha2::{Digest, Sha256};
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 use self::commit::{Committer, Filing};
 use self::disk::{Disk, DiskFile};
 use crate::config::{Config, Duplicates};
+use crate::metrics::Metrics;
 use crate::store::{Quarantined, Store};
 use crate::study::{self, Entry, ReadError, ReadOptions};
 
@@ -222,6 +224,7 @@ struct Shared {
     folders: Folders,
     disk_free_min_mib: u64,
     options: ReadOptions,
+    metrics: Arc<Metrics>,
     notices: mpsc::UnboundedSender<Notice>,
 }
 
@@ -242,6 +245,7 @@ impl Intake {
         data: PathBuf,
         store: Store,
         disk: Arc<dyn Disk>,
+        metrics: Arc<Metrics>,
     ) -> std::io::Result<(Self, mpsc::UnboundedReceiver<Notice>)> {
         let folders = Folders { incoming: data.join("incoming"), data };
         for name in ["incoming", "instances", "quarantine"] {
@@ -257,6 +261,7 @@ impl Intake {
             folders: folders.clone(),
             replace,
             most: config.node.commit_instances_max,
+            metrics: metrics.clone(),
         };
         tokio::spawn(committer.run(queue));
         let shared = Shared {
@@ -264,6 +269,7 @@ impl Intake {
             folders,
             disk_free_min_mib: config.node.disk_free_min_mib,
             options: ReadOptions::new(&config.limits, true),
+            metrics,
             notices,
         };
         Ok((Self { shared: Arc::new(shared), filings }, heard))
@@ -274,8 +280,17 @@ impl Intake {
     /// # Errors
     /// No space, or the disk cannot be written to.
     pub fn begin(&self, arrival: &Arrival, form: Form) -> Result<Incoming, Refused> {
+        self.open(arrival, form).inspect_err(|refused| self.count(arrival, refused))
+    }
+
+    fn count(&self, arrival: &Arrival, refused: &Refused) {
+        self.shared.metrics.instance_refused(arrival.via, refused.reason());
+    }
+
+    fn open(&self, arrival: &Arrival, form: Form) -> Result<Incoming, Refused> {
         let Shared { disk, folders, disk_free_min_mib, .. } = &*self.shared;
         let free = disk.free_bytes(&folders.data).map_err(|e| Refused::Disk(e.to_string()))?;
+        self.shared.metrics.disk_free(free);
         if free >> 20 < *disk_free_min_mib {
             return Err(Refused::OutOfSpace { disk_free_min_mib: *disk_free_min_mib });
         }
@@ -370,6 +385,11 @@ impl Incoming {
     /// # Errors
     /// The limit for files, or the disk.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        let written = self.append(bytes).await;
+        written.inspect_err(|refused| self.intake.count(&self.arrival, refused))
+    }
+
+    async fn append(&mut self, bytes: &[u8]) -> Result<(), Refused> {
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() < PIECE_BYTES {
             return Ok(());
@@ -392,7 +412,15 @@ impl Incoming {
     ///
     /// # Errors
     /// Everything of [`Refused`]. What the peer is to blame for is in quarantine then, as durably.
-    pub async fn finish(mut self) -> Result<Stored, Refused> {
+    pub async fn finish(self) -> Result<Stored, Refused> {
+        let (came, intake, arrival) = (Instant::now(), self.intake.clone(), self.arrival.clone());
+        let (stored, bytes) = self.make_durable().await.inspect_err(|refused| intake.count(&arrival, refused))?;
+        intake.shared.metrics.instance_stored(arrival.via, stored.outcome, bytes, came.elapsed());
+        let _ = intake.shared.notices.send(Notice::Instance { stored: stored.clone(), arrival });
+        Ok(stored)
+    }
+
+    async fn make_durable(mut self) -> Result<(Stored, u64), Refused> {
         let mut writing = self.file.take().ok_or_else(interrupted)?;
         let piece = std::mem::take(&mut self.buffer);
         let path = self.leftover.path.clone().ok_or_else(interrupted)?;
@@ -428,9 +456,7 @@ impl Incoming {
         // From here the file is the committer's.
         self.leftover.path = None;
         let stored = answer.await.map_err(|_| Refused::Stopping)??;
-        let notice = Notice::Instance { stored: stored.clone(), arrival: self.arrival.clone() };
-        let _ = self.intake.shared.notices.send(notice);
-        Ok(stored)
+        Ok((stored, bytes))
     }
 }
 

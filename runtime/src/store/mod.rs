@@ -2,6 +2,7 @@
 //!
 //! Write-ahead log with `synchronous=FULL`: a commit that returned survives a power cut. Times are milliseconds since 1970.
 
+mod audit;
 mod instances;
 
 use std::path::Path;
@@ -10,10 +11,12 @@ use std::time::Duration;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
+pub use self::audit::AuditRow;
 pub use self::instances::{Batch, Candidate, Filed, InstanceRow, Quarantined};
 
 /// Every version of the schema, in order. A file here never changes once it was released: the next change is a new file.
-const SCHEMA: &[(&str, &str)] = &[("instances", include_str!("schema/0001_instances.sql"))];
+const SCHEMA: &[(i64, &str, &str)] =
+    &[(1, "instances", include_str!("schema/0001_instances.sql")), (6, "audit", include_str!("schema/0006_audit.sql"))];
 
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";
@@ -57,6 +60,12 @@ impl Store {
         Ok(Self { pool })
     }
 
+    /// Does what nobody should: for tests of what is found then.
+    #[cfg(test)]
+    pub(crate) async fn tamper(&self, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(&self.pool).await.expect("SQL");
+    }
+
     /// Writes what is in memory and closes the file.
     pub async fn close(&self) {
         self.pool.close().await;
@@ -64,8 +73,8 @@ impl Store {
 }
 
 fn migrator() -> Migrator {
-    let migrations = SCHEMA.iter().zip(1..).map(|((name, sql), version)| {
-        Migration::new(version, (*name).into(), MigrationType::Simple, sqlx::SqlSafeStr::into_sql_str(*sql), false)
+    let migrations = SCHEMA.iter().map(|(version, name, sql)| {
+        Migration::new(*version, (*name).into(), MigrationType::Simple, sqlx::SqlSafeStr::into_sql_str(*sql), false)
     });
     Migrator { migrations: migrations.collect(), ..Migrator::DEFAULT }
 }
