@@ -5,6 +5,7 @@
 pub mod app;
 pub mod audit;
 pub mod config;
+pub mod doctor;
 pub mod findings;
 pub mod geometry;
 pub mod inference;
@@ -14,10 +15,12 @@ pub mod metrics;
 pub mod module;
 pub mod outputs;
 pub mod pipeline;
+pub mod retention;
 pub mod sandbox;
 pub mod serve;
 pub mod store;
 pub mod study;
+pub mod telemetry;
 pub mod tensor;
 pub mod volumes;
 

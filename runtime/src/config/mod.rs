@@ -3,6 +3,7 @@
 mod dimse;
 mod limits;
 mod node;
+mod seen;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use self::dimse::{Caller, DimseConfig, UnknownCallers};
 pub use self::limits::Limits;
 pub use self::node::{Duplicates, NodeConfig, TlsConfig};
+pub use self::seen::{LogConfig, LogFormat, RetentionConfig, TelemetryConfig};
 
 /// Name and value of a limit, and the least and the most that makes sense.
 type Range = (&'static str, u64, u64, u64);
@@ -35,6 +37,12 @@ pub struct Config {
     pub node: NodeConfig,
     /// How images come in from scanners.
     pub dimse: DimseConfig,
+    /// Log lines of the node.
+    pub log: LogConfig,
+    /// Traces of the node.
+    pub telemetry: TelemetryConfig,
+    /// What the node deletes, and when.
+    pub retention: RetentionConfig,
 }
 
 /// What the operator gives a module that asks for it. `--grant` adds to both lists.
@@ -113,7 +121,13 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let sections = [("limits", self.limits.ranges()), ("node", self.node.ranges()), ("dimse", self.dimse.ranges())];
+        let sections = [
+            ("limits", self.limits.ranges()),
+            ("node", self.node.ranges()),
+            ("dimse", self.dimse.ranges()),
+            ("telemetry", self.telemetry.ranges()),
+            ("retention", self.retention.ranges()),
+        ];
         for (section, ranges) in sections {
             if let Some((name, value, low, high)) =
                 ranges.into_iter().find(|(_, v, low, high)| !(low..=high).contains(&v))
@@ -121,7 +135,9 @@ impl Config {
                 return Err(ConfigError::Value(format!("{section}.{name} = {value} is not in {low}..={high}")));
             }
         }
-        self.dimse.check().map_err(ConfigError::Value)
+        self.dimse.check().map_err(ConfigError::Value)?;
+        self.log.check().map_err(ConfigError::Value)?;
+        self.telemetry.check().map_err(ConfigError::Value)
     }
 }
 

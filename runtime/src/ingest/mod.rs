@@ -20,6 +20,7 @@ use std::time::Instant;
 use dicom_object::FileMetaTableBuilder;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use self::commit::{Committer, Filing};
 use self::disk::{Disk, DiskFile};
@@ -414,7 +415,8 @@ impl Incoming {
     /// Everything of [`Refused`]. What the peer is to blame for is in quarantine then, as durably.
     pub async fn finish(self) -> Result<Stored, Refused> {
         let (came, intake, arrival) = (Instant::now(), self.intake.clone(), self.arrival.clone());
-        let (stored, bytes) = self.make_durable().await.inspect_err(|refused| intake.count(&arrival, refused))?;
+        let done = self.make_durable().instrument(crate::telemetry::arrival(&arrival)).await;
+        let (stored, bytes) = done.inspect_err(|refused| intake.count(&arrival, refused))?;
         intake.shared.metrics.instance_stored(arrival.via, stored.outcome, bytes, came.elapsed());
         let _ = intake.shared.notices.send(Notice::Instance { stored: stored.clone(), arrival });
         Ok(stored)

@@ -4,6 +4,7 @@
 
 mod audit;
 mod instances;
+mod retention;
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 
 pub use self::audit::AuditRow;
 pub use self::instances::{Batch, Candidate, Filed, InstanceRow, Quarantined};
+pub use self::retention::{Doomed, Unneeded};
 
 /// Every version of the schema, in order. A file here never changes once it was released: the next change is a new file.
 const SCHEMA: &[(i64, &str, &str)] =
@@ -58,6 +60,17 @@ impl Store {
         let pool = pool.map_err(|e| StoreError::Open(e.to_string()))?;
         migrator().run(&pool).await.map_err(|e| StoreError::Open(e.to_string()))?;
         Ok(Self { pool })
+    }
+
+    /// Opens a journal that is there, to read: a node may be running on it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn open_to_read(folder: &Path) -> Result<Self, StoreError> {
+        let path = folder.join(FILE);
+        let options = SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(Duration::from_secs(30));
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+        Ok(Self { pool: pool.map_err(|e| StoreError::Open(format!("{}: {e}", path.display())))? })
     }
 
     /// Does what nobody should: for tests of what is found then.

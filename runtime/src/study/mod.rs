@@ -39,6 +39,7 @@ use dicom_object::InMemDicomObject;
 pub use self::attributes::is_code;
 pub use self::error::ReadError;
 pub use self::inspect::{Entry, PatientEntry, SeriesEntry, StudyEntry, inspect};
+pub use self::pixels::decodes;
 use crate::config::Limits;
 use crate::geometry::{Geometry, Vec3};
 use crate::memory::Budget;

@@ -20,3 +20,10 @@ CREATE TABLE audit (
     sha256 BLOB NOT NULL
 ) STRICT;
 CREATE INDEX audit_study ON audit (study_instance_uid) WHERE study_instance_uid <> '';
+
+-- Files that the journal let go of, until they are removed from the disk: a crash in between loses none of them.
+CREATE TABLE unneeded (
+    id INTEGER PRIMARY KEY,
+    -- Below the data folder.
+    path TEXT NOT NULL
+) STRICT;
