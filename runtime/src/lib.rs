@@ -3,22 +3,27 @@
 //! Read [`pipeline`] first: it is the path of one study, top to bottom.
 
 pub mod app;
+pub mod audit;
 pub mod completion;
 pub mod config;
+pub mod doctor;
 pub mod findings;
 pub mod geometry;
 pub mod inference;
 pub mod ingest;
 pub mod memory;
+pub mod metrics;
 pub mod module;
 pub mod outputs;
 pub mod pipeline;
+pub mod retention;
 pub mod routing;
 pub mod sandbox;
 pub mod schedule;
 pub mod serve;
 pub mod store;
 pub mod study;
+pub mod telemetry;
 pub mod tensor;
 pub mod tls;
 pub mod volumes;

@@ -1,6 +1,7 @@
 //! The `gantry` command: arguments, one call, an exit code.
 
 mod cli_job;
+mod cli_node;
 mod summary;
 mod token;
 
@@ -22,6 +23,8 @@ use gantry::sandbox::grants::Policy;
 use gantry::sandbox::{CancelToken, JobError, PrepareError};
 use gantry::serve::Node;
 use gantry::study::ReadError;
+use gantry::telemetry;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::summary::Summary;
 
@@ -73,6 +76,22 @@ enum Command {
     /// Tell which modules would run on a study, and why.
     #[command(subcommand, after_help = cli_job::ROUTE_EXAMPLES)]
     Route(cli_job::RouteCommand),
+    /// Check, print and explain configurations.
+    #[command(subcommand)]
+    Config(cli_node::ConfigCommand),
+    /// Look whether this machine and a configuration hold what a node needs.
+    #[command(after_help = "Example:\n  gantry doctor --config /etc/gantry/gantry.toml\n")]
+    Doctor {
+        /// The node's configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// For scripts.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Who did what to which study.
+    #[command(subcommand)]
+    Audit(cli_node::AuditCommand),
     /// Make and look at modules.
     #[command(subcommand, after_help = concat!(
         "Examples:\n",
@@ -162,16 +181,23 @@ enum ModuleCommand {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .with_writer(std::io::stderr)
-        .init();
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    // The node's log is as its configuration says.
+    if !matches!(command, Command::Serve { .. }) {
+        tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_writer(std::io::stderr)
+            .init();
+    }
+    let done = match command {
         Command::Run(args) => run(&args),
         Command::Serve { config } => serve(&config),
         Command::Token(command) => token::run(&command),
         Command::Job(command) => cli_job::job(command),
         Command::Route(command) => cli_job::route(command),
+        Command::Config(command) => cli_node::config(command),
+        Command::Doctor { config, json } => cli_node::doctor(&config, json),
+        Command::Audit(command) => cli_node::audit(command),
         Command::Module(command) => module(command),
     };
     match done {
@@ -277,13 +303,19 @@ fn now() -> Stamp {
 fn serve(config: &Path) -> Result<(), (u8, anyhow::Error)> {
     let config = Config::read(config).map_err(|e| (2, e.into()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| (2, e.into()))?;
-    runtime.block_on(async {
+    let (subscriber, telemetry) =
+        telemetry::subscriber(&config.log, &config.telemetry, runtime.handle(), std::io::stderr)
+            .map_err(|e| (2, e.into()))?;
+    subscriber.try_init().map_err(|e| (2, e.into()))?;
+    let done = runtime.block_on(async {
         let node = Node::start(config).await.map_err(|e| (2, e.into()))?;
         print(format!("{}\n", node.ready()).as_bytes())?;
         gantry::serve::until_stopped().await.map_err(|e| (1, e.into()))?;
         node.stop().await;
         Ok(())
-    })
+    });
+    telemetry.stop();
+    done
 }
 
 fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {

@@ -10,12 +10,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::completion::{Archive, Completion, PacsError};
 use crate::app::App;
+use crate::audit::{AnchorError, Audit};
+use crate::completion::{Archive, Closed, Completion, PacsError};
 use crate::config::Config;
 use crate::ingest::dimse::{BindError, Dimse};
 use crate::ingest::disk::RealDisk;
 use crate::ingest::{self, Intake};
+use crate::metrics::Metrics;
+use crate::retention::{Retention, Unfinished};
 use crate::schedule::{STOP_GRACE, ScheduleError, Scheduler, StudyClosed};
 use crate::store::{Store, StoreError};
 use crate::web::{Web, WebStartError};
@@ -26,9 +29,8 @@ pub struct Node {
     pub dimse: Option<SocketAddr>,
     /// Where DICOMweb listens.
     pub web: Option<SocketAddr>,
-    /// Takes studies that are whole; `None` where no modules are configured.
-    pub closed: Option<tokio::sync::mpsc::Sender<StudyClosed>>,
     store: Store,
+    audit: Audit,
     stop: CancellationToken,
     tasks: TaskTracker,
     drain: Duration,
@@ -58,12 +60,9 @@ pub enum StartError {
     /// The journal.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// DICOMweb.
-    #[error(transparent)]
-    Web(#[from] WebStartError),
-    /// The DICOM network service.
-    #[error(transparent)]
-    Dimse(#[from] BindError),
+    /// The head of the audit log.
+    #[error("the head of the audit log cannot be written: {0}")]
+    Anchor(#[from] AnchorError),
     /// An archive.
     #[error(transparent)]
     Pacs(#[from] PacsError),
@@ -73,6 +72,12 @@ pub enum StartError {
     /// The modules.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// The DICOM network service.
+    #[error(transparent)]
+    Dimse(#[from] BindError),
+    /// DICOMweb.
+    #[error(transparent)]
+    Web(#[from] WebStartError),
 }
 
 /// Studies that closed and wait to be routed.
@@ -86,58 +91,62 @@ impl Node {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let data = config.node.data_folder.clone().ok_or(StartError::NoDataFolder)?;
         let unusable = |reason| StartError::DataFolder { path: data.clone(), reason };
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let drain = Duration::from_millis(config.node.drain_ms);
+
+        // What is kept.
         let lock = lock(&data)?;
         let store = Store::open(&data).await?;
+        let metrics = Metrics::new();
+        let audit = Audit::new(store.clone(), &data);
+        audit.start().await?;
+        tasks.spawn(audit.clone().keep_anchored(stop.clone()));
         sweep(&data.join("incoming")).map_err(unusable)?;
-        let archives = Archive::all(&config)?;
+        let disk = Arc::new(RealDisk);
+
+        // From an instance to a study that is whole, to its jobs.
         let (intake, notices) =
-            Intake::start(&config, data.clone(), store.clone(), Arc::new(RealDisk)).map_err(unusable)?;
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let mut web = None;
-        if let Some(address) = config.web.listen {
-            let service = Web::bind(address, &config, intake.clone(), store.clone(), data.clone()).await?;
-            web = Some(service.local_addr());
-            tasks.spawn(service.run(stop.clone(), tasks.clone()));
+            Intake::start(&config, data.clone(), store.clone(), disk.clone(), metrics.clone()).map_err(unusable)?;
+        let archives = Archive::all(&config)?;
+        let (closed, studies) = mpsc::channel(CLOSED_MAX);
+        let (of_data, of_store) = (data.clone(), store.clone());
+        let completion = Completion::start(&config, archives, of_data, of_store, notices, closed, stop.clone(), &tasks);
+        let (route, routed) = mpsc::channel(CLOSED_MAX);
+        let unrouted = store.unrouted_versions().await?;
+        tasks.spawn(hand_on(unrouted, studies, route, store.clone(), metrics.clone()));
+        if config.modules.is_empty() {
+            drop(routed);
+        } else {
+            let of_app = config.clone();
+            let app = Arc::new(ingest::blocking(move || App::start(of_app)).await?);
+            let (of_store, of_data) = (store.clone(), data.clone());
+            Scheduler::start(app, of_store, of_data, routed, stop.clone(), &tasks, metrics.clone()).await?;
         }
-        let dimse = Dimse::bind(&config, intake.clone(), store.clone()).await?;
+        let retention = Retention::new(&config, data.clone(), store.clone(), disk, metrics.clone(), Unfinished);
+        tasks.spawn(retention.run(stop.clone()));
+
+        // The ways in, last: what comes finds everything there.
+        let dimse = Dimse::bind(&config, intake.clone(), store.clone(), completion, metrics.clone()).await?;
         let dimse_address = dimse.as_ref().map(Dimse::local_addr);
         if let Some(dimse) = dimse {
             let (stop, associations) = (stop.clone(), tasks.clone());
             tasks.spawn(async move { dimse.run(stop, &associations).await });
         }
-        // Nobody takes closed studies yet: the journal has them.
-        let (closed, _) = mpsc::channel(1);
-        let _completion =
-            Completion::start(&config, archives, data, store.clone(), notices, closed, stop.clone(), &tasks);
+        let mut web_address = None;
+        if let Some(address) = config.web.listen {
+            let web = Web::bind(address, &config, intake.clone(), store.clone(), data, metrics, audit.clone()).await?;
+            web_address = Some(web.local_addr());
+            tasks.spawn(web.run(stop.clone(), tasks.clone()));
+        }
         tasks.spawn(ingest::folder::watch(config.folder.clone(), intake, stop.clone()));
         tracing::info!("ready");
-        Ok(Self {
-            dimse: dimse_address,
-            web,
-            store,
-            stop,
-            tasks,
-            drain: Duration::from_millis(config.node.drain_ms),
-            _lock: lock,
-        })
+        Ok(Self { dimse: dimse_address, web: web_address, store, audit, stop, tasks, drain, _lock: lock })
     }
 
     /// What it listens on, on one line of JSON: with port 0 there is no other way to learn it.
     #[must_use]
     pub fn ready(&self) -> String {
         serde_json::json!({ "dimse": self.dimse, "web": self.web }).to_string()
-        let _ = intake;
-        let drain = Duration::from_millis(config.node.drain_ms);
-        let mut closed = None;
-        if !config.modules.is_empty() {
-            let app = tokio::task::spawn_blocking(move || App::start(config)).await;
-            let app = Arc::new(app.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
-            let (sender, studies) = tokio::sync::mpsc::channel(CLOSED_MAX);
-            Scheduler::start(app, store.clone(), data, studies, stop.clone(), &tasks).await?;
-            closed = Some(sender);
-        }
-        tracing::info!("ready");
-        Ok(Self { dimse: None, closed, store, stop, tasks, drain, _lock: lock })
     }
 
     /// Takes nothing new, lets what runs come to its end for `node.drain_ms`, and ends.
@@ -146,11 +155,45 @@ impl Node {
         self.tasks.close();
         // Guests are told to stop after `drain`, and their jobs go back to the queue.
         if tokio::time::timeout(self.drain + STOP_GRACE, self.tasks.wait()).await.is_err() {
-            tracing::warn!(
+            // The journal stays open for them: what it does not commit was not acknowledged.
+            return tracing::warn!(
                 "some transfers or jobs did not end within node.drain_ms; they are taken up at the next start"
             );
         }
+        if let Err(e) = self.audit.stop().await {
+            tracing::error!("that the node stops cannot be recorded: {e}");
+        }
         self.store.close().await;
+    }
+}
+
+/// From studies that are whole to the modules: first those that an earlier process closed and did not come to route. A
+/// study that was only fetched, as a prior, is not analysed.
+async fn hand_on(
+    unrouted: Vec<(String, u32)>,
+    mut studies: mpsc::Receiver<Closed>,
+    route: mpsc::Sender<StudyClosed>,
+    store: Store,
+    metrics: Arc<Metrics>,
+) {
+    let route = async |study_instance_uid: String, version: u32| {
+        let closed = StudyClosed { study_instance_uid, version };
+        // Where no module is configured nobody listens, and the journal says so: a module that is added later does not run
+        // on all that came before.
+        if let Err(mpsc::error::SendError(closed)) = route.send(closed).await
+            && let Err(e) = store.nothing_to_run(&closed.study_instance_uid, closed.version).await
+        {
+            tracing::error!(study = closed.study_instance_uid, "that nothing runs on it cannot be recorded: {e}");
+        }
+    };
+    for (study_instance_uid, version) in unrouted {
+        route(study_instance_uid, version).await;
+    }
+    while let Some(Closed { study_instance_uid, version, by, saved, fetched, .. }) = studies.recv().await {
+        metrics.study_closed(by.name(), saved);
+        if !fetched {
+            route(study_instance_uid, version).await;
+        }
     }
 }
 

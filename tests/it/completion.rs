@@ -43,7 +43,8 @@ impl Site {
         change(&mut config);
         let store = Store::open(data).await.expect("a journal");
         let (intake, notices) =
-            Intake::start(&config, data.to_owned(), store.clone(), Arc::new(RealDisk)).expect("an intake");
+            Intake::start(&config, data.to_owned(), store.clone(), Arc::new(RealDisk), gantry::metrics::Metrics::new())
+                .expect("an intake");
         let archives = Archive::all(&config).expect("archives");
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (sender, closed) = mpsc::channel(16);

@@ -65,7 +65,8 @@ impl Site {
         gantry_tests::write_ct(&study).expect("written");
         let store = self.store().await;
         let (intake, _notices) =
-            Intake::start(&self.config, self.data(), store, Arc::new(RealDisk)).expect("an intake");
+            Intake::start(&self.config, self.data(), store, Arc::new(RealDisk), gantry::metrics::Metrics::new())
+                .expect("an intake");
         let arrival = Arrival::new(Via::Folder, "CT1");
         for file in std::fs::read_dir(&study).expect("readable") {
             let bytes = std::fs::read(file.expect("a file").path()).expect("readable");

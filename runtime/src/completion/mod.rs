@@ -17,6 +17,7 @@ mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,8 @@ pub struct Closed {
     pub version: u32,
     /// What showed it to be complete.
     pub by: Evidence,
+    /// How much earlier than the timer.
+    pub saved: Duration,
     /// When its last instance was received, milliseconds since 1970.
     pub last_received_ms: i64,
     /// Whether all of it was fetched from a PACS: a prior, which nobody sent to be analysed.

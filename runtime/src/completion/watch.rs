@@ -338,6 +338,7 @@ impl Watcher {
             study_instance_uid: uid.to_owned(),
             version,
             by,
+            saved: Duration::from_millis(saved_ms),
             last_received_ms: facts.last_received_ms,
             fetched: facts.fetched,
         };

@@ -6,6 +6,7 @@ mod limits;
 mod node;
 mod pacs;
 mod routing;
+mod seen;
 mod studies;
 mod web;
 
@@ -19,12 +20,13 @@ pub use self::folder::FolderConfig;
 pub use self::limits::Limits;
 pub use self::node::{Duplicates, NodeConfig, TlsConfig};
 pub use self::pacs::PacsConfig;
-pub use self::studies::StudiesConfig;
-pub use self::web::{Scope, WebClient, WebConfig};
 pub(crate) use self::routing::is_module_name;
 pub use self::routing::{
     Condition, Effect, Hours, ModuleConfig, ORDER_PRIORITIES, Presence, RULE_ATTRIBUTES, RuleConfig, ScheduleConfig,
 };
+pub use self::seen::{LogConfig, LogFormat, RetentionConfig, TelemetryConfig};
+pub use self::studies::StudiesConfig;
+pub use self::web::{Scope, WebClient, WebConfig};
 
 /// Name and value of a limit, and the least and the most that makes sense.
 type Range = (&'static str, u64, u64, u64);
@@ -65,6 +67,12 @@ pub struct Config {
     /// Where it runs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleConfig>,
+    /// Log lines of the node.
+    pub log: LogConfig,
+    /// Traces of the node.
+    pub telemetry: TelemetryConfig,
+    /// What the node deletes, and when.
+    pub retention: RetentionConfig,
 }
 
 /// What the operator gives a module that asks for it. `--grant` adds to both lists.
@@ -151,6 +159,8 @@ impl Config {
             ("studies", self.studies.ranges()),
             ("web", self.web.ranges()),
             ("schedule", self.schedule.ranges()),
+            ("telemetry", self.telemetry.ranges()),
+            ("retention", self.retention.ranges()),
         ];
         let archives = self.pacs.iter().map(|pacs| ("pacs", pacs.ranges()));
         for (section, ranges) in sections.into_iter().chain(archives) {
@@ -160,9 +170,14 @@ impl Config {
                 return Err(ConfigError::Value(format!("{section}.{name} = {value} is not in {low}..={high}")));
             }
         }
-        self.pacs.iter().try_for_each(PacsConfig::check).map_err(ConfigError::Value)?;
-        self.dimse.check().map_err(ConfigError::Value)?;
-        routing::check(&self.modules, &self.rules).map_err(ConfigError::Value)
+        let checks = [
+            self.pacs.iter().try_for_each(PacsConfig::check),
+            self.dimse.check(),
+            routing::check(&self.modules, &self.rules),
+            self.log.check(),
+            self.telemetry.check(),
+        ];
+        checks.into_iter().collect::<Result<(), String>>().map_err(ConfigError::Value)
     }
 }
 

@@ -8,6 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::disk::Disk;
 use super::{Arrival, Folders, Outcome, Refused, Stored, blocking};
+use crate::audit::{Action, Event};
+use crate::metrics::Metrics;
 use crate::store::{Batch, Candidate, Filed, Quarantined, Store, StoreError};
 use crate::study::Entry;
 
@@ -37,6 +39,7 @@ pub(super) struct Committer {
     pub(super) folders: Folders,
     pub(super) replace: bool,
     pub(super) most: usize,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// Ends the process: what the disk holds is unknown, and nothing more may be acknowledged.
@@ -69,12 +72,14 @@ impl Committer {
         let mut fates = Vec::with_capacity(filings.len());
         for filing in filings {
             let (fate, answer) = self.decide(&mut batch, filing).await?;
+            batch.audit(&event(filing, &answer)).await?;
             fates.push((filing.incoming.clone(), fate));
             answers.push(answer);
         }
         let (disk, data) = (self.disk.clone(), self.folders.data.clone());
         blocking(move || name(&*disk, &data, &fates).unwrap_or_else(|e| fatal("naming of an instance", &e))).await;
         batch.commit().await?;
+        self.metrics.committed(filings.len());
         Ok(answers)
     }
 
@@ -106,6 +111,7 @@ impl Committer {
             let old = Filed { path: known.path, bytes: known.bytes, sha256: known.sha256, ..self.filed(filing, "") };
             batch.quarantine(&replaced, &old).await?;
             batch.remove(known.id).await?;
+            self.metrics.quarantined();
             outcome = Outcome::Replaced;
         }
         if let Some(by) = batch.patient_of(&entry.study.uid).await?.and_then(|known| known.contradicts(&entry.patient))
@@ -127,6 +133,7 @@ impl Committer {
     ) -> Result<(Fate, Result<Stored, Refused>), StoreError> {
         let filed = self.filed(filing, "quarantine");
         batch.quarantine(&why, &filed).await?;
+        self.metrics.quarantined();
         Ok((Fate::Named(filed.path), Err(refused)))
     }
 
@@ -142,6 +149,29 @@ impl Committer {
             source: filing.arrival.source.clone(),
             correlation: filing.arrival.correlation.clone(),
         }
+    }
+}
+
+/// What the audit log says of it: that it came, from whom, and what became of it.
+fn event(filing: &Filing, answer: &Result<Stored, Refused>) -> Event {
+    let action = match answer {
+        Ok(Stored { outcome: Outcome::New, .. }) => Action::InstanceStored,
+        Ok(Stored { outcome: Outcome::Same, .. }) => Action::InstanceSame,
+        Ok(Stored { outcome: Outcome::Replaced, .. }) => Action::InstanceReplaced,
+        Err(_) => Action::InstanceQuarantined,
+    };
+    let (study_instance_uid, object) = match &filing.entry {
+        Ok(entry) => (entry.study.uid.clone(), entry.sop_instance_uid.clone()),
+        Err((why, _)) => (String::new(), why.sop_instance_uid.clone()),
+    };
+    Event {
+        who: filing.arrival.source.clone(),
+        action,
+        study_instance_uid,
+        object,
+        digests: vec![("instance", filing.sha256)],
+        detail: answer.as_ref().err().map(|refused| refused.reason().to_owned()).unwrap_or_default(),
+        correlation: filing.arrival.correlation.clone(),
     }
 }
 
@@ -202,8 +232,14 @@ mod tests {
         config.node.disk_free_min_mib = 0;
         change(&mut config);
         let store = Store::open(data.path()).await.expect("a journal");
-        let (intake, _) =
-            Intake::start(&config, data.path().to_owned(), store.clone(), Arc::new(RealDisk)).expect("starts");
+        let (intake, _) = Intake::start(
+            &config,
+            data.path().to_owned(),
+            store.clone(),
+            Arc::new(RealDisk),
+            crate::metrics::Metrics::new(),
+        )
+        .expect("starts");
         Node { data, store, intake }
     }
 

@@ -17,14 +17,17 @@ pub mod folder;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use dicom_object::FileMetaTableBuilder;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use self::commit::{Committer, Filing};
 use self::disk::{Disk, DiskFile};
 use crate::config::{Config, Duplicates};
+use crate::metrics::Metrics;
 use crate::store::{Quarantined, Store};
 use crate::study::{self, Entry, ReadError, ReadOptions};
 
@@ -226,6 +229,7 @@ struct Shared {
     folders: Folders,
     disk_free_min_mib: u64,
     options: ReadOptions,
+    metrics: Arc<Metrics>,
     notices: mpsc::UnboundedSender<Notice>,
 }
 
@@ -246,6 +250,7 @@ impl Intake {
         data: PathBuf,
         store: Store,
         disk: Arc<dyn Disk>,
+        metrics: Arc<Metrics>,
     ) -> std::io::Result<(Self, mpsc::UnboundedReceiver<Notice>)> {
         let folders = Folders { incoming: data.join("incoming"), data };
         for name in ["incoming", "instances", "quarantine"] {
@@ -261,6 +266,7 @@ impl Intake {
             folders: folders.clone(),
             replace,
             most: config.node.commit_instances_max,
+            metrics: metrics.clone(),
         };
         tokio::spawn(committer.run(queue));
         let shared = Shared {
@@ -268,6 +274,7 @@ impl Intake {
             folders,
             disk_free_min_mib: config.node.disk_free_min_mib,
             options: ReadOptions::new(&config.limits, true),
+            metrics,
             notices,
         };
         Ok((Self { shared: Arc::new(shared), filings }, heard))
@@ -278,8 +285,17 @@ impl Intake {
     /// # Errors
     /// No space, or the disk cannot be written to.
     pub fn begin(&self, arrival: &Arrival, form: Form) -> Result<Incoming, Refused> {
+        self.open(arrival, form).inspect_err(|refused| self.count(arrival, refused))
+    }
+
+    fn count(&self, arrival: &Arrival, refused: &Refused) {
+        self.shared.metrics.instance_refused(arrival.via, refused.reason());
+    }
+
+    fn open(&self, arrival: &Arrival, form: Form) -> Result<Incoming, Refused> {
         let Shared { disk, folders, disk_free_min_mib, .. } = &*self.shared;
         let free = disk.free_bytes(&folders.data).map_err(|e| Refused::Disk(e.to_string()))?;
+        self.shared.metrics.disk_free(free);
         if free >> 20 < *disk_free_min_mib {
             return Err(Refused::OutOfSpace { disk_free_min_mib: *disk_free_min_mib });
         }
@@ -374,6 +390,11 @@ impl Incoming {
     /// # Errors
     /// The limit for files, or the disk.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        let written = self.append(bytes).await;
+        written.inspect_err(|refused| self.intake.count(&self.arrival, refused))
+    }
+
+    async fn append(&mut self, bytes: &[u8]) -> Result<(), Refused> {
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() < PIECE_BYTES {
             return Ok(());
@@ -396,7 +417,16 @@ impl Incoming {
     ///
     /// # Errors
     /// Everything of [`Refused`]. What is not sound or does not fit is in quarantine then, as durably.
-    pub async fn finish(mut self) -> Result<Stored, Refused> {
+    pub async fn finish(self) -> Result<Stored, Refused> {
+        let (came, intake, arrival) = (Instant::now(), self.intake.clone(), self.arrival.clone());
+        let done = self.make_durable().instrument(crate::telemetry::arrival(&arrival)).await;
+        let (stored, bytes) = done.inspect_err(|refused| intake.count(&arrival, refused))?;
+        intake.shared.metrics.instance_stored(arrival.via, stored.outcome, bytes, came.elapsed());
+        let _ = intake.shared.notices.send(Notice::Instance { stored: stored.clone(), arrival });
+        Ok(stored)
+    }
+
+    async fn make_durable(mut self) -> Result<(Stored, u64), Refused> {
         let mut writing = self.file.take().ok_or_else(interrupted)?;
         let piece = std::mem::take(&mut self.buffer);
         let path = self.leftover.path.clone().ok_or_else(interrupted)?;
@@ -434,9 +464,7 @@ impl Incoming {
         // From here the file is the committer's.
         self.leftover.path = None;
         let stored = answer.await.map_err(|_| Refused::Stopping)??;
-        let notice = Notice::Instance { stored: stored.clone(), arrival: self.arrival.clone() };
-        let _ = self.intake.shared.notices.send(notice);
-        Ok(stored)
+        Ok((stored, bytes))
     }
 }
 
@@ -472,7 +500,7 @@ fn interrupted() -> Refused {
 }
 
 /// Runs on a thread that may wait for the disk.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),

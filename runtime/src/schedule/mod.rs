@@ -32,6 +32,7 @@ use self::gate::{Gate, Sibling};
 use self::route::Router;
 use self::work::{Assignment, Ended, Finished, Ready, Recent, Shop};
 use crate::app::App;
+use crate::metrics::Metrics;
 use crate::routing::{Plan, PlanError};
 use crate::sandbox::{CancelToken, PrepareError};
 use crate::store::{Ending, Job, JobState, Store, StoreError, now_ms};
@@ -89,6 +90,7 @@ impl Scheduler {
         closed: mpsc::Receiver<StudyClosed>,
         stop: CancellationToken,
         tasks: &TaskTracker,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, ScheduleError> {
         let plan = Arc::new(Plan::load(&app.config)?);
         let (of_app, of_plan) = (app.clone(), plan.clone());
@@ -99,7 +101,7 @@ impl Scheduler {
             tracing::warn!("{again} jobs ran when the node ended; they are taken up");
         }
         let runtime = tokio::runtime::Handle::current();
-        let shop = Arc::new(Shop { app, store, data, modules, recent: Recent::default(), runtime });
+        let shop = Arc::new(Shop { app, store, data, modules, recent: Recent::default(), runtime, metrics });
         let (assign, ended) = workers(&shop).map_err(ScheduleError::Thread)?;
         let changed = Arc::new(Notify::new());
         let router = Router { shop: shop.clone(), plan: plan.clone(), changed: changed.clone(), stop: stop.clone() };
@@ -189,6 +191,17 @@ impl Dispatcher {
             let sent = self.assign.send(Assignment { job, cancel });
             sent.expect("workers hold the receiver as long as this sender lives");
         }
+        self.measure().await
+    }
+
+    async fn measure(&self) -> Result<(), StoreError> {
+        let metrics = &self.shop.metrics;
+        for (state, jobs) in self.shop.store.job_counts().await? {
+            metrics.jobs(state.name(), jobs);
+        }
+        let (waiting, oldest_ms) = self.shop.store.queue().await?;
+        let age = oldest_ms.map_or(0, |oldest| u64::try_from(now_ms().saturating_sub(oldest)).unwrap_or(0));
+        metrics.queue(waiting, Duration::from_millis(age));
         Ok(())
     }
 
@@ -228,7 +241,9 @@ impl Dispatcher {
         self.running.remove(&job.id);
         let config = &self.shop.app.config.schedule;
         let ending = match how {
-            Finished::Done { result_path, found, raise, unfit } => Ending::Done { result_path, found, raise, unfit },
+            Finished::Done { result_path, result_sha256, found, raise, unfit } => {
+                Ending::Done { result_path, result_sha256, found, raise, unfit }
+            }
             Finished::Cancelled if stopping => Ending::BrokenOff,
             Finished::Cancelled => {
                 Ending::Over { state: JobState::Cancelled, class: "cancelled", error: "cancelled while it ran".into() }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
@@ -12,6 +13,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::retry::Cause;
 use crate::app::App;
 use crate::findings::Urgency;
+use crate::inference::Device;
+use crate::metrics::Metrics;
 use crate::outputs::result::{JobResult, Status};
 use crate::outputs::{RESULT_FILE, Stamp};
 use crate::pipeline::{self, Event, Phases, RunError, Work};
@@ -37,6 +40,7 @@ pub(super) struct Shop {
     pub(super) modules: HashMap<String, Ready>,
     pub(super) recent: Recent,
     pub(super) runtime: Handle,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// A job that was claimed, and how to stop it.
@@ -52,7 +56,7 @@ pub(super) struct Ended {
 }
 
 pub(super) enum Finished {
-    Done { result_path: String, found: Vec<FoundRow>, raise: Urgency, unfit: bool },
+    Done { result_path: String, result_sha256: [u8; 32], found: Vec<FoundRow>, raise: Urgency, unfit: bool },
     Cancelled,
     Failed(Cause),
 }
@@ -99,7 +103,7 @@ fn host(text: String) -> Cause {
 
 impl Shop {
     fn run(&self, job: &Job, cancel: &CancelToken) -> Finished {
-        let phases = Phases::start();
+        let (phases, began) = (Phases::start(), Instant::now());
         let Some(ready) =
             self.modules.get(&job.module).filter(|r| crate::hex(&r.planned.package.identity()) == job.module_identity)
         else {
@@ -109,10 +113,13 @@ impl Shop {
         let below = folder(&job.study_instance_uid, &job.module, job.study_version);
         let out = self.data.join(&below);
         let done = self.study(job).and_then(|study| self.analyse(job, ready, study, &out, cancel, phases));
+        let device = done.as_ref().map_or("none", |result| device(result));
+        self.metrics.job_ended(&job.module, device, began.elapsed());
         match done {
-            Ok(result) => match sync_upwards(&out, &self.data) {
-                Ok(()) => Finished::Done {
+            Ok(result) => match durable(&out, &self.data) {
+                Ok(result_sha256) => Finished::Done {
                     result_path: below,
+                    result_sha256,
                     found: found(&result),
                     raise: result.findings.triage.iter().map(|t| t.level).max().unwrap_or_default(),
                     unfit: result.status == Status::Unfit,
@@ -175,6 +182,8 @@ impl Shop {
 
     /// Does not wait for the journal: the guest starts now.
     fn started(&self, job: &Job) {
+        let waited = u64::try_from(now_ms().saturating_sub(job.created_ms)).unwrap_or(0);
+        self.metrics.job_started(&job.module, Duration::from_millis(waited));
         let (store, id, attempt, started_ms) = (self.store.clone(), job.id, job.attempts, now_ms());
         tracing::info!(since_routed_ms = started_ms - job.created_ms, attempt, "the guest starts");
         self.runtime.spawn(async move {
@@ -219,16 +228,27 @@ fn clear_unfinished(out: &Path) -> std::io::Result<()> {
     }
 }
 
-/// The names of a new folder are durable when the folders above are.
-fn sync_upwards(out: &Path, data: &Path) -> std::io::Result<()> {
-    let folders = out.ancestors().take_while(|folder| folder.starts_with(data));
-    folders.into_iter().try_for_each(|folder| std::fs::File::open(folder)?.sync_all())
+/// The names of a new folder are durable when the folders above are. The digest of `result.json`.
+fn durable(out: &Path, data: &Path) -> std::io::Result<[u8; 32]> {
+    for folder in out.ancestors().take_while(|folder| folder.starts_with(data)) {
+        std::fs::File::open(folder)?.sync_all()?;
+    }
+    Ok(Sha256::digest(std::fs::read(out.join(RESULT_FILE))?).into())
 }
 
 /// Of the study's routing, not of the run: one that is repeated writes the same bytes.
 fn stamp(created_ms: i64) -> Stamp {
     let created = chrono::DateTime::from_timestamp_millis(created_ms).unwrap_or_default();
     Stamp { date: created.format("%Y%m%d").to_string(), time: created.format("%H%M%S").to_string() }
+}
+
+/// Where the models of a result ran, for metrics.
+fn device(result: &JobResult) -> &'static str {
+    match result.models.as_slice() {
+        [] => "none",
+        models if models.iter().any(|model| model.device == Device::Gpu) => "gpu",
+        _ => "cpu",
+    }
 }
 
 /// What conditions may ask for.

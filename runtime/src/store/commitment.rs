@@ -81,6 +81,22 @@ impl Store {
         Ok(items)
     }
 
+    /// Study Instance UIDs of those of these SOP Instance UIDs that are kept.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn studies_of(&self, sop_instance_uids: &[String]) -> Result<Vec<String>, StoreError> {
+        let list = serde_json::Value::from(sop_instance_uids.to_vec()).to_string();
+        let rows = sqlx::query(
+            "SELECT DISTINCT study_instance_uid FROM instance JOIN series ON series.id = instance.series \
+             JOIN study ON study.id = series.study WHERE sop_instance_uid IN (SELECT value FROM json_each(?))",
+        )
+        .bind(list)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    }
+
     /// Journals a result that is to be sent on an association of its own at `next_ms`; its id.
     ///
     /// # Errors

@@ -8,7 +8,9 @@ use crate::study::{Entry, PatientEntry};
 
 /// Changes that become durable together or not at all.
 pub struct Batch {
-    transaction: Transaction<'static, Sqlite>,
+    pub(super) transaction: Transaction<'static, Sqlite>,
+    /// The last row of the audit log, once the batch has added one.
+    pub(super) audit_head: Option<crate::audit::Head>,
 }
 
 /// An instance that is to be journalled.
@@ -107,7 +109,7 @@ impl Store {
     /// # Errors
     /// The journal's.
     pub async fn begin(&self) -> Result<Batch, StoreError> {
-        Ok(Batch { transaction: self.pool.begin_with("BEGIN IMMEDIATE").await? })
+        Ok(Batch { transaction: self.pool.begin_with("BEGIN IMMEDIATE").await?, audit_head: None })
     }
 
     /// The instance with this SOP Instance UID.

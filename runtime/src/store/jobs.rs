@@ -7,6 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::{InstanceRow, Store, StoreError, now_ms};
+use crate::audit::{Action, Event};
 use crate::findings::Urgency;
 
 /// Where a job stands.
@@ -182,6 +183,8 @@ pub enum Ending {
     Done {
         /// Below the data folder.
         result_path: String,
+        /// Of `result.json`, which names the digests of everything else.
+        result_sha256: [u8; 32],
         /// What it found.
         found: Vec<FoundRow>,
         /// What it raises the study's other jobs to.
@@ -442,12 +445,73 @@ impl Store {
         Ok(())
     }
 
+    /// Records that no module is configured that could run on this version of a study.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn nothing_to_run(&self, study_instance_uid: &str, version: u32) -> Result<(), StoreError> {
+        let last = self.instances_of_study(study_instance_uid).await?.iter().map(|i| i.id).max();
+        let routed = Routed {
+            study_instance_uid: study_instance_uid.to_owned(),
+            study_version: version,
+            routed_ms: now_ms(),
+            outcome: "nothing-to-run".into(),
+            detail: "no module is configured".into(),
+            last_instance: last.unwrap_or(0),
+        };
+        self.route(&routed, "", &[]).await.map(|_| ())
+    }
+
+    /// How many jobs are in each state.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn job_counts(&self) -> Result<Vec<(JobState, u64)>, StoreError> {
+        let rows = sqlx::query("SELECT state, count(*) AS jobs FROM job GROUP BY state").fetch_all(&self.pool).await?;
+        let mut counts: Vec<(JobState, u64)> = JobState::ALL.into_iter().map(|state| (state, 0)).collect();
+        for row in &rows {
+            let (name, jobs): (String, i64) = (row.try_get("state")?, row.try_get("jobs")?);
+            counts.iter_mut().filter(|(state, _)| state.name() == name).for_each(|c| c.1 = jobs.unsigned_abs());
+        }
+        Ok(counts)
+    }
+
+    /// How many jobs are ready to run, and when the oldest of them was made.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn queue(&self) -> Result<(u64, Option<i64>), StoreError> {
+        let query =
+            sqlx::query("SELECT count(*), min(created_ms) FROM job WHERE state = 'queued' AND not_before_ms <= ?");
+        let row = query.bind(now_ms()).fetch_one(&self.pool).await?;
+        Ok((row.try_get::<i64, _>(0)?.unsigned_abs(), row.try_get(1)?))
+    }
+
+    /// Studies whose last version was not routed: the node ended between closing and routing. Priors, of which everything was
+    /// fetched, are none of them.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn unrouted_versions(&self) -> Result<Vec<(String, u32)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT study_instance_uid, max(version) AS version FROM study_version JOIN study ON study.id = study \
+             WHERE EXISTS (SELECT 1 FROM instance JOIN series ON series.id = instance.series \
+             WHERE series.study = study.id AND via <> 'pacs') GROUP BY study.id \
+             HAVING NOT EXISTS (SELECT 1 FROM routed WHERE routed.study_instance_uid = study.study_instance_uid \
+             AND routed.study_version >= max(version))",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let read = |row: &SqliteRow| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?));
+        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+    }
+
     /// A run ended. Only a job that runs changes.
     ///
     /// # Errors
     /// The journal's.
     pub async fn end_job(&self, id: i64, ending: &Ending) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut batch = self.begin().await?;
         let now = now_ms();
         let query = match ending {
             Ending::Done { result_path, unfit, .. } => sqlx::query(
@@ -476,12 +540,18 @@ impl Store {
                 "UPDATE job SET state = 'queued', attempts = attempts - 1 WHERE id = ? AND state = 'running'",
             ),
         };
-        let changed = query.bind(id).execute(&mut *transaction).await?.rows_affected();
-        if let (Ending::Done { found, raise, .. }, 1) = (ending, changed) {
-            record_found(&mut transaction, id, found, *raise).await?;
+        let changed = query.bind(id).execute(&mut *batch.transaction).await?.rows_affected();
+        if changed == 0 {
+            return Ok(());
         }
-        transaction.commit().await?;
-        Ok(())
+        if let Ending::Done { found, raise, .. } = ending {
+            record_found(&mut batch.transaction, id, found, *raise).await?;
+        }
+        let job = sqlx::query(select_job!("WHERE id = ?")).bind(id).fetch_one(&mut *batch.transaction).await?;
+        if let Some(event) = audited(&Job::read(&job)?, ending) {
+            batch.audit(&event).await?;
+        }
+        batch.commit().await
     }
 
     /// What ran when the node ended goes back to the queue, or is dead when it was tried often enough; what somebody
@@ -540,6 +610,25 @@ impl Store {
         };
         Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
     }
+}
+
+/// What the audit log says of the end of a job.
+fn audited(job: &Job, ending: &Ending) -> Option<Event> {
+    let (action, digests, detail) = match ending {
+        Ending::Done { result_sha256, .. } => (Action::JobDone, vec![("result", *result_sha256)], String::new()),
+        Ending::Over { state: JobState::Cancelled, .. } => (Action::JobCancelled, Vec::new(), String::new()),
+        Ending::Over { class, .. } => (Action::JobFailed, Vec::new(), (*class).to_owned()),
+        Ending::Again { .. } | Ending::BrokenOff => return None,
+    };
+    Some(Event {
+        who: crate::audit::NODE.into(),
+        action,
+        study_instance_uid: job.study_instance_uid.clone(),
+        object: format!("job {} {} sha256:{} v{}", job.id, job.module, job.module_identity, job.study_version),
+        digests,
+        detail,
+        correlation: job.correlation.clone(),
+    })
 }
 
 async fn record_found(

@@ -2,11 +2,13 @@
 //!
 //! Write-ahead log with `synchronous=FULL`: a commit that returned survives a power cut. Times are milliseconds since 1970.
 
+mod audit;
 mod commitment;
 mod completion;
 mod instances;
 mod jobs;
 mod query;
+mod retention;
 mod tokens;
 
 use std::path::Path;
@@ -15,13 +17,14 @@ use std::time::Duration;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
+pub use self::audit::AuditRow;
 pub use self::commitment::{CommitmentFailure, CommitmentItem, CommitmentReport};
 pub use self::completion::{Closing, PriorKey, SeriesFacts, StudyFacts, VersionRow};
-pub use self::jobs::{Arrivals, Changed, Ending, FoundRow, Job, JobState, NewJob, Routed};
 pub use self::instances::{Batch, Candidate, Filed, InstanceRow, Quarantined};
+pub use self::jobs::{Arrivals, Changed, Ending, FoundRow, Job, JobState, NewJob, Routed};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
+pub use self::retention::{Doomed, Unneeded};
 pub use self::tokens::TokenRow;
-
 
 /// Every version of the schema, in order. A file here never changes once it was released: the next change is a new file.
 const SCHEMA: &[(i64, &str, &str)] = &[
@@ -32,7 +35,6 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (5, "completion", include_str!("schema/0005_completion.sql")),
     (6, "audit", include_str!("schema/0006_audit.sql")),
 ];
-
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";
 
@@ -81,6 +83,23 @@ impl Store {
         folder.join(FILE).is_file()
     }
 
+    /// Opens a journal that is there, to read: a node may be running on it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn open_to_read(folder: &Path) -> Result<Self, StoreError> {
+        let path = folder.join(FILE);
+        let options = SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(Duration::from_secs(30));
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+        Ok(Self { pool: pool.map_err(|e| StoreError::Open(format!("{}: {e}", path.display())))? })
+    }
+
+    /// Does what nobody should: for tests of what is found then.
+    #[cfg(test)]
+    pub(crate) async fn tamper(&self, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(&self.pool).await.expect("SQL");
+    }
+
     /// Writes what is in memory and closes the file.
     pub async fn close(&self) {
         self.pool.close().await;
@@ -88,8 +107,8 @@ impl Store {
 }
 
 fn migrator() -> Migrator {
-    let migrations = SCHEMA.iter().zip(1..).map(|((name, sql), version)| {
-        Migration::new(version, (*name).into(), MigrationType::Simple, sqlx::SqlSafeStr::into_sql_str(*sql), false)
+    let migrations = SCHEMA.iter().map(|(version, name, sql)| {
+        Migration::new(*version, (*name).into(), MigrationType::Simple, sqlx::SqlSafeStr::into_sql_str(*sql), false)
     });
     Migrator { migrations: migrations.collect(), ..Migrator::DEFAULT }
 }

@@ -42,6 +42,7 @@ pub use self::attributes::is_code;
 pub use self::error::ReadError;
 pub use self::gaps::gap;
 pub use self::inspect::{Entry, PatientEntry, SeriesEntry, StudyEntry, inspect};
+pub use self::pixels::decodes;
 pub use self::pixels::readable_syntax;
 pub use self::retrieve::{Frame, Kept, Shown, keep};
 use crate::config::Limits;

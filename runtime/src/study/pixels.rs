@@ -58,6 +58,12 @@ pub fn readable_syntax(uid: &str) -> bool {
     syntax(uid).is_some()
 }
 
+/// Whether pixels in a transfer syntax are decoded.
+#[must_use]
+pub fn decodes(uid: &str) -> bool {
+    syntax(uid).is_some_and(|syntax| syntax.coding.is_some())
+}
+
 /// The error for pixel data, or a file, in a transfer syntax that is not read.
 pub(super) fn not_decoded(path: &std::path::Path, uid: &str) -> ReadError {
     let name = TransferSyntaxRegistry.get(uid).map_or("unknown", |ts| ts.name());

@@ -18,12 +18,12 @@ mod wado;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
@@ -38,9 +38,11 @@ use tokio_util::task::TaskTracker;
 
 use self::auth::{Caller, Connected};
 use self::error::WebError;
+use crate::audit::{Action, Audit, Event};
 use crate::config::{Config, Scope, WebConfig};
 use crate::ingest::disk::{Disk, RealDisk};
 use crate::ingest::{Intake, Uid};
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 use crate::study::ReadOptions;
 
@@ -61,6 +63,8 @@ pub(crate) struct Shared {
     options: ReadOptions,
     intake: Intake,
     store: Store,
+    metrics: Arc<Metrics>,
+    audit: Audit,
     address: SocketAddr,
     /// Taken by whoever decodes a frame.
     renders: Semaphore,
@@ -101,6 +105,8 @@ impl Web {
         intake: Intake,
         store: Store,
         data: PathBuf,
+        metrics: Arc<Metrics>,
+        audit: Audit,
     ) -> Result<Self, WebStartError> {
         let web = config.web.clone();
         let mutual = web.tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
@@ -123,6 +129,8 @@ impl Web {
             options: ReadOptions::new(&config.limits, false),
             intake,
             store,
+            metrics,
+            audit,
         };
         Ok(Self { listener, tls: tls.map(TlsAcceptor::from), shared: Arc::new(shared) })
     }
@@ -235,9 +243,11 @@ fn router(shared: Arc<Shared>) -> Router {
         .route(&at(instance, "/bulkdata/{*path}"), get(wado::bulkdata))
         .route("/dicom-web/series", get(qido::series))
         .route("/dicom-web/instances", get(qido::instances))
+        .route("/metrics", get(metrics))
         .layer(axum::middleware::from_fn_with_state(shared.clone(), authenticated))
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
+        .layer(axum::middleware::from_fn_with_state(shared.clone(), measured))
         .fallback(|| async { WebError::NotFound("resource").into_response() })
         .with_state(shared)
 }
@@ -250,14 +260,48 @@ async fn authenticated(
     next: Next,
 ) -> Response<Body> {
     let caller = auth::caller(&shared.store, &shared.config.clients, &connected, request.headers()).await;
-    let needed = if request.method() == axum::http::Method::POST { Scope::Send } else { Scope::Read };
+    let needed = match (request.method(), request.uri().path()) {
+        (_, "/metrics") => Scope::Operate,
+        (&Method::POST, _) => Scope::Send,
+        _ => Scope::Read,
+    };
+    let (what, path) = (request.method().clone(), request.uri().path().to_owned());
     match caller.and_then(|caller| caller.may(needed).map(|()| caller)) {
         Ok(caller) => {
+            let who = caller.name.clone();
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let response = next.run(request).await;
+            if what == Method::GET && path != "/metrics" && response.status().is_success() {
+                shared.record(who, Action::StudyRead, &path).await;
+            }
+            response
         }
-        Err(error) => error.into_response(),
+        Err(error) => {
+            shared.record(String::new(), Action::AccessRefused, &path).await;
+            error.into_response()
+        }
     }
+}
+
+/// Counts and times every request by its route.
+async fn measured(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response<Body> {
+    let route = match (request.method(), request.uri().path()) {
+        (_, "/healthz" | "/readyz" | "/metrics") => "state",
+        (&Method::POST, _) => "stow",
+        (_, path) if path.ends_with("/rendered") || path.ends_with("/thumbnail") => "rendered",
+        (_, path) if ["studies", "series", "instances"].iter().any(|level| path.ends_with(level)) => "qido",
+        _ => "wado",
+    };
+    let since = Instant::now();
+    let response = next.run(request).await;
+    shared.metrics.http_request(route, response.status().as_u16(), since.elapsed());
+    response
+}
+
+/// What is counted, as Prometheus takes it.
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response<Body> {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    answer(StatusCode::OK, kind, shared.metrics.render())
 }
 
 async fn healthy() -> &'static str {
@@ -292,6 +336,26 @@ fn uid(text: &str) -> Result<Uid, WebError> {
 }
 
 impl Shared {
+    /// Into the audit log: who asked for what, by its path, which holds nothing but UIDs.
+    async fn record(&self, who: String, action: Action, path: &str) {
+        let mut parts = path.split('/').skip_while(|part| *part != "studies").skip(1);
+        let study = parts.next().and_then(Uid::parse).map(|uid| uid.to_string());
+        let known =
+            |part: &str| Uid::parse(part).is_some() || part.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+        let event = Event {
+            who,
+            action,
+            study_instance_uid: study.unwrap_or_default(),
+            object: path.split('/').filter(|part| known(part)).collect::<Vec<_>>().join("/"),
+            digests: Vec::new(),
+            detail: String::new(),
+            correlation: String::new(),
+        };
+        if let Err(e) = self.audit.record(&event).await {
+            tracing::error!("a request cannot be recorded in the audit log: {e}");
+        }
+    }
+
     /// What the URLs in answers begin with.
     fn base_url(&self, headers: &HeaderMap) -> String {
         if let Some(url) = &self.config.public_url {

@@ -127,9 +127,20 @@ async fn accept(association: &Association, references: References) -> Result<Com
     // Until then it is this association's.
     let later = now_ms().saturating_add(milliseconds(shared.config.idle_timeout_ms));
     report.id = shared.store.add_report(&report, later).await.map_err(failed)?;
+    tell(shared, &report).await.map_err(failed)?;
     let failures = report.items.iter().filter(|item| item.failure.is_some()).count();
     tracing::info!(instances = report.items.len(), failures, "storage commitment asked for");
     Ok(report)
+}
+
+/// What a sender wants to be kept is what it has sent: evidence of what a study should have, where all of the list that is
+/// here is of one study. Of a list over several studies nobody can say whose the missing ones are.
+async fn tell(shared: &Shared, report: &CommitmentReport) -> Result<(), StoreError> {
+    let listed: Vec<String> = report.items.iter().map(|item| item.sop_instance_uid.clone()).collect();
+    if let [study] = shared.store.studies_of(&listed).await?.as_slice() {
+        shared.completion.committed(study, listed).await;
+    }
+    Ok(())
 }
 
 /// The peer answered an N-EVENT-REPORT of ours.

@@ -33,7 +33,9 @@ use self::association::Association;
 pub use self::command::{Command, Status, Unsound};
 use self::wire::{Broken, Prompt, Stream, Wire, Within};
 use super::{Arrival, Intake, Via};
+use crate::completion::Completion;
 use crate::config::{Config, DimseConfig};
+use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::tls::{self, TlsError};
 
@@ -52,6 +54,8 @@ pub struct Dimse {
     file_max_mib: u64,
     intake: Intake,
     store: Store,
+    completion: Completion,
+    metrics: Arc<Metrics>,
 }
 
 /// What all associations share.
@@ -61,6 +65,8 @@ struct Shared {
     tls: Option<TlsAcceptor>,
     intake: Intake,
     store: Store,
+    completion: Completion,
+    metrics: Arc<Metrics>,
     stop: CancellationToken,
     /// There may be results of storage commitment to send.
     reports: Notify,
@@ -87,14 +93,20 @@ impl Dimse {
     ///
     /// # Errors
     /// Address, certificate or key cannot be used.
-    pub async fn bind(config: &Config, intake: Intake, store: Store) -> Result<Option<Self>, BindError> {
+    pub async fn bind(
+        config: &Config,
+        intake: Intake,
+        store: Store,
+        completion: Completion,
+        metrics: Arc<Metrics>,
+    ) -> Result<Option<Self>, BindError> {
         let Some(address) = config.dimse.listen else { return Ok(None) };
         let failed = |reason| BindError::Listen { address, reason };
         let tls = config.dimse.tls.as_ref().map(tls::server_config).transpose()?.map(TlsAcceptor::from);
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (config, file_max_mib) = (config.dimse.clone(), config.limits.file_max_mib);
-        Ok(Some(Self { listener, address, tls, config, file_max_mib, intake, store }))
+        Ok(Some(Self { listener, address, tls, config, file_max_mib, intake, store, completion, metrics }))
     }
 
     /// Where it listens.
@@ -105,12 +117,14 @@ impl Dimse {
 
     /// Serves until `stop`. Associations are `tasks`: each ends after the message it is in.
     pub async fn run(self, stop: CancellationToken, tasks: &TaskTracker) {
-        let Self { listener, address, tls, config, file_max_mib, intake, store } = self;
+        let Self { listener, address, tls, config, file_max_mib, intake, store, completion, metrics } = self;
         tracing::info!(%address, ae_title = %config.ae_title, tls = tls.is_some(), "dimse listening");
         let places = Arc::new(Semaphore::new(config.associations_max));
         let rejections = Arc::new(Semaphore::new(REJECTIONS_AT_ONCE));
         let reports = Notify::new();
-        let shared = Arc::new(Shared { config, file_max_mib, tls, intake, store, stop: stop.clone(), reports });
+        let stopped = stop.clone();
+        let shared = Shared { config, file_max_mib, tls, intake, store, completion, metrics, stop: stopped, reports };
+        let shared = Arc::new(shared);
         tasks.spawn(commitment::deliver(shared.clone()));
         loop {
             let accepted = tokio::select! {
@@ -193,10 +207,12 @@ async fn associate(
     if !place.served {
         let most = shared.config.associations_max;
         tracing::warn!(%from, calling, "association rejected: dimse.associations_max = {most} are open");
+        shared.metrics.association_rejected("congestion");
         return reject(wire, negotiate::full()).await;
     }
     if let Err(rejection) = negotiate::admit(&request, &shared.config, from.ip()) {
         tracing::warn!(%from, calling, "association rejected: {}", reason(&rejection));
+        shared.metrics.association_rejected("not-admitted");
         return reject(wire, rejection).await;
     }
     let agreed = match negotiate::agree(&request, &shared.config) {
@@ -207,6 +223,7 @@ async fn associate(
         }
     };
     let arrival = Arrival::new(Via::Dimse, &calling);
+    let open = shared.metrics.association_opened();
     let span = tracing::info_span!("association", correlation = %arrival.correlation, calling, %from);
     async {
         tracing::info!(contexts = agreed.contexts.len(), "association accepted");
@@ -217,7 +234,7 @@ async fn associate(
     }
     .instrument(span)
     .await;
-    drop(place);
+    drop((open, place));
 }
 
 async fn reject(mut wire: Wire, rejection: AssociationRJ) {

@@ -1,0 +1,107 @@
+//! `[log]`, `[telemetry]` and `[retention]`: what is said, where traces go, and what is kept for how long.
+
+use serde::{Deserialize, Serialize};
+
+use super::Range;
+
+/// Log lines of `gantry serve`, on standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`, also by part: `info,gantry::ingest=debug`. `RUST_LOG` overrides it.
+    pub level: String,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".into() }
+    }
+}
+
+impl LogConfig {
+    pub(super) fn check(&self) -> Result<(), String> {
+        match tracing_subscriber::EnvFilter::builder().parse(&self.level) {
+            Ok(_) => Ok(()),
+            Err(e) => Err(format!("log.level = {:?}: {e}; use error, warn, info, debug or trace", self.level)),
+        }
+    }
+}
+
+/// OpenTelemetry traces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// A collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`; no traces when not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_endpoint: Option<String>,
+    /// How long the collector may take to answer.
+    pub otlp_timeout_ms: u64,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { otlp_endpoint: None, otlp_timeout_ms: 10_000 }
+    }
+}
+
+impl TelemetryConfig {
+    pub(super) fn ranges(&self) -> Vec<Range> {
+        vec![("otlp_timeout_ms", self.otlp_timeout_ms, 1, 600_000)]
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        match &self.otlp_endpoint {
+            Some(url) if !url.starts_with("http://") => Err(format!(
+                "telemetry.otlp_endpoint = {url:?}: it must begin with http://; run a collector on this machine, which can speak TLS to others"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is deleted, and when. Work that is not done, and results that are not delivered, always stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// Studies go when nothing came for them for so long; never when not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instances_days: Option<u64>,
+    /// Files in quarantine go after so long; never when not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine_days: Option<u64>,
+    /// With less space than this, the studies that wait longest go, however young; none do when not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_target_free_mib: Option<u64>,
+    /// How often it is looked.
+    pub interval_ms: u64,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self { instances_days: None, quarantine_days: None, disk_target_free_mib: None, interval_ms: 60_000 }
+    }
+}
+
+impl RetentionConfig {
+    pub(super) fn ranges(&self) -> Vec<Range> {
+        vec![
+            ("instances_days", self.instances_days.unwrap_or(1), 1, 36_500),
+            ("quarantine_days", self.quarantine_days.unwrap_or(1), 1, 36_500),
+            ("disk_target_free_mib", self.disk_target_free_mib.unwrap_or(1), 1, 1 << 30),
+            ("interval_ms", self.interval_ms, 100, 24 * 3_600_000),
+        ]
+    }
+}

@@ -1,0 +1,399 @@
+//! `gantry doctor`: whether a machine and its configuration hold what a node needs, and what to do where they do not.
+
+use std::fmt;
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::Serialize;
+
+use crate::config::{Config, TlsConfig};
+use crate::inference::Engines;
+use crate::ingest::disk::{Disk, RealDisk};
+
+/// Certificates that end within so many days are warned of.
+const EXPIRY_WARN_DAYS: i64 = 30;
+
+/// Commits a second below which a disk holds a node back.
+const FSYNC_WARN_PER_S: f64 = 50.0;
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// A node runs, and somebody should look.
+    Warn,
+    /// A node does not run, or loses what it should keep.
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// What.
+    pub name: &'static str,
+    /// How it ended.
+    pub state: State,
+    /// What was found.
+    pub found: String,
+    /// What to do; empty when there is nothing to do.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remedy: String,
+}
+
+impl Check {
+    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, state: State::Ok, found: found.into(), remedy: String::new() }
+    }
+
+    fn warn(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, state: State::Warn, found: found.into(), remedy: remedy.into() }
+    }
+
+    fn fail(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, state: State::Fail, found: found.into(), remedy: remedy.into() }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Ok => "ok  ",
+            State::Warn => "WARN",
+            State::Fail => "FAIL",
+        };
+        write!(f, "{state} {}: {}", self.name, self.found)?;
+        if self.remedy.is_empty() { Ok(()) } else { write!(f, "\n     → {}", self.remedy) }
+    }
+}
+
+/// What the configuration names: files, folders, engines. Changes nothing and is done at once.
+#[must_use]
+pub fn check_configuration(config: &Config) -> Vec<Check> {
+    let mut checks = vec![folder(config.node.data_folder.as_deref()), engine(config)];
+    if let Some(tls) = &config.dimse.tls {
+        checks.extend(certificates("dimse.tls", tls));
+    }
+    checks
+}
+
+/// All of it. Writes a small file into the data folder, and takes about a second.
+#[must_use]
+pub fn check_all(config: &Config) -> Vec<Check> {
+    let mut checks = check_configuration(config);
+    if let Some(data) = config.node.data_folder.as_deref().filter(|data| data.is_dir()) {
+        checks.push(space(data, config.node.disk_free_min_mib));
+        checks.push(fsync(data));
+    }
+    checks.extend(config.dimse.listen.map(|listen| port("dimse.listen", listen)));
+    checks.extend([clock(), gpu(), codecs(), files(config.dimse.associations_max)]);
+    checks
+}
+
+fn folder(data: Option<&Path>) -> Check {
+    const NAME: &str = "node.data_folder";
+    let Some(data) = data else {
+        return Check::fail(NAME, "it is not set", "set it to a folder that only the user of `gantry serve` can write");
+    };
+    let path = data.display();
+    let mode = match std::fs::metadata(data) {
+        Ok(found) if found.is_dir() => found.permissions().mode(),
+        Ok(_) => return Check::fail(NAME, format!("{path} is no folder"), "name a folder"),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            let above = data.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+            return match rustix::fs::access(above, rustix::fs::Access::WRITE_OK) {
+                Ok(()) => Check::ok(NAME, format!("{path} will be made at the first start")),
+                Err(e) => {
+                    Check::fail(NAME, format!("{path} is not there and cannot be made: {e}"), "make it (mode 0700)")
+                }
+            };
+        }
+        Err(e) => return Check::fail(NAME, format!("{path}: {e}"), "let the user of `gantry serve` read it"),
+    };
+    if let Err(e) = rustix::fs::access(data, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
+        return Check::fail(NAME, format!("{path} cannot be written to: {e}"), "give it to the user of `gantry serve`");
+    }
+    let found = format!("{path} has mode {:04o}", mode & 0o7777);
+    match mode & 0o077 {
+        0 => Check::ok(NAME, found),
+        open if open & 0o022 != 0 => Check::fail(NAME, format!("{found}: others can write there"), "chmod 0700"),
+        _ => Check::warn(NAME, format!("{found}: others can read names of files there"), "chmod 0700"),
+    }
+}
+
+fn space(data: &Path, free_min_mib: u64) -> Check {
+    const NAME: &str = "disk space";
+    match RealDisk.free_bytes(data).map(|bytes| bytes >> 20) {
+        Ok(free) if free < free_min_mib => Check::fail(
+            NAME,
+            format!("{free} MiB free, less than node.disk_free_min_mib = {free_min_mib}: instances are refused"),
+            "free space, or let [retention] delete",
+        ),
+        Ok(free) if free < free_min_mib.saturating_mul(4) => {
+            Check::warn(NAME, format!("{free} MiB free, near node.disk_free_min_mib = {free_min_mib}"), "free space")
+        }
+        Ok(free) => Check::ok(NAME, format!("{free} MiB free")),
+        Err(e) => Check::fail(NAME, e.to_string(), "check the disk"),
+    }
+}
+
+/// As the intake does it: bytes, fsync.
+fn fsync(data: &Path) -> Check {
+    const NAME: &str = "fsync";
+    let measure = || {
+        let mut file = tempfile::tempfile_in(data)?;
+        let start = Instant::now();
+        let mut count = 0_u32;
+        while count < 500 && start.elapsed() < Duration::from_secs(1) {
+            file.write_all(&[0; 4096])?;
+            file.sync_all()?;
+            count += 1;
+        }
+        Ok::<_, std::io::Error>(f64::from(count) / start.elapsed().as_secs_f64())
+    };
+    match measure() {
+        Ok(rate) if rate < FSYNC_WARN_PER_S => Check::warn(
+            NAME,
+            format!("{rate:.0} a second: slow to acknowledge"),
+            "put the data folder on a local SSD; one with power-loss protection is fastest",
+        ),
+        Ok(rate) => Check::ok(NAME, format!("{rate:.0} a second")),
+        Err(e) => Check::fail(NAME, e.to_string(), "check the disk and who may write to node.data_folder"),
+    }
+}
+
+fn port(name: &'static str, address: SocketAddr) -> Check {
+    match TcpListener::bind(address) {
+        Ok(_) => Check::ok(name, format!("{address} can be listened on")),
+        Err(e) if e.kind() == ErrorKind::AddrInUse => Check::warn(
+            name,
+            format!("{address} is in use"),
+            "fine when it is this node that runs; else take another port",
+        ),
+        Err(e) => Check::fail(
+            name,
+            format!("{address}: {e}"),
+            "take an address of this machine and a port from 1024 on, or give the service CAP_NET_BIND_SERVICE",
+        ),
+    }
+}
+
+/// Wall against monotonic clock for a moment, and whether somebody keeps the former right.
+fn clock() -> Check {
+    const NAME: &str = "clock";
+    let (wall, steady) = (SystemTime::now(), Instant::now());
+    std::thread::sleep(Duration::from_millis(100));
+    let elapsed = wall.elapsed().map(|e| e.as_secs_f64()).unwrap_or(-1.0);
+    let apart_ms = (elapsed - steady.elapsed().as_secs_f64()).abs() * 1000.0;
+    if apart_ms > 20.0 {
+        let found = format!("the wall clock jumped by {apart_ms:.0} ms within 100 ms");
+        return Check::warn(NAME, found, "let one service alone set the clock, and let it slew");
+    }
+    if Path::new("/run/systemd/timesync/synchronized").exists() {
+        return Check::ok(NAME, "set by systemd-timesyncd");
+    }
+    let services = ["/run/chrony/chronyd.pid", "/run/chrony/chronyd.sock", "/run/ntpd.pid", "/var/run/ntpd.pid"];
+    match services.iter().find(|file| Path::new(file).exists()) {
+        Some(file) => Check::ok(NAME, format!("a time service runs ({file})")),
+        None => Check::warn(
+            NAME,
+            "no time service was found",
+            "run chrony or systemd-timesyncd: audit and results have times",
+        ),
+    }
+}
+
+fn engine(config: &Config) -> Check {
+    const NAME: &str = "inference engine";
+    match Engines::discover(&config.engines) {
+        Ok(engines) => match engines.library() {
+            Some(library) => Check::ok(NAME, format!("{} ({})", engines.kind(), library.display())),
+            None => Check::ok(NAME, engines.kind().to_string()),
+        },
+        Err(e) => Check::fail(NAME, e.to_string(), "install the library, or set engines.engine"),
+    }
+}
+
+/// What the kernel offers; whether a model runs there is known when one is loaded.
+fn gpu() -> Check {
+    let is_gpu = |name: &str| {
+        name.strip_prefix("nvidia").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()) && !n.is_empty())
+    };
+    let devices = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+    let gpus = devices.filter(|entry| is_gpu(&entry.file_name().to_string_lossy())).count();
+    match gpus {
+        0 => Check::ok("devices", "cpu; no NVIDIA GPU"),
+        n => Check::ok("devices", format!("cpu; {n} NVIDIA GPU")),
+    }
+}
+
+fn codecs() -> Check {
+    let (decoded, kept): (Vec<_>, Vec<_>) =
+        TransferSyntaxRegistry.iter().map(|ts| ts.uid()).partition(|uid| crate::study::decodes(uid));
+    let found = format!("decoded: {}; kept as received, not decoded: {}", sorted(decoded), sorted(kept));
+    Check::ok("transfer syntaxes", found)
+}
+
+fn sorted(mut uids: Vec<&str>) -> String {
+    uids.sort_unstable();
+    uids.join(" ")
+}
+
+/// An association has a socket, and a file when it sends.
+fn files(associations_max: usize) -> Check {
+    const NAME: &str = "file descriptors";
+    let need = 2 * associations_max as u64 + 256;
+    match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        Some(limit) if limit < need => Check::warn(
+            NAME,
+            format!("at most {limit}, and dimse.associations_max = {associations_max} may need {need}"),
+            "raise LimitNOFILE of the service, or ulimit -n",
+        ),
+        Some(limit) => Check::ok(NAME, format!("at most {limit}")),
+        None => Check::ok(NAME, "no limit"),
+    }
+}
+
+fn certificates(name: &'static str, tls: &TlsConfig) -> Vec<Check> {
+    let mut checks: Vec<_> =
+        std::iter::once(&tls.certificate).chain(&tls.client_roots).map(|path| certificate(name, path)).collect();
+    let path = tls.key.display();
+    let key = PrivateKeyDer::from_pem_file(&tls.key);
+    let open = std::fs::metadata(&tls.key).is_ok_and(|m| m.permissions().mode() & 0o077 != 0);
+    checks.push(match key {
+        Err(e) => Check::fail(name, format!("{path}: no private key in PEM: {e}"), "name the key of the certificate"),
+        Ok(_) if open => Check::warn(name, format!("others can read the key {path}"), "chmod 0600"),
+        Ok(_) => Check::ok(name, format!("{path} is a private key")),
+    });
+    checks
+}
+
+/// All certificates of a file: the one that ends first counts.
+fn certificate(name: &'static str, path: &Path) -> Check {
+    let shown = path.display();
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let read = match read {
+        Ok(read) if read.is_empty() => {
+            return Check::fail(name, format!("{shown}: no certificate in it"), "name a file in PEM");
+        }
+        Ok(read) => read,
+        Err(e) => return Check::fail(name, format!("{shown}: {e}"), "name a file in PEM that can be read"),
+    };
+    let ends: Option<Vec<_>> = read.iter().map(|certificate| not_after(certificate)).collect();
+    let Some(end) = ends.and_then(|ends| ends.into_iter().min()) else {
+        return Check::fail(name, format!("{shown}: a certificate in it is not sound"), "have it issued again");
+    };
+    let days = end.signed_duration_since(chrono::Utc::now().naive_utc()).num_days();
+    let found = format!("{shown} is valid until {} ({days} days)", end.format("%Y-%m-%d"));
+    match days {
+        ..0 => Check::fail(name, format!("{shown} ended on {}", end.format("%Y-%m-%d")), "renew it"),
+        0..EXPIRY_WARN_DAYS => Check::warn(name, found, "renew it"),
+        _ => Check::ok(name, found),
+    }
+}
+
+/// The end of a certificate's validity (RFC 5280 section 4.1): the second time of the fifth field, or of the fourth where
+/// there is no version.
+fn not_after(certificate: &[u8]) -> Option<chrono::NaiveDateTime> {
+    let (0x30, certificate, _) = element(certificate)? else { return None };
+    let (0x30, mut fields, _) = element(certificate)? else { return None };
+    if fields.first() == Some(&0xA0) {
+        fields = element(fields)?.2;
+    }
+    // Serial number, signature algorithm, issuer.
+    for _ in 0..3 {
+        fields = element(fields)?.2;
+    }
+    let (0x30, validity, _) = element(fields)? else { return None };
+    let (tag, time, _) = element(element(validity)?.2)?;
+    let time = std::str::from_utf8(time).ok()?;
+    let whole = match tag {
+        // UTCTime: years from 50 on are of the 20th century.
+        0x17 if time.get(..2)? >= "50" => format!("19{time}"),
+        0x17 => format!("20{time}"),
+        0x18 => time.to_owned(),
+        _ => return None,
+    };
+    chrono::NaiveDateTime::parse_from_str(&whole, "%Y%m%d%H%M%SZ").ok()
+}
+
+/// Tag, content and what follows of a DER element.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[tag, length], rest) = der.split_first_chunk::<2>()?;
+    let (length, rest) = match length {
+        0..=0x7F => (usize::from(length), rest),
+        0x81..=0x84 => {
+            let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7F))?;
+            (bytes.iter().fold(0, |n, &b| n << 8 | usize::from(b)), rest)
+        }
+        _ => return None,
+    };
+    let (content, after) = rest.split_at_checked(length)?;
+    Some((tag, content, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn issue(folder: &Path, year: i32) -> TlsConfig {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::new(vec!["gantry.test".into()]).expect("a name");
+        params.not_after = rcgen::date_time_ymd(year, 5, 17);
+        let issued = params.self_signed(&key).expect("a certificate");
+        let tls = TlsConfig { certificate: folder.join("c.pem"), key: folder.join("k.pem"), client_roots: None };
+        std::fs::write(&tls.certificate, issued.pem()).expect("written");
+        std::fs::write(&tls.key, key.serialize_pem()).expect("written");
+        std::fs::set_permissions(&tls.key, PermissionsExt::from_mode(0o600)).expect("private");
+        tls
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // UTCTime up to 2049, GeneralizedTime after.
+        for (year, state, says) in [
+            (2020, State::Fail, "ended on 2020-05-17"),
+            (2049, State::Ok, "2049-05-17"),
+            (2090, State::Ok, "2090-05-17"),
+        ] {
+            let checks = certificates("dimse.tls", &issue(folder.path(), year));
+            assert_eq!(checks[0].state, state, "{checks:?}");
+            assert!(checks[0].found.contains(says), "{checks:?}");
+            assert_eq!(checks[1].state, State::Ok, "{checks:?}");
+        }
+    }
+
+    #[test]
+    fn certificates_that_are_cut_or_absent_are_no_panic() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tls = issue(folder.path(), 2049);
+        let der = CertificateDer::from_pem_file(&tls.certificate).expect("sound");
+        assert!((0..der.len()).all(|n| not_after(&der[..n]).is_none()));
+        std::fs::remove_file(&tls.key).expect("removed");
+        assert_eq!(certificates("dimse.tls", &tls)[1].state, State::Fail);
+    }
+
+    #[test]
+    fn a_folder_that_others_write_to_fails_and_says_what_to_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (mode, state) in [(0o700, State::Ok), (0o750, State::Warn), (0o777, State::Fail)] {
+            std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).expect("set");
+            let check = super::folder(Some(folder.path()));
+            assert_eq!((check.state, check.remedy.is_empty()), (state, state == State::Ok), "{check}");
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        assert_eq!(port("dimse.listen", listener.local_addr().expect("an address")).state, State::Warn);
+    }
+}

@@ -1,0 +1,299 @@
+//! What is counted and measured, for `/metrics` (OpenMetrics text, which Prometheus reads).
+//!
+//! One [`Metrics`] for the process, shared; each thing that happens has a method. Label values come from closed sets,
+//! and from the names of installed modules and devices, of which the first [`MODULES_MAX`] pairs are told apart: no UID,
+//! name or address of anybody gets in, and what is kept does not grow.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::ingest::{Outcome, Via};
+
+/// Module and device pairs that are told apart; later ones are counted as `other`.
+pub const MODULES_MAX: usize = 256;
+
+/// A label of a closed set.
+type Word = (&'static str, &'static str);
+/// Module and device.
+type OnDevice = [(&'static str, String); 2];
+type Seconds = Counter<f64, AtomicU64>;
+
+/// Everything that is counted and measured.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    stored: Family<[Word; 2], Counter>,
+    refused: Family<[Word; 2], Counter>,
+    received: Family<[Word; 1], Counter>,
+    associations_open: Gauge,
+    associations_accepted: Counter,
+    associations_rejected: Family<[Word; 1], Counter>,
+    ack: Family<[Word; 1], Histogram>,
+    commit: Histogram,
+    queue_length: Gauge,
+    queue_age: Gauge<f64, AtomicU64>,
+    job_wait: Family<OnDevice, Histogram>,
+    job_run: Family<OnDevice, Histogram>,
+    jobs: Family<[Word; 1], Gauge>,
+    studies_closed: Family<[Word; 1], Counter>,
+    seconds_saved: Seconds,
+    http: Family<[(&'static str, String); 2], Counter>,
+    http_latency: Family<[Word; 1], Histogram>,
+    quarantine: Gauge,
+    disk_free: Gauge,
+    deleted: Family<[Word; 1], Counter>,
+    known: Mutex<BTreeSet<(String, String)>>,
+}
+
+/// 1 ms to 16 s.
+fn short() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 15))
+}
+
+/// 10 ms to 20 min.
+fn long() -> Histogram {
+    Histogram::new(exponential_buckets(0.01, 2.0, 18))
+}
+
+impl Metrics {
+    /// All at zero.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("gantry"),
+            stored: Family::default(),
+            refused: Family::default(),
+            received: Family::default(),
+            associations_open: Gauge::default(),
+            associations_accepted: Counter::default(),
+            associations_rejected: Family::default(),
+            ack: Family::new_with_constructor(short as fn() -> Histogram),
+            commit: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            queue_length: Gauge::default(),
+            queue_age: Gauge::default(),
+            job_wait: Family::new_with_constructor(long as fn() -> Histogram),
+            job_run: Family::new_with_constructor(long as fn() -> Histogram),
+            jobs: Family::default(),
+            studies_closed: Family::default(),
+            seconds_saved: Seconds::default(),
+            http: Family::default(),
+            http_latency: Family::new_with_constructor(short as fn() -> Histogram),
+            quarantine: Gauge::default(),
+            disk_free: Gauge::default(),
+            deleted: Family::default(),
+            known: Mutex::default(),
+        };
+        metrics.register_intake();
+        metrics.register_work();
+        Arc::new(metrics)
+    }
+
+    fn register_intake(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "instances_stored",
+            "Instances acknowledged, by way and by what they were to us",
+            self.stored.clone(),
+        );
+        r.register("instances_refused", "Instances not acknowledged, by way and reason", self.refused.clone());
+        r.register_with_unit("received", "Bytes of acknowledged instances", Unit::Bytes, self.received.clone());
+        r.register("associations_open", "DICOM associations that are open", self.associations_open.clone());
+        r.register("associations_accepted", "DICOM associations accepted", self.associations_accepted.clone());
+        r.register("associations_rejected", "DICOM associations rejected", self.associations_rejected.clone());
+        let help = "From the last byte of an instance to its acknowledgement";
+        r.register_with_unit("ack_latency", help, Unit::Seconds, self.ack.clone());
+        r.register("commit_instances", "Instances that shared one commit of the journal", self.commit.clone());
+        r.register("quarantine_files", "Files set aside and kept", self.quarantine.clone());
+        let help = "Free space on the disk of the data folder";
+        r.register_with_unit("disk_free", help, Unit::Bytes, self.disk_free.clone());
+        r.register("deleted", "What retention deleted", self.deleted.clone());
+    }
+
+    fn register_work(&mut self) {
+        let r = &mut self.registry;
+        r.register("queue_length", "Jobs that wait", self.queue_length.clone());
+        r.register_with_unit("queue_age", "Wait of the oldest job that waits", Unit::Seconds, self.queue_age.clone());
+        let help = "From the queue to the first instruction of a module";
+        r.register_with_unit("job_wait", help, Unit::Seconds, self.job_wait.clone());
+        let help = "From the first instruction of a module to the end of its job";
+        r.register_with_unit("job_run", help, Unit::Seconds, self.job_run.clone());
+        r.register("jobs", "Jobs, by state", self.jobs.clone());
+        r.register(
+            "studies_closed",
+            "Studies closed, by the evidence that they are whole",
+            self.studies_closed.clone(),
+        );
+        let help = "Time that evidence saved against the timer";
+        r.register_with_unit("study_close_saved", help, Unit::Seconds, self.seconds_saved.clone());
+        r.register("http_requests", "HTTP requests, by route and status", self.http.clone());
+        let help = "From the head of a request to the head of its response";
+        r.register_with_unit("http_latency", help, Unit::Seconds, self.http_latency.clone());
+    }
+
+    /// As OpenMetrics text (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        text
+    }
+
+    /// An instance was acknowledged, so long after its last byte came.
+    pub fn instance_stored(&self, via: Via, outcome: Outcome, bytes: u64, ack: Duration) {
+        let outcome = match outcome {
+            Outcome::New => "new",
+            Outcome::Same => "same",
+            Outcome::Replaced => "replaced",
+        };
+        self.stored.get_or_create(&[("via", via.name()), ("outcome", outcome)]).inc();
+        self.received.get_or_create(&[("via", via.name())]).inc_by(bytes);
+        self.ack.get_or_create(&[("via", via.name())]).observe(ack.as_secs_f64());
+    }
+
+    /// An instance was not acknowledged: [`crate::ingest::Refused::reason`].
+    pub fn instance_refused(&self, via: Via, reason: &'static str) {
+        self.refused.get_or_create(&[("via", via.name()), ("reason", reason)]).inc();
+    }
+
+    /// So many instances share a commit.
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]
+    pub fn committed(&self, instances: usize) {
+        self.commit.observe(instances as f64);
+    }
+
+    /// An association was accepted; it counts as open until what is returned is dropped.
+    #[must_use]
+    pub fn association_opened(self: &Arc<Self>) -> OpenAssociation {
+        self.associations_accepted.inc();
+        self.associations_open.inc();
+        OpenAssociation(self.clone())
+    }
+
+    /// An association was rejected, for a reason of a closed set.
+    pub fn association_rejected(&self, reason: &'static str) {
+        self.associations_rejected.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// So many jobs wait, the oldest for so long.
+    pub fn queue(&self, length: u64, oldest: Duration) {
+        self.queue_length.set(length.cast_signed());
+        self.queue_age.set(oldest.as_secs_f64());
+    }
+
+    /// A module's first instruction ran so long after the job was queued.
+    pub fn job_started(&self, module: &str, waited: Duration) {
+        self.job_wait.get_or_create(&self.on_device(module, "any")).observe(waited.as_secs_f64());
+    }
+
+    /// A job ended, however it did, so long after the first instruction.
+    pub fn job_ended(&self, module: &str, device: &str, ran: Duration) {
+        self.job_run.get_or_create(&self.on_device(module, device)).observe(ran.as_secs_f64());
+    }
+
+    /// So many jobs are in a state.
+    pub fn jobs(&self, state: &'static str, count: u64) {
+        self.jobs.get_or_create(&[("state", state)]).set(count.cast_signed());
+    }
+
+    /// A study closed on evidence of a closed set, so long before the timer would have closed it.
+    pub fn study_closed(&self, evidence: &'static str, saved: Duration) {
+        self.studies_closed.get_or_create(&[("evidence", evidence)]).inc();
+        self.seconds_saved.inc_by(saved.as_secs_f64());
+    }
+
+    /// A request to a route (its pattern, not its path) was answered.
+    pub fn http_request(&self, route: &'static str, status: u16, took: Duration) {
+        self.http.get_or_create(&[("route", route.into()), ("status", status.to_string())]).inc();
+        self.http_latency.get_or_create(&[("route", route)]).observe(took.as_secs_f64());
+    }
+
+    /// So many files are set aside.
+    pub fn quarantine(&self, files: u64) {
+        self.quarantine.set(files.cast_signed());
+    }
+
+    /// A file was set aside.
+    pub fn quarantined(&self) {
+        self.quarantine.inc();
+    }
+
+    /// Free space on the disk of the data folder.
+    pub fn disk_free(&self, bytes: u64) {
+        self.disk_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Retention deleted something: `study`, `result` or `quarantine`.
+    pub fn deleted(&self, what: &'static str) {
+        self.deleted.get_or_create(&[("what", what)]).inc();
+    }
+
+    fn on_device(&self, module: &str, device: &str) -> OnDevice {
+        let pair = (module.to_owned(), device.to_owned());
+        let mut known = self.known.lock().expect("nothing panics while it is held");
+        let told_apart = known.contains(&pair) || (known.len() < MODULES_MAX && known.insert(pair.clone()));
+        let (module, device) = if told_apart { pair } else { ("other".into(), "other".into()) };
+        [("module", module), ("device", device)]
+    }
+}
+
+/// An association that counts as open.
+#[derive(Debug)]
+pub struct OpenAssociation(Arc<Metrics>);
+
+impl Drop for OpenAssociation {
+    fn drop(&mut self) {
+        self.0.associations_open.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_is_told_by_name_and_unit() {
+        let metrics = Metrics::new();
+        let open = metrics.association_opened();
+        metrics.instance_stored(Via::Dimse, Outcome::New, 500, Duration::from_millis(3));
+        metrics.instance_refused(Via::Stow, "unreadable");
+        metrics.job_ended("ct-organs", "cpu", Duration::from_secs(2));
+        metrics.http_request("/studies", 200, Duration::from_millis(1));
+        metrics.study_closed("counts", Duration::from_secs(55));
+        let text = metrics.render();
+        for line in [
+            "gantry_instances_stored_total{via=\"dimse\",outcome=\"new\"} 1",
+            "gantry_received_bytes_total{via=\"dimse\"} 500",
+            "gantry_instances_refused_total{via=\"stow\",reason=\"unreadable\"} 1",
+            "gantry_ack_latency_seconds_count{via=\"dimse\"} 1",
+            "gantry_ack_latency_seconds_bucket{le=\"0.004\",via=\"dimse\"} 1",
+            "gantry_associations_open 1",
+            "gantry_job_run_seconds_sum{module=\"ct-organs\",device=\"cpu\"} 2.0",
+            "gantry_http_requests_total{route=\"/studies\",status=\"200\"} 1",
+            "gantry_study_close_saved_seconds_total 55.0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+        }
+        drop(open);
+        assert!(metrics.render().contains("gantry_associations_open 0\n"));
+    }
+
+    #[test]
+    fn modules_without_end_do_not_grow_what_is_kept() {
+        let metrics = Metrics::new();
+        for i in 0..MODULES_MAX * 2 {
+            metrics.job_started(&format!("module-{i}"), "cpu", Duration::ZERO);
+        }
+        let text = metrics.render();
+        assert_eq!(text.lines().filter(|l| l.starts_with("gantry_job_wait_seconds_count")).count(), MODULES_MAX + 1);
+        assert!(text.contains("gantry_job_wait_seconds_count{module=\"other\",device=\"other\"} 256\n"));
+    }
+}

@@ -1,0 +1,151 @@
+//! What may go, and what is to be removed from the disk once the journal let go of it.
+
+use sqlx::Row;
+
+use super::{Batch, Store, StoreError};
+
+/// Something that the journal can let go of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doomed {
+    /// In the journal.
+    pub id: i64,
+    /// Study Instance UID; SOP Instance UID of a file that was set aside.
+    pub uid: String,
+    /// When its last byte came.
+    pub received_ms: i64,
+}
+
+/// A file that no row of the journal needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unneeded {
+    /// Of its entry.
+    pub id: i64,
+    /// Below the data folder.
+    pub path: String,
+}
+
+impl Store {
+    /// Studies after one of the list, those first for which nothing came for the longest time.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn oldest_studies(&self, after: Option<&Doomed>, most: u32) -> Result<Vec<Doomed>, StoreError> {
+        let (received_ms, id) = after.map_or((i64::MIN, i64::MIN), |c| (c.received_ms, c.id));
+        let rows = sqlx::query(
+            "SELECT id, study_instance_uid AS uid, last_received_ms AS received_ms FROM study \
+             WHERE (last_received_ms, id) > (?, ?) ORDER BY last_received_ms, id LIMIT ?",
+        )
+        .bind(received_ms)
+        .bind(id)
+        .bind(most)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.iter().map(candidate).collect::<Result<_, _>>()?)
+    }
+
+    /// Files that were set aside before a time.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn quarantined_before(&self, ms: i64, most: u32) -> Result<Vec<Doomed>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, sop_instance_uid AS uid, received_ms FROM quarantine WHERE received_ms < ? ORDER BY id LIMIT ?",
+        )
+        .bind(ms)
+        .bind(most)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.iter().map(candidate).collect::<Result<_, _>>()?)
+    }
+
+    /// How many files are set aside.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn quarantine_count(&self) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT count(*) AS files FROM quarantine").fetch_one(&self.pool).await?;
+        Ok(row.try_get::<i64, _>("files")?.unsigned_abs())
+    }
+
+    /// Files to remove.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn unneeded(&self, most: u32) -> Result<Vec<Unneeded>, StoreError> {
+        let query = sqlx::query("SELECT id, path FROM unneeded ORDER BY id LIMIT ?").bind(most);
+        let rows = query.fetch_all(&self.pool).await?;
+        let read = |row: &sqlx::sqlite::SqliteRow| {
+            Ok::<_, sqlx::Error>(Unneeded { id: row.try_get("id")?, path: row.try_get("path")? })
+        };
+        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+    }
+
+    /// Files up to this entry are gone from the disk.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn removed(&self, up_to: i64) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM unneeded WHERE id <= ?").bind(up_to).execute(&self.pool).await?;
+        Ok(())
+    }
+}
+
+impl Batch {
+    /// Lets go of a study with its instances, unless something came for it since; says how many instances those were. Their files
+    /// are unneeded once the batch is committed.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn delete_study(&mut self, study: &Doomed) -> Result<Option<u64>, StoreError> {
+        let same = sqlx::query("SELECT 1 FROM study WHERE id = ? AND last_received_ms = ?");
+        let same = same.bind(study.id).bind(study.received_ms).fetch_optional(&mut *self.transaction).await?;
+        if same.is_none() {
+            return Ok(None);
+        }
+        sqlx::query(
+            "INSERT INTO unneeded (path) SELECT path FROM instance JOIN series ON series.id = instance.series \
+             WHERE series.study = ?",
+        )
+        .bind(study.id)
+        .execute(&mut *self.transaction)
+        .await?;
+        let instances = "DELETE FROM instance WHERE series IN (SELECT id FROM series WHERE study = ?)";
+        let instances = sqlx::query(instances).bind(study.id).execute(&mut *self.transaction).await?.rows_affected();
+        sqlx::query("DELETE FROM series WHERE study = ?").bind(study.id).execute(&mut *self.transaction).await?;
+        sqlx::query("DELETE FROM study WHERE id = ?").bind(study.id).execute(&mut *self.transaction).await?;
+        Ok(Some(instances))
+    }
+
+    /// Whether something came for a study since it was closed last, or a job of it is not at its end.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn is_unfinished(&mut self, study_instance_uid: &str) -> Result<bool, StoreError> {
+        let row = sqlx::query(
+            "SELECT EXISTS (SELECT 1 FROM study WHERE study_instance_uid = ?1 AND last_received_ms <> \
+             (SELECT coalesce(max(last_received_ms), -1) FROM study_version WHERE study_version.study = study.id)) \
+             OR EXISTS (SELECT 1 FROM job WHERE study_instance_uid = ?1 AND state IN ('queued', 'gated', 'running'))",
+        )
+        .bind(study_instance_uid)
+        .fetch_one(&mut *self.transaction)
+        .await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Lets go of a file that was set aside.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn delete_quarantined(&mut self, file: &Doomed) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO unneeded (path) SELECT path FROM quarantine WHERE id = ?")
+            .bind(file.id)
+            .execute(&mut *self.transaction)
+            .await?;
+        sqlx::query("DELETE FROM quarantine WHERE id = ?").bind(file.id).execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+}
+
+fn candidate(row: &sqlx::sqlite::SqliteRow) -> Result<Doomed, sqlx::Error> {
+    Ok(Doomed { id: row.try_get("id")?, uid: row.try_get("uid")?, received_ms: row.try_get("received_ms")? })
+}
