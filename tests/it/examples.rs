@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gantry::config::{CacheSettings, Config};
+use gantry::config::{CacheSettings, Config, NodeConfig, RetentionConfig, TelemetryConfig};
 use gantry::findings::{Code, Triage, Unfit, Urgency};
 use gantry::inference::EngineConfig;
 use gantry::module::manifest::{Accepts, ComponentEntry, Interface, Manifest, ModelEntry, ModuleLimits};
@@ -45,6 +45,20 @@ fn the_example_of_gantry_toml_has_every_key_with_its_default() {
     else {
         panic!("an optional key of [engines] is missing")
     };
+    let NodeConfig { data_folder: Some(_), .. } = whole.node else { panic!("an optional key of [node] is missing") };
+    assert!(whole.dimse.listen.is_some(), "an optional key of [dimse] is missing");
+    let TelemetryConfig { otlp_endpoint: Some(_), otlp_timeout_ms: _ } = whole.telemetry else {
+        panic!("an optional key of [telemetry] is missing")
+    };
+    let RetentionConfig {
+        instances_days: Some(_),
+        quarantine_days: Some(_),
+        disk_target_free_mib: Some(_),
+        interval_ms: _,
+    } = whole.retention
+    else {
+        panic!("an optional key of [retention] is missing")
+    };
     let CacheSettings { folder: Some(_) } = whole.cache else { panic!("an optional key of [cache] is missing") };
 }
 
@@ -55,6 +69,12 @@ fn the_example_of_gantry_toml_names_what_can_be_granted() {
     for name in names.iter().chain(&DEFAULT_ATTRIBUTES).chain(&GRANTABLE_ATTRIBUTES) {
         assert!(text.contains(name), "{name}");
     }
+}
+
+#[test]
+fn the_configuration_of_a_site_is_one() {
+    let config = Config::read(&repository().join("examples/site.toml")).expect("a configuration");
+    assert!(config.dimse.tls.is_some_and(|tls| tls.client_roots.is_some()));
 }
 
 #[test]
