@@ -137,6 +137,16 @@ impl Running {
         panic!("{module} did not get there: {last:?}")
     }
 
+    async fn routed(&self) -> Routed {
+        for _ in 0..3000 {
+            if let Some(routed) = self.store.routed(Some(STUDY)).await.expect("routed").pop() {
+                return routed;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the study is not routed")
+    }
+
     async fn over(&self, module: &str) -> Job {
         self.until(module, |job| job.state.is_over()).await
     }
@@ -283,12 +293,7 @@ async fn a_study_with_nothing_to_run_says_so_and_why() {
     let Some(site) = Site::new(&[("well-behaved", "")], rule).await else { return };
     let node = Running::start(&site).await;
     node.close(1).await;
-    let routed = loop {
-        if let Some(routed) = node.store.routed(Some(STUDY)).await.expect("routed").pop() {
-            break routed;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
+    let routed = node.routed().await;
     assert_eq!(routed.outcome, "nothing-to-run", "{routed:?}");
     assert!(node.store.jobs(None, None).await.expect("jobs").is_empty());
     node.stop().await;
