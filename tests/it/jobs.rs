@@ -44,7 +44,7 @@ impl Site {
         config.schedule.retry_first_ms = 20;
         config.node.data_folder = Some(folder.path().join("data"));
         config.node.disk_free_min_mib = 0;
-        let site = Self { folder, config, packages: packages };
+        let site = Self { folder, config, packages };
         std::fs::create_dir(site.data()).expect("made");
         site.take_in().await;
         Some(site)
