@@ -44,7 +44,7 @@ impl Site {
         config.schedule.retry_first_ms = 20;
         config.node.data_folder = Some(folder.path().join("data"));
         config.node.disk_free_min_mib = 0;
-        let site = Self { folder, config, packages: packages };
+        let site = Self { folder, config, packages };
         std::fs::create_dir(site.data()).expect("made");
         site.take_in().await;
         Some(site)
@@ -136,6 +136,16 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("{module} did not get there: {last:?}")
+    }
+
+    async fn routed(&self) -> Routed {
+        for _ in 0..3000 {
+            if let Some(routed) = self.store.routed(Some(STUDY)).await.expect("routed").pop() {
+                return routed;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the study is not routed")
     }
 
     async fn over(&self, module: &str) -> Job {
@@ -284,12 +294,7 @@ async fn a_study_with_nothing_to_run_says_so_and_why() {
     let Some(site) = Site::new(&[("well-behaved", "")], rule).await else { return };
     let node = Running::start(&site).await;
     node.close(1).await;
-    let routed = loop {
-        if let Some(routed) = node.store.routed(Some(STUDY)).await.expect("routed").pop() {
-            break routed;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
+    let routed = node.routed().await;
     assert_eq!(routed.outcome, "nothing-to-run", "{routed:?}");
     assert!(node.store.jobs(None, None).await.expect("jobs").is_empty());
     node.stop().await;
