@@ -84,7 +84,7 @@ fn filled(config: &str) -> Node {
 
 #[test]
 fn dicomweb_client_stores_finds_and_retrieves() {
-    let Some(peers) = Peers::find() else { return };
+    let Some(peers) = Peers::with("dicomweb_client, pydicom") else { return };
     let node = Node::start(WEB);
     let (_folder, files, _) = study();
     let base = format!("http://{}/dicom-web", web(&node));

@@ -114,7 +114,16 @@ impl Running {
         let app = Arc::new(App::start(site.config.clone()).expect("an app"));
         let (stop, tasks, store) = (CancellationToken::new(), TaskTracker::new(), site.store().await);
         let (closed, studies) = mpsc::channel(8);
-        let started = Scheduler::start(app, store.clone(), site.data(), studies, stop.clone(), &tasks).await;
+        let started = Scheduler::start(
+            app,
+            store.clone(),
+            site.data(),
+            studies,
+            stop.clone(),
+            &tasks,
+            gantry::metrics::Metrics::new(),
+        )
+        .await;
         started.expect("modules that can be prepared");
         Self { store, closed, stop, tasks }
     }

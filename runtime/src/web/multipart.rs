@@ -110,7 +110,7 @@ impl Parser {
     ///
     /// # Errors
     /// The body is not well-formed; it cannot be read on.
-    pub fn next(&mut self) -> Result<Option<Event>, MultipartError> {
+    pub fn event(&mut self) -> Result<Option<Event>, MultipartError> {
         loop {
             match self.state {
                 State::End => return Ok(None),
@@ -263,7 +263,7 @@ mod tests {
         let mut parts: Vec<(Headers, Vec<u8>)> = Vec::new();
         for piece in body.chunks(size) {
             parser.push(piece);
-            while let Some(event) = parser.next()? {
+            while let Some(event) = parser.event()? {
                 match event {
                     Event::Part(headers) => parts.push((headers, Vec::new())),
                     Event::Data(data) => parts.last_mut().expect("a part").1.extend_from_slice(&data),

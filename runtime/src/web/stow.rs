@@ -224,7 +224,7 @@ impl Taking<'_> {
     async fn all(&mut self, mut parser: Parser, mut source: Source<'_>) -> Result<(), WebError> {
         while let Some(piece) = source.next().await? {
             parser.push(&piece);
-            while let Some(event) = parser.next()? {
+            while let Some(event) = parser.event()? {
                 match event {
                     Event::Part(headers) => self.begin(&headers)?,
                     Event::Data(data) => self.write(&data).await,
