@@ -4,6 +4,8 @@
 
 mod commitment;
 mod instances;
+#[cfg(test)]
+mod watched;
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 
 pub use self::commitment::{CommitmentFailure, CommitmentItem, CommitmentReport};
 pub use self::instances::{Batch, Candidate, Filed, InstanceRow, Quarantined};
+#[cfg(test)]
+pub(crate) use self::watched::Change;
 
 /// Every version of the schema, in order. A file here never changes once it was released: the next change is a new file.
 const SCHEMA: &[(&str, &str)] = &[
@@ -49,6 +53,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Open`] also when a later version of Gantry has written it.
     pub async fn open(folder: &Path) -> Result<Self, StoreError> {
+        Self::open_with(folder, SqlitePoolOptions::new()).await
+    }
+
+    async fn open_with(folder: &Path, pool: SqlitePoolOptions) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(folder.join(FILE))
             .create_if_missing(true)
@@ -56,7 +64,7 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(30));
-        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(options).await;
+        let pool = pool.max_connections(CONNECTIONS_MAX).connect_with(options).await;
         let pool = pool.map_err(|e| StoreError::Open(e.to_string()))?;
         migrator().run(&pool).await.map_err(|e| StoreError::Open(e.to_string()))?;
         Ok(Self { pool })
