@@ -12,6 +12,7 @@ mod peers;
 mod process;
 mod repository;
 mod suite;
+mod torture;
 
 use clap::{Parser, Subcommand};
 use repository::Repository;
@@ -43,6 +44,8 @@ enum Task {
     Demo(demo::Options),
     /// Measure speed and memory, as ratios within one run
     Bench(bench::Options),
+    /// Kill a node under load and check that nothing acknowledged is lost
+    Torture(torture::Options),
     /// Check licences, banned crates, sources and security advisories of every dependency
     Audit(audit::Options),
 }
@@ -71,6 +74,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Test(options) => suite::run(&repository, options),
         Task::Demo(options) => demo::run(&repository, options),
         Task::Bench(options) => bench::run(&repository, options),
+        Task::Torture(options) => torture::run(&repository, options),
         Task::Audit(options) => audit::run(&repository, options),
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::process::{Interrupted, seconds, timed};
 use crate::repository::{Repository, find_program, in_ci};
-use crate::{assets, guests};
+use crate::{assets, guests, torture};
 use anyhow::{Result, bail};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(crate) struct Options {
     stages: Vec<Stage>,
 }
 
-/// One stage, in the order in which they run: the cheap first, the tests last.
+/// One stage, in the order in which they run: the cheap first, the tests after what they need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Stage {
     Format,
@@ -36,6 +36,7 @@ enum Stage {
     Guests,
     Doc,
     Tests,
+    Torture,
 }
 
 /// How a stage ended.
@@ -97,6 +98,7 @@ impl Stage {
             Self::Guests => "guests",
             Self::Doc => "doc",
             Self::Tests => "tests",
+            Self::Torture => "torture",
         }
     }
 
@@ -108,6 +110,7 @@ impl Stage {
             Self::Guests => "modules and test guests",
             Self::Doc => "code in the documentation and the README",
             Self::Tests => "unit and integration tests",
+            Self::Torture => "a node that is killed loses nothing",
         }
     }
 
@@ -115,7 +118,7 @@ impl Stage {
     fn needs(self, other: Self) -> bool {
         match self {
             Self::Doc | Self::Tests => matches!(other, Self::Assets | Self::Guests),
-            Self::Format | Self::Clippy | Self::Assets | Self::Guests => false,
+            Self::Format | Self::Clippy | Self::Assets | Self::Guests | Self::Torture => false,
         }
     }
 
@@ -127,6 +130,9 @@ impl Stage {
             Self::Guests => guests::run(repository, &guests::Options { release: false }),
             Self::Doc => repository.cargo().args(["test", "--workspace", "--doc"]).run(),
             Self::Tests => run_tests(repository),
+            Self::Torture => {
+                torture::run(repository, &torture::Options { kills: torture::KILLS, seed: None, json: false })
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,6 +40,29 @@ pub(super) struct Committer {
     pub(super) replace: bool,
     pub(super) most: usize,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) durable: Durable,
+}
+
+/// Folders whose own names this process made durable. That a folder is there says nothing: an earlier process may have
+/// been killed between making it and syncing what it lies in.
+#[derive(Clone, Default)]
+pub(super) struct Durable(Arc<Mutex<BTreeSet<PathBuf>>>);
+
+impl Durable {
+    /// More are not remembered: syncing again costs time and nothing else.
+    const FOLDERS_MAX: usize = 64;
+
+    fn has(&self, folder: &Path) -> bool {
+        self.0.lock().expect("nobody failed").contains(folder)
+    }
+
+    fn add(&self, folders: BTreeSet<PathBuf>) {
+        let mut known = self.0.lock().expect("nobody failed");
+        if known.len() + folders.len() > Self::FOLDERS_MAX {
+            known.clear();
+        }
+        known.extend(folders);
+    }
 }
 
 /// Ends the process: what the disk holds is unknown, and nothing more may be acknowledged.
@@ -77,7 +100,9 @@ impl Committer {
             answers.push(answer);
         }
         let (disk, data) = (self.disk.clone(), self.folders.data.clone());
-        blocking(move || name(&*disk, &data, &fates).unwrap_or_else(|e| fatal("naming of an instance", &e))).await;
+        let durable = self.durable.clone();
+        blocking(move || name(&*disk, &data, &durable, &fates).unwrap_or_else(|e| fatal("naming of an instance", &e)))
+            .await;
         batch.commit().await?;
         self.metrics.committed(filings.len());
         Ok(answers)
@@ -186,7 +211,7 @@ fn stored(entry: &Entry, outcome: Outcome) -> Stored {
 }
 
 /// Gives files their names and makes the names durable.
-fn name(disk: &dyn Disk, data: &Path, fates: &[(PathBuf, Fate)]) -> std::io::Result<()> {
+fn name(disk: &dyn Disk, data: &Path, durable: &Durable, fates: &[(PathBuf, Fate)]) -> std::io::Result<()> {
     let mut touched = BTreeSet::new();
     for (incoming, fate) in fates {
         match fate {
@@ -194,7 +219,7 @@ fn name(disk: &dyn Disk, data: &Path, fates: &[(PathBuf, Fate)]) -> std::io::Res
             Fate::Named(path) => {
                 let path = data.join(path);
                 let folder = path.parent().unwrap_or(data);
-                if touched.insert(folder.to_owned()) && !folder.is_dir() {
+                if touched.insert(folder.to_owned()) && !durable.has(folder) {
                     disk.create_folder(folder)?;
                     // The hour's, the day's and the kind's names.
                     touched.extend(folder.ancestors().skip(1).take_while(|f| f.starts_with(data)).map(Path::to_owned));
@@ -203,7 +228,9 @@ fn name(disk: &dyn Disk, data: &Path, fates: &[(PathBuf, Fate)]) -> std::io::Res
             }
         }
     }
-    touched.iter().rev().try_for_each(|folder| disk.sync_folder(folder))
+    touched.iter().rev().try_for_each(|folder| disk.sync_folder(folder))?;
+    durable.add(touched);
+    Ok(())
 }
 
 #[cfg(test)]

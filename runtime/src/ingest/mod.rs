@@ -11,6 +11,8 @@
 //! fsync or commit ends the process: what the disk then holds is unknown, and trying again could say otherwise.
 
 mod commit;
+#[cfg(test)]
+mod crash;
 pub mod dimse;
 pub mod disk;
 pub mod folder;
@@ -267,6 +269,7 @@ impl Intake {
             replace,
             most: config.node.commit_instances_max,
             metrics: metrics.clone(),
+            durable: commit::Durable::default(),
         };
         tokio::spawn(committer.run(queue));
         let shared = Shared {

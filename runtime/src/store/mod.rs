@@ -10,6 +10,8 @@ mod jobs;
 mod query;
 mod retention;
 mod tokens;
+#[cfg(test)]
+mod watched;
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,6 +27,8 @@ pub use self::jobs::{Arrivals, Changed, Ending, FoundRow, Job, JobState, NewJob,
 pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::retention::{Doomed, Unneeded};
 pub use self::tokens::TokenRow;
+#[cfg(test)]
+pub(crate) use self::watched::Change;
 
 /// Every version of the schema, in order. A file here never changes once it was released: the next change is a new file.
 const SCHEMA: &[(i64, &str, &str)] = &[
@@ -64,6 +68,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Open`] also when a later version of Gantry has written it.
     pub async fn open(folder: &Path) -> Result<Self, StoreError> {
+        Self::open_with(folder, SqlitePoolOptions::new()).await
+    }
+
+    async fn open_with(folder: &Path, pool: SqlitePoolOptions) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(folder.join(FILE))
             .create_if_missing(true)
@@ -71,7 +79,7 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(30));
-        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(options).await;
+        let pool = pool.max_connections(CONNECTIONS_MAX).connect_with(options).await;
         let pool = pool.map_err(|e| StoreError::Open(e.to_string()))?;
         migrator().run(&pool).await.map_err(|e| StoreError::Open(e.to_string()))?;
         Ok(Self { pool })
