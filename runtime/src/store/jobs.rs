@@ -494,11 +494,12 @@ impl Store {
     /// The journal's.
     pub async fn unrouted_versions(&self) -> Result<Vec<(String, u32)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT study_instance_uid, max(version) AS version FROM study_version JOIN study ON study.id = study \
+            "SELECT study_instance_uid, last FROM (SELECT study.id AS id, study_instance_uid, max(version) AS last \
+             FROM study_version JOIN study ON study.id = study_version.study GROUP BY study.id) AS closed \
              WHERE EXISTS (SELECT 1 FROM instance JOIN series ON series.id = instance.series \
-             WHERE series.study = study.id AND via <> 'pacs') GROUP BY study.id \
-             HAVING NOT EXISTS (SELECT 1 FROM routed WHERE routed.study_instance_uid = study.study_instance_uid \
-             AND routed.study_version >= max(version))",
+             WHERE series.study = closed.id AND via <> 'pacs') \
+             AND NOT EXISTS (SELECT 1 FROM routed WHERE routed.study_instance_uid = closed.study_instance_uid \
+             AND routed.study_version >= closed.last)",
         )
         .fetch_all(&self.pool)
         .await?;
