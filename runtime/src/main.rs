@@ -1,9 +1,6 @@
 //! The `gantry` command: arguments, one call, an exit code.
 
-mod cli_job;
-mod cli_node;
-mod summary;
-mod token;
+mod cli;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -26,7 +23,8 @@ use gantry::study::ReadError;
 use gantry::telemetry;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::summary::Summary;
+use crate::cli::summary::Summary;
+use crate::cli::{job, node, token};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -71,14 +69,14 @@ enum Command {
     ))]
     Token(token::TokenCommand),
     /// Look at and change what runs on a node, also while it runs.
-    #[command(subcommand, after_help = cli_job::JOB_EXAMPLES)]
-    Job(cli_job::JobCommand),
+    #[command(subcommand, after_help = job::JOB_EXAMPLES)]
+    Job(job::JobCommand),
     /// Tell which modules would run on a study, and why.
-    #[command(subcommand, after_help = cli_job::ROUTE_EXAMPLES)]
-    Route(cli_job::RouteCommand),
+    #[command(subcommand, after_help = job::ROUTE_EXAMPLES)]
+    Route(job::RouteCommand),
     /// Check, print and explain configurations.
     #[command(subcommand)]
-    Config(cli_node::ConfigCommand),
+    Config(node::ConfigCommand),
     /// Look whether this machine and a configuration hold what a node needs.
     #[command(after_help = "Example:\n  gantry doctor --config /etc/gantry/gantry.toml\n")]
     Doctor {
@@ -91,7 +89,7 @@ enum Command {
     },
     /// Who did what to which study.
     #[command(subcommand)]
-    Audit(cli_node::AuditCommand),
+    Audit(node::AuditCommand),
     /// Make and look at modules.
     #[command(subcommand, after_help = concat!(
         "Examples:\n",
@@ -193,11 +191,11 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args),
         Command::Serve { config } => serve(&config),
         Command::Token(command) => token::run(&command),
-        Command::Job(command) => cli_job::job(command),
-        Command::Route(command) => cli_job::route(command),
-        Command::Config(command) => cli_node::config(command),
-        Command::Doctor { config, json } => cli_node::doctor(&config, json),
-        Command::Audit(command) => cli_node::audit(command),
+        Command::Job(command) => job::job(command),
+        Command::Route(command) => job::route(command),
+        Command::Config(command) => node::config(command),
+        Command::Doctor { config, json } => node::doctor(&config, json),
+        Command::Audit(command) => node::audit(command),
         Command::Module(command) => module(command),
     };
     match done {

@@ -189,6 +189,26 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// The status of C-STORE, and the Failure Reason (0008,1197) of STOW-RS: PS3.4 table B.2-1 and PS3.7 annex C. The last
+    /// digits tell ours apart. A file too large is a resource too, for the standard has no other word for it.
+    #[must_use]
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::OutOfSpace { .. } => 0xA700,
+            Self::Disk(_) => 0xA701,
+            Self::TooLarge { .. } => 0xA702,
+            Self::Stopping => 0xA703,
+            Self::NotAnnounced(_) => 0xA900,
+            Self::Unreadable(_) => Self::CANNOT_UNDERSTAND,
+            Self::OtherPatient(_) => 0xC001,
+            // Duplicate SOP Instance.
+            Self::Conflict => 0x0111,
+        }
+    }
+
+    /// Error: Cannot understand.
+    pub(crate) const CANNOT_UNDERSTAND: u16 = 0xC000;
+
     /// A word, for filters and metrics.
     #[must_use]
     pub fn reason(&self) -> &'static str {

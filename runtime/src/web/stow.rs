@@ -334,19 +334,11 @@ impl Taking<'_> {
 }
 
 impl Failure {
-    /// Failure Reason (0008,1197): PS3.18 annex I.2.2 and PS3.7 annex C.
+    /// Failure Reason (0008,1197), PS3.18 annex I.2.2.
     fn reason(&self) -> u16 {
         match self {
-            // Out of resources.
-            Self::Refused(Refused::OutOfSpace { .. } | Refused::TooLarge { .. }) => 0xA700,
-            // Processing failure.
-            Self::Refused(Refused::Disk(_) | Refused::Stopping) => 0x0110,
-            // Data set does not match.
-            Self::Refused(Refused::NotAnnounced(_)) => 0xA900,
-            // Duplicate SOP instance.
-            Self::Refused(Refused::Conflict) => 0x0111,
-            // Cannot understand.
-            Self::Refused(Refused::Unreadable(_) | Refused::OtherPatient(_)) | Self::NoDicom => 0xC000,
+            Self::Refused(refused) => refused.code(),
+            Self::NoDicom => Refused::CANNOT_UNDERSTAND,
         }
     }
 

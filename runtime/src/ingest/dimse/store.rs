@@ -10,18 +10,7 @@ use crate::ingest::{Form, Incoming, Refused, Uid};
 const SOP_CLASS_NOT_SUPPORTED: u16 = 0x0122;
 /// Invalid SOP Instance (PS3.7 annex C.5.8).
 const INVALID_SOP_INSTANCE: u16 = 0x0117;
-/// Duplicate SOP Instance (PS3.7 annex C.5.6).
-const DUPLICATE_SOP_INSTANCE: u16 = 0x0111;
-/// Refused: Out of Resources, A7xx (PS3.4 table B.2-1); the last digits tell ours apart.
-const OUT_OF_SPACE: u16 = 0xA700;
-const CANNOT_WRITE: u16 = 0xA701;
-const TOO_LARGE: u16 = 0xA702;
-const STOPPING: u16 = 0xA703;
-/// Error: Data Set does not match SOP Class, A9xx.
-const NOT_AS_ANNOUNCED: u16 = 0xA900;
-/// Error: Cannot understand, Cxxx.
-const CANNOT_UNDERSTAND: u16 = 0xC000;
-const OTHER_PATIENT: u16 = 0xC001;
+/// Error: Cannot understand, Cxxx (PS3.4 table B.2-1).
 const NO_DATA_SET: u16 = 0xC002;
 
 /// Takes the data set of one C-STORE to its end, whatever becomes of it.
@@ -85,27 +74,18 @@ fn form(context: &Context, command: &Command) -> Result<Form, Status> {
     Ok(Form::DataSet { sop_class_uid, sop_instance_uid, transfer_syntax_uid: context.transfer_syntax.clone() })
 }
 
-/// What each refusal is to a sender. Resources and stopping are ours, and worth trying again; the rest is the sender's, and
-/// is not mended by sending again. One file too large is a resource too (PS3.4 section B.2.3 has no other word for it), but
-/// with a code of its own, so that an operator can tell.
+/// What each refusal is to a sender, in the 64 characters of an Error Comment (0000,0902).
 fn status(refused: &Refused) -> Status {
-    match refused {
-        Refused::OutOfSpace { .. } => {
-            Status::failure(OUT_OF_SPACE, "less space than node.disk_free_min_mib; send later")
-        }
+    let comment = match refused {
+        Refused::OutOfSpace { .. } => "less space than node.disk_free_min_mib; send later".into(),
         // Says paths and the system's words, which are nothing to a peer.
-        Refused::Disk(_) => Status::failure(CANNOT_WRITE, "the disk cannot be written to; send later"),
-        Refused::TooLarge { file_max_mib } => {
-            Status::failure(TOO_LARGE, &format!("more than limits.file_max_mib = {file_max_mib}"))
-        }
-        Refused::Stopping => Status::failure(STOPPING, "the node is stopping; send later"),
-        Refused::NotAnnounced(what) => Status::failure(NOT_AS_ANNOUNCED, &format!("not as announced: {what}")),
-        Refused::Unreadable(why) => Status::failure(CANNOT_UNDERSTAND, why),
-        Refused::OtherPatient(what) => {
-            Status::failure(OTHER_PATIENT, &format!("study of another patient: {what} differs"))
-        }
-        Refused::Conflict => {
-            Status::failure(DUPLICATE_SOP_INSTANCE, "another instance with this SOP Instance UID is kept")
-        }
-    }
+        Refused::Disk(_) => "the disk cannot be written to; send later".into(),
+        Refused::TooLarge { file_max_mib } => format!("more than limits.file_max_mib = {file_max_mib}"),
+        Refused::Stopping => "the node is stopping; send later".into(),
+        Refused::NotAnnounced(what) => format!("not as announced: {what}"),
+        Refused::Unreadable(why) => why.clone(),
+        Refused::OtherPatient(what) => format!("study of another patient: {what} differs"),
+        Refused::Conflict => "another instance with this SOP Instance UID is kept".into(),
+    };
+    Status::failure(refused.code(), &comment)
 }

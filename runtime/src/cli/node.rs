@@ -12,7 +12,7 @@ use crate::print;
 
 type Done = Result<(), (u8, anyhow::Error)>;
 
-const EXAMPLE: &str = include_str!("../../examples/gantry.toml");
+const EXAMPLE: &str = include_str!("../../../examples/gantry.toml");
 
 #[derive(Subcommand)]
 pub(crate) enum ConfigCommand {

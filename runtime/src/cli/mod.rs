@@ -1,0 +1,6 @@
+//! The commands of `gantry`: arguments in, text or JSON out.
+
+pub(crate) mod job;
+pub(crate) mod node;
+pub(crate) mod summary;
+pub(crate) mod token;
