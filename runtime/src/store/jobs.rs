@@ -749,3 +749,63 @@ impl Store {
         Ok(self.job(id).await?.map_or(Changed::NoSuchJob, |job| Changed::Not(job.state)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STUDY: &str = "2.25.1";
+
+    async fn route(store: &Store, version: u32, priorities: &[(&str, Urgency)]) {
+        let routed = Routed {
+            study_instance_uid: STUDY.into(),
+            study_version: version,
+            routed_ms: 1,
+            outcome: "jobs".into(),
+            detail: String::new(),
+            last_instance: 0,
+        };
+        let jobs: Vec<NewJob> = priorities
+            .iter()
+            .map(|(module, priority)| NewJob {
+                module: (*module).into(),
+                identity: [1; 32],
+                gated: false,
+                priority: *priority,
+            })
+            .collect();
+        assert!(store.route(&routed, "c", &jobs).await.expect("routed"));
+    }
+
+    async fn priorities(store: &Store, version: u32) -> Vec<(String, Urgency)> {
+        let jobs = store.jobs_of_version(STUDY, version).await.expect("jobs");
+        jobs.into_iter().map(|job| (job.module, job.priority)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_finding_raises_the_other_jobs_of_its_study_and_lowers_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).await.expect("a journal");
+        route(&store, 1, &[("triage", Urgency::Routine), ("volume", Urgency::Routine), ("first", Urgency::Critical)])
+            .await;
+        let first = store.claim(now_ms()).await.expect("the journal").expect("a job");
+        assert_eq!(first.module, "first", "urgent work goes first");
+        let triage = store.claim(now_ms()).await.expect("the journal").expect("a job");
+        let done = |raise| Ending::Done {
+            result_path: "results/x".into(),
+            result_sha256: [2; 32],
+            found: Vec::new(),
+            raise,
+            unfit: false,
+        };
+        store.end_job(triage.id, &done(Urgency::Urgent)).await.expect("ended");
+        let raised = priorities(&store, 1).await;
+        assert!(raised.contains(&("volume".into(), Urgency::Urgent)), "{raised:?}");
+        assert!(raised.contains(&("first".into(), Urgency::Critical)), "{raised:?}");
+        store.end_job(first.id, &done(Urgency::Routine)).await.expect("ended");
+        assert!(priorities(&store, 1).await.contains(&("volume".into(), Urgency::Urgent)), "nothing lowers");
+        // A later version of the study stands no lower.
+        route(&store, 2, &[("volume", Urgency::Routine)]).await;
+        assert_eq!(priorities(&store, 2).await, [("volume".to_owned(), Urgency::Critical)]);
+    }
+}
