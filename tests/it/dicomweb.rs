@@ -5,8 +5,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use gantry::config::Scope;
+use gantry::store::Store;
+use gantry::web::new_token;
 use gantry_tests::command::{Said, gantry};
 use gantry_tests::node::{Node, eventually};
+use gantry_tests::orthanc::Orthanc;
 use gantry_tests::peers::Peers;
 use gantry_tests::write_ct;
 
@@ -91,6 +97,43 @@ fn dicomweb_client_stores_finds_and_retrieves() {
     let mut arguments = vec![base.as_str()];
     arguments.extend(files.iter().map(|file| file.to_str().expect("UTF-8")));
     peers.agree("dicomweb.py", &arguments);
+}
+
+#[test]
+fn orthanc_stores_by_stow() {
+    let Some(orthanc) = Orthanc::start() else { return };
+    let node = Node::start(WEB);
+    let server = format!("{{\"Url\":\"http://{}/dicom-web/\"}}", web(&node));
+    orthanc.rest("PUT", "/dicom-web/servers/gantry", server.as_bytes()).expect("a server");
+    for file in study().1 {
+        orthanc.keep(&file).expect("kept");
+    }
+    let studies: Vec<String> =
+        serde_json::from_str(&orthanc.rest("GET", "/studies", b"").expect("studies")).expect("a list");
+    let what = format!("{{\"Resources\":[\"{}\"],\"Synchronous\":true}}", studies[0]);
+    orthanc.rest("POST", "/dicom-web/servers/gantry/stow", what.as_bytes()).expect("sent");
+    for z in 0..10 {
+        assert!(node.instance(&format!("2.25.1{z}")).is_some(), "slice {z}");
+    }
+}
+
+#[test]
+fn gzip_is_inflated_and_a_bomb_is_refused_at_its_limit() {
+    let node = Node::start("[web]\nlisten = \"127.0.0.1:0\"\ninflated_max_mib = 8\n");
+    let gzip = |body: &[u8]| {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(body).expect("compressed");
+        gzip.finish().expect("compressed")
+    };
+    let headers = format!("{MULTIPART}Content-Encoding: gzip\r\n");
+    assert_eq!(post(&node, "/dicom-web/studies", &headers, &gzip(&study().2)).status, 200);
+    let bomb = [b"--b\r\nContent-Type: application/dicom\r\n\r\n".as_slice(), &vec![0; 1 << 30]].concat();
+    let reply = post(&node, "/dicom-web/studies", &headers, &gzip(&bomb));
+    assert_eq!(reply.status, 413, "{}", reply.text());
+    assert!(reply.text().contains("web.inflated_max_mib"), "{}", reply.text());
+    let cut = gzip(&study().2);
+    assert_eq!(post(&node, "/dicom-web/studies", &headers, &cut[..cut.len() / 2]).status, 400);
+    eventually("nothing is left", || node.files("incoming").is_empty());
 }
 
 #[test]
@@ -203,4 +246,21 @@ fn tokens_open_what_their_scopes_say_until_they_are_revoked() {
     token(&node, &["revoke", "viewer"]);
     assert_eq!(with(&read).status, 401);
     assert!(token(&node, &["list"]).contains("viewer\tread\trevoked"));
+}
+
+#[test]
+fn a_token_ends_when_it_says_and_metrics_are_for_operators() {
+    let node = Node::start(WEB);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let expired = runtime.block_on(async {
+        let store = Store::open(&node.data()).await.expect("the journal");
+        new_token(&store, "old", &[Scope::Operate], Some(1)).await.expect("a token")
+    });
+    let operate = token(&node, &["new", "operator", "--scope", "operate", "--expires-days", "1"]);
+    let metrics = |token: &str| ask(&node, "GET", "/metrics", &format!("Authorization: Bearer {token}\r\n"));
+    assert_eq!(metrics(&expired).status, 401);
+    let counted = metrics(&operate);
+    assert!(counted.status == 200 && counted.text().contains("gantry_associations_open 0"), "{}", counted.text());
+    let read = token(&node, &["new", "viewer", "--scope", "read"]);
+    assert_eq!(metrics(&read).status, 403);
 }

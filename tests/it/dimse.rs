@@ -1,7 +1,6 @@
 //! The DICOM network service, by real senders and by peers that mean no good.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -115,7 +114,7 @@ fn dcmtk_echoes_and_sends_and_every_byte_is_kept() {
 
 #[test]
 fn compressed_images_are_kept_as_they_come() {
-    let Some(source) = asset("totalsegmentator/tests/reference_files/example_ct_dicom") else { return };
+    let Some(source) = asset("totalsegmentator/example_ct_dicom") else { return };
     let (node, folder) = (Node::start(""), tempfile::tempdir().expect("a folder"));
     for (index, file) in files(&source).iter().take(3).enumerate() {
         let mut object = dicom_object::open_file(file).expect("readable");
@@ -154,31 +153,17 @@ fn pynetdicom_sends_and_asks_for_commitment() {
 fn orthanc_sends() {
     let Some(orthanc) = Orthanc::start() else { return };
     let (node, ct) = (Node::start(""), ct());
-    let here = orthanc.dicom_web();
-    let authority = here.trim_start_matches("http://").trim_end_matches("/dicom-web").to_owned();
     let modality = format!("{{\"AET\":\"{NODE_TITLE}\",\"Host\":\"127.0.0.1\",\"Port\":{}}}", node.dimse.port());
-    http(&authority, "PUT", "/modalities/gantry", modality.as_bytes());
+    orthanc.rest("PUT", "/modalities/gantry", modality.as_bytes()).expect("a modality");
     for file in files(ct.path()) {
-        http(&authority, "POST", "/instances", &std::fs::read(file).expect("readable"));
+        orthanc.keep(&file).expect("kept");
     }
-    let series: Vec<String> = serde_json::from_str(&http(&authority, "GET", "/series", b"")).expect("a list");
-    http(&authority, "POST", "/modalities/gantry/store", series[0].as_bytes());
+    let series: Vec<String> =
+        serde_json::from_str(&orthanc.rest("GET", "/series", b"").expect("series")).expect("a list");
+    orthanc.rest("POST", "/modalities/gantry/store", series[0].as_bytes()).expect("sent");
     for z in 0..10 {
         assert!(node.instance(&format!("2.25.1{z}")).is_some(), "slice {z}");
     }
-}
-
-/// One request; the body of its answer, which must be good.
-fn http(authority: &str, method: &str, path: &str, body: &[u8]) -> String {
-    let mut stream = TcpStream::connect(authority).expect("connects");
-    let length = body.len();
-    let head = format!("{method} {path} HTTP/1.0\r\nHost: {authority}\r\nContent-Length: {length}\r\n\r\n");
-    stream.write_all(&[head.as_bytes(), body].concat()).expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("answered");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
-    assert!(head.starts_with("HTTP/1.1 200") || head.starts_with("HTTP/1.0 200"), "{method} {path}: {answer}");
-    body.to_owned()
 }
 
 /// A root, and a certificate of it with its key, for a server and for a client.
@@ -240,7 +225,7 @@ fn a_pdu_that_declares_4_gib_ends_the_association() {
     let mut first = Peer::connect(node.dimse);
     first.send_bytes(&[1, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
     assert!(matches!(first.read(), Some(Pdu::AbortRQ { .. })));
-    assert!(node.log().contains("dimse.pdu_max_bytes = 131072"), "{}", node.log());
+    eventually("the log names the limit", || node.log().contains("dimse.pdu_max_bytes = 131072"));
     still_serves(&node);
 }
 
@@ -267,7 +252,7 @@ fn a_half_open_association_times_out() {
     for peer in [&mut silent, &mut half] {
         while peer.read().is_some() {}
     }
-    assert!(node.log().contains("dimse.associate_timeout_ms = 200"), "{}", node.log());
+    eventually("the log names the limit", || node.log().contains("dimse.associate_timeout_ms = 200"));
     eventually("it is served", || {
         matches!(Peer::connect(node.dimse).ask(&[(CT, EXPLICIT)]), Some(Pdu::AssociationAC(_)))
     });
@@ -283,7 +268,7 @@ fn an_idle_and_a_stalled_association_time_out() {
     stalled.piece(1, PDataValueType::Data, false, &slice()[..100]);
     assert!(matches!(stalled.read(), Some(Pdu::AbortRQ { .. })));
     for limit in ["dimse.idle_timeout_ms = 200", "dimse.dimse_timeout_ms = 200"] {
-        assert!(node.log().contains(limit), "{}", node.log());
+        eventually("the log names the limit", || node.log().contains(limit));
     }
     kept_nothing(&node);
 }

@@ -84,14 +84,21 @@ impl Orthanc {
 
     /// Has it keep a DICOM file.
     pub fn keep(&self, file: &Path) -> Result<()> {
-        let bytes = std::fs::read(file)?;
+        self.rest("POST", "/instances", &std::fs::read(file)?).map(|_| ())
+    }
+
+    /// One request to its REST interface; the body of its answer, which must be good.
+    pub fn rest(&self, method: &str, path: &str, body: &[u8]) -> Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http_port))?;
-        let length = bytes.len();
-        write!(stream, "POST /instances HTTP/1.0\r\nContent-Length: {length}\r\n\r\n")?;
-        stream.write_all(&bytes)?;
+        let length = body.len();
+        write!(stream, "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n")?;
+        stream.write_all(body)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        if answer.split(' ').nth(1) == Some("200") { Ok(()) } else { bail!("Orthanc does not keep it: {answer}") }
+        match (answer.split(' ').nth(1), answer.split_once("\r\n\r\n")) {
+            (Some("200"), Some((_, body))) => Ok(body.to_owned()),
+            _ => bail!("Orthanc answers {method} {path} with {answer}"),
+        }
     }
 }
 
