@@ -3,6 +3,7 @@
 //! Everything that is done for one association, request or file runs in a span with its `correlation`, which is also in
 //! the journal and in the audit log: log lines (as JSON when the site asks for it) and traces are found by it.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +62,8 @@ where
     let directives = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|set| !set.is_empty());
     let directives = directives.unwrap_or_else(|| log.level.clone());
     let filter = EnvFilter::builder().parse(directives).map_err(|e| TelemetryError::Level(e.to_string()))?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    // Colours are for people at a terminal: in a journal or a file they are noise.
+    let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(writer);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match log.format {
         LogFormat::Text => lines.with_filter(filter).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),

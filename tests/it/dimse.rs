@@ -128,7 +128,8 @@ fn compressed_images_are_kept_as_they_come() {
         let kept = dicom_object::open_file(node.data().join(node.instance(&uid).expect("journalled").path));
         let kept = kept.expect("readable");
         assert_eq!(kept.meta().transfer_syntax(), sent.meta().transfer_syntax());
-        assert!(*kept == *sent, "{}", file.display());
+        let pixels = |object: &InMemDicomObject| object.element(tags::PIXEL_DATA).expect("pixels").clone();
+        assert!(pixels(&kept) == pixels(&sent), "{}", file.display());
     }
 }
 

@@ -111,7 +111,7 @@ fn images_become_results_on_the_number_that_they_state() {
     let job = job_that_is(&node, "done");
     assert_eq!((&job["study_instance_uid"], &job["attempts"]), (&STUDY.into(), &1.into()), "{job}");
     assert_eq!(written(&node, &job).len(), 4);
-    assert!(node.log().contains("by=\"stated\""), "{}", node.log());
+    assert_eq!(audited(&node, "study-closed")[0]["detail"], "by stated: 10 instances");
     assert_eq!(audited(&node, "instance-stored").len(), 10);
     assert_eq!(audited(&node, "job-done").len(), 1);
     assert!(node.stop(), "{}", node.log());
@@ -124,8 +124,7 @@ fn a_real_ct_is_analysed_by_the_demonstration() {
     let Some(study) = asset("totalsegmentator/example_ct_dicom") else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let done = complete(&[study], folder.path()).expect("completed");
-    let node =
-        Node::start(&site(&package, "[schedule]\noverlay = true\n").replacen("[schedule]\npoll_ms = 20\n", "", 1));
+    let node = Node::start(&site(&package, "").replace("[schedule]\n", "[schedule]\noverlay = true\n"));
     send(&node, folder.path(), uids::JPEG2000_LOSSLESS);
     let job = job_that_is(&node, "done");
     assert_eq!(job["study_instance_uid"], done.study_instance_uid.as_str());
@@ -237,10 +236,14 @@ fn a_node_is_looked_at_while_it_runs() {
     assert_eq!(ready.status, 200, "{}", ready.text());
     let metrics = get(&node, "/metrics");
     assert!(metrics.status == 200 && metrics.text().ends_with("# EOF\n"), "{}", metrics.text());
-    for line in ["10"] {
+    for line in [
+        "gantry_instances_stored_total{via=\"dimse\",outcome=\"new\"} 10\n",
+        "gantry_studies_closed_total{evidence=\"stated\"} 1\n",
+        "gantry_jobs{state=\"done\"} 1\n",
+        "gantry_job_run_seconds_count{module=\"rogue\",device=\"none\"} 1\n",
+    ] {
         assert!(metrics.text().contains(line), "`{line}` is missing: {}", metrics.text());
     }
-    println!("{}", metrics.text());
 }
 
 #[test]

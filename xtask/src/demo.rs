@@ -146,7 +146,7 @@ impl Node<'_> {
         match &self.sender {
             Some(dcmsend) => {
                 let step = Step::new(dcmsend).shown_as("dcmsend").in_folder(&self.repository.root);
-                let step = step.args(["-aec", "GANTRY", "127.0.0.1", &port(ready)?.to_string(), "+sd"]);
+                let step = step.args(["-aec", "GANTRY", "127.0.0.1", &port(ready)?.to_string(), "-dn", "+sd"]);
                 let step = step.arg(self.repository.short(study));
                 println!("$ {}", step.line());
                 step.run()

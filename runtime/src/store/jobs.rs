@@ -7,11 +7,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::{InstanceRow, Store, StoreError, now_ms};
-use crate::audit::{Action, Event, NODE};
+use crate::audit::{Action, Event, NODE, OPERATOR};
 use crate::findings::Urgency;
-
-/// Whoever may write to the journal: `gantry job`.
-const OPERATOR: &str = "operator";
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
