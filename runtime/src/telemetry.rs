@@ -67,7 +67,8 @@ where
     };
     let directives = directives.unwrap_or_else(own);
     let filter = EnvFilter::builder().parse(directives).map_err(|e| TelemetryError::Level(e.to_string()))?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(std::io::stderr().is_terminal());
+    // Colours are for people at a terminal: in a journal or a file they are noise.
+    let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(writer);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match log.format {
         LogFormat::Text => lines.with_filter(filter).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),

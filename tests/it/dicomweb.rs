@@ -21,14 +21,14 @@ const MULTIPART: &str = "Content-Type: multipart/related; type=\"application/dic
 const INSTANCE: &str = "/dicom-web/studies/2.25.2/series/2.25.3/instances/2.25.10";
 
 /// An answer.
-struct Reply {
-    status: u16,
-    head: String,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
     body: Vec<u8>,
 }
 
 impl Reply {
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
@@ -55,7 +55,7 @@ fn ask(node: &Node, method: &str, target: &str, headers: &str) -> Reply {
     exchange(node, format!("{method} {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n").as_bytes())
 }
 
-fn get(node: &Node, target: &str) -> Reply {
+pub(crate) fn get(node: &Node, target: &str) -> Reply {
     ask(node, "GET", target, "")
 }
 

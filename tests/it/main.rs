@@ -11,6 +11,7 @@ mod grants;
 mod input;
 mod jobs;
 mod models;
+mod node;
 mod peers;
 mod readme;
 mod record;

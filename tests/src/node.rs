@@ -11,10 +11,13 @@ use anyhow::{Context, Result, bail};
 use gantry::store::{InstanceRow, Store};
 use tempfile::TempDir;
 
-use crate::command::gantry;
+use crate::command::{Said, gantry};
 
 /// What a test waits for at most.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Its configuration, in the folder of all that is its own.
+const CONFIG: &str = "gantry.toml";
 
 /// Our own AE title.
 pub const NODE_TITLE: &str = "GANTRY";
@@ -41,7 +44,7 @@ impl Node {
     }
 
     fn start_in(folder: TempDir, config: &str) -> Result<Self> {
-        let file = folder.path().join("gantry.toml");
+        let file = folder.path().join(CONFIG);
         std::fs::write(&file, configuration(folder.path(), config)?)?;
         let mut command = gantry();
         command.arg("serve").arg("--config").arg(&file).env("RUST_LOG", "gantry=debug,dicom_ul=error");
@@ -79,6 +82,20 @@ impl Node {
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// What a call of `gantry` with these words and the node's configuration says; it may run, or not.
+    #[must_use]
+    pub fn says(&self, arguments: &[&str]) -> Said {
+        let mut command = gantry();
+        command.args(arguments).arg("--config").arg(self.config());
+        command.output().expect("gantry runs").into()
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join(CONFIG)
     }
 
     /// What it logged so far.

@@ -4,6 +4,8 @@
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -99,11 +101,32 @@ impl Step {
         Ok(stdout)
     }
 
+    /// Starts it and returns the first line that it prints, which says that it is ready; what else it has to say goes to
+    /// the file `log`.
+    pub(crate) fn start(mut self, log: &Path) -> Result<(Background, String)> {
+        let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        self.command.stdout(Stdio::piped()).stderr(file);
+        let mut child = start(&mut self.command).with_context(|| format!("cannot start `{}`", self.line()))?;
+        let stdout = child.stdout.take();
+        let mut background = Background { child: Some(child), line: self.line() };
+        let mut first = String::new();
+        let read = stdout.map(|stdout| BufReader::new(stdout).read_line(&mut first));
+        match read {
+            Some(Ok(1..)) => Ok((background, first)),
+            _ => {
+                background.end()?;
+                let said = std::fs::read_to_string(log).unwrap_or_default();
+                bail!("`{}` ended before it was ready; its output ended:\n{}", background.line, last_lines(&said, 15))
+            }
+        }
+    }
+
     fn finish(&mut self) -> Result<Output> {
         let child = start(&mut self.command).with_context(|| format!("cannot start `{}`", self.line()))?;
+        let group = Pid::from_child(&child);
         let output = child.wait_with_output();
         let mut running = running();
-        running.group = None;
+        running.forget(group);
         if running.interrupted {
             return Err(Interrupted.into());
         }
@@ -118,28 +141,77 @@ impl Step {
     }
 }
 
-/// What the signal handler must know. Only one child runs at a time.
+/// A child that runs beside others until it is told to stop. It does not outlive this value.
+#[derive(Debug)]
+pub(crate) struct Background {
+    child: Option<Child>,
+    line: String,
+}
+
+impl Background {
+    /// TERM, and its end, which must be a good one.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        match self.end()? {
+            Some(status) if !status.success() => bail!("`{}` did not end well ({status})", self.line),
+            _ => Ok(()),
+        }
+    }
+
+    /// Its end; nothing where that was seen before.
+    fn end(&mut self) -> Result<Option<ExitStatus>> {
+        let Some(mut child) = self.child.take() else { return Ok(None) };
+        let group = Pid::from_child(&child);
+        let _ = kill_process_group(group, Signal::TERM);
+        let status = child.wait();
+        let mut running = running();
+        running.forget(group);
+        if running.interrupted {
+            return Err(Interrupted.into());
+        }
+        status.map(Some).with_context(|| format!("lost sight of `{}`", self.line))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // What led here is told already.
+        let _ = self.end();
+    }
+}
+
+/// What the signal handler must know.
 struct Running {
-    group: Option<Pid>,
+    /// One child that is waited for, and those that run beside it.
+    groups: Vec<Pid>,
     interrupted: bool,
 }
 
-static RUNNING: Mutex<Running> = Mutex::new(Running { group: None, interrupted: false });
+impl Running {
+    fn forget(&mut self, group: Pid) {
+        self.groups.retain(|other| *other != group);
+    }
+}
+
+static RUNNING: Mutex<Running> = Mutex::new(Running { groups: Vec::new(), interrupted: false });
 
 fn running() -> MutexGuard<'static, Running> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From now on Ctrl-C and TERM end the running child and its children first, and then us: a first one asks them to stop,
-/// a second one kills them.
+/// From now on Ctrl-C and TERM end the running children and their children first, and then us: a first one asks them to
+/// stop, a second one kills them.
 pub(crate) fn stop_children_on_interrupt() -> Result<()> {
     ctrlc::set_handler(|| {
         let mut running = running();
-        let Some(group) = running.group else { std::process::exit(i32::from(EXIT_INTERRUPTED)) };
+        if running.groups.is_empty() {
+            std::process::exit(i32::from(EXIT_INTERRUPTED));
+        }
         let signal = if running.interrupted { Signal::KILL } else { Signal::TERM };
         running.interrupted = true;
-        // The group may have ended by itself in this very moment.
-        let _ = kill_process_group(group, signal);
+        for group in &running.groups {
+            // A group may have ended by itself in this very moment.
+            let _ = kill_process_group(*group, signal);
+        }
     })
     .context("cannot watch for Ctrl-C")
 }
@@ -151,7 +223,7 @@ fn start(command: &mut Command) -> Result<Child> {
         return Err(Interrupted.into());
     }
     let child = command.process_group(0).stdin(Stdio::null()).spawn()?;
-    running.group = Some(Pid::from_child(&child));
+    running.groups.push(Pid::from_child(&child));
     Ok(child)
 }
 
@@ -213,6 +285,22 @@ mod tests {
     fn a_missing_program_is_named() {
         let error = Step::new("no-such-program").run().expect_err("it does not exist");
         assert!(format!("{error:#}").contains("cannot start `no-such-program`"));
+    }
+
+    #[test]
+    fn a_child_beside_others_is_ready_when_it_says_so_and_is_told_to_stop() {
+        let log = std::env::temp_dir().join(format!("gantry-background-{}", std::process::id()));
+        let script = "trap 'echo stopped >&2; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+        let (child, first) = Step::new("sh").args(["-c", script]).start(&log).expect("it starts");
+        assert_eq!(first, "ready\n");
+        assert_eq!(Step::new("echo").arg("beside").capture().expect("another child"), "beside\n");
+        child.stop().expect("it ends well");
+        let said = std::fs::read_to_string(&log).expect("a log");
+        assert!(said.contains("stopped"), "{said}");
+
+        let error = Step::new("sh").args(["-c", "echo no port >&2; exit 2"]).start(&log).expect_err("never ready");
+        assert!(format!("{error:#}").contains("no port"), "{error:#}");
+        std::fs::remove_file(&log).expect("cleaned up");
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub const ANCHOR_EVERY: Duration = Duration::from_secs(10);
 /// Who the node itself is.
 pub const NODE: &str = "gantry";
 
+/// Whoever may write to the journal, with `gantry job` and `gantry token`.
+pub const OPERATOR: &str = "operator";
+
 /// The anchor's name in the data folder.
 const FILE: &str = "audit.head";
 

@@ -174,11 +174,13 @@ pub struct ScheduleConfig {
     pub retry_max_ms: u64,
     /// How often the journal is asked for what `gantry job` changed.
     pub poll_ms: u64,
+    /// Whether each result gets a picture, as with `gantry run --overlay`: it shows the patient's images.
+    pub overlay: bool,
 }
 
 impl Default for ScheduleConfig {
     fn default() -> Self {
-        Self { attempts_max: 3, retry_first_ms: 5_000, retry_max_ms: 600_000, poll_ms: 500 }
+        Self { attempts_max: 3, retry_first_ms: 5_000, retry_max_ms: 600_000, poll_ms: 500, overlay: false }
     }
 }
 

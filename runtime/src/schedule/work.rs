@@ -168,7 +168,7 @@ impl Shop {
             accepted,
             out,
             strict: false,
-            overlay: false,
+            overlay: self.app.config.schedule.overlay,
             stamp: stamp(job.created_ms),
             phases,
         };

@@ -4,6 +4,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::{Store, StoreError};
+use crate::audit::{Action, Event, NODE};
 
 /// What the journal knows of a study that may be complete.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -182,7 +183,7 @@ impl Store {
     /// # Errors
     /// The journal's.
     pub async fn close_study(&self, closing: &Closing<'_>) -> Result<Option<u32>, StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut batch = self.begin().await?;
         let row = sqlx::query(
             "INSERT INTO study_version (study, version, closed_ms, closed_by, instances, last_received_ms, gap, \
              saved_ms) SELECT id, 1 + coalesce((SELECT max(version) FROM study_version WHERE study = study.id), 0), \
@@ -197,10 +198,19 @@ impl Store {
         .bind(closing.facts.last_received_ms)
         .bind(closing.gap)
         .bind(closing.saved_ms.cast_signed())
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut *batch.transaction)
         .await?;
-        transaction.commit().await?;
-        Ok(row.map(|row| row.try_get("version")).transpose()?)
+        let Some(row) = row else { return Ok(None) };
+        let version: u32 = row.try_get("version")?;
+        let event = Event {
+            study_instance_uid: closing.study_instance_uid.to_owned(),
+            object: format!("v{version}"),
+            detail: format!("by {}: {} instances", closing.by, closing.facts.instances),
+            ..Event::new(NODE, Action::StudyClosed)
+        };
+        batch.audit(&event).await?;
+        batch.commit().await?;
+        Ok(Some(version))
     }
 
     /// The versions of a study, the first first.

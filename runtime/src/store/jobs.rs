@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::{InstanceRow, Store, StoreError, now_ms};
-use crate::audit::{Action, Event};
+use crate::audit::{Action, Event, NODE, OPERATOR};
 use crate::findings::Urgency;
 
 /// Where a job stands.
@@ -323,14 +323,14 @@ impl Store {
     /// # Errors
     /// The journal's.
     pub async fn route(&self, routed: &Routed, correlation: &str, new: &[NewJob]) -> Result<bool, StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut batch = self.begin().await?;
         let (uid, version) = (&routed.study_instance_uid, routed.study_version);
         let known = sqlx::query(
             "SELECT max(study_version) AS version, (SELECT max(priority) FROM job WHERE study_instance_uid = ?1) AS \
              priority FROM routed WHERE study_instance_uid = ?1",
         )
         .bind(uid)
-        .fetch_one(&mut *transaction)
+        .fetch_one(&mut *batch.transaction)
         .await?;
         if known.try_get::<Option<u32>, _>("version")?.is_some_and(|known| known >= version) {
             return Ok(false);
@@ -343,13 +343,13 @@ impl Store {
             .bind(&routed.outcome)
             .bind(&routed.detail)
             .bind(routed.last_instance)
-            .execute(&mut *transaction)
+            .execute(&mut *batch.transaction)
             .await?;
-        supersede(&mut transaction, uid, version, routed.routed_ms).await?;
+        supersede(&mut batch.transaction, uid, version, routed.routed_ms).await?;
         for job in new {
-            sqlx::query(
+            let row = sqlx::query(
                 "INSERT INTO job (study_instance_uid, study_version, module, module_identity, state, priority, \
-                 created_ms, correlation) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                 created_ms, correlation) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
             )
             .bind(uid)
             .bind(version)
@@ -359,10 +359,11 @@ impl Store {
             .bind(level(job.priority).max(stood))
             .bind(routed.routed_ms)
             .bind(correlation)
-            .execute(&mut *transaction)
+            .fetch_one(&mut *batch.transaction)
             .await?;
+            batch.audit(&about(&Job::read(&row)?, NODE, Action::JobQueued)).await?;
         }
-        transaction.commit().await?;
+        batch.commit().await?;
         Ok(true)
     }
 
@@ -420,15 +421,20 @@ impl Store {
     /// # Errors
     /// The journal's.
     pub async fn claim(&self, now_ms: i64) -> Result<Option<Job>, StoreError> {
+        let mut batch = self.begin().await?;
         let row = sqlx::query(
             "UPDATE job SET state = 'running', attempts = attempts + 1, started_ms = NULL, ended_ms = NULL WHERE id = (\
              SELECT id FROM job WHERE state = 'queued' AND not_before_ms <= ? \
              ORDER BY priority DESC, created_ms, id LIMIT 1) RETURNING *",
         )
         .bind(now_ms)
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *batch.transaction)
         .await?;
-        Ok(row.as_ref().map(Job::read).transpose()?)
+        let Some(row) = row else { return Ok(None) };
+        let job = Job::read(&row)?;
+        batch.audit(&about(&job, NODE, Action::JobStarted)).await?;
+        batch.commit().await?;
+        Ok(Some(job))
     }
 
     /// Records the moment of a run's first guest instruction.
@@ -621,15 +627,17 @@ fn audited(job: &Job, ending: &Ending) -> Option<Event> {
         Ending::Over { class, .. } => (Action::JobFailed, Vec::new(), (*class).to_owned()),
         Ending::Again { .. } | Ending::BrokenOff => return None,
     };
-    Some(Event {
-        who: crate::audit::NODE.into(),
-        action,
+    Some(Event { digests, detail, ..about(job, NODE, action) })
+}
+
+/// Something that somebody did to a job.
+fn about(job: &Job, who: &str, action: Action) -> Event {
+    Event {
         study_instance_uid: job.study_instance_uid.clone(),
         object: format!("job {} {} sha256:{} v{}", job.id, job.module, job.module_identity, job.study_version),
-        digests,
-        detail,
         correlation: job.correlation.clone(),
-    })
+        ..Event::new(who, action)
+    }
 }
 
 async fn record_found(
@@ -702,27 +710,28 @@ impl Store {
     /// # Errors
     /// The journal's.
     pub async fn retry_job(&self, id: i64) -> Result<Changed, StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let done = sqlx::query(
+        let mut batch = self.begin().await?;
+        let job = sqlx::query(
             "UPDATE job SET state = 'gated', attempts = 0, not_before_ms = 0, ended_ms = NULL, cancel_requested = 0 \
-             WHERE id = ? AND state IN ('failed', 'dead', 'cancelled', 'skipped') AND superseded_by IS NULL",
+             WHERE id = ? AND state IN ('failed', 'dead', 'cancelled', 'skipped') AND superseded_by IS NULL RETURNING *",
         )
         .bind(id)
-        .execute(&mut *transaction)
+        .fetch_optional(&mut *batch.transaction)
         .await?;
-        if done.rows_affected() == 0 {
-            drop(transaction);
+        let Some(job) = job else {
+            drop(batch);
             return self.unchanged(id).await;
-        }
+        };
         sqlx::query(
             "UPDATE job SET state = 'gated', ended_ms = NULL, error_class = NULL, error = NULL \
              WHERE state = 'skipped' AND error_class = 'predecessor' AND (study_instance_uid, study_version) = \
              (SELECT study_instance_uid, study_version FROM job WHERE id = ?)",
         )
         .bind(id)
-        .execute(&mut *transaction)
+        .execute(&mut *batch.transaction)
         .await?;
-        transaction.commit().await?;
+        batch.audit(&about(&Job::read(&job)?, OPERATOR, Action::JobRetried)).await?;
+        batch.commit().await?;
         Ok(Changed::Yes)
     }
 
@@ -731,18 +740,27 @@ impl Store {
     /// # Errors
     /// The journal's.
     pub async fn cancel_job(&self, id: i64) -> Result<Changed, StoreError> {
-        let done = sqlx::query(
+        let mut batch = self.begin().await?;
+        let job = sqlx::query(
             "UPDATE job SET cancel_requested = iif(state = 'running', 1, 0), \
              error_class = iif(state = 'running', error_class, 'cancelled'), \
              error = iif(state = 'running', error, 'cancelled before it ran'), \
              ended_ms = iif(state = 'running', ended_ms, ?), state = iif(state = 'running', state, 'cancelled') \
-             WHERE id = ? AND state IN ('queued', 'gated', 'running')",
+             WHERE id = ? AND state IN ('queued', 'gated', 'running') RETURNING *",
         )
         .bind(now_ms())
         .bind(id)
-        .execute(&self.pool)
+        .fetch_optional(&mut *batch.transaction)
         .await?;
-        if done.rows_affected() == 0 { self.unchanged(id).await } else { Ok(Changed::Yes) }
+        let Some(job) = job else {
+            drop(batch);
+            return self.unchanged(id).await;
+        };
+        let job = Job::read(&job)?;
+        let detail = if job.state == JobState::Running { "asked to stop" } else { "before it ran" };
+        batch.audit(&Event { detail: detail.into(), ..about(&job, OPERATOR, Action::JobCancelled) }).await?;
+        batch.commit().await?;
+        Ok(Changed::Yes)
     }
 
     async fn unchanged(&self, id: i64) -> Result<Changed, StoreError> {

@@ -4,6 +4,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::{Store, StoreError, now_ms};
+use crate::audit::{Action, Event, OPERATOR};
 
 /// A bearer token, without the token.
 #[derive(Debug, Clone)]
@@ -44,6 +45,7 @@ impl Store {
         scopes: &str,
         expires_ms: Option<i64>,
     ) -> Result<bool, StoreError> {
+        let mut batch = self.begin().await?;
         let added = sqlx::query(
             "INSERT INTO token (name, sha256, scopes, created_ms, expires_ms) VALUES (?, ?, ?, ?, ?) \
              ON CONFLICT (name) DO NOTHING",
@@ -53,9 +55,15 @@ impl Store {
         .bind(scopes)
         .bind(now_ms())
         .bind(expires_ms)
-        .execute(&self.pool)
+        .execute(&mut *batch.transaction)
         .await?;
-        Ok(added.rows_affected() == 1)
+        if added.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let (object, detail) = (name.to_owned(), scopes.to_owned());
+        batch.audit(&Event { object, detail, ..Event::new(OPERATOR, Action::TokenCreated) }).await?;
+        batch.commit().await?;
+        Ok(true)
     }
 
     /// The token with this digest.
@@ -89,12 +97,18 @@ impl Store {
     /// # Errors
     /// The journal's.
     pub async fn revoke_token(&self, name: &str) -> Result<bool, StoreError> {
+        let mut batch = self.begin().await?;
         let revoked = sqlx::query("UPDATE token SET revoked_ms = ? WHERE name = ? AND revoked_ms IS NULL")
             .bind(now_ms())
             .bind(name)
-            .execute(&self.pool)
+            .execute(&mut *batch.transaction)
             .await?;
-        Ok(revoked.rows_affected() == 1)
+        if revoked.rows_affected() == 0 {
+            return Ok(false);
+        }
+        batch.audit(&Event { object: name.to_owned(), ..Event::new(OPERATOR, Action::TokenRevoked) }).await?;
+        batch.commit().await?;
+        Ok(true)
     }
 
     /// Whether the journal answers.

@@ -19,3 +19,15 @@ pub fn code(value: &str, meaning: &str) -> Code {
 pub fn segment() -> Segment {
     Segment::anatomy(1, "Bone", Code::sct("272673000", "Bone"))
 }
+
+/// Bone by its density, its volume, and the probability that there is any: fits in everything, and needs no model.
+pub fn find_bone(study: &Study) -> Result<(), Error> {
+    let source = source(study)?;
+    let labels = source.threshold(300.0, 4000.0)?;
+    let found = labels.components(1)?;
+    info!("{} pieces of bone", found.len());
+    findings::segmentation(&labels, &[Segment { confidence: Some(0.5), ..segment() }])?;
+    let millilitres = found.iter().map(|c| c.millilitres).sum();
+    findings::measure(&Code::sct("118565006", "Volume"), millilitres, "mL", Some(1))?;
+    findings::classify(&code("BONE", "Bone is in the image"), if found.is_empty() { 0.0 } else { 1.0 })
+}

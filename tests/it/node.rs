@@ -1,0 +1,272 @@
+//! The whole node as a site runs it: the real `gantry serve`, from images on the wire to results, and every command that
+//! looks at it. Nothing here reaches into it.
+
+use std::path::{Path, PathBuf};
+
+use dicom_core::VR;
+use dicom_dictionary_std::{tags, uids};
+use gantry_tests::command::{Said, gantry};
+use gantry_tests::complete::complete;
+use gantry_tests::dimse::{Peer, data_set};
+use gantry_tests::node::{Node, eventually};
+use gantry_tests::{Scenario, asset, change_files, needed, repository, write_ct};
+use serde_json::Value;
+
+use crate::dicomweb::get;
+
+/// Of the small CT.
+const STUDY: &str = "2.25.2";
+
+/// The configuration of a node that runs the module of this package; its guest is compiled once for all tests.
+fn site(package: &Path, more: &str) -> String {
+    let cache = repository().join("target/test-code-cache");
+    let base = format!(
+        "[web]\nlisten = \"127.0.0.1:0\"\n[cache]\nfolder = {cache:?}\n[schedule]\npoll_ms = 20\n\
+         [[modules]]\npackage = {package:?}\n"
+    );
+    base + more
+}
+
+/// Sends files as one association; each says how many there are, or the study waits for the timer.
+fn send(node: &Node, folder: &Path, syntax: &str) {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    let mut peer = Peer::associate(node.dimse, &[(uids::CT_IMAGE_STORAGE, syntax)]);
+    for file in files {
+        let object = dicom_object::open_file(&file).expect("readable");
+        let instance = object.element(tags::SOP_INSTANCE_UID).expect("there").to_str().expect("text").into_owned();
+        let sent = peer.store(1, uids::CT_IMAGE_STORAGE, instance.trim_end_matches('\0'), &data_set(&file));
+        assert_eq!(sent.0, 0, "{}", sent.1);
+    }
+    assert!(peer.release());
+}
+
+/// The small CT, whole: the study closes on the number of its instances.
+fn send_ct(node: &Node) {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_ct(folder.path()).expect("written");
+    let state = |_, object: &mut dicom_object::InMemDicomObject| {
+        object.put_str(tags::NUMBER_OF_STUDY_RELATED_INSTANCES, VR::IS, "10");
+    };
+    change_files(folder.path(), state).expect("changed");
+    send(node, folder.path(), uids::EXPLICIT_VR_LITTLE_ENDIAN);
+}
+
+fn json(said: &Said) -> Value {
+    assert_eq!(said.code, Some(0), "{said:?}");
+    serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said:?}"))
+}
+
+/// The only job that there may be, as `gantry job list` tells it; nothing before the study is routed.
+fn job(node: &Node) -> Option<Value> {
+    let mut list = json(&node.says(&["job", "list", "--json"]));
+    let jobs = list["jobs"].as_array_mut().expect("a list");
+    assert!(jobs.len() <= 1 && list["without_jobs"] == serde_json::json!([]), "{list}");
+    list["jobs"].as_array_mut().and_then(Vec::pop)
+}
+
+/// The job once it is in this state.
+fn job_that_is(node: &Node, state: &str) -> Value {
+    let mut last = None;
+    eventually(state, || {
+        last = job(node);
+        last.as_ref().is_some_and(|job| job["state"] == state)
+    });
+    last.expect("a job")
+}
+
+/// Rows of the audit log about an action.
+fn audited(node: &Node, action: &str) -> Vec<Value> {
+    let said = node.says(&["audit", "show", "--study", STUDY, "--json"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let rows = said.out.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    rows.filter(|row: &Value| row["action"] == action).collect()
+}
+
+/// SOP and Series Instance UIDs of what a job wrote, which lie where it says.
+fn written(node: &Node, job: &Value) -> Vec<String> {
+    let folder = node.data().join(job["result_path"].as_str().expect("a result"));
+    assert!(folder.starts_with(node.data().join("results")) && folder.join("result.json").is_file(), "{job}");
+    let mut all = Vec::new();
+    for name in ["segmentation.dcm", "report.dcm"] {
+        let object = dicom_object::open_file(folder.join(name)).expect(name);
+        let uid = |tag| object.element(tag).expect("there").to_str().expect("text").trim_end_matches('\0').to_owned();
+        assert_eq!(uid(tags::STUDY_INSTANCE_UID), job["study_instance_uid"], "{name}");
+        all.extend([tags::SOP_INSTANCE_UID, tags::SERIES_INSTANCE_UID].map(uid));
+    }
+    all
+}
+
+/// Folders of results: one for each job and version of the study.
+fn result_folders(node: &Node) -> usize {
+    node.files("results").iter().filter(|file| file.ends_with("result.json")).count()
+}
+
+#[test]
+fn images_become_results_on_the_number_that_they_state() {
+    let Some(module) = Scenario::rogue("well-behaved") else { return };
+    let mut node = Node::start(&site(module.package_folder(), ""));
+    send_ct(&node);
+    let job = job_that_is(&node, "done");
+    assert_eq!((&job["study_instance_uid"], &job["attempts"]), (&STUDY.into(), &1.into()), "{job}");
+    assert_eq!(written(&node, &job).len(), 4);
+    assert_eq!(audited(&node, "study-closed")[0]["detail"], "by stated: 10 instances");
+    assert_eq!(audited(&node, "instance-stored").len(), 10);
+    assert_eq!(audited(&node, "job-done").len(), 1);
+    assert!(node.stop(), "{}", node.log());
+    assert!(!node.log().contains("SECRET") && !node.log().contains("Secret"), "no patient data: {}", node.log());
+}
+
+#[test]
+fn a_real_ct_is_analysed_by_the_demonstration() {
+    let Some(package) = needed("modules/ct-organs/package", "cargo xtask guests") else { return };
+    let Some(study) = asset("totalsegmentator/example_ct_dicom") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let done = complete(&[study], folder.path()).expect("completed");
+    let node = Node::start(&site(&package, "").replace("[schedule]\n", "[schedule]\noverlay = true\n"));
+    send(&node, folder.path(), uids::JPEG2000_LOSSLESS);
+    let job = job_that_is(&node, "done");
+    assert_eq!(job["study_instance_uid"], done.study_instance_uid.as_str());
+    written(&node, &job);
+    assert!(node.files("results").iter().any(|file| file.ends_with("overlay.png")), "{:?}", node.files("results"));
+}
+
+#[test]
+fn a_node_killed_within_a_job_comes_to_the_result_of_one_that_was_not() {
+    let Some(module) = Scenario::rogue("slow") else { return };
+    let config = site(module.package_folder(), "");
+    let undisturbed = Node::start(&config);
+    send_ct(&undisturbed);
+    let expected = written(&undisturbed, &job_that_is(&undisturbed, "done"));
+    drop(undisturbed);
+
+    let mut node = Node::start(&config);
+    send_ct(&node);
+    eventually("the guest starts", || node.log().contains("the guest starts"));
+    node.kill();
+    let left = job(&node).expect("a job");
+    assert_eq!((&left["state"], result_folders(&node)), (&"running".into(), 0), "{left}");
+    let node = node.again(&config);
+    let job = job_that_is(&node, "done");
+    assert_eq!((&job["id"], &job["attempts"]), (&left["id"], &2.into()), "{job}");
+    assert_eq!(written(&node, &job), expected, "the same UIDs");
+    assert_eq!((result_folders(&node), audited(&node, "job-done").len()), (1, 1), "no result twice");
+    assert_eq!(json(&node.says(&["audit", "verify", "--json"]))["state"], "whole");
+}
+
+#[test]
+fn a_stop_waits_for_the_job_that_runs() {
+    let Some(module) = Scenario::rogue("slow") else { return };
+    let mut node = Node::start(&site(module.package_folder(), ""));
+    send_ct(&node);
+    eventually("the guest starts", || node.log().contains("the guest starts"));
+    assert!(node.stop(), "{}", node.log());
+    let job = job(&node).expect("a job");
+    assert_eq!((&job["state"], &job["attempts"]), (&"done".into(), &1.into()), "{job}");
+    written(&node, &job);
+    let verified = json(&node.says(&["audit", "verify", "--json"]));
+    assert_eq!((&verified["state"], &verified["anchored"]), (&"whole".into(), &verified["rows"]), "{verified}");
+}
+
+#[test]
+fn a_job_is_listed_shown_cancelled_and_tried_again() {
+    let Some(module) = Scenario::rogue("loop") else { return };
+    let mut node = Node::start(&site(module.package_folder(), "[node]\ndrain_ms = 0\n"));
+    send_ct(&node);
+    let running = |node: &Node| {
+        eventually("the guest runs", || {
+            job(node).is_some_and(|job| job["started_ms"].is_u64() && job["state"] == "running")
+        });
+    };
+    running(&node);
+    let id = job(&node).expect("a job")["id"].to_string();
+    let says = node.says(&["job", "list", "--state", "running", "--study", STUDY]);
+    assert!(says.code == Some(0) && says.out.contains("running") && says.out.contains("v1 of 2.25.2"), "{says:?}");
+    let says = node.says(&["job", "show", &id]);
+    assert!(says.code == Some(0) && says.out.contains(&format!("job {id}: running")), "{says:?}");
+    assert_eq!(json(&node.says(&["job", "show", &id, "--json"]))["module"], "rogue");
+    let says = node.says(&["job", "retry", &id]);
+    assert!(says.code == Some(3) && says.err.contains("is running"), "{says:?}");
+
+    let says = node.says(&["job", "cancel", &id]);
+    assert!(says.code == Some(0) && says.out.contains("is cancelled"), "{says:?}");
+    job_that_is(&node, "cancelled");
+    let says = node.says(&["job", "retry", &id]);
+    assert!(says.code == Some(0) && says.out.contains("waits for its turn"), "{says:?}");
+    running(&node);
+    assert!(node.stop(), "{}", node.log());
+    assert_eq!(job(&node).expect("a job")["state"], "queued", "broken off, and to be taken up again");
+    for (action, times) in [("job-cancelled", 2), ("job-retried", 1), ("job-done", 0)] {
+        assert_eq!(audited(&node, action).len(), times, "{action}");
+    }
+}
+
+#[test]
+fn a_node_is_looked_at_while_it_runs() {
+    let Some(module) = Scenario::rogue("well-behaved") else { return };
+    let node = Node::start(&site(module.package_folder(), ""));
+    send_ct(&node);
+    job_that_is(&node, "done");
+
+    let says = node.says(&["route", "explain", STUDY]);
+    assert!(says.code == Some(0) && says.out.contains("rogue would run\n"), "{says:?}");
+    assert_eq!(json(&node.says(&["route", "explain", STUDY, "--json"]))[0]["would_run"], true);
+    let says = node.says(&["route", "explain", "2.25.404"]);
+    assert!(says.code == Some(3) && says.err.contains("nothing of a study with this UID"), "{says:?}");
+
+    let says = node.says(&["audit", "verify"]);
+    assert!(says.code == Some(0) && says.out.contains("rows, whole"), "{says:?}");
+    assert_eq!(json(&node.says(&["audit", "verify", "--json"]))["state"], "whole");
+    let says = node.says(&["audit", "show", "--limit", "1000"]);
+    for action in ["node-started", "instance-stored", "study-closed", "job-queued", "job-done"] {
+        assert!(says.out.contains(action), "{action} is missing: {says:?}");
+    }
+    assert!(!says.out.to_lowercase().contains("secret"), "no patient data: {says:?}");
+
+    let doctor = json(&node.says(&["doctor", "--json"]));
+    assert_eq!(doctor["state"], "ok", "{doctor}");
+    let names: Vec<_> = doctor["checks"].as_array().expect("checks").iter().map(|check| &check["name"]).collect();
+    for name in ["node.data_folder", "disk space", "fsync", "clock", "dimse.listen"] {
+        assert!(names.contains(&&Value::from(name)), "{name} is missing: {doctor}");
+    }
+
+    assert_eq!(get(&node, "/healthz").status, 200);
+    let ready = get(&node, "/readyz");
+    assert_eq!(ready.status, 200, "{}", ready.text());
+    let metrics = get(&node, "/metrics");
+    assert!(metrics.status == 200 && metrics.text().ends_with("# EOF\n"), "{}", metrics.text());
+    for line in [
+        "gantry_instances_stored_total{via=\"dimse\",outcome=\"new\"} 10\n",
+        "gantry_studies_closed_total{evidence=\"stated\"} 1\n",
+        "gantry_jobs{state=\"done\"} 1\n",
+        "gantry_job_run_seconds_count{module=\"rogue\",device=\"none\"} 1\n",
+    ] {
+        assert!(metrics.text().contains(line), "`{line}` is missing: {}", metrics.text());
+    }
+}
+
+#[test]
+fn a_configuration_is_checked_printed_and_explained() {
+    let Some(module) = Scenario::rogue("well-behaved") else { return };
+    let node = Node::start(&site(module.package_folder(), ""));
+    let file = node.config();
+    let config = |arguments: &[&str], file: Option<&Path>| -> Said {
+        gantry().arg("config").args(arguments).args(file).output().expect("gantry runs").into()
+    };
+    assert_eq!(json(&config(&["check", "--json"], Some(&file)))["state"], "ok");
+    let says = config(&["check"], Some(&file));
+    assert!(says.code == Some(0) && says.out.contains("node.data_folder"), "{says:?}");
+    let printed = json(&config(&["print", "--json"], Some(&file)));
+    assert_eq!(printed["schedule"]["poll_ms"], 20);
+    let says = config(&["print"], Some(&file));
+    let again: gantry::config::Config = toml::from_str(&says.out).expect("what is printed is a configuration");
+    assert_eq!(serde_json::to_value(&again).expect("JSON"), printed);
+    let says = config(&["example"], None);
+    assert!(says.code == Some(0) && toml::from_str::<gantry::config::Config>(&says.out).is_ok(), "{says:?}");
+
+    let text = std::fs::read_to_string(&file).expect("readable").replace("poll_ms = 20", "pol_ms = 20");
+    std::fs::write(&file, text).expect("written");
+    let says = config(&["check"], Some(&file));
+    assert!(says.code == Some(2) && says.err.contains("pol_ms"), "{says:?}");
+}
