@@ -14,15 +14,17 @@ use libfuzzer_sys::fuzz_target;
 const HELD_MAX_BYTES: usize = 2 * ((16 << 10) + 128);
 
 /// A long body: this many bytes at least.
-const LONG_BYTES: usize = 256 << 10;
+const LONG_BYTES: usize = 64 << 10;
 
 fuzz_target!(|input: &[u8]| {
     let (sizes, body) = gantry_fuzz::sizes_and_rest(input);
     let whole = read(&mut Parser::new("b").expect("a boundary"), std::iter::once(body));
     let cut = read(&mut Parser::new("b").expect("a boundary"), gantry_fuzz::pieces(sizes, body));
     same(&whole, &cut);
-    let bytewise = read(&mut Parser::new("b").expect("a boundary"), body.chunks(1));
-    same(&whole, &bytewise);
+    if body.len() <= 1024 {
+        let bytewise = read(&mut Parser::new("b").expect("a boundary"), body.chunks(1));
+        same(&whole, &bytewise);
+    }
     assert!(whole.parts.iter().all(|part| part.1.len() <= body.len()));
 
     comes_out_as_sent(sizes, body);

@@ -52,11 +52,13 @@ pub fn sizes_and_rest(input: &[u8]) -> (&[u8], &[u8]) {
     rest.split_at_checked(usize::from(count % 16)).unwrap_or((&[], rest))
 }
 
-/// `bytes` in pieces of those sizes, over and over; whole where there are none.
+/// `bytes` in pieces of those sizes, over and over; whole where there are none. Pieces of what is long are larger: a
+/// target would spend its time on them alone.
 pub fn pieces<'a>(sizes: &'a [u8], mut bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let more = if bytes.len() <= 1024 { 0 } else { bytes.len() / 128 };
     let mut next = sizes.iter().cycle();
     std::iter::from_fn(move || {
-        let size = next.next().map_or(bytes.len(), |size| usize::from(*size).max(1)).min(bytes.len());
+        let size = next.next().map_or(bytes.len(), |size| usize::from(*size).max(1) + more).min(bytes.len());
         let (piece, rest) = bytes.split_at(size);
         bytes = rest;
         (!piece.is_empty()).then_some(piece)

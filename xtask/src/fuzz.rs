@@ -98,7 +98,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
         }
     }
     if !failed.is_empty() {
-        bail!("inputs that break what must hold were found for: {}", failed.join(", "));
+        bail!("fuzzing failed for: {}", failed.join(", "));
     }
     Ok(())
 }
@@ -172,8 +172,10 @@ fn fuzz(repository: &Repository, programs: &Path, target: Target, time: u32) -> 
     if passed {
         println!("{name}: {}", summary(&said));
     } else {
-        eprintln!("{said}");
-        eprintln!("{name}: FAILED; to run it again: cargo xtask fuzz {name} --input {}/FILE", found.display());
+        eprintln!("{said}\n{name}: FAILED");
+        if let Some(input) = said.lines().rev().find_map(|line| line.split_once("Test unit written to ")) {
+            eprintln!("to run it again: cargo xtask fuzz {name} --input {}", input.1);
+        }
     }
     Ok(passed)
 }
@@ -186,11 +188,22 @@ fn words(repository: &Repository) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Headings and settings, those in comments too.
+/// Headings and settings, commented ones too, without the comments after them.
 fn dictionary(text: &str) -> String {
-    let setting = |line: &str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| is_key(key));
-    let lines = text.lines().map(|line| line.trim_start_matches(['#', ' '])).filter(|line| setting(line));
-    lines.map(|line| format!("\"\\x0A{}\\x0A\"\n", line.replace('\\', r"\\").replace('"', "\\\""))).collect()
+    let plain = |line: &str| line.split(" #").next().unwrap_or_default().trim_end().to_owned();
+    let setting = |line: &String| line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| is_key(key));
+    let lines = text.lines().map(|line| plain(line.trim_start_matches(['#', ' ']))).filter(setting);
+    lines.map(|line| format!("\"\\x0A{}\\x0A\"\n", escaped(&line))).collect()
+}
+
+/// libFuzzer's dictionaries are printable ASCII.
+fn escaped(line: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'"' | b'\\' => format!("\\{}", char::from(byte)),
+        b' '..=b'~' => char::from(byte).to_string(),
+        _ => format!("\\x{byte:02X}"),
+    };
+    line.bytes().map(byte).collect()
 }
 
 fn is_key(text: &str) -> bool {
@@ -243,8 +256,9 @@ mod tests {
 
     #[test]
     fn the_dictionary_has_settings_of_the_example_and_no_prose() {
-        let text = "# Prose = not a key.\n[web]\n#listen = \"[::1]:1\"\npath = 'a\\b'\n";
-        let expected = "\"\\x0A[web]\\x0A\"\n\"\\x0Alisten = \\\"[::1]:1\\\"\\x0A\"\n\"\\x0Apath = 'a\\\\b'\\x0A\"\n";
+        let text = "# Prose = not a key.\n[web] # é\n#listen = \"[::1]:1\"\npath = 'a\\bé'\n";
+        let expected =
+            "\"\\x0A[web]\\x0A\"\n\"\\x0Alisten = \\\"[::1]:1\\\"\\x0A\"\n\"\\x0Apath = 'a\\\\b\\xC3\\xA9'\\x0A\"\n";
         assert_eq!(dictionary(text), expected);
         let example = fs::read_to_string(root().join(EXAMPLE)).expect("readable");
         assert!(dictionary(&example).lines().count() > 20);
