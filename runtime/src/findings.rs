@@ -1,6 +1,10 @@
 //! What a module concluded, in types: the only thing that leaves the sandbox.
 
+mod urgency;
+
 use crate::volumes::Volume;
+
+pub use self::urgency::Urgency;
 
 /// A coded concept (PS3.3 section 8.8).
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -19,21 +23,6 @@ impl Code {
     pub fn new(value: &str, scheme: &str, meaning: &str) -> Self {
         Self { value: value.into(), scheme: scheme.into(), meaning: meaning.into() }
     }
-}
-
-/// How soon a person should look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Urgency {
-    /// No sooner than anything else.
-    #[default]
-    Routine,
-    /// Before routine work.
-    Prompt,
-    /// Next.
-    Urgent,
-    /// Now.
-    Critical,
 }
 
 /// A triage statement: moves the study up.

@@ -7,6 +7,7 @@ mod assets;
 mod audit;
 mod bench;
 mod demo;
+mod fuzz;
 mod guests;
 mod peers;
 mod process;
@@ -38,7 +39,7 @@ enum Task {
     Assets(assets::Options),
     /// Build `gantry`, then every module and every test guest with it
     Guests(guests::Options),
-    /// Run what CI runs: format, lints, assets, guests, doc tests, tests
+    /// Run what CI runs: format, lints, assets, guests, doc tests, tests, torture, fuzzing
     Test(suite::Options),
     /// Run a real CT through the ct-organs module and show what came out
     Demo(demo::Options),
@@ -46,6 +47,8 @@ enum Task {
     Bench(bench::Options),
     /// Kill a node under load and check that nothing acknowledged is lost
     Torture(torture::Options),
+    /// Fuzz what reads the network and the configuration
+    Fuzz(fuzz::Options),
     /// Check licences, banned crates, sources and security advisories of every dependency
     Audit(audit::Options),
 }
@@ -75,6 +78,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Demo(options) => demo::run(&repository, options),
         Task::Bench(options) => bench::run(&repository, options),
         Task::Torture(options) => torture::run(&repository, options),
+        Task::Fuzz(options) => fuzz::run(&repository, options),
         Task::Audit(options) => audit::run(&repository, options),
     }
 }

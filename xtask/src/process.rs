@@ -121,6 +121,14 @@ impl Step {
         }
     }
 
+    /// Runs it silently; whether it succeeded, and all that it printed.
+    pub(crate) fn transcript(mut self) -> Result<(bool, String)> {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = self.finish()?;
+        let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        Ok((output.status.success(), format!("{stdout}{stderr}")))
+    }
+
     fn finish(&mut self) -> Result<Output> {
         let child = start(&mut self.command).with_context(|| format!("cannot start `{}`", self.line()))?;
         let group = Pid::from_child(&child);
@@ -279,6 +287,13 @@ mod tests {
         for part in ["to-out", "to-err", "exit status: 3", "sh -c"] {
             assert!(text.contains(part), "`{part}` is missing in: {text}");
         }
+    }
+
+    #[test]
+    fn a_transcript_is_had_of_a_failure_too() {
+        let run = |script: &str| Step::new("sh").args(["-c", script]).transcript().expect("it ran");
+        assert_eq!(run("echo out; echo err >&2; exit 3"), (false, "out\nerr\n".into()));
+        assert_eq!(run("echo out"), (true, "out\n".into()));
     }
 
     #[test]

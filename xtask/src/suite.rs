@@ -4,8 +4,9 @@
 
 use crate::process::{Interrupted, seconds, timed};
 use crate::repository::{Repository, find_program, in_ci};
-use crate::{assets, guests, torture};
+use crate::{assets, fuzz, guests, torture};
 use anyhow::{Result, bail};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Arguments of `cargo xtask test`.
@@ -37,6 +38,7 @@ enum Stage {
     Doc,
     Tests,
     Torture,
+    Fuzz,
 }
 
 /// How a stage ended.
@@ -99,6 +101,7 @@ impl Stage {
             Self::Doc => "doc",
             Self::Tests => "tests",
             Self::Torture => "torture",
+            Self::Fuzz => "fuzz",
         }
     }
 
@@ -111,6 +114,7 @@ impl Stage {
             Self::Doc => "code in the documentation and the README",
             Self::Tests => "unit and integration tests",
             Self::Torture => "a node that is killed loses nothing",
+            Self::Fuzz => "bytes of strangers, each target for a minute",
         }
     }
 
@@ -118,7 +122,7 @@ impl Stage {
     fn needs(self, other: Self) -> bool {
         match self {
             Self::Doc | Self::Tests => matches!(other, Self::Assets | Self::Guests),
-            Self::Format | Self::Clippy | Self::Assets | Self::Guests | Self::Torture => false,
+            Self::Format | Self::Clippy | Self::Assets | Self::Guests | Self::Torture | Self::Fuzz => false,
         }
     }
 
@@ -133,13 +137,21 @@ impl Stage {
             Self::Torture => {
                 torture::run(repository, &torture::Options { kills: torture::KILLS, seed: None, json: false })
             }
+            Self::Fuzz => fuzz::run(repository, &fuzz::Options { target: None, seconds: fuzz::SECONDS, input: None }),
         }
     }
 }
 
+/// Every crate that the workspace leaves out, so that what goes over its members goes over them too.
+fn crates_beside(repository: &Repository) -> Result<Vec<PathBuf>> {
+    let mut manifests = guests::crates(repository)?;
+    manifests.push(repository.root.join(fuzz::MANIFEST));
+    Ok(manifests)
+}
+
 fn check_format(repository: &Repository) -> Result<()> {
     repository.cargo().args(["fmt", "--all", "--check"]).run()?;
-    for manifest in guests::crates(repository)? {
+    for manifest in crates_beside(repository)? {
         repository.cargo().args(["fmt", "--check", "--manifest-path"]).arg(repository.short(&manifest)).run()?;
     }
     Ok(())
@@ -149,7 +161,7 @@ fn check_lints(repository: &Repository) -> Result<()> {
     let clippy = || repository.cargo().args(["clippy", "--all-targets"]);
     clippy().args(["--workspace", "--", "--deny", "warnings"]).run()?;
     // Natively, where the SDK's fake answers: this needs no compiler for guests.
-    for manifest in guests::crates(repository)? {
+    for manifest in crates_beside(repository)? {
         let step = clippy().arg("--manifest-path").arg(repository.short(&manifest));
         step.args(["--", "--deny", "warnings"]).run()?;
     }

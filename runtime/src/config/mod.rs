@@ -144,7 +144,12 @@ impl Config {
             return Err(ConfigError::TooLarge { path: path.into() });
         }
         read.map_err(|reason| ConfigError::Read { path: path.into(), reason })?;
-        let config: Self = toml::from_str(&text)
+        Self::parse(path, &text)
+    }
+
+    /// Checks a text; `path` is for messages.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text)
             .map_err(|reason| ConfigError::Parse { path: path.into(), reason: Box::new(reason) })?;
         config.check()?;
         Ok(config)

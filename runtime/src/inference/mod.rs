@@ -18,6 +18,7 @@
 //! of a graph, not within one, nor while a model is loaded. Worker processes are to lift all three.
 
 mod check;
+mod config;
 mod engines;
 mod loaded;
 mod onnx;
@@ -33,7 +34,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 pub use check::check;
-pub use engines::{EngineConfig, EnginePreference, Engines, find_library};
+pub use config::{EngineConfig, EnginePreference};
+pub use engines::{Engines, find_library};
 pub use loaded::{LoadedModel, Usage};
 pub use onnx::OnnxModel;
 

@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::path::{Component, Path};
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::needs::{Interface, Needs};
 use crate::inference::Device;
 use crate::sandbox::grants::{DEFAULT_ATTRIBUTES, GRANTABLE_ATTRIBUTES, can_be_granted};
 
@@ -166,16 +166,6 @@ fn one() -> usize {
     1
 }
 
-/// What a module asks to be given.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Needs {
-    /// By name, such as `gantry:imaging/volumes` or `wasi:nn`.
-    pub interfaces: Vec<Interface>,
-    /// DICOM attributes by keyword, of those that can be granted.
-    pub attributes: Vec<String>,
-}
-
 /// Limits that a module sets itself; the site's hold as well.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -259,124 +249,6 @@ impl From<Sha256Hex> for String {
 impl fmt::Debug for Sha256Hex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&crate::hex(&self.0))
-    }
-}
-
-/// What can be asked for and granted: a closed list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "&'static str")]
-pub enum Interface {
-    /// The study.
-    Study,
-    /// Voxels.
-    Volumes,
-    /// Findings.
-    Findings,
-    /// Log lines.
-    Log,
-    /// The package's models.
-    Nn,
-    /// Clocks.
-    Clocks,
-    /// Randomness.
-    Random,
-    /// Streams, which other WASI interfaces need.
-    Io,
-    /// Standard streams that lead nowhere, an empty environment, exit.
-    Cli,
-    /// A file system without a single folder.
-    Filesystem,
-}
-
-impl Interface {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::Study,
-        Self::Volumes,
-        Self::Findings,
-        Self::Log,
-        Self::Nn,
-        Self::Clocks,
-        Self::Random,
-        Self::Io,
-        Self::Cli,
-        Self::Filesystem,
-    ];
-
-    /// As written in manifests and grants.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Study => "gantry:imaging/study",
-            Self::Volumes => "gantry:imaging/volumes",
-            Self::Findings => "gantry:imaging/findings",
-            Self::Log => "gantry:imaging/log",
-            Self::Nn => "wasi:nn",
-            Self::Clocks => "wasi:clocks",
-            Self::Random => "wasi:random",
-            Self::Io => "wasi:io",
-            Self::Cli => "wasi:cli",
-            Self::Filesystem => "wasi:filesystem",
-        }
-    }
-
-    /// All names, for messages.
-    #[must_use]
-    pub fn known() -> String {
-        Self::ALL.map(Self::name).join(", ")
-    }
-
-    /// The one that covers an import without its version: `wasi:clocks/wall-clock` is [`Interface::Clocks`].
-    #[must_use]
-    pub fn of_import(path: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|interface| {
-            let name = interface.name();
-            path == name || (!name.contains('/') && path.strip_prefix(name).is_some_and(|rest| rest.starts_with('/')))
-        })
-    }
-
-    /// Which versions of it this runtime offers.
-    #[must_use]
-    pub fn offers(self, version: &str) -> bool {
-        match self {
-            Self::Study | Self::Volumes | Self::Findings | Self::Log => version == "0.1.0",
-            Self::Nn => version == "0.2.0-rc-2024-10-28",
-            // WASI 0.2 only ever grew.
-            _ => version.starts_with("0.2."),
-        }
-    }
-
-    /// What [`Interface::offers`], for messages.
-    #[must_use]
-    pub fn offered(self) -> &'static str {
-        match self {
-            Self::Study | Self::Volumes | Self::Findings | Self::Log => "0.1.0",
-            Self::Nn => "0.2.0-rc-2024-10-28",
-            _ => "0.2",
-        }
-    }
-}
-
-impl FromStr for Interface {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|interface| interface.name() == name);
-        found.ok_or_else(|| format!("there is no interface `{name}`; there are: {}", Self::known()))
-    }
-}
-
-impl TryFrom<String> for Interface {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<Self, String> {
-        name.parse()
-    }
-}
-
-impl From<Interface> for &'static str {
-    fn from(interface: Interface) -> Self {
-        interface.name()
     }
 }
 

@@ -11,5 +11,6 @@
 pub mod build;
 pub mod inspect;
 pub mod manifest;
+pub mod needs;
 pub mod new;
 pub mod package;

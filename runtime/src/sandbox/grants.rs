@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use crate::config::GrantConfig;
-use crate::module::manifest::{Interface, Needs};
+use crate::module::needs::{Interface, Needs};
 
 /// Granted to any module that asks: its own study, voxels, findings, log and models carry no authority beyond
 /// the study that the operator handed over.

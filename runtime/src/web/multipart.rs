@@ -202,7 +202,8 @@ impl Parser {
                 let block = self.buffer.split_to(end + 4);
                 parse_headers(&block[..end]).map(Some)
             }
-            _ if self.buffer.len() > HEADERS_MAX_BYTES => Err(MultipartError::HeadersTooLong),
+            // Not before the end of the longest could have come: where the body is cut decides nothing.
+            _ if self.buffer.len() >= HEADERS_MAX_BYTES + 4 => Err(MultipartError::HeadersTooLong),
             _ => Ok(None),
         }
     }
@@ -270,7 +271,7 @@ mod tests {
                     Event::PartEnd | Event::End => {}
                 }
             }
-            assert!(parser.buffer.len() <= HEADERS_MAX_BYTES + size, "memory is bounded");
+            assert!(parser.buffer.len() < HEADERS_MAX_BYTES + 4 + size, "memory is bounded");
         }
         parser.finish()?;
         Ok(parts)
@@ -303,6 +304,19 @@ mod tests {
         assert_eq!(refused("b", b"--b\r\nno header\r\n\r\n"), MultipartError::Header);
         let endless = [&b"--b\r\nA: "[..], &[b'a'; 1 << 20]].concat();
         assert_eq!(refused("b", &endless), MultipartError::HeadersTooLong);
+    }
+
+    #[test]
+    fn the_limit_of_headers_is_the_same_however_they_are_cut() {
+        let body = |bytes: usize| {
+            let value = "a".repeat(bytes - "A: ".len());
+            format!("--b\r\nA: {value}\r\n\r\nx\r\n--b--").into_bytes()
+        };
+        for size in [1, 3, 4096, 1 << 20] {
+            assert_eq!(parts("b", &body(HEADERS_MAX_BYTES), size).expect("just fits").len(), 1, "{size}");
+            let refused = parts("b", &body(HEADERS_MAX_BYTES + 1), size).expect_err("one more");
+            assert_eq!(refused, MultipartError::HeadersTooLong, "{size}");
+        }
     }
 
     proptest! {

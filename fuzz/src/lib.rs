@@ -1,0 +1,66 @@
+//! What the fuzz targets share: the fuzzed source files themselves, and how memory is counted.
+//!
+//! Read a target in `fuzz_targets/` first: each says what holds for all bytes. The files included here are compiled as
+//! they are, not copied; what they name of the rest of the runtime stands under the same path.
+
+pub mod memory;
+
+#[path = "../../runtime/src/ingest/dimse/guard.rs"]
+pub mod guard;
+
+#[path = "../../runtime/src/ingest/dimse/command.rs"]
+#[allow(dead_code, reason = "not every kind of request is named by a target")]
+pub mod command;
+
+#[path = "../../runtime/src/web/multipart.rs"]
+pub mod multipart;
+
+#[path = "../../runtime/src/config/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the rest of the runtime uses more of it")]
+pub mod config;
+
+/// Of `crate::findings`, what the configuration names.
+#[path = "../../runtime/src/findings"]
+pub mod findings {
+    mod urgency;
+    pub use urgency::Urgency;
+}
+
+/// Of `crate::inference`, what the configuration names.
+#[path = "../../runtime/src/inference"]
+pub mod inference {
+    mod config;
+    pub use config::{EngineConfig, EnginePreference};
+}
+
+/// Of `crate::module`, what the configuration names.
+#[path = "../../runtime/src/module"]
+pub mod module {
+    pub mod needs;
+}
+
+/// Of `crate::sandbox`, what the configuration names.
+#[path = "../../runtime/src/sandbox"]
+pub mod sandbox {
+    pub mod grants;
+}
+
+/// The first byte of an input says how many of the next ones are sizes of pieces; the rest is what comes in those pieces.
+#[must_use]
+pub fn sizes_and_rest(input: &[u8]) -> (&[u8], &[u8]) {
+    let (count, rest) = input.split_first().unwrap_or((&0, &[]));
+    rest.split_at_checked(usize::from(count % 16)).unwrap_or((&[], rest))
+}
+
+/// `bytes` in pieces of those sizes, over and over; whole where there are none. Pieces of what is long are larger: a
+/// target would spend its time on them alone.
+pub fn pieces<'a>(sizes: &'a [u8], mut bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let more = if bytes.len() <= 1024 { 0 } else { bytes.len() / 128 };
+    let mut next = sizes.iter().cycle();
+    std::iter::from_fn(move || {
+        let size = next.next().map_or(bytes.len(), |size| usize::from(*size).max(1) + more).min(bytes.len());
+        let (piece, rest) = bytes.split_at(size);
+        bytes = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
