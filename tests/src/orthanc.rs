@@ -27,6 +27,15 @@ impl Orthanc {
     /// Starts one and waits until it serves; nothing where it is not installed.
     #[must_use]
     pub fn start() -> Option<Self> {
+        Self::start_in(&std::env::temp_dir())
+    }
+
+    /// The same, with what it keeps in a folder of its own below this one: for a certain disk.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_in(below: &Path) -> Option<Self> {
         let program = installed();
         let Some(program) = program.filter(|_| Path::new(PLUGIN).exists()) else {
             skipped("Orthanc is not installed: run `apt-get install orthanc orthanc-dicomweb`");
@@ -34,7 +43,7 @@ impl Orthanc {
         };
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            match Self::attempt(&program) {
+            match Self::attempt(&program, below) {
                 Ok(orthanc) => return Some(orthanc),
                 Err(error) => last = Some(error),
             }
@@ -42,8 +51,8 @@ impl Orthanc {
         panic!("Orthanc does not start: {:#}", last.expect("there was an attempt"));
     }
 
-    fn attempt(program: &Path) -> Result<Self> {
-        let storage = tempfile::tempdir()?;
+    fn attempt(program: &Path, below: &Path) -> Result<Self> {
+        let storage = TempDir::new_in(below)?;
         let [http_port, dicom_port] = free_ports()?;
         let configuration = serde_json::json!({
             "Name": "Gantry's tests",
@@ -84,14 +93,27 @@ impl Orthanc {
 
     /// Has it keep a DICOM file.
     pub fn keep(&self, file: &Path) -> Result<()> {
-        let bytes = std::fs::read(file)?;
+        self.ask("POST", "/instances", &std::fs::read(file)?).map(drop).context("Orthanc does not keep it")
+    }
+
+    /// How many instances it keeps.
+    pub fn instances(&self) -> Result<u64> {
+        let statistics: serde_json::Value = serde_json::from_str(&self.ask("GET", "/statistics", &[])?)?;
+        statistics["CountInstances"].as_u64().context("Orthanc's statistics have no CountInstances")
+    }
+
+    /// One request; the body of its answer.
+    fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http_port))?;
-        let length = bytes.len();
-        write!(stream, "POST /instances HTTP/1.0\r\nContent-Length: {length}\r\n\r\n")?;
-        stream.write_all(&bytes)?;
+        let length = body.len();
+        write!(stream, "{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n")?;
+        stream.write_all(body)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        if answer.split(' ').nth(1) == Some("200") { Ok(()) } else { bail!("Orthanc does not keep it: {answer}") }
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.to_owned()),
+            _ => bail!("{method} {path}: {answer}"),
+        }
     }
 }
 
