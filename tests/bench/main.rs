@@ -1,17 +1,27 @@
 //! What must be fast and small, measured: ratios within one run, since machines differ.
 //!
-//! `cargo xtask bench sandbox` builds everything optimised and runs this. What is over its target is said, and is no
-//! failure: a busy machine would fail the best code.
+//! `cargo xtask bench` builds everything optimised and runs this. What misses its target is said, and is no failure: a
+//! busy machine would fail the best code.
+//!
+//! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `ingest` and `hospital` share `synthetic`, `sender`
+//! and `receivers`.
 
 mod command;
+mod disk;
+mod hospital;
+mod ingest;
 mod inside;
+mod latency;
 mod native;
 mod peers;
+mod receivers;
 mod report;
+mod sender;
 mod study;
+mod synthetic;
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -30,32 +40,46 @@ struct Cli {
 enum Subject {
     /// What the sandbox costs over native Rust, and what the whole command costs beside the network.
     Sandbox(Options),
+    /// How fast images come in, beside other receivers and the disk alone.
+    Ingest(ingest::Options),
+    /// The busiest hour of a large hospital, in less time.
+    Hospital(hospital::Options),
 }
 
-/// How much to measure.
+/// Slices of the study that the sandbox's targets are meant for.
+const TARGET_SLICES: usize = 300;
+
+/// What every measurement takes.
 #[derive(Debug, clap::Args)]
-struct Options {
-    /// Slices of the study.
-    #[arg(long, default_value_t = report::TARGET_SLICES)]
-    slices: usize,
-    /// How often each comparison is repeated; medians count.
-    #[arg(long, default_value_t = 7)]
-    rounds: usize,
+struct Built {
     /// Processors that everything runs on.
     #[arg(long, default_value_t = 2)]
     processors: usize,
     /// The `gantry` that is measured as a process; the one beside this program unless said otherwise.
     #[arg(long)]
     gantry: Option<PathBuf>,
+    /// For scripts.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How much to measure.
+#[derive(Debug, clap::Args)]
+struct Options {
+    /// Slices of the study.
+    #[arg(long, default_value_t = TARGET_SLICES)]
+    slices: usize,
+    /// How often each comparison is repeated; medians count.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
     /// Leave out what runs in this process.
     #[arg(long)]
     only_command: bool,
     /// Leave out the comparison with Python.
     #[arg(long)]
     no_peers: bool,
-    /// For scripts.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    built: Built,
 }
 
 /// Where things lie.
@@ -68,36 +92,72 @@ struct Places {
 }
 
 fn main() -> Result<()> {
-    let Subject::Sandbox(options) = Cli::parse().subject;
-    let processors = pin(options.processors)?;
+    let subject = Cli::parse().subject;
+    let built = match &subject {
+        Subject::Sandbox(options) => &options.built,
+        Subject::Ingest(options) => &options.built,
+        Subject::Hospital(options) => &options.built,
+    };
+    let processors = pin(built.processors)?;
     let folder = repository().join(".cache/bench");
-    let gantry = match &options.gantry {
-        Some(path) => path.clone(),
+    std::fs::create_dir_all(&folder)?;
+    let gantry = match &built.gantry {
+        Some(path) => std::path::absolute(path)?,
         None => std::env::current_exe()?.with_file_name("gantry"),
     };
+    anyhow::ensure!(gantry.is_file(), "{} is missing: build gantry first", gantry.display());
+    let report = match &subject {
+        Subject::Sandbox(options) => sandbox(folder, gantry, options, processors)?,
+        Subject::Ingest(options) => {
+            let mut report = Report::begin(format!("ingest, {}", profile(&gantry)), processors);
+            ingest::measure(&folder, &gantry, options, &mut report)?;
+            report
+        }
+        Subject::Hospital(options) => {
+            let mut report = Report::begin(format!("hospital, {}", profile(&gantry)), processors);
+            hospital::measure(&folder, &gantry, options, &mut report)?;
+            report
+        }
+    };
+    match built.json {
+        true => println!("{}", serde_json::to_string_pretty(&report.to_json())?),
+        false => print!("{report}"),
+    }
+    Ok(())
+}
+
+/// How gantry was built, by the folder that cargo put it in.
+fn profile(gantry: &Path) -> String {
+    let folder = gantry.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    match &*folder {
+        "debug" => "the development build (opt-level 1, dependencies 2)".into(),
+        other => format!("the {other} build"),
+    }
+}
+
+fn sandbox(folder: PathBuf, gantry: PathBuf, options: &Options, processors: usize) -> Result<Report> {
     let places = Places {
         study: study::repeated(&folder, options.slices)?,
         package: repository().join("modules/ct-organs/package"),
         folder,
         gantry,
     };
-    anyhow::ensure!(places.gantry.is_file(), "{} is missing: build gantry first", places.gantry.display());
     anyhow::ensure!(places.package.is_dir(), "{} is missing: run `cargo xtask guests`", places.package.display());
 
-    let mut report = Report::begin(options.slices, processors);
+    let subject = match options.slices {
+        TARGET_SLICES => format!("{TARGET_SLICES} slices"),
+        slices => format!("{slices} slices (targets are those of {TARGET_SLICES})"),
+    };
+    let mut report = Report::begin(subject, processors);
     // First of all: what this process leaves in memory must not stand beside the command.
-    command::measure(&places, &options, &mut report)?;
+    command::measure(&places, options, &mut report)?;
     if !options.only_command {
         inside::measure(&places, options.rounds, &mut report)?;
     }
     if !options.no_peers {
         peers::measure(&places, &mut report)?;
     }
-    match options.json {
-        true => println!("{}", serde_json::to_string_pretty(&report.to_json())?),
-        false => print!("{report}"),
-    }
-    Ok(())
+    Ok(report)
 }
 
 /// Keeps this process, and with it every process that it starts, on the first `wanted` processors that it may use:

@@ -4,16 +4,21 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-/// Slices of the study that targets are meant for.
-pub(crate) const TARGET_SLICES: usize = 300;
-
-/// What a number should not pass.
+/// What a number should keep to.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Target {
-    /// Past this is over.
-    pub(crate) most: f64,
+struct Target {
+    bound: Bound,
     /// What we would rather have.
-    pub(crate) aim: Option<f64>,
+    aim: Option<f64>,
+}
+
+/// Where a number misses its target.
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    /// Above this.
+    Most(f64),
+    /// Below this.
+    Least(f64),
 }
 
 /// One number.
@@ -30,7 +35,8 @@ struct Row {
 /// All numbers of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
-    slices: usize,
+    /// What all of it is about.
+    subject: String,
     processors: usize,
     load: String,
     rows: Vec<Row>,
@@ -39,8 +45,8 @@ pub(crate) struct Report {
 
 impl Report {
     /// Nothing measured yet.
-    pub(crate) fn begin(slices: usize, processors: usize) -> Self {
-        Self { slices, processors, load: load(), rows: Vec::new(), skipped: Vec::new() }
+    pub(crate) fn begin(subject: String, processors: usize) -> Self {
+        Self { subject, processors, load: load(), rows: Vec::new(), skipped: Vec::new() }
     }
 
     /// A number that has no target.
@@ -57,7 +63,12 @@ impl Report {
         (most, aim): (f64, Option<f64>),
         note: impl Into<String>,
     ) {
-        self.row(name, value, unit, Some(Target { most, aim }), note.into());
+        self.row(name, value, unit, Some(Target { bound: Bound::Most(most), aim }), note.into());
+    }
+
+    /// A number that should be at least `least`.
+    pub(crate) fn at_least(&mut self, name: &str, value: f64, unit: &'static str, least: f64, note: impl Into<String>) {
+        self.row(name, value, unit, Some(Target { bound: Bound::Least(least), aim: None }), note.into());
     }
 
     /// A number from before.
@@ -82,12 +93,12 @@ impl Report {
         let rows = self.rows.iter().map(|row| {
             json!({
                 "name": row.name, "value": row.value, "unit": row.unit,
-                "target": row.target.map(|t| t.most), "aim": row.target.and_then(|t| t.aim),
+                "target": row.target.map(|t| t.bound.limit()), "aim": row.target.and_then(|t| t.aim),
                 "verdict": row.verdict(), "note": row.note,
             })
         });
         json!({
-            "slices": self.slices, "processors": self.processors, "load_before": self.load,
+            "subject": self.subject, "processors": self.processors, "load_before": self.load,
             "rows": rows.collect::<Vec<_>>(), "skipped": self.skipped,
         })
     }
@@ -95,28 +106,37 @@ impl Report {
 
 impl Row {
     fn verdict(&self) -> Option<&'static str> {
-        let target = self.target?;
-        Some(if self.value <= target.most { "ok" } else { "over" })
+        Some(match self.target?.bound {
+            Bound::Most(most) if self.value <= most => "ok",
+            Bound::Most(_) => "over",
+            Bound::Least(least) if self.value >= least => "ok",
+            Bound::Least(_) => "under",
+        })
+    }
+}
+
+impl Bound {
+    fn limit(self) -> f64 {
+        match self {
+            Self::Most(limit) | Self::Least(limit) => limit,
+        }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} slices on {} processors; load before: {}", self.slices, self.processors, self.load)?;
-        writeln!(f, "{:<40} {:>10} {:<4} {:>7} {:>7}       how", "", "measured", "", "target", "aim")?;
+        writeln!(f, "{} on {} processors; load before: {}", self.subject, self.processors, self.load)?;
+        writeln!(f, "{:<44} {:>10} {:<4} {:>7} {:>7}        how", "", "measured", "", "target", "aim")?;
         for row in &self.rows {
             let number = |n: Option<f64>| n.map_or(String::new(), |n| format!("{n}"));
-            let (most, aim) = (number(row.target.map(|t| t.most)), number(row.target.and_then(|t| t.aim)));
+            let (limit, aim) = (number(row.target.map(|t| t.bound.limit())), number(row.target.and_then(|t| t.aim)));
             let (name, unit, verdict) = (&row.name, row.unit, row.verdict().unwrap_or(""));
             let decimals = if row.value < 10.0 { 3 } else { 1 };
             writeln!(
                 f,
-                "{name:<40} {:>10.decimals$} {unit:<4} {most:>7} {aim:>7} {verdict:<4}  {}",
+                "{name:<44} {:>10.decimals$} {unit:<4} {limit:>7} {aim:>7} {verdict:<5}  {}",
                 row.value, row.note
             )?;
-        }
-        if self.slices != TARGET_SLICES {
-            writeln!(f, "targets are those of {TARGET_SLICES} slices")?;
         }
         self.skipped.iter().try_for_each(|what| writeln!(f, "skipped: {what}"))
     }

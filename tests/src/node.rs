@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -43,11 +43,25 @@ impl Node {
         Self::start_in(folder, config).expect("a node starts")
     }
 
+    /// Starts this program, with what it keeps in a folder of its own below `folder`, and with the log that it has by
+    /// itself.
+    ///
+    /// # Errors
+    /// It ends before it is ready; its log says why.
+    pub fn of(program: &Path, folder: &Path, config: &str) -> Result<Self> {
+        Self::run(Command::new(program), TempDir::new_in(folder)?, config)
+    }
+
     fn start_in(folder: TempDir, config: &str) -> Result<Self> {
+        let mut command = gantry();
+        command.env("RUST_LOG", "gantry=debug,dicom_ul=error");
+        Self::run(command, folder, config)
+    }
+
+    fn run(mut command: Command, folder: TempDir, config: &str) -> Result<Self> {
         let file = folder.path().join(CONFIG);
         std::fs::write(&file, configuration(folder.path(), config)?)?;
-        let mut command = gantry();
-        command.arg("serve").arg("--config").arg(&file).env("RUST_LOG", "gantry=debug,dicom_ul=error");
+        command.arg("serve").arg("--config").arg(&file);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("gantry cannot be started")?;
         let log = Arc::new(Mutex::new(String::new()));

@@ -27,6 +27,15 @@ impl Orthanc {
     /// Starts one and waits until it serves; nothing where it is not installed.
     #[must_use]
     pub fn start() -> Option<Self> {
+        Self::start_in(&std::env::temp_dir())
+    }
+
+    /// The same, with what it keeps in a folder of its own below this one: for a certain disk.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_in(below: &Path) -> Option<Self> {
         let program = installed();
         let Some(program) = program.filter(|_| Path::new(PLUGIN).exists()) else {
             skipped("Orthanc is not installed: run `apt-get install orthanc orthanc-dicomweb`");
@@ -34,7 +43,7 @@ impl Orthanc {
         };
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            match Self::attempt(&program) {
+            match Self::attempt(&program, below) {
                 Ok(orthanc) => return Some(orthanc),
                 Err(error) => last = Some(error),
             }
@@ -42,8 +51,8 @@ impl Orthanc {
         panic!("Orthanc does not start: {:#}", last.expect("there was an attempt"));
     }
 
-    fn attempt(program: &Path) -> Result<Self> {
-        let storage = tempfile::tempdir()?;
+    fn attempt(program: &Path, below: &Path) -> Result<Self> {
+        let storage = TempDir::new_in(below)?;
         let [http_port, dicom_port] = free_ports()?;
         let configuration = serde_json::json!({
             "Name": "Gantry's tests",
@@ -85,6 +94,12 @@ impl Orthanc {
     /// Has it keep a DICOM file.
     pub fn keep(&self, file: &Path) -> Result<()> {
         self.rest("POST", "/instances", &std::fs::read(file)?).map(|_| ())
+    }
+
+    /// How many instances it keeps.
+    pub fn instances(&self) -> Result<u64> {
+        let statistics: serde_json::Value = serde_json::from_str(&self.rest("GET", "/statistics", &[])?)?;
+        statistics["CountInstances"].as_u64().context("Orthanc's statistics have no CountInstances")
     }
 
     /// One request to its REST interface; the body of its answer, which must be good.

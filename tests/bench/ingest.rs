@@ -1,0 +1,229 @@
+//! How fast images come in: a CT of many slices, by a sender that stalls and by one that does not, over one association
+//! and over four; ours, which is durable, beside receivers that are not.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use tempfile::TempDir;
+
+use crate::receivers::{Receiver, Software};
+use crate::report::{Report, median};
+use crate::sender::Sender;
+use crate::synthetic::{Image, Kind, Study};
+use crate::{Built, disk, latency};
+
+/// Associations at once.
+const ASSOCIATIONS: [usize; 2] = [1, 4];
+/// Files that each thread writes to learn what the disk does.
+const DISK_FILES: usize = 200;
+
+/// How much to measure.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Slices of the study.
+    #[arg(long, default_value_t = 400)]
+    slices: usize,
+    /// How often each way of sending is measured; medians count.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Only this sender.
+    #[arg(long, value_enum)]
+    only: Option<By>,
+    /// Leave out storescp and Orthanc.
+    #[arg(long)]
+    no_peers: bool,
+    /// Studies for the time from the last acknowledgement to the module; 0 leaves it out.
+    #[arg(long, default_value_t = 9)]
+    studies: usize,
+    #[command(flatten)]
+    pub(crate) built: Built,
+}
+
+/// Who sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum By {
+    /// DCMTK's `dcmsend`, which waits for acknowledgements twice an image where they are delayed.
+    Dcmsend,
+    /// Ours, with Nagle's algorithm off.
+    Sender,
+}
+
+/// One way of sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Way {
+    by: By,
+    associations: usize,
+}
+
+/// The study in memory, and in one folder for each association.
+struct Material {
+    study: Study,
+    images: Vec<Image>,
+    folders: BTreeMap<usize, Vec<PathBuf>>,
+    _files: TempDir,
+}
+
+/// Measures and reports.
+pub(crate) fn measure(below: &Path, gantry: &Path, options: &Options, report: &mut Report) -> Result<()> {
+    let material = Material::make(below, options.slices)?;
+    disk_alone(below, &material, report)?;
+    let mut rates: BTreeMap<(Way, &str), Vec<f64>> = BTreeMap::new();
+    let senders = [By::Dcmsend, By::Sender].into_iter().filter(|by| options.only.is_none_or(|only| only == *by));
+    let ways = senders.flat_map(|by| ASSOCIATIONS.map(|associations| Way { by, associations }));
+    let software = if options.no_peers { &Software::ALL[..1] } else { &Software::ALL };
+    for way in ways.collect::<Vec<_>>() {
+        for round in 0..options.rounds.max(1) {
+            for turn in 0..software.len() {
+                // Each is first as often as the others.
+                let one = software[(round + turn) % software.len()];
+                match images_per_second(way, one, &material, gantry, below)? {
+                    Some(rate) => rates.entry((way, one.name())).or_default().push(rate),
+                    None if round == 0 => report.skip(format!("{way}: {} or dcmsend is not installed", one.name())),
+                    None => {}
+                }
+            }
+        }
+        reported(way, &rates, report);
+    }
+    drop(material);
+    latency::measure(below, gantry, options.slices, options.studies, report)
+}
+
+fn disk_alone(below: &Path, material: &Material, report: &mut Report) -> Result<()> {
+    let file = material.images.first().context("a study has an image")?.file()?;
+    for threads in ASSOCIATIONS {
+        settle();
+        let rate = disk::durable_files_per_second(below, &file, threads, DISK_FILES)?;
+        let note = format!("write {} bytes, fsync, rename, fsync folder, append and fsync journal", file.len());
+        report.told(&disk_name(threads), rate, "/s", note);
+    }
+    Ok(())
+}
+
+fn disk_name(threads: usize) -> String {
+    format!("disk alone, writers {threads}")
+}
+
+/// Medians, ratios and targets.
+fn reported(way: Way, rates: &BTreeMap<(Way, &str), Vec<f64>>, report: &mut Report) {
+    let rate = |software: Software| rates.get(&(way, software.name())).map(|all| (median(all), all));
+    for software in Software::ALL {
+        if let Some((value, all)) = rate(software) {
+            let spread = all.iter().map(|r| format!("{r:.0}")).collect::<Vec<_>>().join(" ");
+            report.told(&format!("{way}, {}", software.name()), value, "/s", format!("images; rounds: {spread}"));
+        }
+    }
+    let Some((ours, _)) = rate(Software::Gantry) else { return };
+    for peer in [Software::Storescp, Software::Orthanc] {
+        let least = match (way.by, way.associations, peer) {
+            (By::Dcmsend, 1, _) => 10.0,
+            (By::Sender, _, Software::Storescp) => 0.5,
+            _ => 2.0,
+        };
+        if let Some((theirs, _)) = rate(peer) {
+            let name = format!("{way}, Gantry / {}", peer.name());
+            report.at_least(&name, ours / theirs, "", least, "medians; ours is durable when it answers");
+        }
+    }
+    if let Some(disk) = report.value(&disk_name(way.associations)) {
+        report.told(&format!("{way}, Gantry / disk alone"), ours / disk, "", "as many writers as associations");
+    }
+}
+
+impl std::fmt::Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let by = match self.by {
+            By::Dcmsend => "dcmsend",
+            By::Sender => "no stall",
+        };
+        write!(f, "{by} × {}", self.associations)
+    }
+}
+
+impl Material {
+    fn make(below: &Path, slices: usize) -> Result<Self> {
+        let study = Study { kind: Kind::Ct, number: 0, images: slices };
+        let images = (0..slices).map(|index| study.image(index)).collect::<Result<Vec<_>>>()?;
+        let files = tempfile::tempdir_in(below)?;
+        let mut folders = BTreeMap::new();
+        for associations in ASSOCIATIONS {
+            let parts = (0..associations).map(|part| files.path().join(format!("{associations}-{part}")));
+            let parts: Vec<PathBuf> = parts.collect();
+            parts.iter().try_for_each(std::fs::create_dir)?;
+            for (index, image) in images.iter().enumerate() {
+                std::fs::write(parts[index % associations].join(format!("{index:04}.dcm")), image.file()?)?;
+            }
+            folders.insert(associations, parts);
+        }
+        Ok(Self { study, images, folders, _files: files })
+    }
+}
+
+/// What others left to be written must not be written while somebody is measured.
+fn settle() {
+    rustix::fs::sync();
+}
+
+/// One measurement; nothing where the software is not installed.
+fn images_per_second(
+    way: Way,
+    software: Software,
+    material: &Material,
+    gantry: &Path,
+    below: &Path,
+) -> Result<Option<f64>> {
+    let Some(receiver) = software.start(gantry, below)? else { return Ok(None) };
+    settle();
+    let begun = Instant::now();
+    let sent = match way.by {
+        By::Dcmsend => dcmsend(&receiver, &material.folders[&way.associations])?,
+        By::Sender => send(receiver.address()?, receiver.title(), &material.images, way.associations).map(|()| true)?,
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    if !sent {
+        return Ok(None);
+    }
+    receiver.keeps(&material.study).with_context(|| format!("{way} into {}", software.name()))?;
+    Ok(Some(material.images.len() as f64 / seconds))
+}
+
+/// A `dcmsend` for each folder; whether it is installed.
+fn dcmsend(to: &Receiver, folders: &[PathBuf]) -> Result<bool> {
+    let address = to.address()?;
+    let mut senders: Vec<Child> = Vec::new();
+    for folder in folders {
+        let mut command = Command::new("dcmsend");
+        command.args(["--quiet", "--scan-directories", "-aec", to.title(), &address.ip().to_string()]);
+        command.arg(address.port().to_string()).arg(folder).stdin(Stdio::null());
+        match command.spawn() {
+            Ok(sender) => senders.push(sender),
+            Err(_) => return Ok(false),
+        }
+    }
+    for mut sender in senders {
+        let status = sender.wait()?;
+        ensure!(status.success(), "dcmsend failed: {status}");
+    }
+    Ok(true)
+}
+
+/// Sends images over associations that each take every so manieth.
+fn send(to: SocketAddr, title: &str, images: &[Image], associations: usize) -> Result<()> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..associations)
+            .map(|first| {
+                scope.spawn(move || {
+                    let mut sender = Sender::associate(to, title, &[Kind::Ct.class()])?;
+                    images.iter().skip(first).step_by(associations).try_for_each(|image| sender.store(image))?;
+                    sender.release()
+                })
+            })
+            .collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("a sender does not panic"))
+    })
+}
