@@ -9,14 +9,14 @@ pub mod memory;
 pub mod guard;
 
 #[path = "../../runtime/src/ingest/dimse/command.rs"]
-#[allow(dead_code, reason = "not every kind of request is named by a target")]
+#[expect(dead_code, reason = "not every kind of request is named by a target")]
 pub mod command;
 
 #[path = "../../runtime/src/web/multipart.rs"]
 pub mod multipart;
 
 #[path = "../../runtime/src/config/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the rest of the runtime uses more of it")]
+#[expect(unused_imports, reason = "the rest of the runtime uses more of it")]
 pub mod config;
 
 /// Of `crate::findings`, what the configuration names.

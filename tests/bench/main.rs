@@ -58,6 +58,9 @@ struct Built {
     /// The `gantry` that is measured as a process; the one beside this program unless said otherwise.
     #[arg(long)]
     gantry: Option<PathBuf>,
+    /// Where everything is kept, and so which disk is measured; `.cache/bench` unless said otherwise.
+    #[arg(long)]
+    folder: Option<PathBuf>,
     /// For scripts.
     #[arg(long)]
     json: bool,
@@ -99,8 +102,9 @@ fn main() -> Result<()> {
         Subject::Hospital(options) => &options.built,
     };
     let processors = pin(built.processors)?;
-    let folder = repository().join(".cache/bench");
+    let folder = built.folder.clone().unwrap_or_else(|| repository().join(".cache/bench"));
     std::fs::create_dir_all(&folder)?;
+    let folder = folder.canonicalize()?;
     let gantry = match &built.gantry {
         Some(path) => std::path::absolute(path)?,
         None => std::env::current_exe()?.with_file_name("gantry"),

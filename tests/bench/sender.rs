@@ -1,4 +1,6 @@
-//! A sender that does not stall: Nagle's algorithm is off, and a message leaves in one write.
+//! A sender that does not stall: Nagle's algorithm is off, a message leaves in one write, and what comes is acknowledged
+//! at once. DCMTK answers in two writes, and the second waits for the acknowledgement of the first: without the last,
+//! storescp and Orthanc take 20 images/s of any sender.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -145,6 +147,9 @@ impl Sender {
                 self.came.drain(..used);
                 return Ok(pdu);
             }
+            // The kernel falls back to delayed acknowledgements by itself, so this is said before every read.
+            #[cfg(target_os = "linux")]
+            rustix::net::sockopt::set_tcp_quickack(&self.stream, true)?;
             let count = self.stream.read(&mut bytes).context("no response")?;
             ensure!(count > 0, "the peer closed the connection");
             self.came.extend_from_slice(&bytes[..count]);

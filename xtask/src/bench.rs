@@ -8,16 +8,24 @@ use anyhow::Result;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Everything is built optimised, which takes long the first time; close what else keeps the machine busy. Numbers stand
-beside their targets; one that is over is no failure. The comparison with Python needs `cargo xtask assets --peers`.
+beside their targets; one that misses is no failure. The comparison of `sandbox` with Python needs
+`cargo xtask assets --peers`; that of `ingest` needs `apt-get install dcmtk orthanc orthanc-dicomweb`.
 
 Examples:
-  cargo xtask bench sandbox            what the sandbox costs over native Rust, and the command over its network
-  cargo xtask bench sandbox -- --json  the same for scripts
-  cargo xtask bench sandbox -- --help  what that benchmark can vary")]
+  cargo xtask bench sandbox                  what the sandbox costs over native Rust, and the command over its network
+  cargo xtask bench sandbox -- --json        the same for scripts
+  cargo xtask bench sandbox -- --help        what that benchmark can vary
+  cargo xtask bench ingest                   images a second, beside storescp, Orthanc and the disk alone
+  cargo xtask bench ingest --development     the same with what `cargo build` makes
+  cargo xtask bench hospital -- --times 60   a hospital's busiest hour in a minute: what is lost, and the node's memory
+  cargo xtask bench hospital -- --times 20 --minutes 0.5")]
 pub(crate) struct Options {
     /// What to measure
     #[arg(value_enum)]
     subject: Subject,
+    /// Measure the development build, which is there sooner and is slower
+    #[arg(long)]
+    development: bool,
     /// Passed to the benchmark
     #[arg(last = true, value_name = "ARGUMENTS")]
     arguments: Vec<String>,
@@ -27,21 +35,35 @@ pub(crate) struct Options {
 enum Subject {
     /// A 300-slice CT through ct-organs against the same steps in native Rust; the whole command; starting a component
     Sandbox,
+    /// 400 CT slices by dcmsend and by a sender that does not stall, over one and four associations; the time to the module
+    Ingest,
+    /// The busiest hour of a large hospital in less time, sent to `gantry serve`
+    Hospital,
 }
 
 /// Runs `cargo xtask bench`.
 pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
-    assets::run(repository, &assets::Options { peers: false })?;
-    repository.build_gantry(Profile::Release)?;
-    for module in guests::modules(repository)? {
-        module.build(repository, Profile::Release)?;
-    }
-    let subject = match options.subject {
-        Subject::Sandbox => "sandbox",
+    let profile = Profile::from_flag(!options.development);
+    let (subject, runs_modules) = match options.subject {
+        Subject::Sandbox => ("sandbox", true),
+        Subject::Ingest => ("ingest", true),
+        Subject::Hospital => ("hospital", false),
     };
+    if runs_modules {
+        assets::run(repository, &assets::Options { peers: false })?;
+    }
+    repository.build_gantry(profile)?;
+    if runs_modules {
+        for module in guests::modules(repository)? {
+            module.build(repository, profile)?;
+        }
+    }
+    let flags: &[&str] = if options.development { &[] } else { &["--release"] };
     repository
         .cargo()
-        .args(["run", "--release", "-p", "gantry-tests", "--bin", "bench", "--", subject])
+        .arg("run")
+        .args(flags)
+        .args(["-p", "gantry-tests", "--bin", "bench", "--", subject])
         .args(&options.arguments)
         .run()
 }

@@ -49,7 +49,7 @@ pub(crate) enum Target {
 /// The crate; no member of the workspace.
 pub(crate) const MANIFEST: &str = "fuzz/Cargo.toml";
 
-/// A configuration to begin with: the one that people read.
+/// Every key of a configuration, as people read them; an input to begin with, too.
 const EXAMPLE: &str = "examples/gantry.toml";
 
 /// As cargo-fuzz sets them, without a sanitizer: those need a nightly compiler.
@@ -164,7 +164,10 @@ fn fuzz(repository: &Repository, programs: &Path, target: Target, time: u32) -> 
     ]);
     let step = match target {
         Target::Guard | Target::Command | Target::Multipart => step,
-        Target::Config => step.arg(format!("-dict={}", words(repository)?.display())),
+        Target::Config => {
+            fs::copy(repository.root.join(EXAMPLE), learnt.join("example")).context("cannot copy the example")?;
+            step.arg(format!("-dict={}", words(repository)?.display()))
+        }
     };
     println!("{name}: {time} s ...");
     // The first folder takes what is learnt; that of the repository is only read.

@@ -6,7 +6,6 @@ use crate::process::{Interrupted, seconds, timed};
 use crate::repository::{Repository, find_program, in_ci};
 use crate::{assets, fuzz, guests, torture};
 use anyhow::{Result, bail};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Arguments of `cargo xtask test`.
@@ -142,30 +141,25 @@ impl Stage {
     }
 }
 
-/// Every crate that the workspace leaves out, so that what goes over its members goes over them too.
-fn crates_beside(repository: &Repository) -> Result<Vec<PathBuf>> {
-    let mut manifests = guests::crates(repository)?;
-    manifests.push(repository.root.join(fuzz::MANIFEST));
-    Ok(manifests)
-}
-
 fn check_format(repository: &Repository) -> Result<()> {
     repository.cargo().args(["fmt", "--all", "--check"]).run()?;
-    for manifest in crates_beside(repository)? {
+    let fuzz = repository.root.join(fuzz::MANIFEST);
+    for manifest in guests::crates(repository)?.into_iter().chain([fuzz]) {
         repository.cargo().args(["fmt", "--check", "--manifest-path"]).arg(repository.short(&manifest)).run()?;
     }
     Ok(())
 }
 
 fn check_lints(repository: &Repository) -> Result<()> {
-    let clippy = || repository.cargo().args(["clippy", "--all-targets"]);
-    clippy().args(["--workspace", "--", "--deny", "warnings"]).run()?;
+    let clippy = || repository.cargo().arg("clippy");
+    clippy().args(["--all-targets", "--workspace", "--", "--deny", "warnings"]).run()?;
     // Natively, where the SDK's fake answers: this needs no compiler for guests.
-    for manifest in crates_beside(repository)? {
-        let step = clippy().arg("--manifest-path").arg(repository.short(&manifest));
+    for manifest in guests::crates(repository)? {
+        let step = clippy().args(["--all-targets", "--manifest-path"]).arg(repository.short(&manifest));
         step.args(["--", "--deny", "warnings"]).run()?;
     }
-    Ok(())
+    // The tests within the files that it includes are the runtime's.
+    clippy().args(["--lib", "--bins", "--manifest-path", fuzz::MANIFEST, "--", "--deny", "warnings"]).run()
 }
 
 fn run_tests(repository: &Repository) -> Result<()> {
