@@ -281,7 +281,7 @@ fn an_idle_and_a_stalled_association_time_out() {
     stalled.piece(1, PDataValueType::Data, false, &slice()[..100]);
     assert!(matches!(stalled.read(), Some(Pdu::AbortRQ { .. })));
     for limit in ["dimse.idle_timeout_ms = 200", "dimse.dimse_timeout_ms = 200"] {
-        assert!(node.log().contains(limit), "{}", node.log());
+        eventually(limit, || node.log().contains(limit));
     }
     kept_nothing(&node);
 }
