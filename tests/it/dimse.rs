@@ -127,8 +127,11 @@ fn compressed_images_are_kept_as_they_come() {
         let kept = dicom_object::open_file(node.data().join(node.instance(&uid).expect("journalled").path));
         let kept = kept.expect("readable");
         assert_eq!(kept.meta().transfer_syntax(), sent.meta().transfer_syntax());
-        let pixels = |object: &InMemDicomObject| object.element(tags::PIXEL_DATA).expect("pixels").clone();
-        assert!(pixels(&kept) == pixels(&sent), "{}", file.display());
+        // dcmsend writes lengths and offsets anew; the pixels it leaves alone.
+        let pixels = |object: &InMemDicomObject| {
+            object.element(tags::PIXEL_DATA).expect("pixels").fragments().map(<[_]>::to_vec)
+        };
+        assert!(pixels(&kept).is_some() && pixels(&kept) == pixels(&sent), "{}", file.display());
     }
 }
 
@@ -263,7 +266,7 @@ fn an_idle_and_a_stalled_association_time_out() {
     stalled.piece(1, PDataValueType::Data, false, &slice()[..100]);
     assert!(matches!(stalled.read(), Some(Pdu::AbortRQ { .. })));
     for limit in ["dimse.idle_timeout_ms = 200", "dimse.dimse_timeout_ms = 200"] {
-        eventually("the log names the limit", || node.log().contains(limit));
+        eventually(limit, || node.log().contains(limit));
     }
     kept_nothing(&node);
 }

@@ -64,9 +64,9 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
     let node = Node { repository, profile, out, sender: find_program("dcmsend") };
     let result = node.analyse(&study)?;
     show(repository, &result)?;
-    let by_hand = repository.gantry(profile).shown_as("gantry").args(["run", "--module", MODULE]);
+    let by_hand = repository.gantry(profile).args(["run", "--module", MODULE]);
     let by_hand =
-        by_hand.arg(repository.short(&repository.assets().join(STUDY))).args(["--out", "results", "--overlay"]);
+        by_hand.arg(repository.short(&repository.assets().join(STUDY))).args(["--out", "target/by-hand", "--overlay"]);
     println!("\nThe same by hand, without a node:\n$ {}", by_hand.line());
     Ok(())
 }
@@ -146,7 +146,7 @@ impl Node<'_> {
         match &self.sender {
             Some(dcmsend) => {
                 let step = Step::new(dcmsend).shown_as("dcmsend").in_folder(&self.repository.root);
-                let step = step.args(["-aec", "GANTRY", "127.0.0.1", &port(ready)?.to_string(), "-dn", "+sd"]);
+                let step = step.args(["-aec", "GANTRY", "127.0.0.1", &port(ready)?.to_string(), "-ll", "error", "+sd"]);
                 let step = step.arg(self.repository.short(study));
                 println!("$ {}", step.line());
                 step.run()
