@@ -212,7 +212,12 @@ impl Memory {
         let (first, last) = (self.resident.first().copied(), self.resident.last().copied());
         report.told("hospital, memory at start", mib(first.unwrap_or(0)), "MiB", "resident");
         report.told("hospital, memory at its peak", mib(self.peak), "MiB", format!("most in each part: {each}"));
-        report.told("hospital, memory at the end", mib(last.unwrap_or(0)), "MiB", "resident, when all was acknowledged");
+        report.told(
+            "hospital, memory at the end",
+            mib(last.unwrap_or(0)),
+            "MiB",
+            "resident, when all was acknowledged",
+        );
     }
 }
 

@@ -18,13 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Sends studies, one after the other, to a node that runs ct-organs on them, and reports.
-pub(crate) fn measure(
-    below: &Path,
-    gantry: &Path,
-    slices: usize,
-    studies: usize,
-    report: &mut Report,
-) -> Result<()> {
+pub(crate) fn measure(below: &Path, gantry: &Path, slices: usize, studies: usize, report: &mut Report) -> Result<()> {
     let package = repository().join("modules/ct-organs/package");
     if studies == 0 {
         return Ok(());

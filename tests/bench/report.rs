@@ -67,14 +67,7 @@ impl Report {
     }
 
     /// A number that should be at least `least`.
-    pub(crate) fn at_least(
-        &mut self,
-        name: &str,
-        value: f64,
-        unit: &'static str,
-        least: f64,
-        note: impl Into<String>,
-    ) {
+    pub(crate) fn at_least(&mut self, name: &str, value: f64, unit: &'static str, least: f64, note: impl Into<String>) {
         self.row(name, value, unit, Some(Target { bound: Bound::Least(least), aim: None }), note.into());
     }
 

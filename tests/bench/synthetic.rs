@@ -90,14 +90,9 @@ impl Kind {
         };
         match self {
             Self::Radiograph => grey(2140, 14),
-            Self::Ultrasound => Layout {
-                rows: 540,
-                columns: 648,
-                samples: 3,
-                bits_allocated: 8,
-                bits_stored: 8,
-                photometric: "RGB",
-            },
+            Self::Ultrasound => {
+                Layout { rows: 540, columns: 648, samples: 3, bits_allocated: 8, bits_stored: 8, photometric: "RGB" }
+            }
             Self::Ct => grey(512, 12),
             Self::Mr => grey(256, 12),
         }
