@@ -294,7 +294,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         let refused = |boundary: &str, body: &[u8]| parts(boundary, body, 7).expect_err("refused");
         assert_eq!(refused("", BODY), MultipartError::Boundary);
-        assert_eq!(refused(&"b".repeat(71), BODY), MultipartError::Boundary);
+        assert_eq!(refused(&"b".repeat(BOUNDARY_MAX + 1), BODY), MultipartError::Boundary);
         assert_eq!(refused("a\r\nb", BODY), MultipartError::Boundary);
         assert_eq!(refused("other", BODY), MultipartError::NoPart);
         assert_eq!(refused("other", &[b'x'; 1 << 20]), MultipartError::NoPart);
