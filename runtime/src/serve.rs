@@ -214,6 +214,13 @@ fn lock(data: &Path) -> Result<File, StartError> {
     let unusable = |reason| StartError::DataFolder { path: data.to_owned(), reason };
     std::fs::create_dir_all(data).map_err(unusable)?;
     let lock = File::create(data.join("lock")).map_err(unusable)?;
+    // That the folder has its name must be durable as what is in it; where the parent cannot be opened, whoever made the
+    // folder for this user has seen to that.
+    if let Some(parent) = std::path::absolute(data).map_err(unusable)?.parent()
+        && let Ok(parent) = File::open(parent)
+    {
+        parent.sync_all().map_err(unusable)?;
+    }
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(StartError::Busy(data.to_owned())),

@@ -28,7 +28,7 @@ pub struct WebConfig {
     pub header_timeout_ms: u64,
     /// Head of a request.
     pub header_max_kib: u64,
-    /// Between two pieces of a request's body, and for a piece of an answer to be taken.
+    /// Between two pieces of a request's body.
     pub idle_timeout_ms: u64,
     /// Body of one STOW request.
     pub request_max_mib: u64,
