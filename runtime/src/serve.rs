@@ -19,7 +19,7 @@ use crate::ingest::disk::RealDisk;
 use crate::ingest::{self, Intake};
 use crate::metrics::Metrics;
 use crate::retention::{Retention, Unfinished};
-use crate::schedule::{STOP_GRACE, ScheduleError, Scheduler, StudyClosed};
+use crate::schedule::{self, STOP_GRACE, ScheduleError, StudyClosed};
 use crate::store::{Store, StoreError};
 use crate::web::{Web, WebStartError};
 
@@ -120,7 +120,7 @@ impl Node {
             let of_app = config.clone();
             let app = Arc::new(ingest::blocking(move || App::start(of_app)).await?);
             let (of_store, of_data) = (store.clone(), data.clone());
-            Scheduler::start(app, of_store, of_data, routed, stop.clone(), &tasks, metrics.clone()).await?;
+            schedule::start(app, of_store, of_data, routed, stop.clone(), &tasks, metrics.clone()).await?;
         }
         let retention = Retention::new(&config, data.clone(), store.clone(), disk, metrics.clone(), Unfinished);
         tasks.spawn(retention.run(stop.clone()));

@@ -9,7 +9,7 @@ use gantry::config::Config;
 use gantry::findings::Urgency;
 use gantry::ingest::disk::RealDisk;
 use gantry::ingest::{Arrival, Form, Intake, Via};
-use gantry::schedule::{Scheduler, StudyClosed};
+use gantry::schedule::{self, StudyClosed};
 use gantry::store::{Changed, Ending, Job, JobState, NewJob, Routed, Store};
 use gantry_tests::Scenario;
 use gantry_tests::command::{Said, gantry};
@@ -114,7 +114,7 @@ impl Running {
         let app = Arc::new(App::start(site.config.clone()).expect("an app"));
         let (stop, tasks, store) = (CancellationToken::new(), TaskTracker::new(), site.store().await);
         let (closed, studies) = mpsc::channel(8);
-        let started = Scheduler::start(
+        let started = schedule::start(
             app,
             store.clone(),
             site.data(),

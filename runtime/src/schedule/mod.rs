@@ -32,6 +32,7 @@ use self::gate::{Gate, Sibling};
 use self::route::Router;
 use self::work::{Assignment, Ended, Finished, Ready, Recent, Shop};
 use crate::app::App;
+use crate::ingest::blocking;
 use crate::metrics::Metrics;
 use crate::routing::{Plan, PlanError};
 use crate::sandbox::{CancelToken, PrepareError};
@@ -71,51 +72,37 @@ pub enum ScheduleError {
     Thread(std::io::Error),
 }
 
-/// Runs jobs until the node stops.
-#[derive(Debug, Clone)]
-pub struct Scheduler {
-    changed: Arc<Notify>,
-}
-
-impl Scheduler {
-    /// Opens and prepares every module, takes up what an earlier process left, and starts. It ends when `stop` is
-    /// cancelled and what runs has ended, at the latest `node.drain_ms` and [`STOP_GRACE`] later.
-    ///
-    /// # Errors
-    /// [`ScheduleError`].
-    pub async fn start(
-        app: Arc<App>,
-        store: Store,
-        data: PathBuf,
-        closed: mpsc::Receiver<StudyClosed>,
-        stop: CancellationToken,
-        tasks: &TaskTracker,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, ScheduleError> {
-        let plan = Arc::new(Plan::load(&app.config)?);
-        let (of_app, of_plan) = (app.clone(), plan.clone());
-        let prepared = tokio::task::spawn_blocking(move || prepare(&of_app, &of_plan)).await;
-        let modules = prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        let again = store.recover_jobs(app.config.schedule.attempts_max).await?;
-        if again > 0 {
-            tracing::warn!("{again} jobs ran when the node ended; they are taken up");
-        }
-        let runtime = tokio::runtime::Handle::current();
-        let shop = Arc::new(Shop { app, store, data, modules, recent: Recent::default(), runtime, metrics });
-        let (assign, ended) = workers(&shop).map_err(ScheduleError::Thread)?;
-        let changed = Arc::new(Notify::new());
-        let router = Router { shop: shop.clone(), plan: plan.clone(), changed: changed.clone(), stop: stop.clone() };
-        tasks.spawn(router.run(closed));
-        let dispatcher = Dispatcher { shop, plan, assign, running: HashMap::new(), unrecorded: Vec::new() };
-        tasks.spawn(dispatcher.run(ended, changed.clone(), stop));
-        changed.notify_one();
-        Ok(Self { changed })
+/// Opens and prepares every module, takes up what an earlier process left, and starts. It ends when `stop` is
+/// cancelled and what runs has ended, at the latest `node.drain_ms` and [`STOP_GRACE`] later.
+///
+/// # Errors
+/// [`ScheduleError`].
+pub async fn start(
+    app: Arc<App>,
+    store: Store,
+    data: PathBuf,
+    closed: mpsc::Receiver<StudyClosed>,
+    stop: CancellationToken,
+    tasks: &TaskTracker,
+    metrics: Arc<Metrics>,
+) -> Result<(), ScheduleError> {
+    let plan = Arc::new(Plan::load(&app.config)?);
+    let (of_app, of_plan) = (app.clone(), plan.clone());
+    let modules = blocking(move || prepare(&of_app, &of_plan)).await?;
+    let again = store.recover_jobs(app.config.schedule.attempts_max).await?;
+    if again > 0 {
+        tracing::warn!("{again} jobs ran when the node ended; they are taken up");
     }
-
-    /// Has the journal looked at now: somebody in this process changed it.
-    pub fn wake(&self) {
-        self.changed.notify_one();
-    }
+    let runtime = tokio::runtime::Handle::current();
+    let shop = Arc::new(Shop { app, store, data, modules, recent: Recent::default(), runtime, metrics });
+    let (assign, ended) = workers(&shop).map_err(ScheduleError::Thread)?;
+    let changed = Arc::new(Notify::new());
+    let router = Router { shop: shop.clone(), plan: plan.clone(), changed: changed.clone(), stop: stop.clone() };
+    tasks.spawn(router.run(closed));
+    changed.notify_one();
+    let dispatcher = Dispatcher { shop, plan, assign, running: HashMap::new(), unrecorded: Vec::new() };
+    tasks.spawn(dispatcher.run(ended, changed, stop));
+    Ok(())
 }
 
 /// Every module compiled, checked and linked, once.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::StudyClosed;
 use super::retry::pause_ms;
 use super::work::Shop;
+use crate::ingest::blocking;
 use crate::routing::{Circumstances, Plan, explain};
 use crate::store::{NewJob, Routed, StoreError, now_ms};
 use crate::study::{self, ReadError, Study};
@@ -59,9 +60,9 @@ impl Router {
         let last_instance = instances.iter().map(|instance| instance.id).max().unwrap_or(0);
         let paths: Vec<PathBuf> = instances.iter().map(|instance| data.join(&instance.path)).collect();
         let options = app.read_options(false);
-        let read = tokio::task::spawn_blocking(move || study::read(&paths, &options)).await;
+        let read = blocking(move || study::read(&paths, &options)).await;
         let seen = Circumstances::now(arrivals.sources);
-        let (outcome, detail, jobs) = match read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
+        let (outcome, detail, jobs) = match read {
             Ok(study) => self.decide(closed.version, study, &seen),
             Err(error) => unreadable(&error),
         };

@@ -56,8 +56,6 @@ pub(super) struct Wanted {
     viewport: Option<String>,
 }
 
-type Asked = (State<Arc<Shared>>, Path<Named>, Query<Wanted>, HeaderMap);
-
 impl Shared {
     /// The instances that a path names; at least one.
     async fn named(&self, named: &Named) -> Result<Vec<InstanceRow>, WebError> {
@@ -85,35 +83,13 @@ impl Shared {
     }
 }
 
-pub(super) async fn study(
-    state: State<Arc<Shared>>,
-    path: Path<Named>,
-    query: Query<Wanted>,
+/// Whole files of a study, a series or an instance, as received.
+pub(super) async fn retrieve(
+    State(shared): State<Arc<Shared>>,
+    Path(named): Path<Named>,
+    Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Answer {
-    retrieve((state, path, query, headers)).await
-}
-
-pub(super) async fn series(
-    state: State<Arc<Shared>>,
-    path: Path<Named>,
-    query: Query<Wanted>,
-    headers: HeaderMap,
-) -> Answer {
-    retrieve((state, path, query, headers)).await
-}
-
-pub(super) async fn instance(
-    state: State<Arc<Shared>>,
-    path: Path<Named>,
-    query: Query<Wanted>,
-    headers: HeaderMap,
-) -> Answer {
-    retrieve((state, path, query, headers)).await
-}
-
-/// Whole files, as received.
-async fn retrieve((State(shared), Path(named), Query(wanted), headers): Asked) -> Answer {
     let media = accepted(&headers, wanted.accept.as_deref())?;
     let rows = shared.named(&named).await?;
     let stored = |range: &Media| {
