@@ -17,4 +17,6 @@ wit_bindgen::generate!({
     export_macro_name: "export_analyzer",
     default_bindings_module: "gantry_guest::__private::bindings",
     additional_derives: [PartialEq],
+    // It holds a volume.
+    additional_derives_ignore: ["segmentation"],
 });

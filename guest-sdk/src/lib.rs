@@ -114,7 +114,11 @@
 //! - **An error ends the job.** Return it with `?`; its text is shown to the operator, with the lines of your log.
 //!   When the input is not fit for your model, say so with [`findings::unfit`] and return `Ok`.
 //!
-//! Order of reading: [`Analyzer`], [`Study`], [`Volume`] and [`volumes`], [`Model`], [`findings`], [`testing`].
+//! - **Modules come after one another where the site says so.** [`upstream`] has what earlier ones found, their
+//!   segmentations too.
+//!
+//! Order of reading: [`Analyzer`], [`Study`], [`Volume`] and [`volumes`], [`Model`], [`findings`], [`upstream`],
+//! [`testing`].
 
 #![expect(clippy::test_attr_in_doctest, reason = "hidden lines take the attribute out, and `main` calls the test")]
 
@@ -130,6 +134,7 @@ mod tensor;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod types;
+pub mod upstream;
 pub mod volumes;
 
 pub use error::Error;
@@ -145,8 +150,8 @@ pub use volumes::Volume;
 pub mod prelude {
     pub use crate::{
         Analyzer, Code, Component, Error, ErrorCode, Extent, Failure, Geometry, Interpolation, Model, Outputs, Region,
-        Segment, Series, Statistics, Study, Tensor, TensorType, Urgency, Vec3, Volume, debug, findings, info, volumes,
-        warn,
+        Segment, Series, Statistics, Study, Tensor, TensorType, Urgency, Vec3, Volume, debug, findings, info, upstream,
+        volumes, warn,
     };
 }
 
@@ -154,11 +159,11 @@ pub mod prelude {
 mod sys {
     #[cfg(target_arch = "wasm32")]
     pub(crate) use crate::bindings::{
-        gantry::imaging::{findings, log, study, volumes},
+        gantry::imaging::{findings, log, study, upstream, volumes},
         wasi::nn::{errors, graph, inference, tensor},
     };
     #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) use crate::fake::{errors, findings, graph, inference, log, study, tensor, volumes};
+    pub(crate) use crate::fake::{errors, findings, graph, inference, log, study, tensor, upstream, volumes};
 }
 
 /// A module: sees one study, states findings.

@@ -37,6 +37,7 @@ use crate::fake::Job;
 use crate::study::Study;
 use crate::tensor::Tensor;
 use crate::types::{Code, Geometry, Segment, Urgency};
+use crate::upstream::{Alert, Classification, Measurement, Origin, Refusal};
 use crate::{Analyzer, fake};
 
 /// A study of made-up series, and the models of the package.
@@ -44,6 +45,7 @@ use crate::{Analyzer, fake};
 pub struct FakeStudy {
     pub(crate) series: Vec<FakeSeries>,
     pub(crate) models: Vec<(String, Rc<PlayModel>)>,
+    pub(crate) upstream: Vec<FakeFinished>,
 }
 
 type PlayModel = dyn Fn(&[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, String>;
@@ -54,6 +56,18 @@ pub struct FakeSeries {
     pub(crate) modality: String,
     pub(crate) attributes: Vec<(String, Option<String>)>,
     pub(crate) volumes: Vec<(Geometry, Vec<f32>)>,
+}
+
+/// The made-up result of a module that ran before: see [`upstream`](crate::upstream).
+#[derive(Debug, Clone)]
+pub struct FakeFinished {
+    pub(crate) origin: Origin,
+    pub(crate) unfit: Option<Refusal>,
+    pub(crate) classifications: Vec<Classification>,
+    pub(crate) measurements: Vec<Measurement>,
+    pub(crate) triage: Vec<Alert>,
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) labels: Option<(u32, u32, Vec<f32>)>,
 }
 
 /// What a module stated in one job, in order.
@@ -107,6 +121,13 @@ impl FakeStudy {
         self
     }
 
+    /// With the result of one more module that ran before.
+    #[must_use]
+    pub fn upstream(mut self, earlier: FakeFinished) -> Self {
+        self.upstream.push(earlier);
+        self
+    }
+
     /// With a model that `play` stands in for: from all inputs by name to all outputs by name. What it fails with
     /// becomes an `invalid-argument` of wasi-nn.
     #[must_use]
@@ -123,7 +144,8 @@ impl FakeStudy {
 impl fmt::Debug for FakeStudy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let models: Vec<&String> = self.models.iter().map(|(name, _)| name).collect();
-        f.debug_struct("FakeStudy").field("series", &self.series).field("models", &models).finish()
+        let mut shown = f.debug_struct("FakeStudy");
+        shown.field("series", &self.series).field("models", &models).field("upstream", &self.upstream).finish()
     }
 }
 
@@ -162,5 +184,59 @@ impl FakeSeries {
         let index = |n: u64| [n % columns, n / columns % rows, n / columns / rows].map(|i| i as u32);
         let voxels = (0..grid.size.voxels()).map(|n| value(index(n))).collect();
         self.volume(grid, voxels)
+    }
+}
+
+impl FakeFinished {
+    /// Of a module of this name and version, a demonstration of `Fake`'s, that stated nothing.
+    #[must_use]
+    pub fn new(module: &str, version: &str) -> Self {
+        let (name, version) = (module.into(), version.into());
+        Self {
+            origin: Origin { name, version, vendor: "Fake".into(), demonstration: true },
+            unfit: None,
+            classifications: Vec::new(),
+            measurements: Vec::new(),
+            triage: Vec::new(),
+            segments: Vec::new(),
+            labels: None,
+        }
+    }
+
+    /// It called the input unfit.
+    #[must_use]
+    pub fn unfit(mut self, reason: Code, detail: &str) -> Self {
+        self.unfit = Some(Refusal { reason, detail: detail.into() });
+        self
+    }
+
+    /// With one more finding about the whole study.
+    #[must_use]
+    pub fn classification(mut self, finding: Code, probability: f32) -> Self {
+        self.classifications.push(Classification { finding, probability });
+        self
+    }
+
+    /// With one more number.
+    #[must_use]
+    pub fn measurement(mut self, quantity: Code, value: f64, unit: &str, segment: Option<u32>) -> Self {
+        self.measurements.push(Measurement { quantity, value, unit: unit.into(), segment });
+        self
+    }
+
+    /// With one more reason to look sooner.
+    #[must_use]
+    pub fn triage(mut self, level: Urgency, finding: Code, probability: f32, reason: &str) -> Self {
+        self.triage.push(Alert { level, finding, probability, reason: reason.into() });
+        self
+    }
+
+    /// With a segmentation on a volume of the fake study, of the series at `series`, both counted from 0: voxels x
+    /// fastest, then y, then z.
+    #[must_use]
+    pub fn segmentation(mut self, series: u32, volume: u32, labels: Vec<f32>, segments: Vec<Segment>) -> Self {
+        self.labels = Some((series, volume, labels));
+        self.segments = segments;
+        self
     }
 }

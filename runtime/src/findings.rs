@@ -7,7 +7,7 @@ use crate::volumes::Volume;
 pub use self::urgency::Urgency;
 
 /// A coded concept (PS3.3 section 8.8).
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Code {
     /// Code Value (0008,0100).
     pub value: String,
@@ -26,7 +26,7 @@ impl Code {
 }
 
 /// A triage statement: moves the study up.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Triage {
     /// How far up.
     pub level: Urgency,
@@ -39,7 +39,7 @@ pub struct Triage {
 }
 
 /// A finding about the whole study.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Classification {
     /// What.
     pub finding: Code,
@@ -48,7 +48,7 @@ pub struct Classification {
 }
 
 /// A number with its unit.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Measurement {
     /// What was measured.
     pub quantity: Code,
@@ -85,7 +85,7 @@ pub struct Segmentation {
 }
 
 /// The input is not fit for the module.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Unfit {
     /// Why, coded.
     pub reason: Code,

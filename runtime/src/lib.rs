@@ -26,6 +26,7 @@ pub mod study;
 pub mod telemetry;
 pub mod tensor;
 pub mod tls;
+pub mod upstream;
 pub mod volumes;
 pub mod web;
 

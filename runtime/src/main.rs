@@ -50,7 +50,8 @@ enum Command {
     #[command(after_help = concat!(
         "Examples:\n",
         "  gantry run --module modules/ct-organs/package study/ --out results/\n",
-        "  gantry run --module PACKAGE --grant attribute:PatientSex study/ --out results/ --json\n"
+        "  gantry run --module PACKAGE --grant attribute:PatientSex study/ --out results/ --json\n",
+        "  gantry run --module SECOND --grant gantry:imaging/upstream --upstream results/ study/ --out second/\n"
     ))]
     Run(RunArgs),
     /// Take studies in from scanners and archives, and run the site's modules on them, until SIGTERM or Ctrl-C.
@@ -108,6 +109,10 @@ struct RunArgs {
     /// Files and folders of one study.
     #[arg(required = true, value_name = "STUDY")]
     study: Vec<PathBuf>,
+    /// Folder with the result of another module on this study, for a module that comes after it. Repeatable. The module
+    /// must ask for `gantry:imaging/upstream`, and `--grant` must allow it.
+    #[arg(long, value_name = "DIR")]
+    upstream: Vec<PathBuf>,
     /// Folder for the results; made when missing. The result of an earlier run in it is replaced.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -226,6 +231,7 @@ fn run(args: &RunArgs) -> Result<(), (u8, anyhow::Error)> {
     let request = Request {
         module: &args.module,
         study: &args.study,
+        upstream: &args.upstream,
         out: &args.out,
         policy: &policy,
         strict: args.strict,
@@ -278,6 +284,10 @@ fn exit_code(error: &RunError) -> u8 {
         RunError::Job(JobError::Limit(_)) | RunError::Prepare(PrepareError::TooLarge { .. }) => 5,
         RunError::Package(e) | RunError::Prepare(PrepareError::Package(e)) => unusable(e),
         RunError::Job(JobError::Package(e)) => unusable(e),
+        RunError::Job(JobError::Upstream(e)) => match e.is_limit() {
+            true => 5,
+            false => 3,
+        },
         RunError::Job(JobError::Cancelled) => 130,
         RunError::Prepare(_) | RunError::Job(_) | RunError::Refused(_) => 4,
         RunError::Write(_) => 1,

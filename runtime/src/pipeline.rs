@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::app::App;
 use crate::findings::LogLine;
 use crate::memory::Budget;
+use crate::module::manifest::Interface;
 use crate::module::package::{Package, PackageError};
 use crate::outputs::result::{Input, InputFile, InputSeries, JobResult, Model, Module, Phase};
 use crate::outputs::{
@@ -19,6 +20,7 @@ use crate::routing;
 use crate::sandbox::grants::Policy;
 use crate::sandbox::{CancelToken, JobError, JobInput, Outcome, PrepareError, Prepared};
 use crate::study::{self, ReadError, Study};
+use crate::upstream::{Finished, Handed};
 
 /// What to run on what.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct Request<'a> {
     pub module: &'a Path,
     /// Files and folders of one study.
     pub study: &'a [PathBuf],
+    /// Folders of earlier results on this study, for a module that comes after others.
+    pub upstream: &'a [PathBuf],
     /// Where results go.
     pub out: &'a Path,
     /// What the operator allows.
@@ -99,6 +103,8 @@ pub struct Work<'a> {
     pub study: Arc<Study>,
     /// Positions of the series that the module [accepts](accept).
     pub accepted: Vec<usize>,
+    /// Results of the modules that it comes after.
+    pub upstream: Vec<Handed>,
     /// Where results go.
     pub out: &'a Path,
     /// Refuse what would otherwise be repaired.
@@ -132,8 +138,9 @@ pub fn run(
     phases.end("prepare");
 
     let Request { policy, out, strict, overlay, .. } = *request;
+    let upstream = request.upstream.iter().map(|folder| Handed::named(folder)).collect();
     let stamp = request.stamp.clone();
-    let work = Work { prepared: &prepared, policy, study, accepted, out, strict, overlay, stamp, phases };
+    let work = Work { prepared: &prepared, policy, study, accepted, upstream, out, strict, overlay, stamp, phases };
     run_prepared(app, work, cancel, observe)
 }
 
@@ -144,9 +151,10 @@ pub fn run_prepared(
     cancel: &CancelToken,
     observe: &dyn Fn(Event<'_>),
 ) -> Result<JobResult, RunError> {
-    let Work { prepared, policy, study, accepted, out, strict, overlay, stamp, mut phases } = work;
+    let Work { prepared, policy, study, accepted, upstream, out, strict, overlay, stamp, mut phases } = work;
     let package = prepared.package();
     let (_, denied) = policy.grant(&package.manifest().needs);
+    let in_vain = !upstream.is_empty() && !package.manifest().needs.interfaces.contains(&Interface::Upstream);
 
     // Before the work, so that it is not done for a folder that cannot be written to.
     let mut transaction = Transaction::begin(out)?;
@@ -155,6 +163,7 @@ pub fn run_prepared(
     let outcome = prepared.run(JobInput {
         study: study.clone(),
         accepted: accepted.clone(),
+        upstream,
         read: app.read_options(strict),
         engines: app.engines.clone(),
         pseudonym_key: app.pseudonym_key,
@@ -180,6 +189,9 @@ pub fn run_prepared(
         .extend(denied.iter().map(|ask| format!("the module asks for {ask}, which was not granted (--grant {ask})")));
     let unasked = policy.unasked(&package.manifest().needs);
     result.warnings.extend(unasked.iter().map(|grant| format!("--grant {grant}: the module does not ask for it")));
+    if in_vain {
+        result.warnings.push(format!("--upstream: the module does not ask for {}", Interface::Upstream.name()));
+    }
     write_dicom(&mut transaction, &record, &findings, &stamp).map_err(RunError::Write)?;
     if overlay {
         draw(app, &mut transaction, &record, &findings, strict)?;
@@ -288,6 +300,10 @@ impl Record<'_> {
         result.host_memory_peak_bytes = Some(self.outcome.host_memory_peak);
         result.warnings.clone_from(&self.study.warnings);
         result.log.clone_from(&self.outcome.log);
+        let demonstrations = self.outcome.upstream.iter().map(|earlier| &earlier.module).filter(|m| m.demonstration);
+        result.warnings.extend(
+            demonstrations.map(|m| format!("the module looked at what {} found, which is a demonstration", m.name)),
+        );
         result
             .warnings
             .extend(self.outcome.limit.iter().map(|hit| format!("the module hit a limit and went on: {hit}")));
@@ -299,7 +315,8 @@ impl Record<'_> {
         let models = self.outcome.models.iter().map(|m| Model::from(m.as_ref()));
         let models = models.map(|m| format!("{} on {} {:?}", m.name, m.engine, m.device));
         let version = format!("gantry {}", env!("CARGO_PKG_VERSION"));
-        self.grants.iter().cloned().chain(models).chain([version]).collect()
+        let upstream = self.outcome.upstream.iter().map(|earlier| format!("upstream {}", crate::hex(&earlier.seen())));
+        self.grants.iter().cloned().chain(models).chain([version]).chain(upstream).collect()
     }
 
     fn input(&self) -> Input {
@@ -316,7 +333,8 @@ impl Record<'_> {
                 decoded: decoded.collect(),
             }
         });
-        Input { study_instance_uid: self.study.uid.clone(), series: series.collect() }
+        let upstream = self.outcome.upstream.iter().map(Finished::reference);
+        Input { study_instance_uid: self.study.uid.clone(), series: series.collect(), upstream: upstream.collect() }
     }
 }
 

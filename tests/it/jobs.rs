@@ -346,3 +346,84 @@ async fn the_most_urgent_is_claimed_first_and_nothing_sinks() {
     assert_eq!(after.state, JobState::Done, "what is over does not end twice");
     node.stop().await;
 }
+
+/// Of the result of a job.
+fn result(site: &Site, job: &Job) -> serde_json::Value {
+    assert_eq!(job.state, JobState::Done, "{job:?}");
+    let path = site.data().join(job.result_path.as_ref().expect("a result")).join("result.json");
+    serde_json::from_slice(&std::fs::read(path).expect("readable")).expect("JSON")
+}
+
+const UPSTREAM: &str = "grants = [\"gantry:imaging/upstream\"]";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_looks_at_the_results_of_those_that_it_comes_after_and_of_no_others() {
+    let lines = |name: &str, after: &str| format!("name = \"{name}\"\nafter = [{after}]\n{UPSTREAM}");
+    let (second, third) = (lines("second", "\"first\""), lines("third", "\"second\", \"unfit\""));
+    let denied = "name = \"denied\"\nafter = [\"first\"]";
+    let modules = [
+        ("well-behaved", "name = \"first\""),
+        ("unfit", "name = \"unfit\""),
+        ("follow", second.as_str()),
+        ("follow", third.as_str()),
+        ("follow", denied),
+    ];
+    let Some(site) = Site::new(&modules, "").await else { return };
+    let node = Running::start(&site).await;
+    node.close(1).await;
+    let [first, second, third, denied] = ["first", "second", "third", "denied"];
+    let [first, second, third, denied] =
+        [node.over(first).await, node.over(second).await, node.over(third).await, node.over(denied).await];
+    let [one, two, three, none] = [&first, &second, &third, &denied].map(|job| result(&site, job));
+    assert!(one["findings"]["measurements"][0]["value"].as_f64().is_some_and(|ml| ml > 0.0), "{one}");
+    for later in [&two, &three] {
+        assert_eq!(later["findings"]["measurements"], one["findings"]["measurements"], "the same number");
+        assert_eq!(later["findings"]["segments"], one["findings"]["segments"], "the same voxels");
+    }
+    let named = |result: &serde_json::Value| {
+        let named = result["input"]["upstream"].as_array().expect("a list").iter();
+        named.map(|earlier| earlier["result_sha256"].as_str().expect("text").to_owned()).collect::<Vec<_>>()
+    };
+    let mut expected = Vec::new();
+    for module in ["first", "second", "unfit"] {
+        let job = node.over(module).await;
+        expected.push(gantry::hex(&node.store.result_sha256(&job).await.expect("audited")));
+    }
+    assert_eq!(named(&two), expected[..1], "as the journal has it");
+    assert_eq!(named(&three), expected[1..], "not of what those came after in turn");
+    assert_eq!(
+        (none["findings"]["classifications"][0]["finding"]["value"].as_str(), named(&none).len()),
+        (Some("DENIED"), 0)
+    );
+    node.stop().await;
+}
+
+/// What was left lies on a disk that others may reach: the journal, and nothing else, says what it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_was_changed_after_it_was_left_fails_the_job_that_looks_at_it() {
+    let second = format!("name = \"second\"\nafter = [\"first\"]\n{UPSTREAM}");
+    let Some(site) = Site::new(&[("slow", "name = \"first\""), ("follow", &second)], "").await else { return };
+    let node = Running::start(&site).await;
+    node.close(1).await;
+    let waits = node.until("second", |job| job.state == JobState::Gated).await;
+    assert_eq!(node.store.cancel_job(waits.id).await.expect("asked"), Changed::Yes);
+    let first = node.over("first").await;
+    let folder = site.data().join(first.result_path.as_ref().expect("a result"));
+    for (file, by) in [("segmentation.dcm", "result.json"), ("result.json", "the journal")] {
+        let path = folder.join(file);
+        let bytes = std::fs::read(&path).expect("readable");
+        let mut changed = bytes.clone();
+        *changed.last_mut().expect("not empty") ^= 1;
+        std::fs::write(&path, changed).expect("written");
+        assert_eq!(node.store.retry_job(waits.id).await.expect("asked"), Changed::Yes);
+        let failed = node.over("second").await;
+        assert_eq!((failed.state, failed.error_class.as_deref()), (JobState::Failed, Some("input")), "{failed:?}");
+        let error = failed.error.expect("a reason");
+        assert!(error.contains(file) && error.contains(&format!("not the one that {by} names")), "{error}");
+        std::fs::write(&path, bytes).expect("written");
+    }
+    assert_eq!(node.store.retry_job(waits.id).await.expect("asked"), Changed::Yes);
+    let done = node.over("second").await;
+    assert_eq!(result(&site, &done)["findings"]["measurements"], result(&site, &first)["findings"]["measurements"]);
+    node.stop().await;
+}

@@ -15,4 +15,5 @@ mod node;
 mod peers;
 mod readme;
 mod record;
+mod upstream;
 mod vendor;

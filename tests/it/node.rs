@@ -133,6 +133,46 @@ fn a_real_ct_is_analysed_by_the_demonstration() {
 }
 
 #[test]
+fn what_the_demonstration_segments_reaches_the_module_after_it() {
+    let Some(package) = needed("modules/ct-organs/package", "cargo xtask guests") else { return };
+    let Some(second) = Scenario::rogue("follow") else { return };
+    let Some(study) = asset("totalsegmentator/example_ct_dicom") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    complete(&[study], folder.path()).expect("completed");
+    let after = format!(
+        "[[modules]]\npackage = {:?}\nafter = [\"ct-organs\"]\ngrants = [\"gantry:imaging/upstream\"]\n",
+        second.package_folder()
+    );
+    let node = Node::start(&site(&package, &after));
+    send(&node, folder.path(), uids::JPEG2000_LOSSLESS);
+    let mut jobs = Vec::new();
+    eventually("two jobs are done", || {
+        jobs = json(&node.says(&["job", "list", "--state", "done", "--json"]))["jobs"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        jobs.len() == 2
+    });
+    let result = |module: &str| -> Value {
+        let job = jobs.iter().find(|job| job["module"] == module).expect("a job");
+        let path = node.data().join(job["result_path"].as_str().expect("a result")).join("result.json");
+        serde_json::from_slice(&std::fs::read(path).expect("readable")).expect("JSON")
+    };
+    let (organs, follows) = (result("ct-organs"), result("rogue"));
+    assert_eq!(follows["findings"]["segments"], organs["findings"]["segments"], "every voxel");
+    let measured = |result: &Value| -> Vec<(u64, f64)> {
+        let all = result["findings"]["measurements"].as_array().expect("a list").iter();
+        all.map(|m| (m["segment"].as_u64().expect("a value"), m["value"].as_f64().expect("mL"))).collect()
+    };
+    let (stated, counted) = (measured(&organs), measured(&follows));
+    assert!(!stated.is_empty() && stated.len() == counted.len(), "{stated:?} {counted:?}");
+    for ((segment, ml), (of, again)) in stated.into_iter().zip(counted) {
+        assert!(segment == of && (ml - again).abs() < 1e-9 && ml > 1.0, "{segment}: {ml} mL, {again} mL");
+    }
+    assert_eq!(follows["input"]["upstream"][0]["identity_sha256"], organs["module"]["identity_sha256"]);
+}
+
+#[test]
 fn a_node_killed_within_a_job_comes_to_the_result_of_one_that_was_not() {
     let Some(module) = Scenario::rogue("slow") else { return };
     let config = site(module.package_folder(), "");

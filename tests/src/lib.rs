@@ -133,6 +133,8 @@ pub struct Scenario {
     pub config: Config,
     /// `--grant`.
     pub grants: Vec<String>,
+    /// `--upstream`.
+    pub upstream: Vec<PathBuf>,
     /// `--strict`.
     pub strict: bool,
 }
@@ -158,6 +160,15 @@ impl Scenario {
         Ok(Self::of(tempfile::tempdir()?, package.to_owned(), study.to_owned()))
     }
 
+    /// The same package on another one's study, with the result of that one handed over and everything granted that is
+    /// needed to look at it.
+    #[must_use]
+    pub fn after(mut self, earlier: &Self) -> Self {
+        self.upstream.push(earlier.out());
+        self.grants.push("gantry:imaging/upstream".into());
+        self.on(earlier.study())
+    }
+
     /// The same package on another study.
     #[must_use]
     pub fn on(self, study: &Path) -> Self {
@@ -170,7 +181,13 @@ impl Scenario {
         // One guest needs linker arguments of its own, and so a crate of its own.
         let folder = if guest == "tables" { "tables" } else { "rogue" };
         let component = needed(&format!("target/guests/{folder}/{guest}.wasm"), "cargo xtask guests")?;
-        Some(Self::new(&std::fs::read(component).expect("readable"), MANIFEST).expect("a scenario"))
+        let component = std::fs::read(component).expect("readable");
+        // One comes after others, and asks for what they found.
+        let manifest = match guest {
+            "follow" => MANIFEST.replace("\"wasi:nn\"", "\"gantry:imaging/upstream\""),
+            _ => MANIFEST.to_owned(),
+        };
+        Some(Self::new(&component, &manifest).expect("a scenario"))
     }
 
     /// The small CT and a guest of `tests/guests/rogue` with the model `net` (`x` → `y`, f32 [1, 1, 4, 4, 4]) for
@@ -192,7 +209,7 @@ impl Scenario {
         let mut config = Config::default();
         config.cache.folder = Some(repository().join("target/test-code-cache"));
         config.limits.job_deadline_ms = 20_000;
-        Self { folder, package, study, config, grants: Vec::new(), strict: false }
+        Self { folder, package, study, config, grants: Vec::new(), upstream: Vec::new(), strict: false }
     }
 
     /// Adds or replaces a file of the package.
@@ -235,6 +252,7 @@ impl Scenario {
         let request = Request {
             module: &self.package,
             study: std::slice::from_ref(&self.study),
+            upstream: &self.upstream,
             out: &self.out(),
             policy: &policy,
             strict: self.strict,
@@ -256,6 +274,7 @@ impl Scenario {
         let input = JobInput {
             study,
             accepted,
+            upstream: Vec::new(),
             read,
             engines: app.engines.clone(),
             pseudonym_key: app.pseudonym_key,

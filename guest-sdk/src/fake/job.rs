@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use super::grid::{Volume, invalid};
 use crate::bindings::gantry::imaging::log::Level;
-use crate::testing::{FakeStudy, Line, Stated};
+use crate::bindings::gantry::imaging::upstream::{Alert, Classification, Measurement, Origin, Refusal};
+use crate::testing::{FakeFinished, FakeStudy, Line, Stated};
 use crate::types::{Code, ErrorCode, Failure, Geometry, Segment, TensorType, Urgency};
 
 thread_local! {
@@ -81,6 +82,62 @@ impl Series {
             Some((geometry, voxels)) => Volume::new(*geometry, voxels.clone()),
             None => invalid(format!("there is no volume {index}")),
         })
+    }
+}
+
+/// The result of an earlier module, by position.
+#[derive(Debug)]
+pub(crate) struct Finished(usize);
+
+/// A segmentation, as the host hands it over.
+#[derive(Debug)]
+pub(crate) struct Segmentation {
+    pub(crate) series: String,
+    pub(crate) index: u32,
+    pub(crate) labels: Volume,
+}
+
+pub(crate) fn results() -> Result<Vec<Finished>, Failure> {
+    Ok(with(|job| (0..job.study.upstream.len()).map(Finished).collect()))
+}
+
+impl Finished {
+    fn get<T>(&self, what: impl FnOnce(&FakeFinished) -> T) -> T {
+        with(|job| what(&job.study.upstream[self.0]))
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        self.get(|earlier| earlier.origin.clone())
+    }
+
+    pub(crate) fn unfit(&self) -> Option<Refusal> {
+        self.get(|earlier| earlier.unfit.clone())
+    }
+
+    pub(crate) fn classifications(&self) -> Vec<Classification> {
+        self.get(|earlier| earlier.classifications.clone())
+    }
+
+    pub(crate) fn measurements(&self) -> Vec<Measurement> {
+        self.get(|earlier| earlier.measurements.clone())
+    }
+
+    pub(crate) fn triage(&self) -> Vec<Alert> {
+        self.get(|earlier| earlier.triage.clone())
+    }
+
+    pub(crate) fn segments(&self) -> Vec<Segment> {
+        self.get(|earlier| earlier.segments.clone())
+    }
+
+    pub(crate) fn segmentation(&self) -> Result<Option<Segmentation>, Failure> {
+        let Some((series, index, labels)) = self.get(|earlier| earlier.labels.clone()) else { return Ok(None) };
+        if labels.iter().all(|v| *v == 0.0) {
+            return Ok(None);
+        }
+        let series = Series(series as usize);
+        let labels = Volume::new(series.geometry(index)?, labels)?;
+        Ok(Some(Segmentation { series: series.id(), index, labels }))
     }
 }
 

@@ -22,6 +22,10 @@ pub(crate) mod findings {
     pub(crate) use super::job::{classify, measure, segmentation, triage, unfit};
 }
 
+pub(crate) mod upstream {
+    pub(crate) use super::job::{Finished, results};
+}
+
 pub(crate) mod log {
     pub(crate) use super::job::write;
 }

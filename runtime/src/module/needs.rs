@@ -24,6 +24,8 @@ pub enum Interface {
     Volumes,
     /// Findings.
     Findings,
+    /// Results of modules that ran before.
+    Upstream,
     /// Log lines.
     Log,
     /// The package's models.
@@ -42,10 +44,11 @@ pub enum Interface {
 
 impl Interface {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Study,
         Self::Volumes,
         Self::Findings,
+        Self::Upstream,
         Self::Log,
         Self::Nn,
         Self::Clocks,
@@ -62,6 +65,7 @@ impl Interface {
             Self::Study => "gantry:imaging/study",
             Self::Volumes => "gantry:imaging/volumes",
             Self::Findings => "gantry:imaging/findings",
+            Self::Upstream => "gantry:imaging/upstream",
             Self::Log => "gantry:imaging/log",
             Self::Nn => "wasi:nn",
             Self::Clocks => "wasi:clocks",
@@ -91,18 +95,25 @@ impl Interface {
     #[must_use]
     pub fn offers(self, version: &str) -> bool {
         match self {
-            Self::Study | Self::Volumes | Self::Findings | Self::Log => version == "0.1.0",
+            Self::Study | Self::Volumes | Self::Findings | Self::Upstream | Self::Log => version == "0.1.0",
             Self::Nn => version == "0.2.0-rc-2024-10-28",
             // WASI 0.2 only ever grew.
             _ => version.starts_with("0.2."),
         }
     }
 
+    /// Whether the contract lets the host answer `denied`: a module that asks for it and is not granted it can go on
+    /// without. Any other interface that was not granted is not there at all.
+    #[must_use]
+    pub fn can_be_denied(self) -> bool {
+        matches!(self, Self::Upstream)
+    }
+
     /// What [`Interface::offers`], for messages.
     #[must_use]
     pub fn offered(self) -> &'static str {
         match self {
-            Self::Study | Self::Volumes | Self::Findings | Self::Log => "0.1.0",
+            Self::Study | Self::Volumes | Self::Findings | Self::Upstream | Self::Log => "0.1.0",
             Self::Nn => "0.2.0-rc-2024-10-28",
             _ => "0.2",
         }

@@ -24,7 +24,7 @@ macro_rules! files {
 }
 
 /// Sources of the SDK, below `sdk/gantry-guest`.
-const SDK: [(&str, &str); 15] = files!(
+const SDK: [(&str, &str); 16] = files!(
     "guest-sdk",
     [
         "src/bindings.rs",
@@ -41,6 +41,7 @@ const SDK: [(&str, &str); 15] = files!(
         "src/tensor.rs",
         "src/testing.rs",
         "src/types.rs",
+        "src/upstream.rs",
         "src/volumes.rs",
     ]
 );

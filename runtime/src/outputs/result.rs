@@ -3,7 +3,7 @@
 //! It names objects by UID and digest, and never a person. Fields come in the order of the structs, so that two
 //! results can be compared line by line. Additions keep [`SCHEMA`]; a change of what a field means is a new one.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Accepted, ModuleInfo, Stamp, Written};
 use crate::findings::{Classification, Code, LogLine, Measurement, Triage, Unfit};
@@ -57,7 +57,7 @@ pub enum Status {
 }
 
 /// The module that ran.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Module {
     /// Of the manifest.
     pub name: String,
@@ -105,6 +105,8 @@ pub struct Input {
     pub study_instance_uid: String,
     /// The series that the module could see.
     pub series: Vec<InputSeries>,
+    /// The results of earlier modules that it looked at.
+    pub upstream: Vec<InputUpstream>,
 }
 
 /// A series that the module could see.
@@ -120,6 +122,19 @@ pub struct InputSeries {
     pub decoded: Vec<InputFile>,
 }
 
+/// A result of an earlier module on the same study, which the module looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct InputUpstream {
+    /// Name of that module, of its manifest.
+    pub module: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 over its manifest, hexadecimal.
+    pub identity_sha256: String,
+    /// SHA-256 of its `result.json`, hexadecimal.
+    pub result_sha256: String,
+}
+
 /// A file that was decoded.
 #[derive(Debug, Clone, Serialize)]
 pub struct InputFile {
@@ -130,7 +145,7 @@ pub struct InputFile {
 }
 
 /// What the module stated and the gate accepted.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Stated {
     /// Every segment, also those that have no voxels and are in no SEG.
     pub segments: Vec<StatedSegment>,
@@ -145,7 +160,7 @@ pub struct Stated {
 }
 
 /// A segment, with what the host counted in it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StatedSegment {
     /// The voxel value that the module marked it with.
     pub value: u32,
@@ -276,7 +291,7 @@ mod tests {
 
     fn result(findings: Findings, geometry: &Geometry) -> serde_json::Value {
         let accepted = gate(findings, &study(geometry), &[0]).expect("accepted");
-        let input = Input { study_instance_uid: "2.25.1".into(), series: vec![] };
+        let input = Input { study_instance_uid: "2.25.1".into(), series: vec![], upstream: vec![] };
         let module = Module::new(&module(), &[8; 32], vec!["log".into()]);
         let bytes = JobResult::new(&accepted, module, input, &stamp()).to_bytes();
         serde_json::from_slice(&bytes).expect("JSON")

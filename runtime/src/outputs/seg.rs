@@ -444,6 +444,63 @@ mod tests {
         assert_eq!(at(&back, &[(tags::SEGMENT_SEQUENCE, 0)], tags::SEGMENT_LABEL), "wątroba");
     }
 
+    /// Through a file and back, as a later module is handed it.
+    fn read_back(
+        study: &crate::study::Study,
+        voxels: Vec<u8>,
+        change: impl FnOnce(&mut InMemDicomObject),
+    ) -> Result<crate::study::Labels, crate::study::ReadError> {
+        let accepted = accepted(study, voxels.clone());
+        let values = accepted.numbered().map(|(number, s)| (number, s.value as u16)).collect();
+        let mut object = seg(study, voxels).expect("a SEG");
+        change(&mut object);
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        object.write_all(&mut file.as_file()).expect("encodes");
+        let budget = crate::memory::Budget::unlimited();
+        crate::study::labels(file.path(), study, &values, &budget, &ReadOptions::default())
+    }
+
+    #[test]
+    fn labels_come_back_as_they_were_stated() {
+        let study = study(&grid());
+        let back = read_back(&study, voxels(), |_| {}).expect("labels");
+        assert_eq!((back.series, back.volume), (0, 0));
+        assert!(back.labels.geometry().same_grid(&grid(), 1e-6));
+        let read = back.labels.read(grid().region()).expect("voxels");
+        assert!(read.iter().zip(voxels()).all(|(read, stated)| *read == f32::from(stated)), "{read:?}");
+    }
+
+    #[test]
+    fn a_seg_that_lies_elsewhere_or_is_none_of_ours_is_refused() {
+        let study = study(&grid());
+        let refused = |expected: &str, change: &dyn Fn(&mut InMemDicomObject)| {
+            let error = read_back(&study, voxels(), change).expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        refused("not binary", &|object| _ = object.put_str(tags::SEGMENTATION_TYPE, VR::CS, "FRACTIONAL"));
+        refused("not as many", &|object| _ = object.put_str(tags::NUMBER_OF_FRAMES, VR::IS, "2"));
+        refused("not as large", &|object| put(object, tags::ROWS, VR::US, 4u16));
+        refused("shorter than its frames", &|object| {
+            object.put(DataElement::new(tags::PIXEL_DATA, VR::OB, PrimitiveValue::U8(vec![0, 0].into())));
+        });
+        let mut moved = crate::outputs::tests::study(&grid());
+        moved.series[0].volumes[0].geometry =
+            Geometry::new(grid().size(), grid().spacing(), [-10.0, 20.0, 31.0], grid().axes()).expect("a grid");
+        let budget = crate::memory::Budget::unlimited();
+        let object = seg(&study, voxels()).expect("a SEG");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        object.write_all(&mut file.as_file()).expect("encodes");
+        let values = [(1, 9), (2, 4)].into();
+        let on = |study: &crate::study::Study| {
+            let error = crate::study::labels(file.path(), study, &values, &budget, &ReadOptions::default());
+            error.expect_err("another study").to_string()
+        };
+        assert!(on(&moved).contains("lies beside the image"), "{}", on(&moved));
+        moved.series[0].instances[1].sop_instance_uid = "2.25.9".into();
+        moved.series[0].volumes[0].geometry = grid();
+        assert!(on(&moved).contains("lies on no image of the study"), "{}", on(&moved));
+    }
+
     #[test]
     fn no_voxels_are_no_seg() {
         assert!(matches!(seg(&study(&grid()), vec![0; 105]), Err(SegError::Empty)));

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 /// What an output is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputKind {
     /// DICOM SEG.
@@ -35,7 +35,7 @@ pub const RESULT_FILE: &str = "result.json";
 pub const OUTPUT_FILES: [&str; 4] = [SEGMENTATION_FILE, REPORT_FILE, OVERLAY_FILE, RESULT_FILE];
 
 /// An output that lies, or is about to lie, in the output folder.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Written {
     /// Name in the output folder.
     pub file: String,

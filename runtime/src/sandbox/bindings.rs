@@ -7,6 +7,7 @@ wasmtime::component::bindgen!({
     trappable_error_type: { "gantry:imaging/types.failure" => crate::sandbox::Failure },
     with: {
         "gantry:imaging/study.series": crate::sandbox::capability::study::SeriesHandle,
+        "gantry:imaging/upstream.finished": crate::sandbox::capability::upstream::FinishedHandle,
         "gantry:imaging/volumes.volume": crate::volumes::Volume,
         "wasi:nn/tensor.tensor": crate::tensor::Tensor,
         "wasi:nn/graph.graph": wasmtime_wasi_nn::Graph,

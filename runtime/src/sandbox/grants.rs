@@ -65,10 +65,12 @@ pub fn can_be_granted(keyword: &str) -> bool {
 }
 
 /// What one module has in one job.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Grants {
     /// Interfaces that are linked.
     pub interfaces: BTreeSet<Interface>,
+    /// Interfaces that were asked for and not granted, and whose functions answer `denied`.
+    pub denied: BTreeSet<Interface>,
     /// Attributes that `series.attribute` answers.
     pub attributes: BTreeSet<String>,
 }
@@ -144,12 +146,15 @@ impl Policy {
     #[must_use]
     pub fn grant(&self, needs: &Needs) -> (Grants, Vec<String>) {
         let mut denied = Vec::new();
-        let mut granted = Grants { interfaces: BTreeSet::new(), attributes: BTreeSet::new() };
+        let mut granted = Grants::default();
         for &interface in &needs.interfaces {
             if self.interfaces.contains(&interface) {
                 granted.interfaces.insert(interface);
             } else {
                 denied.push(interface.name().to_owned());
+                if interface.can_be_denied() {
+                    granted.denied.insert(interface);
+                }
             }
         }
         for keyword in &needs.attributes {
@@ -179,7 +184,7 @@ impl Grants {
         }
         // `volumes` speaks of tensors, so it brings their interface along.
         let tensors = path == "wasi:nn/tensor" && self.interfaces.contains(&Interface::Volumes);
-        if self.interfaces.contains(&interface) || tensors {
+        if self.interfaces.contains(&interface) || self.denied.contains(&interface) || tensors {
             Ok(())
         } else {
             refused(ImportReason::NotGranted(interface.name()))
@@ -232,6 +237,18 @@ mod tests {
     }
 
     #[test]
+    fn what_the_contract_lets_the_host_deny_is_there_to_be_denied_when_asked_for() {
+        let policy = Policy::new(&GrantConfig::default(), &[]).expect("a policy");
+        let import = "gantry:imaging/upstream@0.1.0";
+        let (grants, denied) = policy.grant(&needs(&[Interface::Upstream], &[]));
+        assert_eq!(denied, ["gantry:imaging/upstream"], "no module gets it by default");
+        assert!(grants.interfaces.is_empty());
+        assert_eq!(grants.check_import(import), Ok(()));
+        let (grants, _) = policy.grant(&needs(&[Interface::Study], &[]));
+        assert!(grants.check_import(import).is_err(), "the manifest does not ask for it");
+    }
+
+    #[test]
     fn identity_cannot_be_granted() {
         for keyword in ["PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "SeriesDescription"] {
             let error = Policy::new(&GrantConfig::default(), &[format!("attribute:{keyword}")]).expect_err(keyword);
@@ -241,8 +258,7 @@ mod tests {
 
     #[test]
     fn an_import_is_refused_by_name_with_the_remedy() {
-        let grants =
-            Grants { interfaces: BTreeSet::from([Interface::Volumes, Interface::Study]), attributes: BTreeSet::new() };
+        let grants = Grants { interfaces: BTreeSet::from([Interface::Volumes, Interface::Study]), ..Grants::default() };
         let refused = |name: &str| grants.check_import(name).expect_err(name).to_string();
         assert_eq!(grants.check_import("gantry:imaging/volumes@0.1.0"), Ok(()));
         assert_eq!(grants.check_import("wasi:nn/tensor@0.2.0-rc-2024-10-28"), Ok(()));

@@ -29,6 +29,7 @@ use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 
 pub use cache::{CacheError, CodeCache, Origin};
 pub use capability::study::{InputRecord, SeriesHandle};
+pub use capability::upstream::FinishedHandle;
 pub use limits::LimitHit;
 pub use state::{CancelToken, Failure, JobState};
 
@@ -39,6 +40,7 @@ use crate::memory::Budget;
 use crate::module::manifest::Manifest;
 use crate::module::package::{Package, PackageError};
 use crate::study::{ReadError, ReadOptions, Study};
+use crate::upstream::{Finished, Handed, UpstreamError};
 use grants::{Grants, ImportError};
 use state::{Cancelled, DeadlineReached};
 
@@ -66,6 +68,8 @@ pub struct JobInput {
     pub study: Arc<Study>,
     /// Which of its series the module accepts, by position; never empty.
     pub accepted: Vec<usize>,
+    /// Results of modules that ran before on this study: read when the guest asks, and may, for them.
+    pub upstream: Vec<Handed>,
     /// How pixels are read.
     pub read: ReadOptions,
     /// Runs the models.
@@ -84,6 +88,8 @@ pub struct Outcome {
     pub log: Vec<LogLine>,
     /// What was read.
     pub input: InputRecord,
+    /// The earlier results that the guest could look at; none where it did not ask.
+    pub upstream: Vec<Finished>,
     /// The models that were loaded, with what they ran on.
     pub models: Vec<Arc<LoadedModel>>,
     /// A limit that the module hit, and went on.
@@ -144,6 +150,9 @@ pub enum JobError {
     /// The input that the guest asked for could not be read.
     #[error(transparent)]
     Read(Box<ReadError>),
+    /// A result that the guest asked for is not what an earlier module left.
+    #[error(transparent)]
+    Upstream(Box<UpstreamError>),
     /// The package does not hold the model that the guest asked for as its manifest says.
     #[error(transparent)]
     Package(Box<PackageError>),
@@ -270,9 +279,7 @@ impl Prepared {
         let log = std::mem::take(&mut state.log).finish();
         let error = match answer {
             // A guest that goes on without what the host could not give it would conclude from less than it was sent.
-            Ok(Ok(())) if state.study.failed.is_some() || state.models.failed.is_some() => {
-                deeper_cause(state).expect("one of them is there")
-            }
+            Ok(Ok(())) if state.input_failed() => deeper_cause(state).expect("one of them is there"),
             Ok(Ok(())) => {
                 return Ok(Outcome {
                     limit: state.growth.hit,
@@ -280,6 +287,7 @@ impl Prepared {
                     findings: state.findings,
                     log,
                     input: state.study.record(),
+                    upstream: state.upstream.record(),
                     models: state.models.record(),
                     instantiation,
                     analysis,
@@ -298,6 +306,13 @@ impl Prepared {
         table.set_max_capacity(limits.handles_max);
         let deadline = state::deadline(&limits);
         let models = capability::nn::Models::new(self.package.clone(), input.engines, budget.clone(), deadline);
+        let upstream = capability::upstream::UpstreamView::new(
+            input.upstream,
+            input.study.clone(),
+            &self.grants,
+            input.read.clone(),
+            budget.clone(),
+        );
         let study = capability::study::StudyView::new(
             input.study,
             input.accepted,
@@ -312,6 +327,7 @@ impl Prepared {
             growth: limits::GrowthLimiter::new(&limits),
             budget,
             study,
+            upstream,
             models,
             findings: Findings::default(),
             log: capability::log::JobLog::new(limits.log_kib),
@@ -359,9 +375,10 @@ fn judge(error: wasmtime::Error, state: JobState) -> JobError {
 /// words.
 fn deeper_cause(state: JobState) -> Option<JobError> {
     let read = state.study.failed.map(|error| JobError::Read(Box::new(error)));
+    let upstream = || state.upstream.failed.map(|error| JobError::Upstream(Box::new(error)));
     let package = || state.models.failed.map(|error| JobError::Package(Box::new(error)));
     let limit = || state.growth.hit.map(JobError::Limit);
-    read.or_else(package).or_else(limit)
+    read.or_else(upstream).or_else(package).or_else(limit)
 }
 
 /// The cause, without the guest's backtrace, which only its vendor can read.

@@ -10,6 +10,7 @@ use super::bindings::gantry::imaging::types;
 use super::capability::log::JobLog;
 use super::capability::nn::Models;
 use super::capability::study::StudyView;
+use super::capability::upstream::UpstreamView;
 use super::capability::wasi::EmptyWasi;
 use super::limits::GrowthLimiter;
 use crate::config::Limits;
@@ -24,6 +25,7 @@ pub struct JobState {
     pub(super) growth: GrowthLimiter,
     pub(super) budget: Budget,
     pub(super) study: StudyView,
+    pub(super) upstream: UpstreamView,
     pub(super) models: Models,
     pub(super) findings: Findings,
     pub(super) log: JobLog,
@@ -92,6 +94,11 @@ impl JobState {
             return Err(DeadlineReached(self.limits.job_deadline_ms).into());
         }
         Ok(())
+    }
+
+    /// Whether the host could not give the guest something of its input, whatever the guest made of that.
+    pub(super) fn input_failed(&self) -> bool {
+        self.study.failed.is_some() || self.upstream.failed.is_some() || self.models.failed.is_some()
     }
 
     /// Puts a resource into the guest's table.

@@ -6,6 +6,7 @@ use crate::pipeline::RunError;
 use crate::sandbox::{JobError, PrepareError};
 use crate::store::{Ending, JobState};
 use crate::study::ReadError;
+use crate::upstream::UpstreamError;
 
 /// Why a run left no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,7 @@ impl From<&RunError> for Cause {
         let (class, passes) = match error {
             RunError::Read(e) => read(e),
             RunError::Job(JobError::Read(e)) => read(e),
+            RunError::Job(JobError::Upstream(e)) => upstream(e),
             RunError::Package(e) | RunError::Prepare(PrepareError::Package(e)) => package(e),
             RunError::Job(JobError::Package(e)) => package(e),
             RunError::NothingAccepted { .. } => ("input", false),
@@ -42,6 +44,16 @@ impl From<&RunError> for Cause {
 fn read(error: &ReadError) -> (&'static str, bool) {
     match error {
         ReadError::Io { .. } => ("disk", true),
+        e if e.is_limit() => ("limit", false),
+        _ => ("input", false),
+    }
+}
+
+/// What an earlier job left stays as it is, unless it is that it cannot be read.
+fn upstream(error: &UpstreamError) -> (&'static str, bool) {
+    match error {
+        UpstreamError::Io { .. } => ("disk", true),
+        UpstreamError::Segmentation(e) => read(e),
         e if e.is_limit() => ("limit", false),
         _ => ("input", false),
     }

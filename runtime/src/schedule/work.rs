@@ -15,13 +15,15 @@ use crate::app::App;
 use crate::findings::Urgency;
 use crate::inference::Device;
 use crate::metrics::Metrics;
+use crate::module::manifest::Interface;
 use crate::outputs::result::{JobResult, Status};
 use crate::outputs::{RESULT_FILE, Stamp};
 use crate::pipeline::{self, Event, Phases, RunError, Work};
 use crate::routing::Planned;
 use crate::sandbox::{CancelToken, JobError, Prepared};
-use crate::store::{FoundRow, Job, Store, StoreError, now_ms};
+use crate::store::{FoundRow, Job, JobState, Store, StoreError, now_ms};
 use crate::study::{self, Study};
+use crate::upstream::Handed;
 
 /// Studies whose headers are kept between routing and running.
 const RECENT_STUDIES_MAX: usize = 4;
@@ -149,6 +151,23 @@ impl Shop {
         Ok(Arc::new(study::read(&paths, &self.app.read_options(false)).map_err(RunError::from)?))
     }
 
+    /// Results of the modules that this one comes after, where it may look at them: of the same version of the study.
+    async fn upstream(&self, job: &Job, ready: &Ready) -> Result<Vec<Handed>, StoreError> {
+        if !ready.prepared.grants().interfaces.contains(&Interface::Upstream) {
+            return Ok(Vec::new());
+        }
+        let jobs = self.store.jobs_of_version(&job.study_instance_uid, job.study_version).await?;
+        let mut handed = Vec::new();
+        for module in &ready.planned.after {
+            let last = jobs.iter().rev().find(|other| &other.module == module);
+            let Some(other) = last.filter(|other| other.state == JobState::Done) else { continue };
+            let Some(path) = &other.result_path else { continue };
+            let result_sha256 = Some(self.store.result_sha256(other).await?);
+            handed.push(Handed { folder: self.data.join(path), result_sha256 });
+        }
+        Ok(handed)
+    }
+
     fn analyse(
         &self,
         job: &Job,
@@ -160,12 +179,14 @@ impl Shop {
     ) -> Result<JobResult, NoResult> {
         clear_unfinished(out).map_err(NoResult::Clear)?;
         let accepted = pipeline::accept(ready.prepared.package(), &study)?;
+        let upstream = self.runtime.block_on(self.upstream(job, ready))?;
         phases.end("headers");
         let work = Work {
             prepared: &ready.prepared,
             policy: &ready.planned.policy,
             study,
             accepted,
+            upstream,
             out,
             strict: false,
             overlay: self.app.config.schedule.overlay,

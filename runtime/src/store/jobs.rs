@@ -9,6 +9,7 @@ use sqlx::{Row, Sqlite, Transaction};
 use super::{InstanceRow, Store, StoreError, now_ms};
 use crate::audit::{Action, Event, NODE, OPERATOR};
 use crate::findings::Urgency;
+use crate::module::manifest::Sha256Hex;
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -693,6 +694,28 @@ impl Store {
     pub async fn jobs_of_version(&self, uid: &str, version: u32) -> Result<Vec<Job>, StoreError> {
         let query = sqlx::query(select_job!("WHERE study_instance_uid = ? AND study_version = ? ORDER BY id"));
         jobs(&query.bind(uid).bind(version).fetch_all(&self.pool).await?)
+    }
+
+    /// SHA-256 of the `result.json` of a job that is done, as the audit log has it.
+    ///
+    /// # Errors
+    /// The journal's; also when the log says nothing of its end.
+    pub async fn result_sha256(&self, job: &Job) -> Result<[u8; 32], StoreError> {
+        let done = about(job, NODE, Action::JobDone);
+        let row = sqlx::query(
+            "SELECT digests FROM audit WHERE study_instance_uid = ? AND study_instance_uid <> '' \
+             AND action = ? AND object = ? ORDER BY id DESC LIMIT 1",
+        )
+        .bind(done.study_instance_uid)
+        .bind(done.action.name())
+        .bind(done.object)
+        .fetch_optional(&self.pool)
+        .await?;
+        let digests: Option<String> = row.map(|row| row.try_get("digests")).transpose()?;
+        let digest = digests.as_ref().and_then(|digests| digests.split(' ').find_map(|d| d.strip_prefix("result=")));
+        let digest = digest.and_then(|hex| Sha256Hex::try_from(hex.to_owned()).ok()).map(|digest| digest.0);
+        let missing = || sqlx::Error::Decode(format!("the audit log has no result of job {}", job.id).into());
+        Ok(digest.ok_or_else(missing)?)
     }
 
     /// One job.

@@ -6,6 +6,7 @@ pub(super) mod findings;
 pub(super) mod log;
 pub(super) mod nn;
 pub(super) mod study;
+pub(super) mod upstream;
 pub(super) mod volumes;
 pub(super) mod wasi;
 
@@ -17,18 +18,19 @@ use super::grants::Grants;
 use super::state::{JobState, State};
 use crate::module::manifest::Interface;
 
-/// Links exactly what was granted.
+/// Links exactly what was granted, and what answers that it was not.
 pub(super) fn link(linker: &mut Linker<JobState>, grants: &Grants) -> wasmtime::Result<()> {
     gi::types::add_to_linker::<_, State>(linker, |s| s)?;
     let has = |interface| grants.interfaces.contains(&interface);
     if has(Interface::Volumes) || has(Interface::Nn) {
         wasi_nn::tensor::add_to_linker::<_, State>(linker, |s| s)?;
     }
-    for interface in &grants.interfaces {
+    for interface in grants.interfaces.iter().chain(&grants.denied) {
         match interface {
             Interface::Study => gi::study::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Volumes => gi::volumes::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Findings => gi::findings::add_to_linker::<_, State>(linker, |s| s)?,
+            Interface::Upstream => gi::upstream::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Log => gi::log::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Nn => {
                 wasi_nn::graph::add_to_linker::<_, State>(linker, |s| s)?;

@@ -80,7 +80,7 @@ impl StudyView {
     }
 
     /// A keyed hash of the UID: the same at this site, meaningless elsewhere.
-    fn pseudonym(&self, uid: &str) -> String {
+    pub(super) fn pseudonym(&self, uid: &str) -> String {
         let mac = Hmac::<Sha256>::new_from_slice(&self.pseudonym_key).expect("HMAC takes a key of any length");
         let tag = mac.chain_update(uid.as_bytes()).finalize().into_bytes();
         crate::hex(&tag[..16])
