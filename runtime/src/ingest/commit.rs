@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::disk::Disk;
-use super::{Arrival, Folders, Outcome, Refused, Stored, blocking};
+use super::{Arrival, Folders, Outcome, Refused, Stored, blocking, joined};
 use crate::audit::{Action, Event};
 use crate::metrics::Metrics;
-use crate::store::{Batch, Candidate, Filed, Quarantined, Store, StoreError};
+use crate::store::{Batch, Candidate, Filed, Known, Quarantined, Store, StoreError};
 use crate::study::Entry;
 
-/// A file whose bytes are durable, to be named and journalled.
+/// A file to be named and journalled.
 pub(super) struct Filing {
     pub(super) incoming: PathBuf,
     /// What it is, or why it is set aside.
@@ -22,6 +23,8 @@ pub(super) struct Filing {
     pub(super) sha256: [u8; 32],
     pub(super) received_ms: i64,
     pub(super) arrival: Arrival,
+    /// Ends when its bytes are durable.
+    pub(super) synced: JoinHandle<()>,
     pub(super) reply: oneshot::Sender<Result<Stored, Refused>>,
 }
 
@@ -77,7 +80,7 @@ impl Committer {
     pub(super) async fn run(self, mut queue: mpsc::Receiver<Filing>) {
         let mut filings = Vec::new();
         while queue.recv_many(&mut filings, self.most).await > 0 {
-            let done = match self.commit(&filings).await {
+            let done = match self.commit(&mut filings).await {
                 Ok(done) => done,
                 Err(e) => fatal("the journal's commit", &e),
             };
@@ -88,16 +91,19 @@ impl Committer {
         }
     }
 
-    /// Journals, names, makes the names durable, and only then commits.
-    async fn commit(&self, filings: &[Filing]) -> Result<Vec<Result<Stored, Refused>>, StoreError> {
+    /// Journals, waits for the bytes, names, makes the names durable, and only then commits.
+    async fn commit(&self, filings: &mut [Filing]) -> Result<Vec<Result<Stored, Refused>>, StoreError> {
         let mut batch = self.store.begin().await?;
         let mut answers = Vec::with_capacity(filings.len());
         let mut fates = Vec::with_capacity(filings.len());
-        for filing in filings {
+        for filing in &*filings {
             let (fate, answer) = self.decide(&mut batch, filing).await?;
             batch.audit(&event(filing, &answer)).await?;
             fates.push((filing.incoming.clone(), fate));
             answers.push(answer);
+        }
+        for filing in &mut *filings {
+            joined(&mut filing.synced).await;
         }
         let (disk, data) = (self.disk.clone(), self.folders.data.clone());
         let durable = self.durable.clone();
@@ -119,7 +125,8 @@ impl Committer {
             sop_instance_uid: entry.sop_instance_uid.clone(),
         };
         let mut outcome = Outcome::New;
-        if let Some(known) = batch.instance(&entry.sop_instance_uid).await? {
+        let Known { patient, instance } = batch.known(&entry.study.uid, &entry.sop_instance_uid).await?;
+        if let Some(known) = instance {
             if known.sha256 == filing.sha256 {
                 return Ok((Fate::Removed, Ok(stored(entry, Outcome::Same))));
             }
@@ -139,8 +146,7 @@ impl Committer {
             self.metrics.quarantined();
             outcome = Outcome::Replaced;
         }
-        if let Some(by) = batch.patient_of(&entry.study.uid).await?.and_then(|known| known.contradicts(&entry.patient))
-        {
+        if let Some(by) = patient.and_then(|known| known.contradicts(&entry.patient)) {
             let refused = Refused::OtherPatient(by);
             return self.set_aside(batch, filing, set_aside(&refused), refused).await;
         }

@@ -24,6 +24,7 @@ use std::time::Instant;
 use dicom_object::FileMetaTableBuilder;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use self::commit::{Committer, Filing};
@@ -369,7 +370,6 @@ struct Writing {
 impl Writing {
     fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.file.append(bytes)?;
-        self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
         Ok(())
     }
@@ -429,7 +429,12 @@ impl Incoming {
         }
         let mut writing = self.file.take().ok_or_else(interrupted)?;
         let piece = std::mem::take(&mut self.buffer);
-        let (written, mut piece) = blocking(move || (writing.append(&piece).map(|()| writing), piece)).await;
+        let written = blocking(move || {
+            let written = writing.append(&piece);
+            writing.hash.update(&piece);
+            (written.map(|()| writing), piece)
+        });
+        let (written, mut piece) = written.await;
         piece.clear();
         self.buffer = piece;
         self.file = Some(written.map_err(|e| Refused::Disk(e.to_string()))?);
@@ -456,17 +461,22 @@ impl Incoming {
         let (shared, form) = (self.intake.shared.clone(), self.form.clone());
         let checked = blocking(move || {
             writing.append(&piece).map_err(|e| Refused::Disk(e.to_string()))?;
-            if writing.bytes > shared.options.file_max_mib << 20 {
+            let Writing { mut file, mut hash, bytes } = writing;
+            if bytes > shared.options.file_max_mib << 20 {
                 return Err(Refused::TooLarge { file_max_mib: shared.options.file_max_mib });
             }
-            // Says the same of a file that was written badly as the read that follows: nothing is acknowledged.
-            writing.file.sync().unwrap_or_else(|e| commit::fatal("fsync of an instance", &e));
+            // The disk works while the file is looked at and its place in the journal is found: the file has its name only
+            // when both are done.
+            let synced = tokio::task::spawn_blocking(move || {
+                file.sync().unwrap_or_else(|e| commit::fatal("fsync of an instance", &e));
+            });
+            hash.update(&piece);
             let entry = study::inspect(&path, &shared.options)
                 .map_err(|e| unreadable(&e))
                 .and_then(|entry| announced(entry, &form));
-            Ok((entry, writing.bytes, <[u8; 32]>::from(writing.hash.finalize()), path))
+            Ok((entry, bytes, <[u8; 32]>::from(hash.finalize()), path, synced))
         });
-        let (entry, bytes, sha256, path) = checked.await?;
+        let (entry, bytes, sha256, path, synced) = checked.await?;
         let (reply, answer) = tokio::sync::oneshot::channel();
         let quarantined = |refused: &Refused| Quarantined {
             reason: refused.reason(),
@@ -481,6 +491,7 @@ impl Incoming {
             sha256,
             received_ms: crate::store::now_ms(),
             arrival: self.arrival.clone(),
+            synced,
             reply,
         };
         self.intake.filings.send(filing).await.map_err(|_| Refused::Stopping)?;
@@ -524,7 +535,12 @@ fn interrupted() -> Refused {
 
 /// Runs on a thread that may wait for the disk.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
+    joined(&mut tokio::task::spawn_blocking(work)).await
+}
+
+/// What such a thread returns; its panic goes on here.
+async fn joined<T>(work: &mut JoinHandle<T>) -> T {
+    match work.await {
         Ok(done) => done,
         Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
         // The runtime stops and drops this task too.

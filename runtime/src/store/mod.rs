@@ -22,7 +22,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 pub use self::audit::AuditRow;
 pub use self::commitment::{CommitmentFailure, CommitmentItem, CommitmentReport};
 pub use self::completion::{Closing, PriorKey, SeriesFacts, StudyFacts, VersionRow};
-pub use self::instances::{Batch, Candidate, Filed, InstanceRow, Quarantined};
+pub use self::instances::{Batch, Candidate, Filed, InstanceRow, Kept, Known, Quarantined};
 pub use self::jobs::{Arrivals, Changed, Ending, FoundRow, Job, JobState, NewJob, Routed};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::retention::{Doomed, Unneeded};
