@@ -72,6 +72,8 @@ pub struct InstanceRow {
     pub bytes: u64,
     /// Its digest.
     pub sha256: [u8; 32],
+    /// Whether it was fetched from a PACS, and nobody sent it.
+    pub fetched: bool,
 }
 
 /// The columns of [`InstanceRow`], with a condition.
@@ -79,7 +81,7 @@ macro_rules! select_instance {
     ($condition:literal) => {
         concat!(
             "SELECT instance.id AS id, study_instance_uid, series_instance_uid, sop_instance_uid, sop_class_uid, ",
-            "transfer_syntax_uid, path, bytes, sha256 FROM instance JOIN series ON series.id = instance.series ",
+            "transfer_syntax_uid, path, bytes, sha256, via = 'pacs' AS fetched FROM instance JOIN series ON series.id = instance.series ",
             "JOIN study ON study.id = series.study WHERE ",
             $condition
         )
@@ -99,6 +101,7 @@ impl InstanceRow {
             path: row.try_get("path")?,
             bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
             sha256: digest.try_into().map_err(|_| sqlx::Error::Decode("a digest is not 32 bytes".into()))?,
+            fetched: row.try_get::<i64, _>("fetched")? != 0,
         })
     }
 }
@@ -259,6 +262,42 @@ impl Batch {
         .fetch_one(&mut *self.transaction)
         .await?;
         Ok(row.try_get("id")?)
+    }
+
+    /// An instance that was fetched is one that somebody sent, from now on: its study is work.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn adopt(&mut self, id: i64, filed: &Filed) -> Result<(), StoreError> {
+        sqlx::query("UPDATE instance SET received_ms = ?, via = ?, source = ?, correlation = ? WHERE id = ?")
+            .bind(filed.received_ms)
+            .bind(filed.via)
+            .bind(&filed.source)
+            .bind(&filed.correlation)
+            .bind(id)
+            .execute(&mut *self.transaction)
+            .await?;
+        sqlx::query(
+            "UPDATE study SET last_received_ms = ? \
+             WHERE id = (SELECT study FROM series JOIN instance ON instance.series = series.id WHERE instance.id = ?)",
+        )
+        .bind(filed.received_ms)
+        .bind(id)
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// Whether somebody sent any of a study: it is work, and no earlier study that was only fetched.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn is_sent(&mut self, study_instance_uid: &str) -> Result<bool, StoreError> {
+        let query = sqlx::query(
+            "SELECT 1 FROM study JOIN series ON series.study = study.id JOIN instance ON instance.series = series.id \
+             WHERE study_instance_uid = ? AND via <> 'pacs' LIMIT 1",
+        );
+        Ok(query.bind(study_instance_uid).fetch_optional(&mut *self.transaction).await?.is_some())
     }
 
     /// Takes an instance out, for another one of its UID.
