@@ -52,6 +52,7 @@ impl Bench {
         JobInput {
             study: self.study.clone(),
             accepted: vec![self.series],
+            priors: Vec::new(),
             read: self.app.read_options(false),
             engines: self.app.engines.clone(),
             pseudonym_key: self.app.pseudonym_key,

@@ -256,6 +256,7 @@ impl Scenario {
         let input = JobInput {
             study,
             accepted,
+            priors: Vec::new(),
             read,
             engines: app.engines.clone(),
             pseudonym_key: app.pseudonym_key,

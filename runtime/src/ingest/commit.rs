@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::disk::Disk;
-use super::{Arrival, Folders, Outcome, Refused, Stored, blocking, joined};
+use super::{Arrival, Folders, Outcome, Refused, Stored, Via, blocking, joined};
 use crate::audit::{Action, Event};
 use crate::metrics::Metrics;
 use crate::store::{Batch, Candidate, Filed, Known, Quarantined, Store, StoreError};
@@ -125,19 +125,29 @@ impl Committer {
             sop_instance_uid: entry.sop_instance_uid.clone(),
         };
         let mut outcome = Outcome::New;
+        let fetched = filing.arrival.via == Via::Pacs;
         let Known { patient, instance } = batch.known(&entry.study.uid, &entry.sop_instance_uid).await?;
         if let Some(known) = instance {
             if known.sha256 == filing.sha256 {
-                return Ok((Fate::Removed, Ok(stored(entry, Outcome::Same))));
+                if !known.fetched || fetched {
+                    return Ok((Fate::Removed, Ok(stored(entry, Outcome::Same))));
+                }
+                batch.adopt(known.id, &self.filed(filing, "")).await?;
+                return Ok((Fate::Removed, Ok(stored(entry, Outcome::Adopted))));
             }
-            if !self.replace {
+            // What somebody sends counts for more than what we fetched, whatever the policy.
+            let replace = if known.fetched == fetched { self.replace } else { known.fetched };
+            if !replace {
                 let refused = Refused::Conflict;
                 return self.set_aside(batch, filing, set_aside(&refused), refused).await;
             }
             // Its file stays where it is, and is no longer an instance.
             let replaced = Quarantined {
                 reason: "replaced",
-                detail: "a newer instance with this SOP Instance UID came (node.duplicates = \"replace\")".into(),
+                detail: match known.fetched && !fetched {
+                    true => "it was fetched, and somebody sent another instance with this SOP Instance UID".into(),
+                    false => "a newer instance with this SOP Instance UID came (node.duplicates = \"replace\")".into(),
+                },
                 sop_instance_uid: entry.sop_instance_uid.clone(),
             };
             let old = Filed { path: known.path, bytes: known.bytes, sha256: known.sha256, ..self.filed(filing, "") };
@@ -148,6 +158,10 @@ impl Committer {
         }
         if let Some(by) = patient.and_then(|known| known.contradicts(&entry.patient)) {
             let refused = Refused::OtherPatient(by);
+            return self.set_aside(batch, filing, set_aside(&refused), refused).await;
+        }
+        if fetched && batch.is_sent(&entry.study.uid).await? {
+            let refused = Refused::SentMeanwhile;
             return self.set_aside(batch, filing, set_aside(&refused), refused).await;
         }
         let filed = self.filed(filing, "instances");
@@ -186,7 +200,7 @@ impl Committer {
 /// What the audit log says of it: that it came, from whom, and what became of it.
 fn event(filing: &Filing, answer: &Result<Stored, Refused>) -> Event {
     let action = match answer {
-        Ok(Stored { outcome: Outcome::New, .. }) => Action::InstanceStored,
+        Ok(Stored { outcome: Outcome::New | Outcome::Adopted, .. }) => Action::InstanceStored,
         Ok(Stored { outcome: Outcome::Same, .. }) => Action::InstanceSame,
         Ok(Stored { outcome: Outcome::Replaced, .. }) => Action::InstanceReplaced,
         Err(_) => Action::InstanceQuarantined,
@@ -201,7 +215,11 @@ fn event(filing: &Filing, answer: &Result<Stored, Refused>) -> Event {
         study_instance_uid,
         object,
         digests: vec![("instance", filing.sha256)],
-        detail: answer.as_ref().err().map(|refused| refused.reason().to_owned()).unwrap_or_default(),
+        detail: match answer {
+            Ok(Stored { outcome: Outcome::Adopted, .. }) => "it had been fetched".into(),
+            Ok(_) => String::new(),
+            Err(refused) => refused.reason().into(),
+        },
         correlation: filing.arrival.correlation.clone(),
     }
 }

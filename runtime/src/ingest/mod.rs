@@ -32,7 +32,7 @@ use self::disk::{Disk, DiskFile};
 use crate::config::{Config, Duplicates};
 use crate::metrics::Metrics;
 use crate::store::{Quarantined, Store};
-use crate::study::{self, Entry, ReadError, ReadOptions};
+use crate::study::{self, Entry, PatientEntry, ReadError, ReadOptions};
 
 /// Pieces of this size are written at once.
 const PIECE_BYTES: usize = 256 << 10;
@@ -126,6 +126,22 @@ pub enum Form {
     File,
     /// A whole file (PS3.10) of an instance of this study.
     FileOfStudy(Uid),
+    /// A whole file (PS3.10) that an archive was asked for.
+    Asked(Arc<Asked>),
+}
+
+/// What an archive was asked for: a study of this patient. Holds a patient's identity, of which `Debug` tells nothing.
+pub struct Asked {
+    /// Which study.
+    pub study: Uid,
+    /// Whose.
+    pub patient: PatientEntry,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Asked").field("study", &self.study).finish_non_exhaustive()
+    }
 }
 
 /// An instance that is durable.
@@ -150,6 +166,8 @@ pub enum Outcome {
     New,
     /// The same bytes were here: nothing changed.
     Same,
+    /// The same bytes were here, fetched from a PACS; now somebody sent them, and they are work.
+    Adopted,
     /// Other bytes were here, and the site lets newer ones replace them.
     Replaced,
 }
@@ -184,6 +202,9 @@ pub enum Refused {
     /// The peer: the study is another patient's. Set aside.
     #[error("the study of this UID is of another patient: {0} differs")]
     OtherPatient(&'static str),
+    /// Nobody: it was fetched as part of an earlier study, and somebody is sending that now. Set aside.
+    #[error("the study is being sent to this node; what was fetched of it is not needed")]
+    SentMeanwhile,
     /// The host is stopping. Send again later.
     #[error("the node is stopping")]
     Stopping,
@@ -203,7 +224,7 @@ impl Refused {
             Self::Unreadable(_) => Self::CANNOT_UNDERSTAND,
             Self::OtherPatient(_) => 0xC001,
             // Duplicate SOP Instance.
-            Self::Conflict => 0x0111,
+            Self::Conflict | Self::SentMeanwhile => 0x0111,
         }
     }
 
@@ -221,6 +242,7 @@ impl Refused {
             Self::NotAnnounced(_) => "not-announced",
             Self::Conflict => "conflict",
             Self::OtherPatient(_) => "other-patient",
+            Self::SentMeanwhile => "sent-meanwhile",
             Self::Stopping => "stopping",
         }
     }
@@ -506,20 +528,25 @@ impl Form {
     fn sop_instance_uid(&self) -> String {
         match self {
             Self::DataSet { sop_instance_uid, .. } => sop_instance_uid.to_string(),
-            Self::File | Self::FileOfStudy(_) => String::new(),
+            Self::File | Self::FileOfStudy(_) | Self::Asked(_) => String::new(),
         }
     }
 }
 
 /// What came, if it is what its sender said it would be: in the file meta information, in the command of which we made
-/// that, or in the path of the request.
+/// that, or in the path of the request; or what was asked for.
 fn announced(entry: Entry, form: &Form) -> Result<Entry, Refused> {
-    let other_study = match form {
-        Form::FileOfStudy(study) if study.as_str() != entry.study.uid => Some("StudyInstanceUID (0020,000D)"),
-        _ => None,
+    let (study, patient) = match form {
+        Form::DataSet { .. } | Form::File => (None, None),
+        Form::FileOfStudy(study) => (Some(study), None),
+        Form::Asked(asked) => (Some(&asked.study), Some(&asked.patient)),
     };
-    match entry.contradicts_meta().or(other_study) {
-        Some(what) => Err(Refused::NotAnnounced(what)),
+    let other_study = study.filter(|study| study.as_str() != entry.study.uid).map(|_| "StudyInstanceUID (0020,000D)");
+    if let Some(what) = entry.contradicts_meta().or(other_study) {
+        return Err(Refused::NotAnnounced(what));
+    }
+    match patient.and_then(|patient| patient.differs(&entry.patient)) {
+        Some(by) => Err(Refused::OtherPatient(by)),
         None => Ok(entry),
     }
 }

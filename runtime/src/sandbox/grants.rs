@@ -218,7 +218,11 @@ mod tests {
     use super::*;
 
     fn needs(interfaces: &[Interface], attributes: &[&str]) -> Needs {
-        Needs { interfaces: interfaces.to_vec(), attributes: attributes.iter().map(|&a| a.to_owned()).collect() }
+        Needs {
+            interfaces: interfaces.to_vec(),
+            attributes: attributes.iter().map(|&a| a.to_owned()).collect(),
+            ..Needs::default()
+        }
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub struct JobInput {
     pub study: Arc<Study>,
     /// Which of its series the module accepts, by position; never empty.
     pub accepted: Vec<usize>,
+    /// Earlier studies of the patient, the latest first.
+    pub priors: Vec<Prior>,
     /// How pixels are read.
     pub read: ReadOptions,
     /// Runs the models.
@@ -74,6 +76,17 @@ pub struct JobInput {
     pub pseudonym_key: [u8; 32],
     /// Stops the job from outside.
     pub cancel: CancelToken,
+}
+
+/// An earlier study of the patient.
+#[derive(Debug, Clone)]
+pub struct Prior {
+    /// As read.
+    pub study: Arc<Study>,
+    /// Which of its series the module accepts, by position; never empty.
+    pub accepted: Vec<usize>,
+    /// Days from its date to that of the study that the job is about.
+    pub days_before: u32,
 }
 
 /// What a job that ran to its end leaves.
@@ -301,6 +314,7 @@ impl Prepared {
         let study = capability::study::StudyView::new(
             input.study,
             input.accepted,
+            input.priors,
             &self.grants,
             input.pseudonym_key,
             input.read,

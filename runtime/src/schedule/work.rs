@@ -15,12 +15,13 @@ use crate::app::App;
 use crate::findings::Urgency;
 use crate::inference::Device;
 use crate::metrics::Metrics;
+use crate::module::manifest::Interface;
 use crate::outputs::result::{JobResult, Status};
 use crate::outputs::{RESULT_FILE, Stamp};
 use crate::pipeline::{self, Event, Phases, RunError, Work};
 use crate::routing::Planned;
-use crate::sandbox::{CancelToken, JobError, Prepared};
-use crate::store::{FoundRow, Job, Store, StoreError, now_ms};
+use crate::sandbox::{CancelToken, JobError, Prepared, Prior};
+use crate::store::{FoundRow, Gathered, Job, PriorRow, Store, StoreError, now_ms};
 use crate::study::{self, Study};
 
 /// Studies whose headers are kept between routing and running.
@@ -30,6 +31,13 @@ const RECENT_STUDIES_MAX: usize = 4;
 pub(super) struct Ready {
     pub(super) planned: Planned,
     pub(super) prepared: Prepared,
+}
+
+impl Ready {
+    /// Whether it asks for earlier studies and was granted them.
+    pub(super) fn sees_priors(&self) -> bool {
+        self.prepared.grants().interfaces.contains(&Interface::Priors)
+    }
 }
 
 /// What every run needs.
@@ -149,6 +157,45 @@ impl Shop {
         Ok(Arc::new(study::read(&paths, &self.app.read_options(false)).map_err(RunError::from)?))
     }
 
+    /// The earlier studies that a job sees, and what people must know of those that it does not.
+    fn priors(&self, job: &Job, ready: &Ready) -> Result<(Vec<Prior>, Vec<String>), NoResult> {
+        if !ready.sees_priors() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let gathered = self.store.gathered(&job.study_instance_uid, job.study_version);
+        let Gathered { priors: rows, mut warnings } = self.runtime.block_on(gathered)?.unwrap_or_default();
+        let package = ready.prepared.package();
+        let most = package.manifest().needs.priors_max().min(self.app.config.limits.priors_max);
+        let mut priors = Vec::new();
+        for row in rows {
+            if priors.len() == most {
+                break;
+            }
+            match self.prior(&row)? {
+                Ok(study) => {
+                    let (accepted, _) = pipeline::accepted_series(package, &study);
+                    if !accepted.is_empty() {
+                        priors.push(Prior { study: Arc::new(study), accepted, days_before: row.days_before });
+                    }
+                }
+                Err(why) => warnings.push(format!("an earlier study was left out: {why}")),
+            }
+        }
+        Ok((priors, warnings))
+    }
+
+    /// An earlier study as it was when it was decided that it is shown, or why that cannot be.
+    fn prior(&self, row: &PriorRow) -> Result<Result<Study, String>, StoreError> {
+        let mut instances = self.runtime.block_on(self.store.instances_of_study(&row.study_instance_uid))?;
+        instances.retain(|instance| instance.id <= row.last_instance);
+        if instances.len() as u64 != row.instances {
+            return Ok(Err("it changed, or was deleted, since it was found".into()));
+        }
+        let paths: Vec<PathBuf> = instances.iter().map(|instance| self.data.join(&instance.path)).collect();
+        let read = study::read(&paths, &self.app.read_options(false));
+        Ok(read.map_err(|e| e.for_record(&|_| "one of its files".into()).to_string()))
+    }
+
     fn analyse(
         &self,
         job: &Job,
@@ -160,12 +207,15 @@ impl Shop {
     ) -> Result<JobResult, NoResult> {
         clear_unfinished(out).map_err(NoResult::Clear)?;
         let accepted = pipeline::accept(ready.prepared.package(), &study)?;
+        let (priors, warnings) = self.priors(job, ready)?;
         phases.end("headers");
         let work = Work {
             prepared: &ready.prepared,
             policy: &ready.planned.policy,
             study,
             accepted,
+            priors,
+            warnings,
             out,
             strict: false,
             overlay: self.app.config.schedule.overlay,

@@ -72,6 +72,8 @@ pub struct InstanceRow {
     pub bytes: u64,
     /// Its digest.
     pub sha256: [u8; 32],
+    /// Whether it was fetched from a PACS, and nobody sent it.
+    pub fetched: bool,
 }
 
 /// What the journal knows when an instance comes.
@@ -92,6 +94,8 @@ pub struct Kept {
     pub bytes: u64,
     /// Its digest.
     pub sha256: [u8; 32],
+    /// Whether it was fetched from a PACS, and nobody sent it.
+    pub fetched: bool,
 }
 
 fn digest(row: &SqliteRow) -> Result<[u8; 32], sqlx::Error> {
@@ -104,8 +108,8 @@ macro_rules! select_instance {
     ($condition:literal) => {
         concat!(
             "SELECT instance.id AS id, study_instance_uid, series_instance_uid, sop_instance_uid, sop_class_uid, ",
-            "transfer_syntax_uid, path, bytes, sha256 FROM instance JOIN series ON series.id = instance.series ",
-            "JOIN study ON study.id = series.study WHERE ",
+            "transfer_syntax_uid, path, bytes, sha256, via = 'pacs' AS fetched FROM instance ",
+            "JOIN series ON series.id = instance.series JOIN study ON study.id = series.study WHERE ",
             $condition
         )
     };
@@ -123,6 +127,7 @@ impl InstanceRow {
             path: row.try_get("path")?,
             bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
             sha256: digest(row)?,
+            fetched: row.try_get::<i64, _>("fetched")? != 0,
         })
     }
 }
@@ -165,7 +170,7 @@ impl Batch {
     pub async fn known(&mut self, study_instance_uid: &str, sop_instance_uid: &str) -> Result<Known, StoreError> {
         let query = sqlx::query(
             "SELECT study.id AS study, patient_id, issuer_of_patient_id, patient_name, patient_birth_date, patient_sex, \
-             instance.id AS instance, path, bytes, sha256 \
+             instance.id AS instance, path, bytes, sha256, via = 'pacs' AS fetched \
              FROM (SELECT ? AS study_uid, ? AS instance_uid) \
              LEFT JOIN study ON study_instance_uid = study_uid LEFT JOIN instance ON sop_instance_uid = instance_uid",
         );
@@ -188,6 +193,7 @@ impl Batch {
                 path: row.try_get("path")?,
                 bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
                 sha256: digest(&row)?,
+                fetched: row.try_get::<i64, _>("fetched")? != 0,
             }),
         };
         Ok(Known { patient, instance })
@@ -276,6 +282,42 @@ impl Batch {
             .bind(&study.uid);
         query.execute(&mut *self.transaction).await?;
         Ok(())
+    }
+
+    /// An instance that was fetched is one that somebody sent, from now on: its study is work.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn adopt(&mut self, id: i64, filed: &Filed) -> Result<(), StoreError> {
+        sqlx::query("UPDATE instance SET received_ms = ?, via = ?, source = ?, correlation = ? WHERE id = ?")
+            .bind(filed.received_ms)
+            .bind(filed.via)
+            .bind(&filed.source)
+            .bind(&filed.correlation)
+            .bind(id)
+            .execute(&mut *self.transaction)
+            .await?;
+        sqlx::query(
+            "UPDATE study SET last_received_ms = ? \
+             WHERE id = (SELECT study FROM series JOIN instance ON instance.series = series.id WHERE instance.id = ?)",
+        )
+        .bind(filed.received_ms)
+        .bind(id)
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// Whether somebody sent any of a study: it is work, and no earlier study that was only fetched.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn is_sent(&mut self, study_instance_uid: &str) -> Result<bool, StoreError> {
+        let query = sqlx::query(
+            "SELECT 1 FROM study JOIN series ON series.study = study.id JOIN instance ON instance.series = series.id \
+             WHERE study_instance_uid = ? AND via <> 'pacs' LIMIT 1",
+        );
+        Ok(query.bind(study_instance_uid).fetch_optional(&mut *self.transaction).await?.is_some())
     }
 
     /// Takes an instance out, for another one of its UID.

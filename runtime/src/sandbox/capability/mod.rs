@@ -5,6 +5,7 @@
 pub(super) mod findings;
 pub(super) mod log;
 pub(super) mod nn;
+pub(super) mod priors;
 pub(super) mod study;
 pub(super) mod volumes;
 pub(super) mod wasi;
@@ -27,6 +28,7 @@ pub(super) fn link(linker: &mut Linker<JobState>, grants: &Grants) -> wasmtime::
     for interface in &grants.interfaces {
         match interface {
             Interface::Study => gi::study::add_to_linker::<_, State>(linker, |s| s)?,
+            Interface::Priors => gi::priors::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Volumes => gi::volumes::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Findings => gi::findings::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Log => gi::log::add_to_linker::<_, State>(linker, |s| s)?,

@@ -67,7 +67,12 @@ pub(super) fn link(linker: &mut Linker<JobState>, interface: Interface) -> wasmt
             sync::filesystem::types::add_to_linker::<_, WasiFilesystem>(linker, JobState::filesystem)?;
             p2::filesystem::preopens::add_to_linker::<_, WasiFilesystem>(linker, JobState::filesystem)?;
         }
-        Interface::Study | Interface::Volumes | Interface::Findings | Interface::Log | Interface::Nn => {}
+        Interface::Study
+        | Interface::Priors
+        | Interface::Volumes
+        | Interface::Findings
+        | Interface::Log
+        | Interface::Nn => {}
     }
     Ok(())
 }
