@@ -111,6 +111,9 @@
 //! - **Ask for what you use.** The manifest names interfaces and attributes; what the operator does not grant is
 //!   not there. A component imports exactly the interfaces that its code uses. Modules made with [`export!`] always
 //!   import `gantry:imaging/log`: a panic is logged, with its place, before the job ends as failed.
+//! - **Earlier studies are asked for.** [`Study::earlier`] gives those of the same patient, by how many days before; the
+//!   manifest lists `"gantry:imaging/priors"`, and says with `priors_max` how many it can use. `docs/priors.md` in the
+//!   repository says what a site does to provide them.
 //! - **An error ends the job.** Return it with `?`; its text is shown to the operator, with the lines of your log.
 //!   When the input is not fit for your model, say so with [`findings::unfit`] and return `Ok`.
 //!
@@ -138,7 +141,7 @@ pub mod upstream;
 pub mod volumes;
 
 pub use error::Error;
-pub use study::{Series, Study};
+pub use study::{Prior, Series, Study};
 pub use tensor::{Model, Outputs, Tensor};
 pub use types::{
     Code, Component, ErrorCode, Extent, Failure, Geometry, Interpolation, Region, Segment, Statistics, TensorType,
@@ -149,9 +152,9 @@ pub use volumes::Volume;
 /// What a module's source begins with: `use gantry_guest::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Analyzer, Code, Component, Error, ErrorCode, Extent, Failure, Geometry, Interpolation, Model, Outputs, Region,
-        Segment, Series, Statistics, Study, Tensor, TensorType, Urgency, Vec3, Volume, debug, findings, info, upstream,
-        volumes, warn,
+        Analyzer, Code, Component, Error, ErrorCode, Extent, Failure, Geometry, Interpolation, Model, Outputs, Prior,
+        Region, Segment, Series, Statistics, Study, Tensor, TensorType, Urgency, Vec3, Volume, debug, findings, info,
+        upstream, volumes, warn,
     };
 }
 
@@ -159,11 +162,11 @@ pub mod prelude {
 mod sys {
     #[cfg(target_arch = "wasm32")]
     pub(crate) use crate::bindings::{
-        gantry::imaging::{findings, log, study, upstream, volumes},
+        gantry::imaging::{findings, log, priors, study, upstream, volumes},
         wasi::nn::{errors, graph, inference, tensor},
     };
     #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) use crate::fake::{errors, findings, graph, inference, log, study, tensor, upstream, volumes};
+    pub(crate) use crate::fake::{errors, findings, graph, inference, log, priors, study, tensor, upstream, volumes};
 }
 
 /// A module: sees one study, states findings.

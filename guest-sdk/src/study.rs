@@ -32,6 +32,49 @@ impl Study {
         let found = self.series.iter().find(|series| series.modality() == modality);
         found.ok_or_else(|| Error::new(format_args!("the study has no {modality} series that the manifest accepts")))
     }
+
+    /// The same patient's earlier studies with a series that the manifest accepts, the latest first; none where there are
+    /// none, where the archive could not give them in time, and under `gantry run`.
+    ///
+    /// A module that calls this imports `gantry:imaging/priors`: its manifest lists that under `needs.interfaces`, and the
+    /// operator grants it, or the module does not start. Fails with `limit` (handles).
+    pub fn earlier(&self) -> Result<Vec<Prior>, Error> {
+        Ok(sys::priors::earlier()?.into_iter().map(Prior::new).collect())
+    }
+}
+
+/// An earlier study of the same patient: see [`Study::earlier`].
+#[derive(Debug)]
+pub struct Prior {
+    id: String,
+    days_before: u32,
+    series: Vec<Series>,
+}
+
+impl Prior {
+    fn new(prior: sys::priors::Prior) -> Self {
+        let series = prior.series.into_iter().map(Series).collect();
+        Self { id: prior.id, days_before: prior.days_before, series }
+    }
+
+    /// A pseudonym: the same for the same study at the same site, meaningless elsewhere.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Days from its Study Date to that of the study that the module was given; 0 on the same day.
+    #[must_use]
+    pub fn days_before(&self) -> u32 {
+        self.days_before
+    }
+
+    /// Its series that the manifest accepts, in order of Series Number, then Series Time. Never empty. A segmentation
+    /// belongs to the study that the module was given: one on the grid of these is refused.
+    #[must_use]
+    pub fn series(&self) -> &[Series] {
+        &self.series
+    }
 }
 
 impl Series {

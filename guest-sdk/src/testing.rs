@@ -44,6 +44,7 @@ use crate::{Analyzer, fake};
 #[derive(Default)]
 pub struct FakeStudy {
     pub(crate) series: Vec<FakeSeries>,
+    pub(crate) priors: Vec<(u32, Vec<FakeSeries>)>,
     pub(crate) models: Vec<(String, Rc<PlayModel>)>,
     pub(crate) upstream: Vec<FakeFinished>,
 }
@@ -128,6 +129,13 @@ impl FakeStudy {
         self
     }
 
+    /// With one more earlier study of the same patient, so many days before; give the latest first.
+    #[must_use]
+    pub fn prior(mut self, days_before: u32, series: impl IntoIterator<Item = FakeSeries>) -> Self {
+        self.priors.push((days_before, series.into_iter().collect()));
+        self
+    }
+
     /// With a model that `play` stands in for: from all inputs by name to all outputs by name. What it fails with
     /// becomes an `invalid-argument` of wasi-nn.
     #[must_use]
@@ -145,7 +153,8 @@ impl fmt::Debug for FakeStudy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let models: Vec<&String> = self.models.iter().map(|(name, _)| name).collect();
         let mut shown = f.debug_struct("FakeStudy");
-        shown.field("series", &self.series).field("models", &models).field("upstream", &self.upstream).finish()
+        shown.field("series", &self.series).field("priors", &self.priors).field("models", &models);
+        shown.field("upstream", &self.upstream).finish()
     }
 }
 

@@ -78,7 +78,7 @@ pub struct Segmentation {
 /// Results on this version of the study, of the modules that the site put this one after and that have one, in order of
 /// the site's names for them. Empty where there are none.
 ///
-/// Fails with `denied` unless the operator granted it, and with `unavailable` when what is kept is not what that module
+/// Fails with `unavailable` when what is kept is not what that module
 /// left, which also fails the job.
 pub fn results() -> Result<Vec<Finished>, Error> {
     Ok(sys::upstream::results()?.into_iter().map(Finished).collect())

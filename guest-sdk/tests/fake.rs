@@ -156,3 +156,28 @@ fn the_log_and_refusals_of_the_input_are_kept_in_order() {
     assert_eq!(stated.log, [Line::Info("one 1".into()), Line::Debug("two".into())]);
     assert_eq!(stated.unfit.expect("unfit").1, "too short");
 }
+
+#[test]
+fn earlier_studies_have_series_of_their_own() {
+    struct Growth;
+    impl Analyzer for Growth {
+        fn analyze(study: &Study) -> Result<(), Error> {
+            let mean = |series: &Series| Ok::<_, Error>(series.volume(0)?.statistics(None)?.mean);
+            for prior in study.earlier()? {
+                let before = prior.series().first().ok_or("no series")?;
+                assert_ne!(before.id(), study.series()[0].id());
+                assert_eq!(before.attribute("KVP")?.as_deref(), Some("120"));
+                let grown = f64::from(mean(&study.series()[0])? - mean(before)?) / f64::from(prior.days_before());
+                findings::measure(&Code::new("GROWTH", "99TEST", "A day"), grown, "1", None)?;
+            }
+            Ok(())
+        }
+    }
+    let grid = Geometry::upright(Extent::new(1, 1, 1), Vec3::new(1.0, 1.0, 1.0));
+    let series = |value| FakeSeries::new("CT").volume(grid, vec![value]);
+    let study = || FakeStudy::new().series(series(9.0));
+    let with = study().prior(2, [series(5.0).attribute("KVP", "120")]).prior(8, [series(1.0).attribute("KVP", "120")]);
+    let stated = run::<Growth>(with).expect("analyzed");
+    assert_eq!(stated.measurements.iter().map(|m| m.1).collect::<Vec<_>>(), [2.0, 1.0]);
+    assert!(run::<Growth>(study()).expect("analyzed").measurements.is_empty());
+}

@@ -152,6 +152,7 @@ impl Metrics {
         let outcome = match outcome {
             Outcome::New => "new",
             Outcome::Same => "same",
+            Outcome::Adopted => "adopted",
             Outcome::Replaced => "replaced",
         };
         self.stored.get_or_create(&[("via", via.name()), ("outcome", outcome)]).inc();

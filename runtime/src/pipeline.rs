@@ -6,20 +6,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use sha2::{Digest, Sha256};
+
 use crate::app::App;
 use crate::findings::LogLine;
 use crate::memory::Budget;
 use crate::module::manifest::Interface;
 use crate::module::package::{Package, PackageError};
-use crate::outputs::result::{Input, InputFile, InputSeries, JobResult, Model, Module, Phase};
+use crate::outputs::result::{Input, InputFile, InputPrior, InputSeries, JobResult, Model, Module, Phase};
 use crate::outputs::{
     self, ModuleInfo, OVERLAY_FILE, OutputKind, OutputUids, REPORT_FILE, RESULT_FILE, Refusal, SEGMENTATION_FILE,
     SegReference, Source, Stamp, Transaction, WriteError,
 };
 use crate::routing;
 use crate::sandbox::grants::Policy;
-use crate::sandbox::{CancelToken, JobError, JobInput, Outcome, PrepareError, Prepared};
-use crate::study::{self, ReadError, Study};
+use crate::sandbox::{CancelToken, JobError, JobInput, Outcome, PrepareError, Prepared, Prior};
+use crate::study::{self, ReadError, Series, Study};
 use crate::upstream::{Finished, Handed};
 
 /// What to run on what.
@@ -105,6 +107,10 @@ pub struct Work<'a> {
     pub accepted: Vec<usize>,
     /// Results of the modules that it comes after.
     pub upstream: Vec<Handed>,
+    /// Earlier studies of the patient, the latest first.
+    pub priors: Vec<Prior>,
+    /// What people must know of this run that the study does not say; no patient data.
+    pub warnings: Vec<String>,
     /// Where results go.
     pub out: &'a Path,
     /// Refuse what would otherwise be repaired.
@@ -140,7 +146,21 @@ pub fn run(
     let Request { policy, out, strict, overlay, .. } = *request;
     let upstream = request.upstream.iter().map(|folder| Handed::named(folder)).collect();
     let stamp = request.stamp.clone();
-    let work = Work { prepared: &prepared, policy, study, accepted, upstream, out, strict, overlay, stamp, phases };
+    let (priors, warnings) = (Vec::new(), Vec::new());
+    let work = Work {
+        prepared: &prepared,
+        policy,
+        study,
+        accepted,
+        upstream,
+        priors,
+        warnings,
+        out,
+        strict,
+        overlay,
+        stamp,
+        phases,
+    };
     run_prepared(app, work, cancel, observe)
 }
 
@@ -151,7 +171,8 @@ pub fn run_prepared(
     cancel: &CancelToken,
     observe: &dyn Fn(Event<'_>),
 ) -> Result<JobResult, RunError> {
-    let Work { prepared, policy, study, accepted, upstream, out, strict, overlay, stamp, mut phases } = work;
+    let Work { prepared, policy, study, accepted, upstream, priors, warnings, out, strict, overlay, stamp, mut phases } =
+        work;
     let package = prepared.package();
     let (_, denied) = policy.grant(&package.manifest().needs);
     let in_vain = !upstream.is_empty() && !package.manifest().needs.interfaces.contains(&Interface::Upstream);
@@ -164,6 +185,7 @@ pub fn run_prepared(
         study: study.clone(),
         accepted: accepted.clone(),
         upstream,
+        priors,
         read: app.read_options(strict),
         engines: app.engines.clone(),
         pseudonym_key: app.pseudonym_key,
@@ -184,6 +206,7 @@ pub fn run_prepared(
 
     observe(Event::Step("writing results"));
     let mut result = record.result(&findings, &stamp);
+    result.warnings.extend(warnings);
     result
         .warnings
         .extend(denied.iter().map(|ask| format!("the module asks for {ask}, which was not granted (--grant {ask})")));
@@ -212,6 +235,16 @@ pub fn run_prepared(
 /// # Errors
 /// [`RunError::NothingAccepted`].
 pub fn accept(package: &Package, study: &Study) -> Result<Vec<usize>, RunError> {
+    let (accepted, reasons) = accepted_series(package, study);
+    if accepted.is_empty() {
+        let module = package.manifest().name.clone();
+        return Err(RunError::NothingAccepted { module, series: study.series.len(), reasons: reasons.join(", ") });
+    }
+    Ok(accepted)
+}
+
+/// Positions of the series of a study that the manifest accepts, and why it does not accept the others.
+pub fn accepted_series(package: &Package, study: &Study) -> (Vec<usize>, Vec<String>) {
     let accepts = &package.manifest().accepts;
     let mut accepted = Vec::new();
     let mut reasons = Vec::new();
@@ -221,11 +254,7 @@ pub fn accept(package: &Package, study: &Study) -> Result<Vec<usize>, RunError> 
             Some(reason) => reasons.push(format!("{} ({reason})", series.uid)),
         }
     }
-    if accepted.is_empty() {
-        let module = package.manifest().name.clone();
-        return Err(RunError::NothingAccepted { module, series: study.series.len(), reasons: reasons.join(", ") });
-    }
-    Ok(accepted)
+    (accepted, reasons)
 }
 
 fn write_dicom(
@@ -235,9 +264,7 @@ fn write_dicom(
     stamp: &Stamp,
 ) -> Result<(), String> {
     let source = Source::new(record.study, findings.source).ok_or("the source volume is gone")?;
-    let seen = record.accepted.iter().flat_map(|&series| &record.study.series[series].instances);
-    let headers = seen.map(study::Instance::header_digest);
-    let digests: Vec<[u8; 32]> = headers.chain(record.outcome.input.digests.values().copied()).collect();
+    let digests = record.input_digests();
     let uids = OutputUids::new(&source, &digests, &record.module.identity, &record.circumstances());
     let mut seg = None;
     if findings.has_seg() {
@@ -299,6 +326,7 @@ impl Record<'_> {
         result.models = self.outcome.models.iter().map(|m| Model::from(m.as_ref())).collect();
         result.host_memory_peak_bytes = Some(self.outcome.host_memory_peak);
         result.warnings.clone_from(&self.study.warnings);
+        result.warnings.extend(self.outcome.input.warnings.iter().cloned());
         result.log.clone_from(&self.outcome.log);
         let demonstrations = self.outcome.upstream.iter().map(|earlier| &earlier.module).filter(|m| m.demonstration);
         result.warnings.extend(
@@ -319,22 +347,52 @@ impl Record<'_> {
         self.grants.iter().cloned().chain(models).chain([version]).chain(upstream).collect()
     }
 
-    fn input(&self) -> Input {
-        let series = self.accepted.iter().map(|&index| {
-            let series = &self.study.series[index];
-            let decoded = series.instances.iter().filter_map(|instance| {
-                let digest = self.outcome.input.digests.get(&instance.sop_instance_uid)?;
-                Some(InputFile { sop_instance_uid: instance.sop_instance_uid.clone(), sha256: crate::hex(digest) })
-            });
-            InputSeries {
-                series_instance_uid: series.uid.clone(),
-                pseudonym: self.outcome.input.pseudonyms.get(&series.uid).cloned().unwrap_or_default(),
-                modality: series.modality.clone(),
-                decoded: decoded.collect(),
-            }
+    /// Of what the findings may depend on: the headers of series that the module could see, and the files that it had
+    /// decoded. Earlier studies are among them once it was told of them, and not before.
+    fn input_digests(&self) -> Vec<[u8; 32]> {
+        let priors = &self.outcome.input.priors;
+        let of = |study: &'_ Study, accepted: &[usize]| {
+            let instances = accepted.iter().flat_map(|&series| &study.series[series].instances);
+            instances.map(study::Instance::header_digest).collect::<Vec<_>>()
+        };
+        let own = of(self.study, self.accepted);
+        let earlier = priors.iter().flat_map(|prior| {
+            let days: [u8; 32] = Sha256::digest(format!("days before: {}", prior.days_before)).into();
+            std::iter::once(days).chain(of(&prior.study, &prior.accepted))
         });
-        let upstream = self.outcome.upstream.iter().map(Finished::reference);
-        Input { study_instance_uid: self.study.uid.clone(), series: series.collect(), upstream: upstream.collect() }
+        own.into_iter().chain(earlier).chain(self.outcome.input.digests.values().copied()).collect()
+    }
+
+    fn input(&self) -> Input {
+        let priors = self.outcome.input.priors.iter().map(|prior| InputPrior {
+            study_instance_uid: prior.study.uid.clone(),
+            pseudonym: self.pseudonym(&prior.study.uid),
+            days_before: prior.days_before,
+            series: prior.accepted.iter().map(|&index| self.input_series(&prior.study.series[index])).collect(),
+        });
+        Input {
+            study_instance_uid: self.study.uid.clone(),
+            series: self.accepted.iter().map(|&index| self.input_series(&self.study.series[index])).collect(),
+            upstream: self.outcome.upstream.iter().map(Finished::reference).collect(),
+            priors: priors.collect(),
+        }
+    }
+
+    fn input_series(&self, series: &Series) -> InputSeries {
+        let decoded = series.instances.iter().filter_map(|instance| {
+            let digest = self.outcome.input.digests.get(&instance.sop_instance_uid)?;
+            Some(InputFile { sop_instance_uid: instance.sop_instance_uid.clone(), sha256: crate::hex(digest) })
+        });
+        InputSeries {
+            series_instance_uid: series.uid.clone(),
+            pseudonym: self.pseudonym(&series.uid),
+            modality: series.modality.clone(),
+            decoded: decoded.collect(),
+        }
+    }
+
+    fn pseudonym(&self, uid: &str) -> String {
+        self.outcome.input.pseudonyms.get(uid).cloned().unwrap_or_default()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::ingest::disk::RealDisk;
 use crate::ingest::{self, Intake};
 use crate::metrics::Metrics;
 use crate::retention::{Retention, Unfinished};
-use crate::schedule::{self, STOP_GRACE, ScheduleError, StudyClosed};
+use crate::schedule::{self, PriorSource, STOP_GRACE, ScheduleError, StudyClosed};
 use crate::store::{Store, StoreError};
 use crate::web::{Web, WebStartError};
 
@@ -110,7 +110,8 @@ impl Node {
         let archives = Archive::all(&config)?;
         let (closed, studies) = mpsc::channel(CLOSED_MAX);
         let (of_data, of_store) = (data.clone(), store.clone());
-        let completion = Completion::start(&config, archives, of_data, of_store, notices, closed, stop.clone(), &tasks);
+        let completion =
+            Completion::start(&config, archives.clone(), of_data, of_store, notices, closed, stop.clone(), &tasks);
         let (route, routed) = mpsc::channel(CLOSED_MAX);
         let unrouted = store.unrouted_versions().await?;
         tasks.spawn(hand_on(unrouted, studies, route, store.clone(), metrics.clone()));
@@ -120,7 +121,8 @@ impl Node {
             let of_app = config.clone();
             let app = Arc::new(ingest::blocking(move || App::start(of_app)).await?);
             let (of_store, of_data) = (store.clone(), data.clone());
-            schedule::start(app, of_store, of_data, routed, stop.clone(), &tasks, metrics.clone()).await?;
+            let priors = PriorSource { archives, intake: intake.clone() };
+            schedule::start(app, of_store, of_data, priors, routed, stop.clone(), &tasks, metrics.clone()).await?;
         }
         let retention = Retention::new(&config, data.clone(), store.clone(), disk, metrics.clone(), Unfinished);
         tasks.spawn(retention.run(stop.clone()));
@@ -167,8 +169,7 @@ impl Node {
     }
 }
 
-/// From studies that are whole to the modules: first those that an earlier process closed and did not come to route. A
-/// study that was only fetched, as a prior, is not analysed.
+/// From studies that are whole to the modules: first those that an earlier process closed and did not come to route.
 async fn hand_on(
     unrouted: Vec<(String, u32)>,
     mut studies: mpsc::Receiver<Closed>,
@@ -189,11 +190,9 @@ async fn hand_on(
     for (study_instance_uid, version) in unrouted {
         route(study_instance_uid, version).await;
     }
-    while let Some(Closed { study_instance_uid, version, by, saved, fetched, .. }) = studies.recv().await {
+    while let Some(Closed { study_instance_uid, version, by, saved, .. }) = studies.recv().await {
         metrics.study_closed(by.name(), saved);
-        if !fetched {
-            route(study_instance_uid, version).await;
-        }
+        route(study_instance_uid, version).await;
     }
 }
 

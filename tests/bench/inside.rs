@@ -53,6 +53,7 @@ impl Bench {
             study: self.study.clone(),
             accepted: vec![self.series],
             upstream: Vec::new(),
+            priors: Vec::new(),
             read: self.app.read_options(false),
             engines: self.app.engines.clone(),
             pseudonym_key: self.app.pseudonym_key,

@@ -100,16 +100,16 @@ impl Site {
 }
 
 /// Ten slices in files.
-struct Ct {
-    _folder: TempDir,
-    uid: String,
-    files: Vec<PathBuf>,
+pub(crate) struct Ct {
+    pub(crate) folder: TempDir,
+    pub(crate) uid: String,
+    pub(crate) files: Vec<PathBuf>,
 }
 
-type Slice = dicom_object::InMemDicomObject;
+pub(crate) type Slice = dicom_object::InMemDicomObject;
 
 impl Ct {
-    fn new(uid: &str, mut change: impl FnMut(usize, &mut Slice)) -> Self {
+    pub(crate) fn new(uid: &str, mut change: impl FnMut(usize, &mut Slice)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         write_ct(folder.path()).expect("written");
         change_files(folder.path(), |index, slice| {
@@ -130,11 +130,11 @@ impl Ct {
             object.update_meta(|meta| meta.media_storage_sop_instance_uid = sop);
             object.write_to_file(file).expect("written");
         }
-        Self { _folder: folder, uid: uid.into(), files }
+        Self { folder, uid: uid.into(), files }
     }
 }
 
-fn stated(slice: &mut Slice, instances: u32) {
+pub(crate) fn stated(slice: &mut Slice, instances: u32) {
     slice.put_str(tags::NUMBER_OF_STUDY_RELATED_INSTANCES, VR::IS, instances.to_string());
 }
 
@@ -153,7 +153,6 @@ async fn a_study_with_a_slice_missing_stays_open_until_it_comes() {
     site.send_all(std::slice::from_ref(missing)).await;
     let closed = site.next().await;
     assert_eq!((closed.study_instance_uid.as_str(), closed.version, closed.by), ("2.25.50", 1, Evidence::Stated));
-    assert!(!closed.fetched);
     let versions = site.versions(&study.uid).await;
     assert_eq!(versions.iter().map(brief).collect::<Vec<_>>(), [(1, "stated", 10)]);
     // All of an hour but what this took.
@@ -378,22 +377,128 @@ async fn priors_are_fetched_from_a_pacs() {
     let pacs = PacsConfig { url: Some(orthanc.dicom_web()), priors: true, ask_again_ms: 50, ..PacsConfig::default() };
     let mut site = Site::start(data.path(), |config| config.pacs = vec![pacs]).await;
     site.send(&Arrival::new(Via::Dimse, "CT1"), &own.files).await;
-    let priors = fetch_priors(&site.archives, &site.store, &site.intake, &own.uid).await.expect("fetched");
-    assert_eq!(priors, ["2.25.73", "2.25.72"], "the latest two");
+    let key = site.store.prior_key(&own.uid).await.expect("read").expect("known");
+    let fetch = async || fetch_priors(&site.archives, &site.store, &site.intake, &key, 1).await.expect("fetched");
+    assert_eq!(fetch().await, [""; 0], "nothing is missed");
+    let priors = site.store.earlier_studies(&key, 10).await.expect("read");
+    let brief: Vec<_> = priors.iter().map(|p| (p.study_instance_uid.as_str(), p.days_before, p.instances)).collect();
+    assert_eq!(brief, [("2.25.73", 366, 10), ("2.25.72", 731, 10)], "the latest two");
     for prior in &priors {
-        let rows = site.store.instances_of_study(prior).await.expect("the journal reads");
-        assert_eq!(rows.len(), 10);
+        let rows = site.store.instances_of_study(&prior.study_instance_uid).await.expect("the journal reads");
+        assert!(rows.len() == 10 && rows.iter().all(|row| row.fetched));
         let paths: Vec<PathBuf> = rows.iter().map(|row| data.path().join(&row.path)).collect();
         let read = study::read(&paths, &ReadOptions::default()).expect("a study");
         assert_eq!(read.series[0].volumes[0].geometry.size(), [16, 16, 10]);
-        let closed = site.next().await;
-        assert!(closed.fetched, "nobody sent it to be analysed");
-        assert_eq!(closed.by, Evidence::Pacs);
     }
-    let again = fetch_priors(&site.archives, &site.store, &site.intake, &own.uid).await.expect("asked");
-    assert_eq!(again, priors);
-    assert!(fetch_priors(&site.archives, &site.store, &site.intake, "2.25.404").await.expect("asked").is_empty());
+    let audited = async || site.store.audit_latest(None, 1000).await.expect("a log").len();
+    let before = audited().await;
+    assert_eq!(fetch().await, [""; 0]);
+    assert_eq!(audited().await, before, "what is here is not fetched again");
+    site.pass(1).await;
+    assert_eq!(site.store.open_studies(10).await.expect("read"), [own.uid.as_str()], "what was fetched is no work");
+    assert!(site.versions("2.25.73").await.is_empty());
+
+    // The scanner sends one of them: the same bytes, or others, as its own encoding has it.
+    let sent = &kept[2];
+    let rows = site.store.instances_of_study(&sent.uid).await.expect("read");
+    let fetched: Vec<PathBuf> = rows.iter().map(|row| data.path().join(&row.path)).collect();
+    site.send_all(&fetched[..1]).await;
+    assert!(site.store.open_studies(10).await.expect("read").contains(&sent.uid), "it is work now");
+    site.send_all(&sent.files).await;
+    let closed = site.next().await;
+    assert_eq!((closed.study_instance_uid.as_str(), closed.by), ("2.25.73", Evidence::Pacs));
+    let rows = site.store.instances_of_study(&sent.uid).await.expect("read");
+    assert!(rows.len() == 10 && rows.iter().all(|row| !row.fetched));
     site.end().await;
+}
+
+/// What an archive that means no good answers to WADO-RS.
+type Lie = (&'static str, String, Vec<u8>, &'static str);
+
+/// A body of these files.
+fn multipart(files: &[Vec<u8>]) -> Vec<u8> {
+    let part = |file: &Vec<u8>| [b"--b\r\nContent-Type: application/dicom\r\n\r\n", file.as_slice(), b"\r\n"].concat();
+    [files.iter().flat_map(part).collect(), b"--b--\r\n".to_vec()].concat()
+}
+
+/// Says by QIDO-RS that it has the study 2.25.71, and answers WADO-RS with this.
+async fn lying_archive(content_type: String, body: Vec<u8>) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let one = |vr: &str, value: &str| serde_json::json!({"vr": vr, "Value": [value]});
+    let study = serde_json::json!([{
+        "0020000D": one("UI", "2.25.71"), "00100020": one("LO", "SECRET-ID"), "00080020": one("DA", "20230101"),
+        "00080061": one("CS", "CT"), "00201208": {"vr": "IS", "Value": [1]},
+    }]);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.expect("a request"));
+            }
+            let (kind, body) = match String::from_utf8_lossy(&head).contains("/studies/2.25.71") {
+                true => (content_type.clone(), body.clone()),
+                false => ("application/dicom+json".into(), study.to_string().into_bytes()),
+            };
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n");
+            // It may have heard enough.
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.write_all(&body).await;
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn what_an_archive_sends_unasked_is_kept_from_everybody() {
+    let file = |change: fn(&mut Slice)| {
+        let study = Ct::new("2.25.71", |_, slice| {
+            slice.put_str(tags::STUDY_DATE, VR::DA, "20230101");
+            change(slice);
+        });
+        std::fs::read(&study.files[0]).expect("readable")
+    };
+    let good = file(|_| ());
+    let other_patient = file(|slice| drop(slice.put_str(tags::PATIENT_ID, VR::LO, "SECRET-ID-2")));
+    let nobody = file(|slice| drop(slice.remove_element(tags::PATIENT_ID)));
+    let other_issuer = file(|slice| {
+        slice.put_str(tags::ISSUER_OF_PATIENT_ID, VR::LO, "ELSEWHERE");
+    });
+    let other_study = file(|slice| drop(slice.put_str(tags::STUDY_INSTANCE_UID, VR::UI, "2.25.99")));
+    let related = || "multipart/related; type=\"application/dicom\"; boundary=b".to_owned();
+    let cut = multipart(std::slice::from_ref(&good));
+    let lies: [Lie; 8] = [
+        ("another patient", related(), multipart(&[other_patient]), "another patient: PatientID"),
+        ("no patient", related(), multipart(&[nobody]), "another patient: PatientID"),
+        ("another issuer", related(), multipart(&[other_issuer]), "another patient: IssuerOfPatientID"),
+        ("another study", related(), multipart(&[other_study]), "StudyInstanceUID"),
+        ("more than its count", related(), multipart(&vec![good.clone(); 3]), "pacs.prior_instances_max = 2"),
+        ("a body that is cut", related(), cut[..cut.len() - 8].to_vec(), "ends before its closing boundary"),
+        ("no multipart", "text/html".into(), b"<html>".to_vec(), "something else than multipart/related"),
+        ("no DICOM", related(), multipart(&[vec![0; 500]]), "cannot be kept"),
+    ];
+    for (what, kind, body, expected) in lies {
+        let url = lying_archive(kind, body).await;
+        let data = tempfile::tempdir().expect("a folder");
+        let pacs = PacsConfig {
+            url: Some(url),
+            priors: true,
+            prior_instances_max: 2,
+            sources: vec!["NOBODY".into()],
+            ..PacsConfig::default()
+        };
+        let site = Site::start(data.path(), |config| config.pacs = vec![pacs]).await;
+        let own = Ct::new("2.25.70", |_, slice| {
+            slice.put_str(tags::ISSUER_OF_PATIENT_ID, VR::LO, "HERE");
+        });
+        site.send(&Arrival::new(Via::Dimse, "CT1"), &own.files).await;
+        let key = site.store.prior_key(&own.uid).await.expect("read").expect("known");
+        let missed = fetch_priors(&site.archives, &site.store, &site.intake, &key, 1).await.expect(what).join("\n");
+        assert!(missed.contains(expected) && !missed.contains("SECRET"), "{what}: {missed}");
+        assert_eq!(site.store.earlier_studies(&key, 10).await.expect("read"), [], "{what}");
+        site.end().await;
+    }
 }
 
 /// Until it holds.

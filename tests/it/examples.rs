@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use gantry::config::{CacheSettings, Config, NodeConfig, RetentionConfig, TelemetryConfig};
 use gantry::findings::{Code, Triage, Unfit, Urgency};
 use gantry::inference::EngineConfig;
-use gantry::module::manifest::{Accepts, ComponentEntry, Interface, Manifest, ModelEntry, ModuleLimits};
+use gantry::module::manifest::{Accepts, ComponentEntry, Interface, Manifest, ModelEntry, ModuleLimits, Needs};
+use gantry::outputs::result::{InputFile, InputPrior, InputSeries};
 use gantry::sandbox::grants::{DEFAULT_ATTRIBUTES, GRANTABLE_ATTRIBUTES};
 use gantry_tests::{MANIFEST, Scenario, repository};
 
@@ -102,6 +103,9 @@ fn the_example_of_module_toml_has_every_key() {
     else {
         panic!("an optional key of [accepts] is missing")
     };
+    let Needs { interfaces: _, attributes: _, priors_max: Some(_) } = whole.needs else {
+        panic!("an optional key of [needs] is missing")
+    };
     let ModuleLimits { guest_memory_mib: Some(_), host_memory_mib: Some(_), job_deadline_ms: Some(_) } = whole.limits
     else {
         panic!("a key of [limits] is missing")
@@ -127,6 +131,13 @@ fn the_page_on_result_json_names_every_field_and_no_other() {
     fields(&serde_json::to_value(unfit).expect("JSON"), "findings.unfit", &mut real);
     let triage = Triage { level: Urgency::Routine, finding: code, probability: 0.0, reason: String::new() };
     fields(&serde_json::to_value([triage]).expect("JSON"), "findings.triage", &mut real);
+
+    let decoded = InputFile { sop_instance_uid: String::new(), sha256: String::new() };
+    let (series_instance_uid, pseudonym, modality) = (String::new(), String::new(), String::new());
+    let series = InputSeries { series_instance_uid, pseudonym, modality, decoded: vec![decoded] };
+    let (study_instance_uid, pseudonym) = (String::new(), String::new());
+    let prior = InputPrior { study_instance_uid, pseudonym, days_before: 0, series: vec![series] };
+    fields(&serde_json::to_value([prior]).expect("JSON"), "input.priors", &mut real);
 
     // The first column of its tables.
     let page = text("docs/result-json.md");

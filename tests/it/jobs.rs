@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry::app::App;
+use gantry::completion::Archive;
 use gantry::config::Config;
 use gantry::findings::Urgency;
 use gantry::ingest::disk::RealDisk;
 use gantry::ingest::{Arrival, Form, Intake, Via};
-use gantry::schedule::{self, StudyClosed};
+use gantry::schedule::{self, PriorSource, StudyClosed};
 use gantry::store::{Changed, Ending, Job, JobState, NewJob, Routed, Store};
 use gantry_tests::Scenario;
 use gantry_tests::command::{Said, gantry};
@@ -114,10 +115,20 @@ impl Running {
         let app = Arc::new(App::start(site.config.clone()).expect("an app"));
         let (stop, tasks, store) = (CancellationToken::new(), TaskTracker::new(), site.store().await);
         let (closed, studies) = mpsc::channel(8);
+        let (intake, _) = Intake::start(
+            &site.config,
+            site.data(),
+            store.clone(),
+            Arc::new(RealDisk),
+            gantry::metrics::Metrics::new(),
+        )
+        .expect("an intake");
+        let priors = PriorSource { archives: Archive::all(&site.config).expect("archives"), intake };
         let started = schedule::start(
             app,
             store.clone(),
             site.data(),
+            priors,
             studies,
             stop.clone(),
             &tasks,

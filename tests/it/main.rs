@@ -13,6 +13,7 @@ mod jobs;
 mod models;
 mod node;
 mod peers;
+mod priors;
 mod readme;
 mod record;
 mod upstream;

@@ -18,7 +18,7 @@ use crate::dicomweb::get;
 const STUDY: &str = "2.25.2";
 
 /// The configuration of a node that runs the module of this package; its guest is compiled once for all tests.
-fn site(package: &Path, more: &str) -> String {
+pub(crate) fn site(package: &Path, more: &str) -> String {
     let cache = repository().join("target/test-code-cache");
     let base = format!(
         "[web]\nlisten = \"127.0.0.1:0\"\n[cache]\nfolder = {cache:?}\n[schedule]\npoll_ms = 20\n\
@@ -28,7 +28,7 @@ fn site(package: &Path, more: &str) -> String {
 }
 
 /// Sends files as one association; each says how many there are, or the study waits for the timer.
-fn send(node: &Node, folder: &Path, syntax: &str) {
+pub(crate) fn send(node: &Node, folder: &Path, syntax: &str) {
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").path()).collect();
     files.sort();
@@ -43,7 +43,7 @@ fn send(node: &Node, folder: &Path, syntax: &str) {
 }
 
 /// The small CT, whole: the study closes on the number of its instances.
-fn send_ct(node: &Node) {
+pub(crate) fn send_ct(node: &Node) {
     let folder = tempfile::tempdir().expect("a folder");
     write_ct(folder.path()).expect("written");
     let state = |_, object: &mut dicom_object::InMemDicomObject| {
@@ -53,7 +53,7 @@ fn send_ct(node: &Node) {
     send(node, folder.path(), uids::EXPLICIT_VR_LITTLE_ENDIAN);
 }
 
-fn json(said: &Said) -> Value {
+pub(crate) fn json(said: &Said) -> Value {
     assert_eq!(said.code, Some(0), "{said:?}");
     serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said:?}"))
 }

@@ -275,6 +275,7 @@ impl Scenario {
             study,
             accepted,
             upstream: Vec::new(),
+            priors: Vec::new(),
             read,
             engines: app.engines.clone(),
             pseudonym_key: app.pseudonym_key,

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::grid::{Volume, invalid};
 use crate::bindings::gantry::imaging::log::Level;
 use crate::bindings::gantry::imaging::upstream::{Alert, Classification, Measurement, Origin, Refusal};
-use crate::testing::{FakeFinished, FakeStudy, Line, Stated};
+use crate::testing::{FakeFinished, FakeSeries, FakeStudy, Line, Stated};
 use crate::types::{Code, ErrorCode, Failure, Geometry, Segment, TensorType, Urgency};
 
 thread_local! {
@@ -45,32 +45,65 @@ fn with<T>(what: impl FnOnce(&mut Job) -> T) -> T {
     JOB.with_borrow_mut(|job| what(job.as_mut().expect("outside of testing::run there is no host to ask")))
 }
 
-/// A series of the fake study, by position.
+/// A series of the fake study or of an earlier one, by position.
 #[derive(Debug)]
-pub(crate) struct Series(usize);
+pub(crate) struct Series {
+    /// Which earlier study; none of the job's own.
+    prior: Option<usize>,
+    place: usize,
+}
+
+/// An earlier study, as the bindings have it.
+#[derive(Debug)]
+pub(crate) struct Prior {
+    pub(crate) id: String,
+    pub(crate) days_before: u32,
+    pub(crate) series: Vec<Series>,
+}
+
+fn handles(prior: Option<usize>, count: usize) -> Vec<Series> {
+    (0..count).map(|place| Series { prior, place }).collect()
+}
 
 pub(crate) fn accepted() -> Vec<Series> {
-    with(|job| (0..job.study.series.len()).map(Series).collect())
+    with(|job| handles(None, job.study.series.len()))
+}
+
+pub(crate) fn earlier() -> Result<Vec<Prior>, Failure> {
+    let prior = |(index, (days_before, series)): (usize, &(u32, Vec<FakeSeries>))| Prior {
+        id: format!("prior-{}", index + 1),
+        days_before: *days_before,
+        series: handles(Some(index), series.len()),
+    };
+    Ok(with(|job| job.study.priors.iter().enumerate().map(prior).collect()))
 }
 
 impl Series {
+    fn with<T>(&self, what: impl FnOnce(&FakeSeries) -> T) -> T {
+        with(|job| match self.prior {
+            None => what(&job.study.series[self.place]),
+            Some(prior) => what(&job.study.priors[prior].1[self.place]),
+        })
+    }
+
     pub(crate) fn id(&self) -> String {
-        format!("series-{}", self.0 + 1)
+        let of = self.prior.map_or(String::new(), |prior| format!("prior-{}-", prior + 1));
+        format!("{of}series-{}", self.place + 1)
     }
 
     pub(crate) fn modality(&self) -> String {
-        with(|job| job.study.series[self.0].modality.clone())
+        self.with(|series| series.modality.clone())
     }
 
     pub(crate) fn attribute(&self, keyword: &str) -> Result<Option<String>, Failure> {
-        with(|job| match job.study.series[self.0].attributes.iter().find(|(name, _)| name == keyword) {
+        self.with(|series| match series.attributes.iter().find(|(name, _)| name == keyword) {
             Some((_, value)) => Ok(value.clone()),
             None => Err(Failure::Denied(format!("attribute {keyword}: the fake series was not given it"))),
         })
     }
 
     pub(crate) fn volumes(&self) -> u32 {
-        with(|job| job.study.series[self.0].volumes.len() as u32)
+        self.with(|series| series.volumes.len() as u32)
     }
 
     pub(crate) fn geometry(&self, index: u32) -> Result<Geometry, Failure> {
@@ -78,7 +111,7 @@ impl Series {
     }
 
     pub(crate) fn volume(&self, index: u32) -> Result<Volume, Failure> {
-        with(|job| match job.study.series[self.0].volumes.get(index as usize) {
+        self.with(|series| match series.volumes.get(index as usize) {
             Some((geometry, voxels)) => Volume::new(*geometry, voxels.clone()),
             None => invalid(format!("there is no volume {index}")),
         })

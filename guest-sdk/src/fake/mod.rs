@@ -13,6 +13,10 @@ pub(crate) mod study {
     pub(crate) use super::job::{Series, accepted};
 }
 
+pub(crate) mod priors {
+    pub(crate) use super::job::{Prior, earlier};
+}
+
 pub(crate) mod volumes {
     pub(crate) use super::grid::Volume;
     pub(crate) use super::ops::{argmax, from_list, from_tensor, softmax, stack};

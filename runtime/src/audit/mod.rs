@@ -64,6 +64,8 @@ pub enum Action {
     StudyClosed,
     /// A study that was closed takes more.
     StudyReopened,
+    /// An archive gave all that it had of a study, as an earlier one of another study's patient.
+    PriorFetched,
     /// A module was put on a study.
     JobQueued,
     /// A module began on a study.
@@ -108,6 +110,7 @@ impl Action {
             Self::StudyRead => "study-read",
             Self::StudyClosed => "study-closed",
             Self::StudyReopened => "study-reopened",
+            Self::PriorFetched => "prior-fetched",
             Self::JobQueued => "job-queued",
             Self::JobStarted => "job-started",
             Self::JobDone => "job-done",

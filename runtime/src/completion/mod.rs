@@ -8,11 +8,13 @@
 //! says where to look. Versions are journalled before anybody hears of them, and only when nothing came in between.
 //! Time is measured by a clock that does not jump; the wall clock is only written down.
 //!
-//! Read in this order: `decide`, then `watch`, then `pacs`.
+//! Read in this order: `decide`, then `watch`, then `pacs`; and for earlier studies `priors`, then `retrieve`.
 
 mod decide;
 mod find;
 mod pacs;
+mod priors;
+mod retrieve;
 mod watch;
 
 use std::path::PathBuf;
@@ -24,7 +26,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::decide::Evidence;
-pub use self::pacs::{Archive, PacsError, fetch_priors};
+pub use self::pacs::{Archive, PacsError};
+pub use self::priors::fetch_priors;
 use crate::config::Config;
 use crate::ingest::Notice;
 use crate::store::Store;
@@ -42,8 +45,6 @@ pub struct Closed {
     pub saved: Duration,
     /// When its last instance was received, milliseconds since 1970.
     pub last_received_ms: i64,
-    /// Whether all of it was fetched from a PACS: a prior, which nobody sent to be analysed.
-    pub fetched: bool,
 }
 
 /// Instances that one storage commitment may name.

@@ -1,4 +1,4 @@
-//! Archives: how many instances a study has (QIDO-RS or C-FIND), and earlier studies of a patient (QIDO-RS, WADO-RS).
+//! Archives: how many instances a study has (QIDO-RS or C-FIND), and which earlier studies of a patient there are (QIDO-RS).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,30 +7,33 @@ use std::time::Duration;
 use dicom_core::Tag;
 use dicom_core::ops::AttributeSelector;
 use dicom_dictionary_std::tags;
-use dicom_object::{FileDicomObject, InMemDicomObject};
+use dicom_object::InMemDicomObject;
 use dicom_web::{DicomWebClient, DicomWebError};
-use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::find;
+use super::retrieve::{RetrieveError, Retriever};
 use crate::config::{Config, PacsConfig};
-use crate::ingest::{Arrival, Form, Intake, Refused, Uid, Via};
-use crate::store::{PriorKey, Store, StoreError};
+use crate::ingest::{Arrival, Asked, Intake, Refused, Uid};
+use crate::store::{PriorKey, StoreError};
+use crate::study::PatientEntry;
 
 /// Studies of one patient that an archive is asked for.
 const STUDIES_MAX: u32 = 1000;
-/// Files as the archive keeps them, not decoded for us (PS3.18 section 8.7.3.5.2).
-const AS_KEPT: &str = "multipart/related; type=\"application/dicom\"; transfer-syntax=*";
 /// A bearer token's file.
 const TOKEN_MAX_BYTES: u64 = 64 << 10;
 
 /// One archive.
 pub struct Archive {
-    config: PacsConfig,
+    pub(super) config: PacsConfig,
     calling: String,
     web: Option<DicomWebClient>,
+    /// There where earlier studies may be fetched.
+    retriever: Option<Retriever>,
     asks: Semaphore,
+    /// Apart from questions, which do not wait for what is large.
+    pub(super) fetches: Semaphore,
 }
 
 /// An archive cannot be asked. Says no patient data.
@@ -82,13 +85,27 @@ impl Archive {
     }
 
     fn new(config: &PacsConfig, calling: &str) -> Result<Self, PacsError> {
-        let mut web = config.url.as_ref().map(|url| DicomWebClient::with_single_url(url.trim_end_matches('/')));
+        let base = config.url.as_ref().map(|url| url.trim_end_matches('/'));
+        let mut web = base.map(DicomWebClient::with_single_url);
+        let mut bearer = None;
         if let (Some(web), Some(path)) = (&mut web, &config.token_file) {
             let refused = |reason| PacsError::Token { name: config.name.clone(), path: path.clone(), reason };
-            web.set_bearer_token(token(path).map_err(refused)?.trim());
+            let token = token(path).map_err(refused)?;
+            web.set_bearer_token(token.trim());
+            bearer = Some(token.trim().to_owned());
         }
-        let asks = Semaphore::new(config.asks_max);
-        Ok(Self { config: config.clone(), calling: calling.to_owned(), web, asks })
+        let retriever = base.filter(|_| config.priors).map(|base| {
+            Retriever::new(base, bearer.as_deref(), config.prior_instances_max)
+                .map_err(|reason| PacsError::Answer { name: config.name.clone(), reason })
+        });
+        Ok(Self {
+            config: config.clone(),
+            calling: calling.to_owned(),
+            web,
+            retriever: retriever.transpose()?,
+            asks: Semaphore::new(config.asks_max),
+            fetches: Semaphore::new(config.asks_max),
+        })
     }
 
     /// Whether it keeps what these send.
@@ -134,73 +151,46 @@ impl Archive {
         Ok(study.map_or(Some(0), instances))
     }
 
-    /// Earlier studies of the patient that it has, of a modality of the study's, the latest first.
-    async fn priors(&self, web: &DicomWebClient, key: &PriorKey, own: &str) -> Result<Vec<(Uid, u64)>, PacsError> {
+    /// Earlier studies of the patient that it has, of a modality of the study's, the latest first, with the number of their
+    /// instances.
+    pub(super) async fn priors(&self, key: &PriorKey) -> Result<Vec<(Uid, u64)>, PacsError> {
+        let Some(web) = self.web.as_ref().filter(|_| key.unusable().is_none()) else { return Ok(Vec::new()) };
         let query = web
             .query_studies()
-            .with_filter(AttributeSelector::from(tags::PATIENT_ID), key.patient_id.clone())
+            .with_filter(AttributeSelector::from(tags::PATIENT_ID), key.patient.id.clone())
             .with_includefields(vec![
                 tags::NUMBER_OF_STUDY_RELATED_INSTANCES,
                 tags::MODALITIES_IN_STUDY,
                 tags::ISSUER_OF_PATIENT_ID,
                 tags::STUDY_DATE,
+                tags::STUDY_TIME,
             ])
             .with_limit(STUDIES_MAX);
         let found = self.within(self.config.timeout_ms, "pacs.timeout_ms", async {
             query.run().await.map_err(|e| self.web_answer(e))
         });
-        let mut priors: Vec<(String, Uid, u64)> = found.await?.iter().filter_map(|s| prior(s, key, own)).collect();
-        // The UID decides between studies of one day, so that chance does not.
+        let mut priors: Vec<(String, Uid, u64)> = found.await?.iter().filter_map(|s| prior(s, key)).collect();
+        // The UID decides between studies of one moment, so that chance does not.
         priors.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
         priors.truncate(self.config.priors_max);
         Ok(priors.into_iter().map(|(_, uid, count)| (uid, count)).collect())
     }
 
-    /// Takes one study in.
-    async fn fetch(&self, web: &DicomWebClient, intake: &Intake, key: &PriorKey, study: &Uid) -> Result<(), PacsError> {
-        let arrival = Arrival::new(Via::Pacs, &self.config.name);
-        let mut web = web.clone();
-        web.add_header("Accept", AS_KEPT);
-        let fetch = async {
-            let objects = web.retrieve_study(study.as_str()).run().await.map_err(|e| self.web_answer(e))?;
-            let mut objects = std::pin::pin!(objects);
-            let mut count = 0;
-            while let Some(object) = objects.next().await {
-                count += 1;
-                if count > self.config.prior_instances_max {
-                    let most = self.config.prior_instances_max;
-                    return Err(self.answer(format!("study {study} has more than pacs.prior_instances_max = {most}")));
-                }
-                self.keep(intake, &arrival, key, study, object.map_err(|e| self.web_answer(e))?).await?;
-            }
-            Ok(())
-        };
-        let fetched = self.within(self.config.prior_timeout_ms, "pacs.prior_timeout_ms", fetch).await;
-        intake.ended(&arrival);
-        fetched
+    /// Whether earlier studies may be fetched from it.
+    pub(super) fn gives_priors(&self) -> bool {
+        self.retriever.is_some()
     }
 
-    async fn keep(
-        &self,
-        intake: &Intake,
-        arrival: &Arrival,
-        key: &PriorKey,
-        study: &Uid,
-        object: FileDicomObject<InMemDicomObject>,
-    ) -> Result<(), PacsError> {
-        let other = text(&object, tags::STUDY_INSTANCE_UID) != study.as_str();
-        if other || text(&object, tags::PATIENT_ID) != key.patient_id {
-            return Err(self.answer(format!("asked for study {study}, it sends another study or patient")));
-        }
-        let mut bytes = Vec::new();
-        object.write_all(&mut bytes).map_err(|e| self.answer(crate::printable(&e.to_string())))?;
-        let mut incoming = intake.begin(arrival, Form::File)?;
-        incoming.write(&bytes).await?;
-        match incoming.finish().await {
-            // It was here, in another encoding: the first stays.
-            Ok(_) | Err(Refused::Conflict) => Ok(()),
-            Err(refused) => Err(refused.into()),
-        }
+    /// Takes in all that it has of one study.
+    pub(super) async fn fetch(&self, intake: &Intake, arrival: &Arrival, asked: &Arc<Asked>) -> Result<(), PacsError> {
+        let Some(retriever) = &self.retriever else { return Ok(()) };
+        let retrieve = async {
+            retriever.retrieve(intake, arrival, asked).await.map_err(|e| match e {
+                RetrieveError::Refused(refused) => PacsError::Keep(refused),
+                other => self.answer(other.to_string()),
+            })
+        };
+        self.within(self.config.prior_timeout_ms, "pacs.prior_timeout_ms", retrieve).await
     }
 
     async fn within<T>(
@@ -228,62 +218,20 @@ impl Archive {
     }
 }
 
-/// Fetches earlier studies of a study's patient, with a modality that it has, from the first archive that allows it
-/// (`pacs.priors`), and takes them in. What is here already is not fetched again.
-///
-/// # Returns
-/// Study Instance UIDs, the latest first; none where no archive allows it or nothing tells the patient.
-///
-/// # Errors
-/// Of the archive, the host or the journal. What was taken in before stays.
-pub async fn fetch_priors(
-    archives: &[Archive],
-    store: &Store,
-    intake: &Intake,
-    study_instance_uid: &str,
-) -> Result<Vec<String>, PacsError> {
-    let allowed = archives.iter().filter(|archive| archive.config.priors);
-    let Some((archive, web)) = allowed.filter_map(|archive| Some((archive, archive.web.as_ref()?))).next() else {
-        return Ok(Vec::new());
-    };
-    let Some(key) = store.prior_key(study_instance_uid).await? else { return Ok(Vec::new()) };
-    // Such an ID would match other patients (PS3.4 section C.2.2.2.4), and an empty one all.
-    if key.patient_id.is_empty() || key.patient_id.contains(['*', '?', '\\']) {
-        tracing::info!(study = study_instance_uid, "no priors: its Patient ID (0010,0020) is empty or a pattern");
-        return Ok(Vec::new());
-    }
-    let mut fetched = Vec::new();
-    for (prior, count) in archive.priors(web, &key, study_instance_uid).await? {
-        if count > archive.config.prior_instances_max as u64 {
-            let most = archive.config.prior_instances_max;
-            tracing::warn!(
-                prior = prior.as_str(),
-                count,
-                "a prior is left: more than pacs.prior_instances_max = {most}"
-            );
-            continue;
-        }
-        let here = store.study_facts(prior.as_str()).await?.map_or(0, |facts| facts.instances);
-        if here == 0 || here < count {
-            archive.fetch(web, intake, &key, &prior).await?;
-        }
-        fetched.push(prior.as_str().to_owned());
-    }
-    Ok(fetched)
-}
-
-/// Date, UID and number of instances of a study, when it is a prior of the one that `key` is of.
-fn prior(study: &InMemDicomObject, key: &PriorKey, own: &str) -> Option<(String, Uid, u64)> {
+/// Date and time, UID and number of instances of a study, when it is a prior of the one that `key` is of.
+fn prior(study: &InMemDicomObject, key: &PriorKey) -> Option<(String, Uid, u64)> {
     let uid = Uid::parse(&text(study, tags::STUDY_INSTANCE_UID))?;
-    let date = text(study, tags::STUDY_DATE);
-    let issuer = text(study, tags::ISSUER_OF_PATIENT_ID);
-    let same_issuer = issuer.is_empty() || key.issuer.is_empty() || issuer == key.issuer;
-    let same_patient = text(study, tags::PATIENT_ID) == key.patient_id && same_issuer;
+    let (date, time) = (text(study, tags::STUDY_DATE), text(study, tags::STUDY_TIME));
+    let patient = PatientEntry {
+        id: text(study, tags::PATIENT_ID),
+        issuer: text(study, tags::ISSUER_OF_PATIENT_ID),
+        ..PatientEntry::default()
+    };
     let modalities = study.element(tags::MODALITIES_IN_STUDY).ok()?.to_multi_str().ok()?;
     let same_modality = modalities.iter().any(|m| key.modalities.iter().any(|own| own == m.trim()));
-    let earlier = key.study_date.is_empty() || date <= key.study_date;
-    let is = uid.as_str() != own && same_patient && same_modality && earlier;
-    is.then(|| (date, uid, instances(study).unwrap_or(0)))
+    key.days_since(&date, &time)?;
+    let is = uid.as_str() != key.study_instance_uid && patient.differs(&key.patient).is_none() && same_modality;
+    is.then(|| (format!("{date} {time}"), uid, instances(study).unwrap_or(0)))
 }
 
 fn instances(study: &InMemDicomObject) -> Option<u64> {

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::decide::{Decision, Evidence, Geometry, OpenStudy, Pacs, Rules, decide, missing};
 use super::{Archive, Closed, Commitment};
 use crate::config::Config;
-use crate::ingest::{Notice, Outcome};
+use crate::ingest::{Notice, Outcome, Via};
 use crate::store::{Closing, Store, StoreError, StudyFacts, now_ms};
 use crate::study::{self, ReadOptions};
 
@@ -181,6 +181,8 @@ impl Watcher {
     async fn notice(&mut self, notice: Notice) {
         let now = Instant::now();
         match notice {
+            // What was fetched is there for other studies' jobs, and no work.
+            Notice::Instance { arrival, .. } if arrival.via == Via::Pacs => {}
             // The same bytes change nothing.
             Notice::Instance { stored, .. } if stored.outcome == Outcome::Same => {}
             Notice::Instance { stored, arrival } => {
@@ -340,7 +342,6 @@ impl Watcher {
             by,
             saved: Duration::from_millis(saved_ms),
             last_received_ms: facts.last_received_ms,
-            fetched: facts.fetched,
         };
         self.open.remove(uid);
         let by = by.name();

@@ -28,6 +28,8 @@ pub struct Limits {
     pub log_kib: usize,
     /// Findings of a job.
     pub findings_max: usize,
+    /// Earlier studies that a job is shown.
+    pub priors_max: usize,
     /// From the first guest instruction to its answer.
     pub job_deadline_ms: u64,
     /// Jobs that run at once.
@@ -63,6 +65,7 @@ impl Default for Limits {
             guest_read_mib: 64,
             log_kib: 64,
             findings_max: 1000,
+            priors_max: 2,
             job_deadline_ms: 300_000,
             jobs_max: 4,
             component_max_mib: 64,
@@ -93,6 +96,7 @@ impl Limits {
             guest_read_mib,
             log_kib,
             findings_max,
+            priors_max,
             job_deadline_ms,
             jobs_max,
             component_max_mib,
@@ -116,6 +120,7 @@ impl Limits {
             ("guest_read_mib", guest_read_mib, 1, 4096),
             ("log_kib", log_kib as u64, 1, 1 << 20),
             ("findings_max", findings_max as u64, 1, 1_000_000),
+            ("priors_max", priors_max as u64, 1, 100),
             ("job_deadline_ms", job_deadline_ms, 1, 24 * 3600 * 1000),
             ("jobs_max", jobs_max.into(), 1, 64),
             ("component_max_mib", component_max_mib, 1, 4096),

@@ -174,13 +174,22 @@ pub struct ScheduleConfig {
     pub retry_max_ms: u64,
     /// How often the journal is asked for what `gantry job` changed.
     pub poll_ms: u64,
+    /// How long a module that is to see earlier studies waits for an archive to give them.
+    pub priors_wait_ms: u64,
     /// Whether each result gets a picture, as with `gantry run --overlay`: it shows the patient's images.
     pub overlay: bool,
 }
 
 impl Default for ScheduleConfig {
     fn default() -> Self {
-        Self { attempts_max: 3, retry_first_ms: 5_000, retry_max_ms: 600_000, poll_ms: 500, overlay: false }
+        Self {
+            attempts_max: 3,
+            retry_first_ms: 5_000,
+            retry_max_ms: 600_000,
+            poll_ms: 500,
+            priors_wait_ms: 120_000,
+            overlay: false,
+        }
     }
 }
 
@@ -191,6 +200,7 @@ impl ScheduleConfig {
             ("retry_first_ms", self.retry_first_ms, 1, 24 * 3_600_000),
             ("retry_max_ms", self.retry_max_ms, 1, 24 * 3_600_000),
             ("poll_ms", self.poll_ms, 10, 60_000),
+            ("priors_wait_ms", self.priors_wait_ms, 1, 24 * 3_600_000),
         ]
     }
 }

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::disk::Disk;
-use super::{Arrival, Folders, Outcome, Refused, Stored, blocking};
+use super::{Arrival, Folders, Outcome, Refused, Stored, Via, blocking, joined};
 use crate::audit::{Action, Event};
 use crate::metrics::Metrics;
-use crate::store::{Batch, Candidate, Filed, Quarantined, Store, StoreError};
+use crate::store::{Batch, Candidate, Filed, Known, Quarantined, Store, StoreError};
 use crate::study::Entry;
 
-/// A file whose bytes are durable, to be named and journalled.
+/// A file to be named and journalled.
 pub(super) struct Filing {
     pub(super) incoming: PathBuf,
     /// What it is, or why it is set aside.
@@ -22,6 +23,8 @@ pub(super) struct Filing {
     pub(super) sha256: [u8; 32],
     pub(super) received_ms: i64,
     pub(super) arrival: Arrival,
+    /// Ends when its bytes are durable.
+    pub(super) synced: JoinHandle<()>,
     pub(super) reply: oneshot::Sender<Result<Stored, Refused>>,
 }
 
@@ -77,7 +80,7 @@ impl Committer {
     pub(super) async fn run(self, mut queue: mpsc::Receiver<Filing>) {
         let mut filings = Vec::new();
         while queue.recv_many(&mut filings, self.most).await > 0 {
-            let done = match self.commit(&filings).await {
+            let done = match self.commit(&mut filings).await {
                 Ok(done) => done,
                 Err(e) => fatal("the journal's commit", &e),
             };
@@ -88,16 +91,19 @@ impl Committer {
         }
     }
 
-    /// Journals, names, makes the names durable, and only then commits.
-    async fn commit(&self, filings: &[Filing]) -> Result<Vec<Result<Stored, Refused>>, StoreError> {
+    /// Journals, waits for the bytes, names, makes the names durable, and only then commits.
+    async fn commit(&self, filings: &mut [Filing]) -> Result<Vec<Result<Stored, Refused>>, StoreError> {
         let mut batch = self.store.begin().await?;
         let mut answers = Vec::with_capacity(filings.len());
         let mut fates = Vec::with_capacity(filings.len());
-        for filing in filings {
+        for filing in &*filings {
             let (fate, answer) = self.decide(&mut batch, filing).await?;
             batch.audit(&event(filing, &answer)).await?;
             fates.push((filing.incoming.clone(), fate));
             answers.push(answer);
+        }
+        for filing in &mut *filings {
+            joined(&mut filing.synced).await;
         }
         let (disk, data) = (self.disk.clone(), self.folders.data.clone());
         let durable = self.durable.clone();
@@ -119,18 +125,29 @@ impl Committer {
             sop_instance_uid: entry.sop_instance_uid.clone(),
         };
         let mut outcome = Outcome::New;
-        if let Some(known) = batch.instance(&entry.sop_instance_uid).await? {
+        let fetched = filing.arrival.via == Via::Pacs;
+        let Known { patient, instance } = batch.known(&entry.study.uid, &entry.sop_instance_uid).await?;
+        if let Some(known) = instance {
             if known.sha256 == filing.sha256 {
-                return Ok((Fate::Removed, Ok(stored(entry, Outcome::Same))));
+                if !known.fetched || fetched {
+                    return Ok((Fate::Removed, Ok(stored(entry, Outcome::Same))));
+                }
+                batch.adopt(known.id, &self.filed(filing, "")).await?;
+                return Ok((Fate::Removed, Ok(stored(entry, Outcome::Adopted))));
             }
-            if !self.replace {
+            // What somebody sends counts for more than what we fetched, whatever the policy.
+            let replace = if known.fetched == fetched { self.replace } else { known.fetched };
+            if !replace {
                 let refused = Refused::Conflict;
                 return self.set_aside(batch, filing, set_aside(&refused), refused).await;
             }
             // Its file stays where it is, and is no longer an instance.
             let replaced = Quarantined {
                 reason: "replaced",
-                detail: "a newer instance with this SOP Instance UID came (node.duplicates = \"replace\")".into(),
+                detail: match known.fetched && !fetched {
+                    true => "it was fetched, and somebody sent another instance with this SOP Instance UID".into(),
+                    false => "a newer instance with this SOP Instance UID came (node.duplicates = \"replace\")".into(),
+                },
                 sop_instance_uid: entry.sop_instance_uid.clone(),
             };
             let old = Filed { path: known.path, bytes: known.bytes, sha256: known.sha256, ..self.filed(filing, "") };
@@ -139,9 +156,12 @@ impl Committer {
             self.metrics.quarantined();
             outcome = Outcome::Replaced;
         }
-        if let Some(by) = batch.patient_of(&entry.study.uid).await?.and_then(|known| known.contradicts(&entry.patient))
-        {
+        if let Some(by) = patient.and_then(|known| known.contradicts(&entry.patient)) {
             let refused = Refused::OtherPatient(by);
+            return self.set_aside(batch, filing, set_aside(&refused), refused).await;
+        }
+        if fetched && batch.is_sent(&entry.study.uid).await? {
+            let refused = Refused::SentMeanwhile;
             return self.set_aside(batch, filing, set_aside(&refused), refused).await;
         }
         let filed = self.filed(filing, "instances");
@@ -180,7 +200,7 @@ impl Committer {
 /// What the audit log says of it: that it came, from whom, and what became of it.
 fn event(filing: &Filing, answer: &Result<Stored, Refused>) -> Event {
     let action = match answer {
-        Ok(Stored { outcome: Outcome::New, .. }) => Action::InstanceStored,
+        Ok(Stored { outcome: Outcome::New | Outcome::Adopted, .. }) => Action::InstanceStored,
         Ok(Stored { outcome: Outcome::Same, .. }) => Action::InstanceSame,
         Ok(Stored { outcome: Outcome::Replaced, .. }) => Action::InstanceReplaced,
         Err(_) => Action::InstanceQuarantined,
@@ -195,7 +215,11 @@ fn event(filing: &Filing, answer: &Result<Stored, Refused>) -> Event {
         study_instance_uid,
         object,
         digests: vec![("instance", filing.sha256)],
-        detail: answer.as_ref().err().map(|refused| refused.reason().to_owned()).unwrap_or_default(),
+        detail: match answer {
+            Ok(Stored { outcome: Outcome::Adopted, .. }) => "it had been fetched".into(),
+            Ok(_) => String::new(),
+            Err(refused) => refused.reason().into(),
+        },
         correlation: filing.arrival.correlation.clone(),
     }
 }

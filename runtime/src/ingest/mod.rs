@@ -24,6 +24,7 @@ use std::time::Instant;
 use dicom_object::FileMetaTableBuilder;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use self::commit::{Committer, Filing};
@@ -31,7 +32,7 @@ use self::disk::{Disk, DiskFile};
 use crate::config::{Config, Duplicates};
 use crate::metrics::Metrics;
 use crate::store::{Quarantined, Store};
-use crate::study::{self, Entry, ReadError, ReadOptions};
+use crate::study::{self, Entry, PatientEntry, ReadError, ReadOptions};
 
 /// Pieces of this size are written at once.
 const PIECE_BYTES: usize = 256 << 10;
@@ -125,6 +126,22 @@ pub enum Form {
     File,
     /// A whole file (PS3.10) of an instance of this study.
     FileOfStudy(Uid),
+    /// A whole file (PS3.10) that an archive was asked for.
+    Asked(Arc<Asked>),
+}
+
+/// What an archive was asked for: a study of this patient. Holds a patient's identity, of which `Debug` tells nothing.
+pub struct Asked {
+    /// Which study.
+    pub study: Uid,
+    /// Whose.
+    pub patient: PatientEntry,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Asked").field("study", &self.study).finish_non_exhaustive()
+    }
 }
 
 /// An instance that is durable.
@@ -149,6 +166,8 @@ pub enum Outcome {
     New,
     /// The same bytes were here: nothing changed.
     Same,
+    /// The same bytes were here, fetched from a PACS; now somebody sent them, and they are work.
+    Adopted,
     /// Other bytes were here, and the site lets newer ones replace them.
     Replaced,
 }
@@ -183,6 +202,9 @@ pub enum Refused {
     /// The peer: the study is another patient's. Set aside.
     #[error("the study of this UID is of another patient: {0} differs")]
     OtherPatient(&'static str),
+    /// Nobody: it was fetched as part of an earlier study, and somebody is sending that now. Set aside.
+    #[error("the study is being sent to this node; what was fetched of it is not needed")]
+    SentMeanwhile,
     /// The host is stopping. Send again later.
     #[error("the node is stopping")]
     Stopping,
@@ -202,7 +224,7 @@ impl Refused {
             Self::Unreadable(_) => Self::CANNOT_UNDERSTAND,
             Self::OtherPatient(_) => 0xC001,
             // Duplicate SOP Instance.
-            Self::Conflict => 0x0111,
+            Self::Conflict | Self::SentMeanwhile => 0x0111,
         }
     }
 
@@ -220,6 +242,7 @@ impl Refused {
             Self::NotAnnounced(_) => "not-announced",
             Self::Conflict => "conflict",
             Self::OtherPatient(_) => "other-patient",
+            Self::SentMeanwhile => "sent-meanwhile",
             Self::Stopping => "stopping",
         }
     }
@@ -369,7 +392,6 @@ struct Writing {
 impl Writing {
     fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.file.append(bytes)?;
-        self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
         Ok(())
     }
@@ -429,7 +451,12 @@ impl Incoming {
         }
         let mut writing = self.file.take().ok_or_else(interrupted)?;
         let piece = std::mem::take(&mut self.buffer);
-        let (written, mut piece) = blocking(move || (writing.append(&piece).map(|()| writing), piece)).await;
+        let written = blocking(move || {
+            let written = writing.append(&piece);
+            writing.hash.update(&piece);
+            (written.map(|()| writing), piece)
+        });
+        let (written, mut piece) = written.await;
         piece.clear();
         self.buffer = piece;
         self.file = Some(written.map_err(|e| Refused::Disk(e.to_string()))?);
@@ -456,17 +483,22 @@ impl Incoming {
         let (shared, form) = (self.intake.shared.clone(), self.form.clone());
         let checked = blocking(move || {
             writing.append(&piece).map_err(|e| Refused::Disk(e.to_string()))?;
-            if writing.bytes > shared.options.file_max_mib << 20 {
+            let Writing { mut file, mut hash, bytes } = writing;
+            if bytes > shared.options.file_max_mib << 20 {
                 return Err(Refused::TooLarge { file_max_mib: shared.options.file_max_mib });
             }
-            // Says the same of a file that was written badly as the read that follows: nothing is acknowledged.
-            writing.file.sync().unwrap_or_else(|e| commit::fatal("fsync of an instance", &e));
+            // The disk works while the file is looked at and its place in the journal is found: the file has its name only
+            // when both are done.
+            let synced = tokio::task::spawn_blocking(move || {
+                file.sync().unwrap_or_else(|e| commit::fatal("fsync of an instance", &e));
+            });
+            hash.update(&piece);
             let entry = study::inspect(&path, &shared.options)
                 .map_err(|e| unreadable(&e))
                 .and_then(|entry| announced(entry, &form));
-            Ok((entry, writing.bytes, <[u8; 32]>::from(writing.hash.finalize()), path))
+            Ok((entry, bytes, <[u8; 32]>::from(hash.finalize()), path, synced))
         });
-        let (entry, bytes, sha256, path) = checked.await?;
+        let (entry, bytes, sha256, path, synced) = checked.await?;
         let (reply, answer) = tokio::sync::oneshot::channel();
         let quarantined = |refused: &Refused| Quarantined {
             reason: refused.reason(),
@@ -481,6 +513,7 @@ impl Incoming {
             sha256,
             received_ms: crate::store::now_ms(),
             arrival: self.arrival.clone(),
+            synced,
             reply,
         };
         self.intake.filings.send(filing).await.map_err(|_| Refused::Stopping)?;
@@ -495,20 +528,25 @@ impl Form {
     fn sop_instance_uid(&self) -> String {
         match self {
             Self::DataSet { sop_instance_uid, .. } => sop_instance_uid.to_string(),
-            Self::File | Self::FileOfStudy(_) => String::new(),
+            Self::File | Self::FileOfStudy(_) | Self::Asked(_) => String::new(),
         }
     }
 }
 
 /// What came, if it is what its sender said it would be: in the file meta information, in the command of which we made
-/// that, or in the path of the request.
+/// that, or in the path of the request; or what was asked for.
 fn announced(entry: Entry, form: &Form) -> Result<Entry, Refused> {
-    let other_study = match form {
-        Form::FileOfStudy(study) if study.as_str() != entry.study.uid => Some("StudyInstanceUID (0020,000D)"),
-        _ => None,
+    let (study, patient) = match form {
+        Form::DataSet { .. } | Form::File => (None, None),
+        Form::FileOfStudy(study) => (Some(study), None),
+        Form::Asked(asked) => (Some(&asked.study), Some(&asked.patient)),
     };
-    match entry.contradicts_meta().or(other_study) {
-        Some(what) => Err(Refused::NotAnnounced(what)),
+    let other_study = study.filter(|study| study.as_str() != entry.study.uid).map(|_| "StudyInstanceUID (0020,000D)");
+    if let Some(what) = entry.contradicts_meta().or(other_study) {
+        return Err(Refused::NotAnnounced(what));
+    }
+    match patient.and_then(|patient| patient.differs(&entry.patient)) {
+        Some(by) => Err(Refused::OtherPatient(by)),
         None => Ok(entry),
     }
 }
@@ -524,7 +562,12 @@ fn interrupted() -> Refused {
 
 /// Runs on a thread that may wait for the disk.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
+    joined(&mut tokio::task::spawn_blocking(work)).await
+}
+
+/// What such a thread returns; its panic goes on here.
+async fn joined<T>(work: &mut JoinHandle<T>) -> T {
+    match work.await {
         Ok(done) => done,
         Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
         // The runtime stops and drops this task too.

@@ -288,6 +288,7 @@ impl Manifest {
             }
         }
         self.accepts.check()?;
+        self.needs.check()?;
         if let Some(keyword) = self.needs.attributes.iter().find(|keyword| !can_be_granted(keyword)) {
             let keyword: String = keyword.chars().take(64).flat_map(char::escape_debug).collect();
             let known = [&DEFAULT_ATTRIBUTES[..], &GRANTABLE_ATTRIBUTES[..]].concat().join(", ");

@@ -12,6 +12,33 @@ pub struct Needs {
     pub interfaces: Vec<Interface>,
     /// DICOM attributes by keyword, of those that can be granted.
     pub attributes: Vec<String>,
+    /// Earlier studies that it can use, the latest so many; 1 when not set. For one that asks for [`Interface::Priors`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priors_max: Option<usize>,
+}
+
+/// More earlier studies than anybody reads.
+const PRIORS_MAX: usize = 100;
+
+impl Needs {
+    /// Earlier studies that the module can use at most.
+    #[must_use]
+    pub fn priors_max(&self) -> usize {
+        self.priors_max.unwrap_or(1)
+    }
+
+    /// What cannot hold, whoever grants it.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.priors_max {
+            Some(_) if !self.interfaces.contains(&Interface::Priors) => {
+                Err(format!("needs.priors_max: needs.interfaces does not list {}", Interface::Priors.name()))
+            }
+            Some(most) if !(1..=PRIORS_MAX).contains(&most) => {
+                Err(format!("needs.priors_max = {most} is not in 1..={PRIORS_MAX}"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What can be asked for and granted: a closed list.
@@ -20,6 +47,8 @@ pub struct Needs {
 pub enum Interface {
     /// The study.
     Study,
+    /// The patient's earlier studies.
+    Priors,
     /// Voxels.
     Volumes,
     /// Findings.
@@ -46,6 +75,7 @@ impl Interface {
     /// All of them.
     pub const ALL: [Self; 11] = [
         Self::Study,
+        Self::Priors,
         Self::Volumes,
         Self::Findings,
         Self::Upstream,
@@ -63,6 +93,7 @@ impl Interface {
     pub fn name(self) -> &'static str {
         match self {
             Self::Study => "gantry:imaging/study",
+            Self::Priors => "gantry:imaging/priors",
             Self::Volumes => "gantry:imaging/volumes",
             Self::Findings => "gantry:imaging/findings",
             Self::Upstream => "gantry:imaging/upstream",
@@ -95,25 +126,20 @@ impl Interface {
     #[must_use]
     pub fn offers(self, version: &str) -> bool {
         match self {
-            Self::Study | Self::Volumes | Self::Findings | Self::Upstream | Self::Log => version == "0.1.0",
+            Self::Study | Self::Priors | Self::Volumes | Self::Findings | Self::Upstream | Self::Log => {
+                version == "0.1.0"
+            }
             Self::Nn => version == "0.2.0-rc-2024-10-28",
             // WASI 0.2 only ever grew.
             _ => version.starts_with("0.2."),
         }
     }
 
-    /// Whether the contract lets the host answer `denied`: a module that asks for it and is not granted it can go on
-    /// without. Any other interface that was not granted is not there at all.
-    #[must_use]
-    pub fn can_be_denied(self) -> bool {
-        matches!(self, Self::Upstream)
-    }
-
     /// What [`Interface::offers`], for messages.
     #[must_use]
     pub fn offered(self) -> &'static str {
         match self {
-            Self::Study | Self::Volumes | Self::Findings | Self::Upstream | Self::Log => "0.1.0",
+            Self::Study | Self::Priors | Self::Volumes | Self::Findings | Self::Upstream | Self::Log => "0.1.0",
             Self::Nn => "0.2.0-rc-2024-10-28",
             _ => "0.2",
         }

@@ -107,6 +107,21 @@ pub struct Input {
     pub series: Vec<InputSeries>,
     /// The results of earlier modules that it looked at.
     pub upstream: Vec<InputUpstream>,
+    /// Earlier studies that the module asked for and was told of, the latest first.
+    pub priors: Vec<InputPrior>,
+}
+
+/// An earlier study that the module was told of.
+#[derive(Debug, Clone, Serialize)]
+pub struct InputPrior {
+    /// Study Instance UID.
+    pub study_instance_uid: String,
+    /// What the module knew it as.
+    pub pseudonym: String,
+    /// Days from its date to that of the study that the job was about.
+    pub days_before: u32,
+    /// Its series that the module could see.
+    pub series: Vec<InputSeries>,
 }
 
 /// A series that the module could see.
@@ -291,7 +306,7 @@ mod tests {
 
     fn result(findings: Findings, geometry: &Geometry) -> serde_json::Value {
         let accepted = gate(findings, &study(geometry), &[0]).expect("accepted");
-        let input = Input { study_instance_uid: "2.25.1".into(), series: vec![], upstream: vec![] };
+        let input = Input { study_instance_uid: "2.25.1".into(), series: vec![], upstream: vec![], priors: vec![] };
         let module = Module::new(&module(), &[8; 32], vec!["log".into()]);
         let bytes = JobResult::new(&accepted, module, input, &stamp()).to_bytes();
         serde_json::from_slice(&bytes).expect("JSON")

@@ -69,8 +69,6 @@ pub fn can_be_granted(keyword: &str) -> bool {
 pub struct Grants {
     /// Interfaces that are linked.
     pub interfaces: BTreeSet<Interface>,
-    /// Interfaces that were asked for and not granted, and whose functions answer `denied`.
-    pub denied: BTreeSet<Interface>,
     /// Attributes that `series.attribute` answers.
     pub attributes: BTreeSet<String>,
 }
@@ -152,9 +150,6 @@ impl Policy {
                 granted.interfaces.insert(interface);
             } else {
                 denied.push(interface.name().to_owned());
-                if interface.can_be_denied() {
-                    granted.denied.insert(interface);
-                }
             }
         }
         for keyword in &needs.attributes {
@@ -184,7 +179,7 @@ impl Grants {
         }
         // `volumes` speaks of tensors, so it brings their interface along.
         let tensors = path == "wasi:nn/tensor" && self.interfaces.contains(&Interface::Volumes);
-        if self.interfaces.contains(&interface) || self.denied.contains(&interface) || tensors {
+        if self.interfaces.contains(&interface) || tensors {
             Ok(())
         } else {
             refused(ImportReason::NotGranted(interface.name()))
@@ -223,7 +218,11 @@ mod tests {
     use super::*;
 
     fn needs(interfaces: &[Interface], attributes: &[&str]) -> Needs {
-        Needs { interfaces: interfaces.to_vec(), attributes: attributes.iter().map(|&a| a.to_owned()).collect() }
+        Needs {
+            interfaces: interfaces.to_vec(),
+            attributes: attributes.iter().map(|&a| a.to_owned()).collect(),
+            ..Needs::default()
+        }
     }
 
     #[test]
@@ -234,18 +233,6 @@ mod tests {
         assert_eq!(grants.interfaces, BTreeSet::from([Interface::Volumes]));
         assert_eq!(grants.attributes, BTreeSet::from(["SliceThickness".into(), "PatientSex".into()]));
         assert_eq!(denied, ["wasi:clocks", "attribute:PatientAge"]);
-    }
-
-    #[test]
-    fn what_the_contract_lets_the_host_deny_is_there_to_be_denied_when_asked_for() {
-        let policy = Policy::new(&GrantConfig::default(), &[]).expect("a policy");
-        let import = "gantry:imaging/upstream@0.1.0";
-        let (grants, denied) = policy.grant(&needs(&[Interface::Upstream], &[]));
-        assert_eq!(denied, ["gantry:imaging/upstream"], "no module gets it by default");
-        assert!(grants.interfaces.is_empty());
-        assert_eq!(grants.check_import(import), Ok(()));
-        let (grants, _) = policy.grant(&needs(&[Interface::Study], &[]));
-        assert!(grants.check_import(import).is_err(), "the manifest does not ask for it");
     }
 
     #[test]

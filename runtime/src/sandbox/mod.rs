@@ -70,6 +70,8 @@ pub struct JobInput {
     pub accepted: Vec<usize>,
     /// Results of modules that ran before on this study: read when the guest asks, and may, for them.
     pub upstream: Vec<Handed>,
+    /// Earlier studies of the patient, the latest first.
+    pub priors: Vec<Prior>,
     /// How pixels are read.
     pub read: ReadOptions,
     /// Runs the models.
@@ -78,6 +80,17 @@ pub struct JobInput {
     pub pseudonym_key: [u8; 32],
     /// Stops the job from outside.
     pub cancel: CancelToken,
+}
+
+/// An earlier study of the patient.
+#[derive(Debug, Clone)]
+pub struct Prior {
+    /// As read.
+    pub study: Arc<Study>,
+    /// Which of its series the module accepts, by position; never empty.
+    pub accepted: Vec<usize>,
+    /// Days from its date to that of the study that the job is about.
+    pub days_before: u32,
 }
 
 /// What a job that ran to its end leaves.
@@ -309,13 +322,13 @@ impl Prepared {
         let upstream = capability::upstream::UpstreamView::new(
             input.upstream,
             input.study.clone(),
-            &self.grants,
             input.read.clone(),
             budget.clone(),
         );
         let study = capability::study::StudyView::new(
             input.study,
             input.accepted,
+            input.priors,
             &self.grants,
             input.pseudonym_key,
             input.read,

@@ -11,14 +11,15 @@
 //! repeated run writes the same objects under the same UIDs. `gantry job` writes to the journal; the dispatcher looks
 //! every `schedule.poll_ms`.
 //!
-//! Read on in this order: `route`, this file, `gate`, `work`, `retry`.
+//! Read on in this order: `route`, this file, `gate`, `priors`, `work`, `retry`.
 
 mod gate;
+mod priors;
 mod retry;
 mod route;
 mod work;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::gate::{Gate, Sibling};
+use self::priors::Gatherer;
+pub use self::priors::PriorSource;
 use self::route::Router;
 use self::work::{Assignment, Ended, Finished, Ready, Recent, Shop};
 use crate::app::App;
@@ -77,10 +80,12 @@ pub enum ScheduleError {
 ///
 /// # Errors
 /// [`ScheduleError`].
+#[expect(clippy::too_many_arguments, reason = "assembly: each is a part of the node")]
 pub async fn start(
     app: Arc<App>,
     store: Store,
     data: PathBuf,
+    priors: PriorSource,
     closed: mpsc::Receiver<StudyClosed>,
     stop: CancellationToken,
     tasks: &TaskTracker,
@@ -100,7 +105,8 @@ pub async fn start(
     let router = Router { shop: shop.clone(), plan: plan.clone(), changed: changed.clone(), stop: stop.clone() };
     tasks.spawn(router.run(closed));
     changed.notify_one();
-    let dispatcher = Dispatcher { shop, plan, assign, running: HashMap::new(), unrecorded: Vec::new() };
+    let priors = Gatherer::new(shop.clone(), priors, tasks.clone(), changed.clone(), stop.clone());
+    let dispatcher = Dispatcher { shop, plan, assign, priors, running: HashMap::new(), unrecorded: Vec::new() };
     tasks.spawn(dispatcher.run(ended, changed, stop));
     Ok(())
 }
@@ -139,6 +145,7 @@ struct Dispatcher {
     shop: Arc<Shop>,
     plan: Arc<Plan>,
     assign: std::sync::mpsc::Sender<Assignment>,
+    priors: Gatherer,
     running: HashMap<i64, CancelToken>,
     /// What the journal could not take yet.
     unrecorded: Vec<(Job, Ending)>,
@@ -192,9 +199,10 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Decides for every job that waits for others.
-    async fn gates(&self) -> Result<(), StoreError> {
+    /// Decides for every job that waits for others, or for earlier studies.
+    async fn gates(&mut self) -> Result<(), StoreError> {
         let store = &self.shop.store;
+        let mut waiting = HashSet::new();
         // The oldest first, which are the predecessors: what is skipped here is over for those that come after it.
         for job in store.jobs(None, Some(JobState::Gated)).await?.iter().rev() {
             let gate = match self.plan.module(&job.module) {
@@ -203,6 +211,9 @@ impl Dispatcher {
             };
             match gate {
                 Gate::Wait => {}
+                Gate::Open if self.lacks_priors(job).await? => {
+                    waiting.insert((job.study_instance_uid.clone(), job.study_version));
+                }
                 Gate::Open => store.open_gate(job.id).await?,
                 Gate::Skip { class, reason: error } => {
                     tracing::info!(job = job.id, correlation = job.correlation, "skipped: {error}");
@@ -210,7 +221,14 @@ impl Dispatcher {
                 }
             }
         }
+        self.priors.work_for(waiting);
         Ok(())
+    }
+
+    /// Whether a job is to see earlier studies, and they were not looked for yet.
+    async fn lacks_priors(&self, job: &Job) -> Result<bool, StoreError> {
+        let sees = self.shop.modules.get(&job.module).is_some_and(Ready::sees_priors);
+        Ok(sees && self.shop.store.gathered(&job.study_instance_uid, job.study_version).await?.is_none())
     }
 
     async fn siblings(&self, job: &Job) -> Result<Vec<Sibling>, StoreError> {

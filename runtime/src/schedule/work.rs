@@ -20,8 +20,8 @@ use crate::outputs::result::{JobResult, Status};
 use crate::outputs::{RESULT_FILE, Stamp};
 use crate::pipeline::{self, Event, Phases, RunError, Work};
 use crate::routing::Planned;
-use crate::sandbox::{CancelToken, JobError, Prepared};
-use crate::store::{FoundRow, Job, JobState, Store, StoreError, now_ms};
+use crate::sandbox::{CancelToken, JobError, Prepared, Prior};
+use crate::store::{FoundRow, Gathered, Job, JobState, PriorRow, Store, StoreError, now_ms};
 use crate::study::{self, Study};
 use crate::upstream::Handed;
 
@@ -32,6 +32,13 @@ const RECENT_STUDIES_MAX: usize = 4;
 pub(super) struct Ready {
     pub(super) planned: Planned,
     pub(super) prepared: Prepared,
+}
+
+impl Ready {
+    /// Whether it asks for earlier studies and was granted them.
+    pub(super) fn sees_priors(&self) -> bool {
+        self.prepared.grants().interfaces.contains(&Interface::Priors)
+    }
 }
 
 /// What every run needs.
@@ -168,6 +175,45 @@ impl Shop {
         Ok(handed)
     }
 
+    /// The earlier studies that a job sees, and what people must know of those that it does not.
+    fn priors(&self, job: &Job, ready: &Ready) -> Result<(Vec<Prior>, Vec<String>), NoResult> {
+        if !ready.sees_priors() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let gathered = self.store.gathered(&job.study_instance_uid, job.study_version);
+        let Gathered { priors: rows, mut warnings } = self.runtime.block_on(gathered)?.unwrap_or_default();
+        let package = ready.prepared.package();
+        let most = package.manifest().needs.priors_max().min(self.app.config.limits.priors_max);
+        let mut priors = Vec::new();
+        for row in rows {
+            if priors.len() == most {
+                break;
+            }
+            match self.prior(&row)? {
+                Ok(study) => {
+                    let (accepted, _) = pipeline::accepted_series(package, &study);
+                    if !accepted.is_empty() {
+                        priors.push(Prior { study: Arc::new(study), accepted, days_before: row.days_before });
+                    }
+                }
+                Err(why) => warnings.push(format!("an earlier study was left out: {why}")),
+            }
+        }
+        Ok((priors, warnings))
+    }
+
+    /// An earlier study as it was when it was decided that it is shown, or why that cannot be.
+    fn prior(&self, row: &PriorRow) -> Result<Result<Study, String>, StoreError> {
+        let mut instances = self.runtime.block_on(self.store.instances_of_study(&row.study_instance_uid))?;
+        instances.retain(|instance| instance.id <= row.last_instance);
+        if instances.len() as u64 != row.instances {
+            return Ok(Err("it changed, or was deleted, since it was found".into()));
+        }
+        let paths: Vec<PathBuf> = instances.iter().map(|instance| self.data.join(&instance.path)).collect();
+        let read = study::read(&paths, &self.app.read_options(false));
+        Ok(read.map_err(|e| e.for_record(&|_| "one of its files".into()).to_string()))
+    }
+
     fn analyse(
         &self,
         job: &Job,
@@ -180,6 +226,7 @@ impl Shop {
         clear_unfinished(out).map_err(NoResult::Clear)?;
         let accepted = pipeline::accept(ready.prepared.package(), &study)?;
         let upstream = self.runtime.block_on(self.upstream(job, ready))?;
+        let (priors, warnings) = self.priors(job, ready)?;
         phases.end("headers");
         let work = Work {
             prepared: &ready.prepared,
@@ -187,6 +234,8 @@ impl Shop {
             study,
             accepted,
             upstream,
+            priors,
+            warnings,
             out,
             strict: false,
             overlay: self.app.config.schedule.overlay,

@@ -76,19 +76,6 @@ pub struct VersionRow {
     pub saved_ms: u64,
 }
 
-/// By what earlier studies of the patient are found. Holds a patient's identity: no `Debug`.
-#[derive(Clone)]
-pub struct PriorKey {
-    /// Patient ID (0010,0020).
-    pub patient_id: String,
-    /// Issuer of Patient ID (0010,0021); may be empty.
-    pub issuer: String,
-    /// Study Date (0008,0020); may be empty.
-    pub study_date: String,
-    /// Modalities of its series.
-    pub modalities: Vec<String>,
-}
-
 /// The columns of [`VersionRow`], with what follows.
 macro_rules! select_version {
     ($rest:literal) => {
@@ -118,7 +105,8 @@ impl VersionRow {
 }
 
 impl Store {
-    /// Studies with instances that no version has, the longest known first; at most `most`.
+    /// Studies with instances that no version has, the longest known first; at most `most`. Those of which everything was
+    /// fetched are none of them.
     ///
     /// # Errors
     /// The journal's.
@@ -131,7 +119,7 @@ impl Store {
              WHERE (latest.study IS NULL OR latest.last_received_ms <> study.last_received_ms OR latest.instances <> \
              (SELECT count(*) FROM instance JOIN series ON series.id = instance.series WHERE series.study = study.id)) \
              AND EXISTS (SELECT 1 FROM series JOIN instance ON instance.series = series.id \
-             WHERE series.study = study.id) \
+             WHERE series.study = study.id AND via <> 'pacs') \
              ORDER BY study.id LIMIT ?",
         );
         let rows = query.bind(i64::try_from(most).unwrap_or(i64::MAX)).fetch_all(&self.pool).await?;
@@ -256,28 +244,6 @@ impl Store {
         );
         let row = query.bind(study_instance_uid).bind(list).fetch_one(&self.pool).await?;
         Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
-    }
-
-    /// By what earlier studies of a study's patient are found; nothing when the study is not known.
-    ///
-    /// # Errors
-    /// The journal's.
-    pub async fn prior_key(&self, study_instance_uid: &str) -> Result<Option<PriorKey>, StoreError> {
-        let query = sqlx::query(
-            "SELECT id, patient_id, issuer_of_patient_id, study_date FROM study WHERE study_instance_uid = ?",
-        );
-        let Some(row) = query.bind(study_instance_uid).fetch_optional(&self.pool).await? else { return Ok(None) };
-        let modalities =
-            sqlx::query("SELECT DISTINCT modality FROM series WHERE study = ? AND modality <> '' ORDER BY modality")
-                .bind(row.try_get::<i64, _>("id")?)
-                .fetch_all(&self.pool)
-                .await?;
-        Ok(Some(PriorKey {
-            patient_id: row.try_get("patient_id")?,
-            issuer: row.try_get("issuer_of_patient_id")?,
-            study_date: row.try_get("study_date")?,
-            modalities: modalities.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
-        }))
     }
 }
 

@@ -72,6 +72,35 @@ pub struct InstanceRow {
     pub bytes: u64,
     /// Its digest.
     pub sha256: [u8; 32],
+    /// Whether it was fetched from a PACS, and nobody sent it.
+    pub fetched: bool,
+}
+
+/// What the journal knows when an instance comes.
+pub struct Known {
+    /// Whose its study is.
+    pub patient: Option<PatientEntry>,
+    /// The instance with its UID.
+    pub instance: Option<Kept>,
+}
+
+/// The file of an instance that is kept.
+pub struct Kept {
+    /// Of the instance, in the journal.
+    pub id: i64,
+    /// Below the data folder.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: [u8; 32],
+    /// Whether it was fetched from a PACS, and nobody sent it.
+    pub fetched: bool,
+}
+
+fn digest(row: &SqliteRow) -> Result<[u8; 32], sqlx::Error> {
+    let digest: Vec<u8> = row.try_get("sha256")?;
+    digest.try_into().map_err(|_| sqlx::Error::Decode("a digest is not 32 bytes".into()))
 }
 
 /// The columns of [`InstanceRow`], with a condition.
@@ -79,8 +108,8 @@ macro_rules! select_instance {
     ($condition:literal) => {
         concat!(
             "SELECT instance.id AS id, study_instance_uid, series_instance_uid, sop_instance_uid, sop_class_uid, ",
-            "transfer_syntax_uid, path, bytes, sha256 FROM instance JOIN series ON series.id = instance.series ",
-            "JOIN study ON study.id = series.study WHERE ",
+            "transfer_syntax_uid, path, bytes, sha256, via = 'pacs' AS fetched FROM instance ",
+            "JOIN series ON series.id = instance.series JOIN study ON study.id = series.study WHERE ",
             $condition
         )
     };
@@ -88,7 +117,6 @@ macro_rules! select_instance {
 
 impl InstanceRow {
     pub(super) fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
-        let digest: Vec<u8> = row.try_get("sha256")?;
         Ok(Self {
             id: row.try_get("id")?,
             study_instance_uid: row.try_get("study_instance_uid")?,
@@ -98,7 +126,8 @@ impl InstanceRow {
             transfer_syntax_uid: row.try_get("transfer_syntax_uid")?,
             path: row.try_get("path")?,
             bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
-            sha256: digest.try_into().map_err(|_| sqlx::Error::Decode("a digest is not 32 bytes".into()))?,
+            sha256: digest(row)?,
+            fetched: row.try_get::<i64, _>("fetched")? != 0,
         })
     }
 }
@@ -134,33 +163,40 @@ impl Store {
 }
 
 impl Batch {
-    /// The instance with this SOP Instance UID, also when it is of this batch.
+    /// What is known of an instance and of its study, also when it is of this batch.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn instance(&mut self, sop_instance_uid: &str) -> Result<Option<InstanceRow>, StoreError> {
-        let query = sqlx::query(select_instance!("sop_instance_uid = ?")).bind(sop_instance_uid);
-        Ok(query.fetch_optional(&mut *self.transaction).await?.as_ref().map(InstanceRow::read).transpose()?)
-    }
-
-    /// Whose study this is, if it is known.
-    ///
-    /// # Errors
-    /// The journal's.
-    pub async fn patient_of(&mut self, study_instance_uid: &str) -> Result<Option<PatientEntry>, StoreError> {
+    pub async fn known(&mut self, study_instance_uid: &str, sop_instance_uid: &str) -> Result<Known, StoreError> {
         let query = sqlx::query(
-            "SELECT patient_id, issuer_of_patient_id, patient_name, patient_birth_date, patient_sex \
-             FROM study WHERE study_instance_uid = ?",
-        )
-        .bind(study_instance_uid);
-        let Some(row) = query.fetch_optional(&mut *self.transaction).await? else { return Ok(None) };
-        Ok(Some(PatientEntry {
-            id: row.try_get("patient_id")?,
-            issuer: row.try_get("issuer_of_patient_id")?,
-            name: row.try_get("patient_name")?,
-            birth_date: row.try_get("patient_birth_date")?,
-            sex: row.try_get("patient_sex")?,
-        }))
+            "SELECT study.id AS study, patient_id, issuer_of_patient_id, patient_name, patient_birth_date, patient_sex, \
+             instance.id AS instance, path, bytes, sha256, via = 'pacs' AS fetched \
+             FROM (SELECT ? AS study_uid, ? AS instance_uid) \
+             LEFT JOIN study ON study_instance_uid = study_uid LEFT JOIN instance ON sop_instance_uid = instance_uid",
+        );
+        let query = query.bind(study_instance_uid).bind(sop_instance_uid);
+        let row = query.fetch_one(&mut *self.transaction).await?;
+        let patient = match row.try_get::<Option<i64>, _>("study")? {
+            None => None,
+            Some(_) => Some(PatientEntry {
+                id: row.try_get("patient_id")?,
+                issuer: row.try_get("issuer_of_patient_id")?,
+                name: row.try_get("patient_name")?,
+                birth_date: row.try_get("patient_birth_date")?,
+                sex: row.try_get("patient_sex")?,
+            }),
+        };
+        let instance = match row.try_get("instance")? {
+            None => None,
+            Some(id) => Some(Kept {
+                id,
+                path: row.try_get("path")?,
+                bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
+                sha256: digest(&row)?,
+                fetched: row.try_get::<i64, _>("fetched")? != 0,
+            }),
+        };
+        Ok(Known { patient, instance })
     }
 
     /// Adds an instance, and its study and series when they are new. What an earlier instance of the study or series left
@@ -170,41 +206,13 @@ impl Batch {
     /// The journal's.
     pub async fn add(&mut self, candidate: &Candidate<'_>) -> Result<(), StoreError> {
         let (entry, filed) = (candidate.entry, candidate.filed);
-        let study = self.study(entry, filed.received_ms).await?;
-        let series = self.series(study, entry).await?;
-        sqlx::query(
-            "INSERT INTO instance (series, sop_instance_uid, sop_class_uid, transfer_syntax_uid, instance_number, \
-             \"rows\", \"columns\", bits_allocated, number_of_frames, path, bytes, sha256, received_ms, via, source, \
-             correlation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(series)
-        .bind(&entry.sop_instance_uid)
-        .bind(&entry.sop_class_uid)
-        .bind(&entry.transfer_syntax_uid)
-        .bind(&entry.instance_number)
-        .bind(entry.rows)
-        .bind(entry.columns)
-        .bind(entry.bits_allocated)
-        .bind(entry.number_of_frames)
-        .bind(&filed.path)
-        .bind(filed.bytes.cast_signed())
-        .bind(filed.sha256.as_slice())
-        .bind(filed.received_ms)
-        .bind(filed.via)
-        .bind(&filed.source)
-        .bind(&filed.correlation)
-        .execute(&mut *self.transaction)
-        .await?;
-        Ok(())
-    }
-
-    async fn study(&mut self, entry: &Entry, received_ms: i64) -> Result<i64, StoreError> {
-        let (patient, study) = (&entry.patient, &entry.study);
-        let row = sqlx::query(
+        let (patient, study, series) = (&entry.patient, &entry.study, &entry.series);
+        // One text, for each costs a way to the journal's thread and back.
+        let query = sqlx::query(
             "INSERT INTO study (study_instance_uid, patient_id, issuer_of_patient_id, patient_name, patient_birth_date, \
              patient_sex, study_date, study_time, accession_number, referring_physician_name, study_id, \
              study_description, stated_series, stated_instances, first_received_ms, last_received_ms) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?16, ?16) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (study_instance_uid) DO UPDATE SET \
              patient_id = iif(patient_id = '', excluded.patient_id, patient_id), \
              issuer_of_patient_id = iif(issuer_of_patient_id = '', excluded.issuer_of_patient_id, issuer_of_patient_id), \
@@ -213,52 +221,103 @@ impl Batch {
              patient_sex = iif(patient_sex = '', excluded.patient_sex, patient_sex), \
              stated_series = coalesce(excluded.stated_series, stated_series), \
              stated_instances = coalesce(excluded.stated_instances, stated_instances), \
-             last_received_ms = excluded.last_received_ms \
-             RETURNING id",
-        )
-        .bind(&study.uid)
-        .bind(&patient.id)
-        .bind(&patient.issuer)
-        .bind(&patient.name)
-        .bind(&patient.birth_date)
-        .bind(&patient.sex)
-        .bind(&study.date)
-        .bind(&study.time)
-        .bind(&study.accession_number)
-        .bind(&study.referring_physician_name)
-        .bind(&study.id)
-        .bind(&study.description)
-        .bind(study.stated_series)
-        .bind(study.stated_instances)
-        .bind(received_ms)
-        .bind(received_ms)
-        .fetch_one(&mut *self.transaction)
-        .await?;
-        Ok(row.try_get("id")?)
+             last_received_ms = excluded.last_received_ms; \
+             INSERT INTO series (study, series_instance_uid, modality, series_number, series_description, series_date, \
+             series_time, body_part_examined, performed_step_start_date, performed_step_start_time, stated_instances) \
+             SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM study WHERE study_instance_uid = ? \
+             ON CONFLICT (study, series_instance_uid) DO UPDATE SET \
+             stated_instances = coalesce(excluded.stated_instances, stated_instances); \
+             INSERT INTO instance (series, sop_instance_uid, sop_class_uid, transfer_syntax_uid, instance_number, \
+             \"rows\", \"columns\", bits_allocated, number_of_frames, path, bytes, sha256, received_ms, via, source, \
+             correlation) SELECT series.id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? \
+             FROM series JOIN study ON study.id = series.study \
+             WHERE series_instance_uid = ? AND study_instance_uid = ?",
+        );
+        let query = query
+            .bind(&study.uid)
+            .bind(&patient.id)
+            .bind(&patient.issuer)
+            .bind(&patient.name)
+            .bind(&patient.birth_date)
+            .bind(&patient.sex)
+            .bind(&study.date)
+            .bind(&study.time)
+            .bind(&study.accession_number)
+            .bind(&study.referring_physician_name)
+            .bind(&study.id)
+            .bind(&study.description)
+            .bind(study.stated_series)
+            .bind(study.stated_instances)
+            .bind(filed.received_ms)
+            .bind(filed.received_ms);
+        let query = query
+            .bind(&series.uid)
+            .bind(&series.modality)
+            .bind(&series.number)
+            .bind(&series.description)
+            .bind(&series.date)
+            .bind(&series.time)
+            .bind(&series.body_part_examined)
+            .bind(&series.performed_step_start_date)
+            .bind(&series.performed_step_start_time)
+            .bind(series.stated_instances)
+            .bind(&study.uid);
+        let query = query
+            .bind(&entry.sop_instance_uid)
+            .bind(&entry.sop_class_uid)
+            .bind(&entry.transfer_syntax_uid)
+            .bind(&entry.instance_number)
+            .bind(entry.rows)
+            .bind(entry.columns)
+            .bind(entry.bits_allocated)
+            .bind(entry.number_of_frames)
+            .bind(&filed.path)
+            .bind(filed.bytes.cast_signed())
+            .bind(filed.sha256.as_slice())
+            .bind(filed.received_ms)
+            .bind(filed.via)
+            .bind(&filed.source)
+            .bind(&filed.correlation)
+            .bind(&series.uid)
+            .bind(&study.uid);
+        query.execute(&mut *self.transaction).await?;
+        Ok(())
     }
 
-    async fn series(&mut self, study: i64, entry: &Entry) -> Result<i64, StoreError> {
-        let series = &entry.series;
-        let row = sqlx::query(
-            "INSERT INTO series (study, series_instance_uid, modality, series_number, series_description, series_date, \
-             series_time, body_part_examined, performed_step_start_date, performed_step_start_time, stated_instances) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (study, series_instance_uid) DO UPDATE SET \
-             stated_instances = coalesce(excluded.stated_instances, stated_instances) RETURNING id",
+    /// An instance that was fetched is one that somebody sent, from now on: its study is work.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn adopt(&mut self, id: i64, filed: &Filed) -> Result<(), StoreError> {
+        sqlx::query("UPDATE instance SET received_ms = ?, via = ?, source = ?, correlation = ? WHERE id = ?")
+            .bind(filed.received_ms)
+            .bind(filed.via)
+            .bind(&filed.source)
+            .bind(&filed.correlation)
+            .bind(id)
+            .execute(&mut *self.transaction)
+            .await?;
+        sqlx::query(
+            "UPDATE study SET last_received_ms = ? \
+             WHERE id = (SELECT study FROM series JOIN instance ON instance.series = series.id WHERE instance.id = ?)",
         )
-        .bind(study)
-        .bind(&series.uid)
-        .bind(&series.modality)
-        .bind(&series.number)
-        .bind(&series.description)
-        .bind(&series.date)
-        .bind(&series.time)
-        .bind(&series.body_part_examined)
-        .bind(&series.performed_step_start_date)
-        .bind(&series.performed_step_start_time)
-        .bind(series.stated_instances)
-        .fetch_one(&mut *self.transaction)
+        .bind(filed.received_ms)
+        .bind(id)
+        .execute(&mut *self.transaction)
         .await?;
-        Ok(row.try_get("id")?)
+        Ok(())
+    }
+
+    /// Whether somebody sent any of a study: it is work, and no earlier study that was only fetched.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn is_sent(&mut self, study_instance_uid: &str) -> Result<bool, StoreError> {
+        let query = sqlx::query(
+            "SELECT 1 FROM study JOIN series ON series.study = study.id JOIN instance ON instance.series = series.id \
+             WHERE study_instance_uid = ? AND via <> 'pacs' LIMIT 1",
+        );
+        Ok(query.bind(study_instance_uid).fetch_optional(&mut *self.transaction).await?.is_some())
     }
 
     /// Takes an instance out, for another one of its UID.

@@ -7,6 +7,7 @@ mod commitment;
 mod completion;
 mod instances;
 mod jobs;
+mod priors;
 mod query;
 mod retention;
 mod tokens;
@@ -21,9 +22,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 
 pub use self::audit::AuditRow;
 pub use self::commitment::{CommitmentFailure, CommitmentItem, CommitmentReport};
-pub use self::completion::{Closing, PriorKey, SeriesFacts, StudyFacts, VersionRow};
-pub use self::instances::{Batch, Candidate, Filed, InstanceRow, Quarantined};
+pub use self::completion::{Closing, SeriesFacts, StudyFacts, VersionRow};
+pub use self::instances::{Batch, Candidate, Filed, InstanceRow, Kept, Known, Quarantined};
 pub use self::jobs::{Arrivals, Changed, Ending, FoundRow, Job, JobState, NewJob, Routed};
+pub use self::priors::{Gathered, PriorKey, PriorRow};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::retention::{Doomed, Unneeded};
 pub use self::tokens::TokenRow;
@@ -38,6 +40,7 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (4, "jobs", include_str!("schema/0004_jobs.sql")),
     (5, "completion", include_str!("schema/0005_completion.sql")),
     (6, "audit", include_str!("schema/0006_audit.sql")),
+    (7, "priors", include_str!("schema/0007_priors.sql")),
 ];
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";

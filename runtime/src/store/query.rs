@@ -157,7 +157,7 @@ impl Store {
     pub async fn instances_of(&self, study_instance_uid: &str, part: Part<'_>) -> Result<Vec<InstanceRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT instance.id AS id, study_instance_uid, series_instance_uid, sop_instance_uid, sop_class_uid, \
-             transfer_syntax_uid, path, bytes, sha256 FROM study JOIN series ON series.study = study.id \
+             transfer_syntax_uid, path, bytes, sha256, via = 'pacs' AS fetched FROM study JOIN series ON series.study = study.id \
              JOIN instance ON instance.series = series.id WHERE study_instance_uid = ?1 \
              AND (?2 IS NULL OR series_instance_uid = ?2) AND (?3 IS NULL OR sop_instance_uid = ?3) \
              ORDER BY instance.id",

@@ -116,15 +116,20 @@ impl Batch {
         Ok(Some(instances))
     }
 
-    /// Whether something came for a study since it was closed last, or a job of it is not at its end.
+    /// Whether something came for a study since it was closed last, or a job that is of it or is to see it is not at its end.
+    /// One of which everything was fetched is never closed, and so never open.
     ///
     /// # Errors
     /// The journal's.
     pub async fn is_unfinished(&mut self, study_instance_uid: &str) -> Result<bool, StoreError> {
         let row = sqlx::query(
             "SELECT EXISTS (SELECT 1 FROM study WHERE study_instance_uid = ?1 AND last_received_ms <> \
-             (SELECT coalesce(max(last_received_ms), -1) FROM study_version WHERE study_version.study = study.id)) \
-             OR EXISTS (SELECT 1 FROM job WHERE study_instance_uid = ?1 AND state IN ('queued', 'gated', 'running'))",
+             (SELECT coalesce(max(last_received_ms), -1) FROM study_version WHERE study_version.study = study.id) \
+             AND EXISTS (SELECT 1 FROM series JOIN instance ON instance.series = series.id \
+             WHERE series.study = study.id AND via <> 'pacs')) \
+             OR EXISTS (SELECT 1 FROM job WHERE study_instance_uid = ?1 AND state IN ('queued', 'gated', 'running')) \
+             OR EXISTS (SELECT 1 FROM prior JOIN job USING (study_instance_uid, study_version) \
+             WHERE prior_uid = ?1 AND state IN ('queued', 'gated', 'running'))",
         )
         .bind(study_instance_uid)
         .fetch_one(&mut *self.transaction)

@@ -205,6 +205,15 @@ impl PatientEntry {
     }
 }
 
+impl PatientEntry {
+    /// In what the two are not known to be one patient: both must have an ID, and nothing contradicts.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> Option<&'static str> {
+        let unnamed = self.id.is_empty() || other.id.is_empty();
+        unnamed.then_some("PatientID (0010,0020)").or_else(|| self.contradicts(other))
+    }
+}
+
 impl From<&PatientEntry> for Patient {
     fn from(entry: &PatientEntry) -> Self {
         Self {

@@ -9,9 +9,9 @@ const RANGES_MAX: usize = 64;
 
 /// A media type or range with its parameters.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Media {
+pub(crate) struct Media {
     /// `type/subtype`, lower-case.
-    pub(super) kind: String,
+    pub(crate) kind: String,
     /// Names are lower-case; values are without quotes.
     parameters: Vec<(String, String)>,
     quality: f32,
@@ -19,7 +19,7 @@ pub(super) struct Media {
 
 impl Media {
     /// Reads one.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut pieces = split(text, ';').into_iter();
         let kind = pieces.next()?.trim().to_ascii_lowercase();
         let token =
@@ -45,7 +45,7 @@ impl Media {
     }
 
     /// A parameter.
-    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 

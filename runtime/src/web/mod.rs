@@ -6,7 +6,7 @@
 //!                                           └─ wado ─▶ store, study, files
 //! ```
 
-mod accept;
+pub(crate) mod accept;
 mod auth;
 mod error;
 pub mod multipart;

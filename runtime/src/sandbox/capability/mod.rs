@@ -5,6 +5,7 @@
 pub(super) mod findings;
 pub(super) mod log;
 pub(super) mod nn;
+pub(super) mod priors;
 pub(super) mod study;
 pub(super) mod upstream;
 pub(super) mod volumes;
@@ -18,16 +19,17 @@ use super::grants::Grants;
 use super::state::{JobState, State};
 use crate::module::manifest::Interface;
 
-/// Links exactly what was granted, and what answers that it was not.
+/// Links exactly what was granted.
 pub(super) fn link(linker: &mut Linker<JobState>, grants: &Grants) -> wasmtime::Result<()> {
     gi::types::add_to_linker::<_, State>(linker, |s| s)?;
     let has = |interface| grants.interfaces.contains(&interface);
     if has(Interface::Volumes) || has(Interface::Nn) {
         wasi_nn::tensor::add_to_linker::<_, State>(linker, |s| s)?;
     }
-    for interface in grants.interfaces.iter().chain(&grants.denied) {
+    for interface in &grants.interfaces {
         match interface {
             Interface::Study => gi::study::add_to_linker::<_, State>(linker, |s| s)?,
+            Interface::Priors => gi::priors::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Volumes => gi::volumes::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Findings => gi::findings::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Upstream => gi::upstream::add_to_linker::<_, State>(linker, |s| s)?,

@@ -1,4 +1,4 @@
-//! `gantry:imaging/study`: the input, read-only and pseudonymous.
+//! `gantry:imaging/study`: the input, read-only and pseudonymous; series of earlier studies are looked at the same way.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,27 +10,38 @@ use wasmtime::component::Resource;
 
 use crate::geometry::Geometry;
 use crate::memory::Budget;
+use crate::sandbox::Prior;
 use crate::sandbox::bindings::gantry::imaging::{study, types};
 use crate::sandbox::grants::Grants;
 use crate::sandbox::state::{Failure, JobState};
 use crate::study::{ReadError, ReadOptions, Series, Study};
 use crate::volumes::Volume;
 
-/// A guest's handle of a series: its place among the accepted ones.
-#[derive(Debug, Clone, Copy)]
-pub struct SeriesHandle(usize);
+/// A guest's handle of a series: its place among the accepted ones of a study.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SeriesHandle {
+    /// Which earlier study, from 0 for the latest; none for the one that the job is about.
+    pub(super) prior: Option<usize>,
+    /// Which of its accepted series.
+    pub(super) place: usize,
+}
 
-/// What of a study one module may see.
+/// What of a study, and of earlier ones, one module may see.
 pub(crate) struct StudyView {
     study: Arc<Study>,
     accepted: Vec<usize>,
+    pub(super) priors: Vec<Prior>,
+    /// Whether the module asked for earlier studies.
+    pub(super) asked_for_priors: bool,
     attributes: std::collections::BTreeSet<String>,
     pseudonym_key: [u8; 32],
     read: ReadOptions,
     budget: Budget,
-    decoded: BTreeMap<(usize, u32), Volume>,
+    decoded: BTreeMap<(SeriesHandle, u32), Volume>,
     digests: BTreeMap<String, [u8; 32]>,
     decoding: Duration,
+    /// What of earlier studies could not be given.
+    warnings: Vec<String>,
     /// Why a volume could not be given, if one could not.
     pub(in crate::sandbox) failed: Option<ReadError>,
 }
@@ -40,8 +51,13 @@ pub(crate) struct StudyView {
 pub struct InputRecord {
     /// SHA-256 of each file that was decoded, by SOP Instance UID.
     pub digests: BTreeMap<String, [u8; 32]>,
-    /// What the guest knows each accepted series as, by Series Instance UID.
+    /// What the guest knows each accepted series as, by Series Instance UID; and each earlier study that it was told of, by
+    /// Study Instance UID.
     pub pseudonyms: BTreeMap<String, String>,
+    /// The earlier studies that the module was told of: none when it did not ask.
+    pub priors: Vec<Prior>,
+    /// What of them could not be decoded; no patient data.
+    pub warnings: Vec<String>,
     /// Time spent reading and decoding pixels.
     pub decoding: Duration,
 }
@@ -50,6 +66,7 @@ impl StudyView {
     pub(crate) fn new(
         study: Arc<Study>,
         accepted: Vec<usize>,
+        priors: Vec<Prior>,
         grants: &Grants,
         pseudonym_key: [u8; 32],
         read: ReadOptions,
@@ -58,6 +75,8 @@ impl StudyView {
         Self {
             study,
             accepted,
+            priors,
+            asked_for_priors: false,
             attributes: grants.attributes.clone(),
             pseudonym_key,
             read,
@@ -65,18 +84,31 @@ impl StudyView {
             decoded: BTreeMap::new(),
             digests: BTreeMap::new(),
             decoding: Duration::ZERO,
+            warnings: Vec::new(),
             failed: None,
         }
     }
 
     pub(crate) fn record(self) -> InputRecord {
-        let uids = self.accepted.iter().map(|&index| self.study.series[index].uid.clone());
-        let pseudonyms = uids.map(|uid| (uid.clone(), self.pseudonym(&uid))).collect();
-        InputRecord { digests: self.digests, pseudonyms, decoding: self.decoding }
+        let priors: &[Prior] = if self.asked_for_priors { &self.priors } else { &[] };
+        let earlier = priors.iter().flat_map(|prior| {
+            std::iter::once(&prior.study.uid).chain(prior.accepted.iter().map(|&index| &prior.study.series[index].uid))
+        });
+        let uids = self.accepted.iter().map(|&index| &self.study.series[index].uid).chain(earlier);
+        let pseudonyms = uids.map(|uid| (uid.clone(), self.pseudonym(uid))).collect();
+        let priors = priors.to_vec();
+        let Self { digests, warnings, decoding, .. } = self;
+        InputRecord { digests, pseudonyms, priors, warnings, decoding }
     }
 
     fn series(&self, handle: SeriesHandle) -> &Series {
-        &self.study.series[self.accepted[handle.0]]
+        match handle.prior {
+            None => &self.study.series[self.accepted[handle.place]],
+            Some(prior) => {
+                let Prior { study, accepted, .. } = &self.priors[prior];
+                &study.series[accepted[handle.place]]
+            }
+        }
     }
 
     /// A keyed hash of the UID: the same at this site, meaningless elsewhere.
@@ -92,34 +124,41 @@ impl StudyView {
     }
 
     fn volume(&mut self, handle: SeriesHandle, index: u32) -> Result<Volume, Failure> {
-        if let Some(volume) = self.decoded.get(&(handle.0, index)) {
+        if let Some(volume) = self.decoded.get(&(handle, index)) {
             return Ok(volume.clone());
         }
         self.geometry(handle, index)?;
         let started = Instant::now();
-        let series = &self.study.series[self.accepted[handle.0]];
+        let series = self.series(handle);
         let decoded = match series.decode(index as usize, &self.budget, &self.read) {
             Ok(decoded) => decoded,
-            Err(error) => return Err(self.remember(error)),
+            Err(error) => return Err(self.remember(handle, error)),
         };
+        let slices = series.volumes[index as usize].slices.iter();
+        let names = slices.map(|slice| series.instances[*slice].sop_instance_uid.clone());
+        let digests: Vec<_> = names.zip(decoded.digests).collect();
+        self.digests.extend(digests);
         self.decoding += started.elapsed();
-        for (slice, digest) in series.volumes[index as usize].slices.iter().zip(decoded.digests) {
-            self.digests.insert(series.instances[*slice].sop_instance_uid.clone(), digest);
-        }
-        self.decoded.insert((handle.0, index), decoded.volume.clone());
+        self.decoded.insert((handle, index), decoded.volume.clone());
         Ok(decoded.volume)
     }
 }
 
 impl StudyView {
-    /// Keeps the reason for the operator. It names files and UIDs, so the guest gets only its kind.
-    fn remember(&mut self, error: ReadError) -> Failure {
+    /// Keeps the reason for the operator. It names files and UIDs, so the guest gets only its kind. The job fails with one of
+    /// its own study; without an earlier one it may go on.
+    fn remember(&mut self, handle: SeriesHandle, error: ReadError) -> Failure {
         let for_guest = match &error {
             ReadError::OverBudget(e) => e.clone().into(),
             e if e.is_limit() => Failure::Limit("volume_max_mib", "the volume passes a limit of the site".into()),
             _ => Failure::Unavailable("the volume cannot be decoded; the operator's error says why".into()),
         };
-        self.failed.get_or_insert(error);
+        if handle.prior.is_none() {
+            self.failed.get_or_insert(error);
+        } else {
+            let why = error.for_record(&|_| "one of its files".into()).to_string();
+            self.warnings.push(format!("an earlier study could not be decoded: {why}"));
+        }
         for_guest
     }
 }
@@ -130,7 +169,8 @@ fn no_volume(index: u32, have: usize) -> Failure {
 
 impl study::Host for JobState {
     fn accepted(&mut self) -> wasmtime::Result<Vec<Resource<SeriesHandle>>> {
-        let handles = (0..self.study.accepted.len()).map(|i| self.table.push(SeriesHandle(i)));
+        let places = 0..self.study.accepted.len();
+        let handles = places.map(|place| self.table.push(SeriesHandle { prior: None, place }));
         match handles.collect::<Result<Vec<_>, _>>() {
             Ok(handles) => Ok(handles),
             Err(_) => {

@@ -7,9 +7,7 @@ use wasmtime::component::Resource;
 
 use crate::findings::{Code, Urgency};
 use crate::memory::Budget;
-use crate::module::manifest::Interface;
 use crate::sandbox::bindings::gantry::imaging::{findings, types, upstream};
-use crate::sandbox::grants::Grants;
 use crate::sandbox::state::{Failure, JobState};
 use crate::study::{Labels, ReadError, ReadOptions, Study};
 use crate::upstream::{Finished, Handed, UpstreamError};
@@ -20,7 +18,6 @@ pub struct FinishedHandle(usize);
 
 /// What of earlier results one module may see.
 pub(crate) struct UpstreamView {
-    granted: bool,
     handed: Vec<Handed>,
     study: Arc<Study>,
     read: ReadOptions,
@@ -33,15 +30,8 @@ pub(crate) struct UpstreamView {
 }
 
 impl UpstreamView {
-    pub(crate) fn new(
-        handed: Vec<Handed>,
-        study: Arc<Study>,
-        grants: &Grants,
-        read: ReadOptions,
-        budget: Budget,
-    ) -> Self {
-        let granted = grants.interfaces.contains(&Interface::Upstream);
-        Self { granted, handed, study, read, budget, finished: None, labels: BTreeMap::new(), failed: None }
+    pub(crate) fn new(handed: Vec<Handed>, study: Arc<Study>, read: ReadOptions, budget: Budget) -> Self {
+        Self { handed, study, read, budget, finished: None, labels: BTreeMap::new(), failed: None }
     }
 
     /// The results that the guest could look at.
@@ -51,12 +41,6 @@ impl UpstreamView {
 
     /// Reads them all on the first call; how many there are.
     fn open(&mut self) -> Result<usize, Failure> {
-        if !self.granted {
-            let name = Interface::Upstream.name();
-            return Err(Failure::Denied(format!(
-                "the results of earlier modules were not granted: the operator must allow it (--grant {name})"
-            )));
-        }
         if let Some(finished) = &self.finished {
             return Ok(finished.len());
         }

@@ -68,6 +68,7 @@ pub(super) fn link(linker: &mut Linker<JobState>, interface: Interface) -> wasmt
             p2::filesystem::preopens::add_to_linker::<_, WasiFilesystem>(linker, JobState::filesystem)?;
         }
         Interface::Study
+        | Interface::Priors
         | Interface::Volumes
         | Interface::Findings
         | Interface::Upstream

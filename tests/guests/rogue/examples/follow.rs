@@ -9,10 +9,6 @@ struct Follow;
 impl Analyzer for Follow {
     fn analyze(study: &Study) -> Result<(), Error> {
         let earlier = match upstream::results() {
-            Err(Error::Host(Failure::Denied(text))) => {
-                info!("{text}");
-                return findings::classify(&rogue::code("DENIED", "Earlier results are denied"), 1.0);
-            }
             Err(Error::Host(Failure::Unavailable(text))) => {
                 warn!("{text}");
                 return Ok(());
