@@ -168,7 +168,7 @@ impl Finished {
         if labels.iter().all(|v| *v == 0.0) {
             return Ok(None);
         }
-        let series = Series(series as usize);
+        let series = Series { prior: None, place: series as usize };
         let labels = Volume::new(series.geometry(index)?, labels)?;
         Ok(Some(Segmentation { series: series.id(), index, labels }))
     }

@@ -73,7 +73,7 @@ pub enum Interface {
 
 impl Interface {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Study,
         Self::Priors,
         Self::Volumes,
