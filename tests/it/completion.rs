@@ -247,6 +247,11 @@ async fn what_comes_later_makes_a_new_version_and_duplicates_do_not() {
     assert_eq!(versions.iter().map(brief).collect::<Vec<_>>(), [(1, "stated", 9), (2, "stated", 10)]);
     let after = site.store.versions_after(versions[0].id, 10).await.expect("the journal reads");
     assert_eq!(after.iter().map(|v| v.study_instance_uid.as_str()).collect::<Vec<_>>(), ["2.25.91", "2.25.56"]);
+    let log = site.store.audit_latest(Some(&study.uid), 100).await.expect("the journal reads");
+    let told: Vec<_> = log.iter().filter(|row| row.action.starts_with("study-")).collect();
+    let told: Vec<_> = told.iter().map(|row| (row.action.as_str(), row.who.as_str(), row.object.as_str())).collect();
+    let closed = |object| ("study-closed", "gantry", object);
+    assert_eq!(told, [closed("v1"), ("study-reopened", "CT1", "v1"), closed("v2")]);
     site.end().await;
 }
 

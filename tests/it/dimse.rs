@@ -203,6 +203,8 @@ fn tls_asks_for_the_clients_certificate() {
         let refused = dcmtk("echoscu", &node, options, &[]).expect("installed");
         assert_ne!(refused.code, Some(0), "{options:?}: {refused:?}");
     }
+    let rows = node.audited("association-rejected");
+    assert!(rows.iter().any(|row| row["detail"] == "the TLS handshake failed, from 127.0.0.1"), "{rows:?}");
 }
 
 #[test]
@@ -212,6 +214,24 @@ fn callers_are_checked() {
     assert_eq!(known.code, Some(0), "{known:?}");
     let unknown = dcmtk("echoscu", &node, &["-aet", "CT2"], &[]).expect("installed");
     assert!(unknown.err.contains("Calling AE Title Not Recognized"), "{unknown:?}");
+}
+
+#[test]
+fn a_flood_of_rejected_associations_is_two_rows_of_the_audit_log() {
+    let mut node = Node::start("[dimse]\nunknown_callers = \"refuse\"\n");
+    for _ in 0..50 {
+        assert!(matches!(Peer::connect(node.dimse).ask(&[(CT, EXPLICIT)]), Some(Pdu::AssociationRJ(_))));
+    }
+    eventually("the first is told at once", || node.audited("association-rejected").len() == 1);
+    let first = &node.audited("association-rejected")[0];
+    assert_eq!(first["who"], "RAW");
+    let detail = first["detail"].as_str().expect("text");
+    assert!(detail.contains("calling AE title") && detail.ends_with("from 127.0.0.1"), "{first}");
+    assert!(node.stop(), "{}", node.log());
+    let rows = node.audited("association-rejected");
+    let details: Vec<_> = rows.iter().map(|row| row["detail"].as_str().expect("text")).collect();
+    assert_eq!(details.len(), 2, "{details:?}");
+    assert!(details[1].starts_with("49 more within "), "{details:?}");
 }
 
 #[test]
@@ -540,6 +560,10 @@ fn storage_commitment_is_answered_from_the_journal() {
     }
     event_taken(&mut peer, 3);
     assert!(peer.release());
+    let rows = node.audited("instances-committed");
+    let [row] = rows.as_slice() else { panic!("{rows:?}") };
+    assert_eq!((&row["who"], &row["study_instance_uid"]), (&"RAW".into(), &"2.25.2".into()), "{row}");
+    assert_eq!((&row["object"], &row["detail"]), (&"2.25.777".into(), &"1 instances promised of 3 asked for".into()));
 }
 
 /// Takes one N-EVENT-REPORT on an association that the node asks for; whether it came whole.

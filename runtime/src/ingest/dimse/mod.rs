@@ -16,6 +16,7 @@ mod negotiate;
 mod store;
 mod wire;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use self::association::Association;
 pub use self::command::{Command, Status, Unsound};
 use self::wire::{Broken, Prompt, Stream, Wire, Within};
 use super::{Arrival, Intake, Via};
+use crate::audit::{Action, Audit, Event};
 use crate::completion::Completion;
 use crate::config::{Config, DimseConfig};
 use crate::metrics::Metrics;
@@ -56,6 +58,7 @@ pub struct Dimse {
     store: Store,
     completion: Completion,
     metrics: Arc<Metrics>,
+    audit: Audit,
 }
 
 /// What all associations share.
@@ -67,6 +70,7 @@ struct Shared {
     store: Store,
     completion: Completion,
     metrics: Arc<Metrics>,
+    audit: Audit,
     stop: CancellationToken,
     /// There may be results of storage commitment to send.
     reports: Notify,
@@ -99,6 +103,7 @@ impl Dimse {
         store: Store,
         completion: Completion,
         metrics: Arc<Metrics>,
+        audit: Audit,
     ) -> Result<Option<Self>, BindError> {
         let Some(address) = config.dimse.listen else { return Ok(None) };
         let failed = |reason| BindError::Listen { address, reason };
@@ -106,7 +111,7 @@ impl Dimse {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (config, file_max_mib) = (config.dimse.clone(), config.limits.file_max_mib);
-        Ok(Some(Self { listener, address, tls, config, file_max_mib, intake, store, completion, metrics }))
+        Ok(Some(Self { listener, address, tls, config, file_max_mib, intake, store, completion, metrics, audit }))
     }
 
     /// Where it listens.
@@ -117,13 +122,14 @@ impl Dimse {
 
     /// Serves until `stop`. Associations are `tasks`: each ends after the message it is in.
     pub async fn run(self, stop: CancellationToken, tasks: &TaskTracker) {
-        let Self { listener, address, tls, config, file_max_mib, intake, store, completion, metrics } = self;
+        let Self { listener, address, tls, config, file_max_mib, intake, store, completion, metrics, audit } = self;
         tracing::info!(%address, ae_title = %config.ae_title, tls = tls.is_some(), "dimse listening");
         let places = Arc::new(Semaphore::new(config.associations_max));
         let rejections = Arc::new(Semaphore::new(REJECTIONS_AT_ONCE));
         let reports = Notify::new();
         let stopped = stop.clone();
-        let shared = Shared { config, file_max_mib, tls, intake, store, completion, metrics, stop: stopped, reports };
+        let shared =
+            Shared { config, file_max_mib, tls, intake, store, completion, metrics, audit, stop: stopped, reports };
         let shared = Arc::new(shared);
         tasks.spawn(commitment::deliver(shared.clone()));
         loop {
@@ -168,7 +174,14 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, pl
     let late = || Broken::Silent { limit: "dimse.associate_timeout_ms", ms: shared.config.associate_timeout_ms };
     let stream = match secured.unwrap_or_else(|_| Err(late())) {
         Ok(stream) => stream,
-        Err(broken) => return tracing::warn!(%from, "no association: {broken}"),
+        Err(broken) => {
+            tracing::warn!(%from, "no association: {broken}");
+            // What is no TLS, or without the certificate that it needs; who only connects and leaves was refused nothing.
+            if matches!(&broken, Broken::Io(e) if e.kind() == ErrorKind::InvalidData) {
+                shared.rejected(from, "", "the TLS handshake failed").await;
+            }
+            return;
+        }
     };
     let within = Within { limit: "dimse.dimse_timeout_ms", ms: shared.config.dimse_timeout_ms };
     let mut wire = Wire::new(stream, shared.config.pdu_max_bytes, within);
@@ -208,12 +221,15 @@ async fn associate(
         let most = shared.config.associations_max;
         tracing::warn!(%from, calling, "association rejected: dimse.associations_max = {most} are open");
         shared.metrics.association_rejected("congestion");
-        return reject(wire, negotiate::full()).await;
+        reject(wire, negotiate::full()).await;
+        return shared.rejected(from, &calling, "dimse.associations_max are open").await;
     }
     if let Err(rejection) = negotiate::admit(&request, &shared.config, from.ip()) {
-        tracing::warn!(%from, calling, "association rejected: {}", reason(&rejection));
+        let reason = reason(&rejection);
+        tracing::warn!(%from, calling, "association rejected: {reason}");
         shared.metrics.association_rejected("not-admitted");
-        return reject(wire, rejection).await;
+        reject(wire, rejection).await;
+        return shared.rejected(from, &calling, &reason).await;
     }
     let agreed = match negotiate::agree(&request, &shared.config) {
         Ok(agreed) => agreed,
@@ -235,6 +251,14 @@ async fn associate(
     .instrument(span)
     .await;
     drop((open, place));
+}
+
+impl Shared {
+    /// Into the audit log.
+    async fn rejected(&self, from: SocketAddr, calling: &str, reason: &str) {
+        let event = Event { detail: reason.to_owned(), ..Event::new(calling, Action::AssociationRejected) };
+        self.audit.refused(from.ip(), event).await;
+    }
 }
 
 async fn reject(mut wire: Wire, rejection: AssociationRJ) {
