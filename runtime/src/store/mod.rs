@@ -38,6 +38,7 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (4, "jobs", include_str!("schema/0004_jobs.sql")),
     (5, "completion", include_str!("schema/0005_completion.sql")),
     (6, "audit", include_str!("schema/0006_audit.sql")),
+    (7, "results", include_str!("schema/0007_results.sql")),
 ];
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";
