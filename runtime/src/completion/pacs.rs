@@ -14,9 +14,12 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::find;
-use crate::config::{Config, PacsConfig};
+use crate::config::{Config, DimseConfig, PacsConfig};
+use crate::dimse::client::{Limits, Peer};
+use crate::dimse::wire::{Broken, Within};
 use crate::ingest::{Arrival, Form, Intake, Refused, Uid, Via};
 use crate::store::{PriorKey, Store, StoreError};
+use crate::tls::{self, TlsError};
 
 /// Studies of one patient that an archive is asked for.
 const STUDIES_MAX: u32 = 1000;
@@ -29,6 +32,8 @@ const TOKEN_MAX_BYTES: u64 = 64 << 10;
 pub struct Archive {
     config: PacsConfig,
     calling: String,
+    limits: Limits,
+    tls: Option<tls::Client>,
     web: Option<DicomWebClient>,
     asks: Semaphore,
 }
@@ -45,6 +50,14 @@ pub enum PacsError {
         path: PathBuf,
         /// Why.
         reason: String,
+    },
+    /// The operator: a certificate or key for it cannot be used.
+    #[error("pacs {name:?}: tls.{reason}")]
+    Tls {
+        /// Which archive.
+        name: String,
+        /// What is wrong.
+        reason: TlsError,
     },
     /// The archive: too slow.
     #[error("pacs {name:?} did not answer within {limit} = {ms}")]
@@ -76,19 +89,23 @@ impl Archive {
     /// All that are configured.
     ///
     /// # Errors
-    /// [`PacsError::Token`].
+    /// [`PacsError::Token`] and [`PacsError::Tls`].
     pub fn all(config: &Config) -> Result<Arc<[Self]>, PacsError> {
-        config.pacs.iter().map(|pacs| Self::new(pacs, &config.dimse.ae_title)).collect()
+        config.pacs.iter().map(|pacs| Self::new(pacs, &config.dimse)).collect()
     }
 
-    fn new(config: &PacsConfig, calling: &str) -> Result<Self, PacsError> {
+    fn new(config: &PacsConfig, dimse: &DimseConfig) -> Result<Self, PacsError> {
         let mut web = config.url.as_ref().map(|url| DicomWebClient::with_single_url(url.trim_end_matches('/')));
         if let (Some(web), Some(path)) = (&mut web, &config.token_file) {
             let refused = |reason| PacsError::Token { name: config.name.clone(), path: path.clone(), reason };
             web.set_bearer_token(token(path).map_err(refused)?.trim());
         }
         let asks = Semaphore::new(config.asks_max);
-        Ok(Self { config: config.clone(), calling: calling.to_owned(), web, asks })
+        let unusable = |reason| PacsError::Tls { name: config.name.clone(), reason };
+        let tls = config.tls.as_ref().map(tls::Client::new).transpose().map_err(unusable)?;
+        let within = Within { limit: "pacs.timeout_ms", ms: config.timeout_ms };
+        let limits = Limits { associate: within, message: within, ..Limits::new(dimse) };
+        Ok(Self { config: config.clone(), calling: dimse.ae_title.clone(), limits, tls, web, asks })
     }
 
     /// Whether it keeps what these send.
@@ -114,8 +131,9 @@ impl Archive {
             match (&self.web, &self.config.address) {
                 (Some(web), _) => self.count_by_web(web, study_instance_uid).await,
                 (None, Some(address)) => {
-                    let peer = find::Peer { address, called: &self.config.ae_title, calling: &self.calling };
-                    find::count(&peer, study_instance_uid).await.map_err(|reason| self.answer(reason))
+                    let (called, calling) = (&self.config.ae_title, &self.calling);
+                    let peer = Peer { address, called, calling, tls: self.tls.as_ref() };
+                    find::count(&peer, self.limits, study_instance_uid).await.map_err(|broken| self.broken(broken))
                 }
                 (None, None) => Err(self.answer("neither url nor address is set".into())),
             }
@@ -211,6 +229,13 @@ impl Archive {
     ) -> Result<T, PacsError> {
         let slow = || PacsError::Slow { name: self.config.name.clone(), limit, ms };
         timeout(Duration::from_millis(ms), work).await.unwrap_or_else(|_| Err(slow()))
+    }
+
+    fn broken(&self, broken: Broken) -> PacsError {
+        match broken {
+            Broken::Silent { limit, ms } => PacsError::Slow { name: self.config.name.clone(), limit, ms },
+            other => self.answer(crate::printable(&other.to_string())),
+        }
     }
 
     fn answer(&self, reason: String) -> PacsError {

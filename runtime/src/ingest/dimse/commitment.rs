@@ -14,10 +14,10 @@ use dicom_dictionary_std::uids;
 use self::references::References;
 use super::Shared;
 use super::association::Association;
-use super::command::{Command, Status};
 use super::negotiate::{self, Context};
-use super::wire::Broken;
 use crate::audit::{Action, Event};
+use crate::dimse::command::{Command, Status};
+use crate::dimse::wire::Broken;
 use crate::store::{CommitmentReport, StoreError, now_ms};
 
 /// Request Storage Commitment is the only action (PS3.4 table J.3-1).

@@ -6,22 +6,20 @@
 //!             is bounded         for what
 //! ```
 //!
-//! Read in this order: this file, `association`, `store`, `negotiate`, `wire`, `guard`, `command`, `commitment`.
+//! Read in this order: this file, `association`, `store`, `negotiate`, `commitment`; `wire`, `guard` and `command` are those of
+//! [`crate::dimse`].
 
 mod association;
-mod command;
 mod commitment;
-pub mod guard;
 mod negotiate;
 mod store;
-mod wire;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dicom_ul::pdu::{AssociationRJ, Pdu};
+use dicom_ul::pdu::{AssociationRJ, AssociationRQ, Pdu};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -31,12 +29,11 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use self::association::Association;
-pub use self::command::{Command, Status, Unsound};
-use self::wire::{Broken, Prompt, Stream, Wire, Within};
 use super::{Arrival, Intake, Via};
 use crate::audit::{Action, Audit, Event};
 use crate::completion::Completion;
-use crate::config::{Config, DimseConfig};
+use crate::config::{Caller, Config, DimseConfig};
+use crate::dimse::wire::{Broken, Prompt, Stream, Wire, Within};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::tls::{self, TlsError};
@@ -52,6 +49,7 @@ pub struct Dimse {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
+    callers: Callers,
     config: DimseConfig,
     file_max_mib: u64,
     intake: Intake,
@@ -61,11 +59,15 @@ pub struct Dimse {
     audit: Audit,
 }
 
+/// Whom results of storage commitment are sent to, and how they are called.
+type Callers = Vec<(Caller, Option<tls::Client>)>;
+
 /// What all associations share.
 struct Shared {
     config: DimseConfig,
     file_max_mib: u64,
     tls: Option<TlsAcceptor>,
+    callers: Callers,
     intake: Intake,
     store: Store,
     completion: Completion,
@@ -90,6 +92,14 @@ pub enum BindError {
     /// Certificate or key.
     #[error("dimse.tls: {0}")]
     Tls(#[from] TlsError),
+    /// The same, of a caller.
+    #[error("dimse.callers ({ae_title}): tls.{reason}")]
+    CallerTls {
+        /// Of which.
+        ae_title: String,
+        /// What is wrong.
+        reason: TlsError,
+    },
 }
 
 impl Dimse {
@@ -108,10 +118,23 @@ impl Dimse {
         let Some(address) = config.dimse.listen else { return Ok(None) };
         let failed = |reason| BindError::Listen { address, reason };
         let tls = config.dimse.tls.as_ref().map(tls::server_config).transpose()?.map(TlsAcceptor::from);
+        let callers = config.dimse.callers.iter().map(called_back).collect::<Result<_, _>>()?;
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (config, file_max_mib) = (config.dimse.clone(), config.limits.file_max_mib);
-        Ok(Some(Self { listener, address, tls, config, file_max_mib, intake, store, completion, metrics, audit }))
+        Ok(Some(Self {
+            listener,
+            address,
+            tls,
+            callers,
+            config,
+            file_max_mib,
+            intake,
+            store,
+            completion,
+            metrics,
+            audit,
+        }))
     }
 
     /// Where it listens.
@@ -122,14 +145,26 @@ impl Dimse {
 
     /// Serves until `stop`. Associations are `tasks`: each ends after the message it is in.
     pub async fn run(self, stop: CancellationToken, tasks: &TaskTracker) {
-        let Self { listener, address, tls, config, file_max_mib, intake, store, completion, metrics, audit } = self;
+        let Self { listener, address, tls, callers, config, file_max_mib, intake, store, completion, metrics, audit } =
+            self;
         tracing::info!(%address, ae_title = %config.ae_title, tls = tls.is_some(), "dimse listening");
         let places = Arc::new(Semaphore::new(config.associations_max));
         let rejections = Arc::new(Semaphore::new(REJECTIONS_AT_ONCE));
         let reports = Notify::new();
         let stopped = stop.clone();
-        let shared =
-            Shared { config, file_max_mib, tls, intake, store, completion, metrics, audit, stop: stopped, reports };
+        let shared = Shared {
+            config,
+            file_max_mib,
+            tls,
+            callers,
+            intake,
+            store,
+            completion,
+            metrics,
+            audit,
+            stop: stopped,
+            reports,
+        };
         let shared = Arc::new(shared);
         tasks.spawn(commitment::deliver(shared.clone()));
         loop {
@@ -155,6 +190,12 @@ impl Dimse {
             tasks.spawn(connection(shared.clone(), stream, from, place));
         }
     }
+}
+
+fn called_back(caller: &Caller) -> Result<(Caller, Option<tls::Client>), BindError> {
+    let failed = |reason| BindError::CallerTls { ae_title: caller.ae_title.clone(), reason };
+    let tls = caller.tls.as_ref().map(tls::Client::new).transpose().map_err(failed)?;
+    Ok((caller.clone(), tls))
 }
 
 /// Held as long as the connection.
@@ -209,13 +250,7 @@ async fn secure(shared: &Shared, stream: TcpStream) -> Result<Box<dyn Stream>, B
     }
 }
 
-async fn associate(
-    shared: Arc<Shared>,
-    mut wire: Wire,
-    from: SocketAddr,
-    request: dicom_ul::pdu::AssociationRQ,
-    place: Place,
-) {
+async fn associate(shared: Arc<Shared>, mut wire: Wire, from: SocketAddr, request: AssociationRQ, place: Place) {
     let calling = crate::printable(request.calling_ae_title.trim());
     if !place.served {
         let most = shared.config.associations_max;
@@ -225,7 +260,7 @@ async fn associate(
         return shared.rejected(from, &calling, "dimse.associations_max are open").await;
     }
     if let Err(rejection) = negotiate::admit(&request, &shared.config, from.ip()) {
-        let reason = reason(&rejection);
+        let reason = crate::dimse::reason(&rejection);
         tracing::warn!(%from, calling, "association rejected: {reason}");
         shared.metrics.association_rejected("not-admitted");
         reject(wire, rejection).await;
@@ -264,14 +299,5 @@ impl Shared {
 async fn reject(mut wire: Wire, rejection: AssociationRJ) {
     if wire.write(&Pdu::AssociationRJ(rejection)).await.is_ok() {
         wire.close().await;
-    }
-}
-
-fn reason(rejection: &AssociationRJ) -> String {
-    use dicom_ul::pdu::AssociationRJSource as Source;
-    match &rejection.source {
-        Source::ServiceUser(reason) => reason.to_string(),
-        Source::ServiceProviderASCE(reason) => reason.to_string(),
-        Source::ServiceProviderPresentation(reason) => reason.to_string(),
     }
 }
