@@ -10,6 +10,7 @@ mod accept;
 mod auth;
 mod error;
 pub mod multipart;
+mod pace;
 mod qido;
 mod render;
 mod stow;
@@ -38,6 +39,7 @@ use tokio_util::task::TaskTracker;
 
 use self::auth::{Caller, Connected};
 use self::error::WebError;
+use self::pace::Paced;
 use crate::audit::{Action, Audit, Event};
 use crate::config::{Config, Scope, WebConfig};
 use crate::ingest::disk::{Disk, RealDisk};
@@ -177,6 +179,7 @@ async fn connection(
     stop: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
+    let stream = Paced::new(stream, Duration::from_millis(shared.config.answer_timeout_ms));
     let mutual = shared.config.tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
     let loopback = shared.address.ip().is_loopback() && !mutual;
     let Some(tls) = tls else {
@@ -214,7 +217,8 @@ async fn serve(
         }
     };
     if let Err(e) = done {
-        tracing::debug!("a web connection ended: {e}");
+        let reason = std::error::Error::source(&e).map(|reason| format!(": {reason}")).unwrap_or_default();
+        tracing::debug!("a web connection ended: {e}{reason}");
     }
 }
 
