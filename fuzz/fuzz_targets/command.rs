@@ -9,7 +9,8 @@ use gantry_fuzz::command::{Command, Status};
 use gantry_fuzz::memory;
 use libfuzzer_sys::fuzz_target;
 
-/// A number from PS3.7 annex E, not from the code: N-ACTION-RQ and N-EVENT-REPORT-RQ.
+/// Numbers from PS3.7 annex E, not from the code: C-FIND-RQ, N-ACTION-RQ and N-EVENT-REPORT-RQ.
+const FIND: u16 = 0x0020;
 const ACTION: u16 = 0x0130;
 const EVENT_REPORT: u16 = 0x0100;
 
@@ -28,6 +29,11 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(answer, expected(&command, status.code));
         assert!(answer.is_response());
     }
+
+    let question = Command::find(command.message_id, &command.class);
+    check_form(&question);
+    let read = Command::parse(&question).expect("what we write is sound");
+    assert_eq!((read.field, read.message_id, &read.class), (FIND, command.message_id, &command.class));
 
     let report = Command::event_report(command.message_id, &command.class, &command.instance, command.field);
     check_form(&report);

@@ -5,10 +5,10 @@
 
 pub mod memory;
 
-#[path = "../../runtime/src/ingest/dimse/guard.rs"]
+#[path = "../../runtime/src/dimse/guard.rs"]
 pub mod guard;
 
-#[path = "../../runtime/src/ingest/dimse/command.rs"]
+#[path = "../../runtime/src/dimse/command.rs"]
 #[expect(dead_code, reason = "not every kind of request is named by a target")]
 pub mod command;
 

@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Serialize;
 
-use crate::config::{Config, TlsConfig};
+use crate::config::{Config, PeerTlsConfig, TlsConfig};
 use crate::inference::Engines;
 use crate::ingest::disk::{Disk, RealDisk};
 
@@ -78,9 +78,12 @@ impl fmt::Display for Check {
 #[must_use]
 pub fn check_configuration(config: &Config) -> Vec<Check> {
     let mut checks = vec![folder(config.node.data_folder.as_deref()), engine(config)];
-    if let Some(tls) = &config.dimse.tls {
-        checks.extend(certificates("dimse.tls", tls));
+    for (name, tls) in [("dimse.tls", &config.dimse.tls), ("web.tls", &config.web.tls)] {
+        checks.extend(tls.iter().flat_map(|tls| certificates(name, tls)));
     }
+    checks
+        .extend(config.dimse.callers.iter().filter_map(|c| c.tls.as_ref()).flat_map(|c| peer("dimse.callers.tls", c)));
+    checks.extend(config.pacs.iter().filter_map(|p| p.tls.as_ref()).flat_map(|p| peer("pacs.tls", p)));
     checks
 }
 
@@ -262,17 +265,23 @@ fn files(associations_max: usize) -> Check {
 }
 
 fn certificates(name: &'static str, tls: &TlsConfig) -> Vec<Check> {
-    let mut checks: Vec<_> =
-        std::iter::once(&tls.certificate).chain(&tls.client_roots).map(|path| certificate(name, path)).collect();
-    let path = tls.key.display();
-    let key = PrivateKeyDer::from_pem_file(&tls.key);
-    let open = std::fs::metadata(&tls.key).is_ok_and(|m| m.permissions().mode() & 0o077 != 0);
-    checks.push(match key {
-        Err(e) => Check::fail(name, format!("{path}: no private key in PEM: {e}"), "name the key of the certificate"),
-        Ok(_) if open => Check::warn(name, format!("others can read the key {path}"), "chmod 0600"),
-        Ok(_) => Check::ok(name, format!("{path} is a private key")),
-    });
-    checks
+    let files = std::iter::once(&tls.certificate).chain(&tls.client_roots).map(|path| certificate(name, path));
+    files.chain([key(name, &tls.key)]).collect()
+}
+
+fn peer(name: &'static str, tls: &PeerTlsConfig) -> Vec<Check> {
+    let files = std::iter::once(&tls.roots).chain(&tls.certificate).map(|path| certificate(name, path));
+    files.chain(tls.key.iter().map(|path| key(name, path))).collect()
+}
+
+fn key(name: &'static str, path: &Path) -> Check {
+    let (shown, key) = (path.display(), PrivateKeyDer::from_pem_file(path));
+    let open = std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o077 != 0);
+    match key {
+        Err(e) => Check::fail(name, format!("{shown}: no private key in PEM: {e}"), "name the key of the certificate"),
+        Ok(_) if open => Check::warn(name, format!("others can read the key {shown}"), "chmod 0600"),
+        Ok(_) => Check::ok(name, format!("{shown} is a private key")),
+    }
 }
 
 /// All certificates of a file: the one that ends first counts.
@@ -377,8 +386,15 @@ mod tests {
         let tls = issue(folder.path(), 2049);
         let der = CertificateDer::from_pem_file(&tls.certificate).expect("sound");
         assert!((0..der.len()).all(|n| not_after(&der[..n]).is_none()));
+        let peer = |tls: &TlsConfig| {
+            let (roots, key) = (tls.certificate.clone(), Some(tls.key.clone()));
+            let peer = PeerTlsConfig { roots, certificate: Some(tls.certificate.clone()), key, server_name: None };
+            super::peer("pacs.tls", &peer).iter().map(|check| check.state).collect::<Vec<_>>()
+        };
+        assert_eq!(peer(&tls), [State::Ok; 3]);
         std::fs::remove_file(&tls.key).expect("removed");
         assert_eq!(certificates("dimse.tls", &tls)[1].state, State::Fail);
+        assert_eq!(peer(&tls), [State::Ok, State::Ok, State::Fail]);
     }
 
     #[test]

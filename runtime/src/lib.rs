@@ -6,6 +6,7 @@ pub mod app;
 pub mod audit;
 pub mod completion;
 pub mod config;
+pub mod dimse;
 pub mod doctor;
 pub mod findings;
 pub mod geometry;

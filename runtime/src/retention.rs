@@ -4,10 +4,15 @@
 //! one commit: rows go, files are noted as unneeded, the audit log says so ─▶ files go ─▶ notes go
 //! ```
 //!
+//! A study goes with all results of its versions; results can also go before it (`retention.results_days`). Rows of jobs stay,
+//! without a folder.
+//!
 //! A crash between two steps leaves notes, and the next round goes on with them. Work that is not done, and results that are not
 //! delivered, stay whatever the disk says: [`Protection`] is asked within the commit, so nothing can begin in between.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +22,7 @@ use crate::audit::{Action, Event, NODE};
 use crate::config::Config;
 use crate::ingest::disk::Disk;
 use crate::metrics::Metrics;
+use crate::outputs::RESULT_FILE;
 use crate::store::{Batch, Doomed, Store, StoreError, now_ms};
 
 /// Candidates in memory at once.
@@ -52,6 +58,7 @@ pub struct Retention<P> {
     data: PathBuf,
     protection: P,
     instances_days: Option<u64>,
+    results_days: Option<u64>,
     quarantine_days: Option<u64>,
     target_free_mib: Option<u64>,
     free_min_mib: u64,
@@ -66,7 +73,7 @@ pub enum RetentionError {
     Store(#[from] StoreError),
     /// The disk.
     #[error("the data folder: {0}")]
-    Disk(#[from] std::io::Error),
+    Disk(#[from] io::Error),
 }
 
 impl<P: Protection> Retention<P> {
@@ -87,6 +94,7 @@ impl<P: Protection> Retention<P> {
             data,
             protection,
             instances_days: config.retention.instances_days,
+            results_days: Some(config.retention.results_days).filter(|days| *days > 0),
             quarantine_days: config.retention.quarantine_days,
             target_free_mib: config.retention.disk_target_free_mib,
             free_min_mib: config.node.disk_free_min_mib,
@@ -117,6 +125,9 @@ impl<P: Protection> Retention<P> {
             self.quarantine(before(days)).await?;
         }
         self.studies(self.instances_days.map(before)).await?;
+        if let Some(days) = self.results_days {
+            self.results(before(days)).await?;
+        }
         self.metrics.quarantine(self.store.quarantine_count().await?);
         let free = self.free().await?;
         self.metrics.disk_free(free);
@@ -136,7 +147,7 @@ impl<P: Protection> Retention<P> {
             }
             for study in studies {
                 let reason = match self.target_free_mib {
-                    _ if before.is_some_and(|before| study.received_ms < before) => "retention.instances_days",
+                    _ if before.is_some_and(|before| study.since_ms < before) => "retention.instances_days",
                     Some(target) if self.free().await? >> 20 < target => "retention.disk_target_free_mib",
                     // Younger ones have no other reason to go.
                     _ => return Ok(()),
@@ -153,16 +164,40 @@ impl<P: Protection> Retention<P> {
             return Ok(());
         }
         let Some(instances) = batch.delete_study(study).await? else { return Ok(()) };
+        let results = batch.delete_results(&study.uid, None, reason).await?;
         let event = Event {
             study_instance_uid: study.uid.clone(),
-            detail: format!("{instances} instances by {reason}"),
+            detail: format!("{instances} instances, {results} results by {reason}"),
             ..Event::new(NODE, Action::StudyDeleted)
         };
         batch.audit(&event).await?;
         batch.commit().await?;
         self.metrics.deleted("study");
-        tracing::info!(study = study.uid, instances, "deleted by {reason}");
+        (0..results).for_each(|_| self.metrics.deleted("result"));
+        tracing::info!(study = study.uid, instances, results, "deleted by {reason}");
         self.remove_files().await
+    }
+
+    /// Those of jobs that ended before a time, unless there is work on their study: it may need them.
+    async fn results(&self, before_ms: i64) -> Result<(), RetentionError> {
+        let mut last: Option<Doomed> = None;
+        loop {
+            let jobs = self.store.results_before(before_ms, last.as_ref(), PAGE).await?;
+            if jobs.is_empty() {
+                return Ok(());
+            }
+            let mut batch = self.store.begin().await?;
+            let mut results = 0;
+            for job in &jobs {
+                if !self.protection.protects(&mut batch, &job.uid).await? {
+                    results += batch.delete_results(&job.uid, Some(job.id), "retention.results_days").await?;
+                }
+            }
+            batch.commit().await?;
+            (0..results).for_each(|_| self.metrics.deleted("result"));
+            self.remove_files().await?;
+            last = jobs.into_iter().next_back();
+        }
     }
 
     async fn quarantine(&self, before_ms: i64) -> Result<(), RetentionError> {
@@ -194,18 +229,20 @@ impl<P: Protection> Retention<P> {
             let Some(last) = files.last().map(|f| f.id) else { return Ok(()) };
             let (disk, data) = (self.disk.clone(), self.data.clone());
             let remove = move || {
-                let mut folders = std::collections::BTreeSet::new();
+                let mut folders = BTreeSet::new();
                 for file in files {
                     let path = data.join(&file.path);
-                    match disk.remove(&path) {
-                        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-                        _ => folders.extend(path.parent().filter(|f| f.is_dir()).map(PathBuf::from)),
+                    let is_result = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+                    let removed = if is_result { remove_result(&*disk, &path) } else { disk.remove(&path) };
+                    match removed {
+                        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                        _ => folders.extend(path.ancestors().skip(1).find(|f| f.is_dir()).map(PathBuf::from)),
                     }
                 }
                 // Before the notes go: a file that a power cut brings back would have none.
                 folders.iter().try_for_each(|folder| disk.sync_folder(folder))
             };
-            tokio::task::spawn_blocking(remove).await.map_err(std::io::Error::other)??;
+            tokio::task::spawn_blocking(remove).await.map_err(io::Error::other)??;
             self.store.removed(last).await?;
         }
     }
@@ -213,14 +250,27 @@ impl<P: Protection> Retention<P> {
     async fn free(&self) -> Result<u64, RetentionError> {
         let (disk, data) = (self.disk.clone(), self.data.clone());
         let asked = tokio::task::spawn_blocking(move || disk.free_bytes(&data)).await;
-        Ok(asked.map_err(std::io::Error::other)??)
+        Ok(asked.map_err(io::Error::other)??)
     }
+}
+
+/// Removes a folder of results. The file that makes it one goes first, as when a result is replaced; the folders of its module and
+/// its study go where nothing else is in them.
+fn remove_result(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    match disk.remove(&folder.join(RESULT_FILE)) {
+        Ok(()) => disk.sync_folder(folder)?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    disk.remove_tree(folder)?;
+    // results/STUDY/MODULE/VERSION; one that is not empty stays.
+    let mut above = folder.ancestors().skip(1).take(2);
+    let _ = above.try_for_each(|folder| disk.remove_folder(folder));
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::path::Path;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use super::*;
@@ -263,6 +313,12 @@ mod tests {
             self.removed.fetch_add(1, Ordering::Relaxed);
             RealDisk.remove(path)
         }
+        fn remove_tree(&self, folder: &Path) -> io::Result<()> {
+            RealDisk.remove_tree(folder)
+        }
+        fn remove_folder(&self, folder: &Path) -> io::Result<()> {
+            RealDisk.remove_folder(folder)
+        }
         fn free_bytes(&self, _: &Path) -> io::Result<u64> {
             Ok((100 + 100 * self.removed.load(Ordering::Relaxed)) << 20)
         }
@@ -277,15 +333,31 @@ mod tests {
         INSERT INTO quarantine VALUES (1, '', '', '', 'q', 1, zeroblob(32), 86400000, 'dimse', '', '');
     ";
 
-    struct Site {
+    /// A job on each study that was done when the study came.
+    const JOBS: &str = "
+        INSERT INTO study_version SELECT id, id, 1, 1, 'stated', 1, last_received_ms, '', 0 FROM study;
+        INSERT INTO routed SELECT study_instance_uid, 1, 1, 'jobs', '', 1 FROM study;
+        INSERT INTO job (id, study_instance_uid, study_version, module, module_identity, state, priority, created_ms,
+            ended_ms, result_path, correlation) SELECT id, study_instance_uid, 1, 'm', zeroblob(32), 'done', 0, 1,
+            last_received_ms, 'results/' || id || '/m/v1', '' FROM study;
+    ";
+
+    struct Site<P> {
         folder: tempfile::TempDir,
         disk: Arc<SmallDisk>,
-        retention: Retention<Protect>,
+        retention: Retention<P>,
     }
 
-    impl Site {
-        /// Studies 1, 2 and 3 of one instance, received on days 1, 2 and 3; 1 is protected. A file was set aside on day 1.
+    impl Site<Protect> {
+        /// The first study is protected.
         async fn new(retention: RetentionConfig) -> Self {
+            Self::protecting(retention, Protect("1")).await
+        }
+    }
+
+    impl<P: Protection> Site<P> {
+        /// Studies 1, 2 and 3 of one instance, received on days 1, 2 and 3. A file was set aside on day 1.
+        async fn protecting(retention: RetentionConfig, protection: P) -> Self {
             let folder = tempfile::tempdir().expect("a folder");
             let store = Store::open(folder.path()).await.expect("a journal");
             store.tamper(STUDIES).await;
@@ -297,8 +369,33 @@ mod tests {
             let config = Config { node, retention, ..Config::default() };
             let metrics = Metrics::new();
             let data = folder.path().to_owned();
-            let retention = Retention::new(&config, data, store, disk.clone(), metrics, Protect("1"));
+            let retention = Retention::new(&config, data, store, disk.clone(), metrics, protection);
             Self { folder, disk, retention }
+        }
+
+        /// Each study has a result.
+        async fn with_results(self) -> Self {
+            self.retention.store.tamper(JOBS).await;
+            for study in ["1", "2", "3"] {
+                let folder = self.folder.path().join("results").join(study).join("m/v1");
+                std::fs::create_dir_all(&folder).expect("made");
+                for name in [RESULT_FILE, "segmentation.dcm"] {
+                    std::fs::write(folder.join(name), name).expect("written");
+                }
+            }
+            self
+        }
+
+        /// Which studies have folders of results.
+        fn results(&self) -> String {
+            let there = |study: &&str| self.folder.path().join("results").join(study).exists();
+            ["1", "2", "3"].into_iter().filter(there).collect()
+        }
+
+        /// Action and study of the audit log's rows.
+        async fn told(&self) -> Vec<(String, String)> {
+            let told = self.retention.store.audit_latest(None, 10).await.expect("a log");
+            told.into_iter().map(|row| (row.action, row.study_instance_uid)).collect()
         }
 
         /// Which files are there.
@@ -320,9 +417,76 @@ mod tests {
         assert_eq!(site.files(), "123q");
         assert!(site.round(5).await.expect("a round"));
         assert_eq!(site.files(), "13");
-        let told = site.retention.store.audit_latest(None, 10).await.expect("a log");
-        let told: Vec<_> = told.iter().map(|row| (row.action.as_str(), row.study_instance_uid.as_str())).collect();
-        assert_eq!(told, [("quarantine-deleted", ""), ("study-deleted", "2")]);
+        assert_eq!(site.told().await, [own("quarantine-deleted", ""), own("study-deleted", "2")]);
+    }
+
+    fn own(action: &str, study: &str) -> (String, String) {
+        (action.to_owned(), study.to_owned())
+    }
+
+    #[tokio::test]
+    async fn results_go_by_their_age_and_with_their_study() {
+        let by_age = RetentionConfig { results_days: 1, ..RetentionConfig::default() };
+        let site = Site::new(by_age).await.with_results().await;
+        site.round(3).await.expect("a round");
+        assert_eq!(site.results(), "123", "of a study that is protected");
+        site.round(4).await.expect("a round");
+        assert_eq!((site.results().as_str(), site.files().as_str()), ("13", "123q"));
+        assert_eq!(site.told().await, [own("result-deleted", "2")]);
+        let job = site.retention.store.job(2).await.expect("the journal").expect("the job stays");
+        assert_eq!((job.state, job.result_path), (crate::store::JobState::Done, None));
+
+        let with_study = RetentionConfig { instances_days: Some(2), ..RetentionConfig::default() };
+        let site = Site::new(with_study).await.with_results().await;
+        site.round(5).await.expect("a round");
+        assert_eq!((site.results().as_str(), site.files().as_str()), ("13", "13q"));
+        assert_eq!(site.told().await, [own("result-deleted", "2"), own("study-deleted", "2")]);
+    }
+
+    #[tokio::test]
+    async fn work_on_a_study_keeps_its_results_and_its_images() {
+        let settings = RetentionConfig { results_days: 1, instances_days: Some(1), ..RetentionConfig::default() };
+        let site = Site::protecting(settings, Unfinished).await.with_results().await;
+        site.retention
+            .store
+            .tamper(
+                "WITH work (study, state) AS (VALUES ('1', 'queued'), ('2', 'gated'), ('3', 'running'))
+                 INSERT INTO job (study_instance_uid, study_version, module, module_identity, state, priority,
+                 created_ms, correlation) SELECT study, 1, 'other', zeroblob(32), state, 0, 1, '' FROM work",
+            )
+            .await;
+        site.round(100).await.expect("a round");
+        assert_eq!((site.results().as_str(), site.files().as_str()), ("123", "123q"));
+        site.retention.store.tamper("UPDATE job SET state = 'dead' WHERE state <> 'done'").await;
+        site.round(100).await.expect("a round");
+        assert_eq!((site.results().as_str(), site.files().as_str()), ("", "q"));
+    }
+
+    /// Jobs and results are named by versions, and both outlive what they are of.
+    #[tokio::test]
+    async fn a_study_that_comes_again_after_it_was_deleted_is_a_later_version() {
+        let settings = RetentionConfig { instances_days: Some(2), ..RetentionConfig::default() };
+        let site = Site::new(settings).await.with_results().await;
+        site.round(5).await.expect("a round");
+        let store = &site.retention.store;
+        assert!(store.study_facts("2").await.expect("the journal").is_none());
+        store
+            .tamper(
+                "INSERT INTO study SELECT 2, 2, '', '', '', '', '', '', '', '', '', '', '', NULL, NULL, 7, 7;
+                 INSERT INTO series SELECT 2, 2, 's', '', '', '', '', '', '', '', '', NULL;
+                 INSERT INTO instance SELECT 2, 2, 'i2', '', '', '', 1, 1, 1, 1, '2', 1, zeroblob(32), 7, 'dimse', '', ''",
+            )
+            .await;
+        let facts = store.study_facts("2").await.expect("the journal").expect("there");
+        let closing = crate::store::Closing {
+            study_instance_uid: "2",
+            by: "stated",
+            facts: &facts,
+            gap: "",
+            saved_ms: 0,
+            closed_ms: 8,
+        };
+        assert_eq!(store.close_study(&closing).await.expect("closed"), Some(2));
     }
 
     #[tokio::test]
@@ -343,6 +507,20 @@ mod tests {
         site.disk.broken.store(false, Ordering::Relaxed);
         site.round(5).await.expect("a round");
         assert_eq!(site.files(), "13q");
+        assert_eq!(site.retention.store.unneeded(1).await.expect("notes"), []);
+    }
+
+    #[tokio::test]
+    async fn results_that_were_half_removed_are_removed_to_the_end() {
+        let settings = RetentionConfig { results_days: 1, ..RetentionConfig::default() };
+        let site = Site::new(settings).await.with_results().await;
+        site.disk.broken.store(true, Ordering::Relaxed);
+        site.round(4).await.expect_err("the disk is broken");
+        // As a process leaves it that is killed between the two.
+        std::fs::remove_file(site.folder.path().join("results/2/m/v1").join(RESULT_FILE)).expect("removed");
+        site.disk.broken.store(false, Ordering::Relaxed);
+        site.round(4).await.expect("a round");
+        assert_eq!(site.results(), "13");
         assert_eq!(site.retention.store.unneeded(1).await.expect("notes"), []);
     }
 }

@@ -128,7 +128,8 @@ impl Node {
         tasks.spawn(retention.run(stop.clone()));
 
         // The ways in, last: what comes finds everything there.
-        let dimse = Dimse::bind(&config, intake.clone(), store.clone(), completion, metrics.clone()).await?;
+        let (of_store, of_metrics) = (store.clone(), metrics.clone());
+        let dimse = Dimse::bind(&config, intake.clone(), of_store, completion, of_metrics, audit.clone()).await?;
         let dimse_address = dimse.as_ref().map(Dimse::local_addr);
         if let Some(dimse) = dimse {
             let (stop, associations) = (stop.clone(), tasks.clone());

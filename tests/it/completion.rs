@@ -5,19 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dicom_core::VR;
-use dicom_dictionary_std::tags;
-use gantry::completion::{Archive, Closed, Completion, Evidence, fetch_priors};
-use gantry::config::{Config, PacsConfig};
+use dicom_dictionary_std::{tags, uids};
+use dicom_ul::pdu::PDataValueType;
+use gantry::completion::{Archive, Closed, Completion, Evidence, PacsError, fetch_priors};
+use gantry::config::{Config, PacsConfig, PeerTlsConfig};
 use gantry::ingest::disk::RealDisk;
 use gantry::ingest::{Arrival, Form, Intake, Via, folder};
 use gantry::store::{Candidate, Filed, Store, VersionRow};
 use gantry::study::{self, ReadOptions};
+use gantry_tests::dimse::{Peer, command as command_set};
 use gantry_tests::orthanc::Orthanc;
 use gantry_tests::{change_files, write_ct};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::dimse::{certificates, orthanc_tls};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -246,6 +250,11 @@ async fn what_comes_later_makes_a_new_version_and_duplicates_do_not() {
     assert_eq!(versions.iter().map(brief).collect::<Vec<_>>(), [(1, "stated", 9), (2, "stated", 10)]);
     let after = site.store.versions_after(versions[0].id, 10).await.expect("the journal reads");
     assert_eq!(after.iter().map(|v| v.study_instance_uid.as_str()).collect::<Vec<_>>(), ["2.25.91", "2.25.56"]);
+    let log = site.store.audit_latest(Some(&study.uid), 100).await.expect("the journal reads");
+    let told: Vec<_> = log.iter().filter(|row| row.action.starts_with("study-")).collect();
+    let told: Vec<_> = told.iter().map(|row| (row.action.as_str(), row.who.as_str(), row.object.as_str())).collect();
+    let closed = |object| ("study-closed", "gantry", object);
+    assert_eq!(told, [closed("v1"), ("study-reopened", "CT1", "v1"), closed("v2")]);
     site.end().await;
 }
 
@@ -352,6 +361,113 @@ async fn a_pacs_that_does_not_answer_leaves_it_to_the_timer() {
     site.send_all(&Ct::new("2.25.60", |_, _| ()).files).await;
     assert_eq!(site.next().await.by, Evidence::Timer);
     site.end().await;
+}
+
+#[tokio::test]
+async fn a_pacs_is_asked_over_tls() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let paths = certificates(folder.path());
+    let Some(orthanc) = Orthanc::start_with(&orthanc_tls(&paths)) else { return };
+    let [root, _, _, certificate, key] = paths.clone();
+    let tls = PeerTlsConfig { roots: root, certificate: Some(certificate), key: Some(key), server_name: None };
+    let with = |tls: Option<PeerTlsConfig>| PacsConfig {
+        address: Some(orthanc.dicom()),
+        ae_title: "ORTHANC".into(),
+        tls,
+        ..PacsConfig::default()
+    };
+    orthanc_is_asked(&orthanc, with(Some(tls.clone()))).await;
+    let other = tempfile::tempdir().expect("a folder");
+    let stranger = certificates(other.path());
+    for (wrong, why) in [
+        (None, "plain TCP"),
+        (Some(PeerTlsConfig { certificate: None, key: None, ..tls.clone() }), "without the certificate it asks for"),
+        (Some(PeerTlsConfig { roots: stranger[0].clone(), ..tls.clone() }), "its certificate is of another root"),
+        (Some(PeerTlsConfig { server_name: Some("other".into()), ..tls.clone() }), "its certificate has another name"),
+    ] {
+        let config = Config { pacs: vec![with(wrong)], ..Config::default() };
+        let archives = Archive::all(&config).expect("archives");
+        let refused = archives[0].count("2.25.59").await;
+        assert!(matches!(refused, Err(PacsError::Answer { .. })), "{why}: {refused:?}");
+    }
+}
+
+/// What an archive that does `answer` comes to, once it was asked.
+async fn asked(answer: impl FnOnce(&mut Peer) + Send + 'static) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let archive = std::thread::spawn(move || {
+        let mut peer = Peer::on(listener.accept().expect("a connection").0);
+        answer(&mut peer);
+        // Until the node leaves.
+        while peer.read().is_some() {}
+    });
+    let pacs = PacsConfig { address: Some(address), ae_title: "ODD".into(), timeout_ms: 3000, ..PacsConfig::default() };
+    let archives = Archive::all(&Config { pacs: vec![pacs], ..Config::default() }).expect("archives");
+    let refused = archives[0].count("2.25.60").await.expect_err("no answer").to_string();
+    tokio::task::spawn_blocking(move || archive.join().expect("it left")).await.expect("joined");
+    refused
+}
+
+/// An answer to the question with a status, and an identifier where there is one.
+fn answer(peer: &mut Peer, status: u16, identifier: Option<&[u8]>) {
+    let number = |n: u16| n.to_le_bytes().to_vec();
+    let has = if identifier.is_some() { 1 } else { 0x0101 };
+    let command = [(0x0100, number(0x8020)), (0x0120, number(1)), (0x0800, number(has)), (0x0900, number(status))];
+    peer.piece(1, PDataValueType::Command, true, &command_set(&command));
+    if let Some(identifier) = identifier {
+        peer.data(1, identifier);
+    }
+}
+
+#[tokio::test]
+async fn an_archive_that_makes_no_sense_is_told_from_one_that_answers() {
+    const EXPLICIT: &str = uids::EXPLICIT_VR_LITTLE_ENDIAN;
+    let limit = "4294967295 bytes, more than dimse.pdu_max_bytes = 131072";
+    let said = asked(|peer| {
+        peer.accept(EXPLICIT);
+        peer.send_bytes(&[4, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
+    });
+    let said = said.await;
+    assert!(said.contains(limit), "{said}");
+    let said = asked(|peer| peer.send_bytes(&[2, 0, 0xFF, 0xFF, 0xFF, 0xFF])).await;
+    assert!(said.contains("the limit for A-ASSOCIATE = 262144"), "{said}");
+    let said = asked(|peer| peer.send_bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n")).await;
+    assert!(said.contains("what came first is no A-ASSOCIATE"), "{said}");
+    let said = asked(|peer| drop(peer.accept(EXPLICIT))).await;
+    assert!(said.contains("did not answer within pacs.timeout_ms = 3000"), "{said}");
+    let said = asked(|peer| drop(peer.accept(uids::JPEG2000_LOSSLESS))).await;
+    assert!(said.contains("a transfer syntax that was not offered"), "{said}");
+    let said = asked(|peer| {
+        peer.accept(EXPLICIT);
+        answer(peer, 0xA700, None);
+    });
+    let said = said.await;
+    assert!(said.contains("status A700H"), "{said}");
+    let said = asked(|peer| {
+        peer.accept(EXPLICIT);
+        (0..100).for_each(|_| answer(peer, 0xFF00, Some(&[])));
+    });
+    let said = said.await;
+    assert!(said.contains("more than 16 answers"), "{said}");
+    let said = asked(|peer| {
+        peer.accept(EXPLICIT);
+        answer(peer, 0xFF00, Some(&[0xFE, 0xFF, 0x00, 0xE0, 0xFF, 0xFF, 0xFF, 0xFF].repeat(8000)));
+    });
+    let said = said.await;
+    assert!(said.contains("nests where it must not"), "{said}");
+    let said = asked(|peer| {
+        peer.accept(EXPLICIT);
+        answer(peer, 0xFF00, Some(&[0; 100_000]));
+    });
+    let said = said.await;
+    assert!(said.contains("more than 65536 bytes"), "{said}");
+    let said = asked(|peer| {
+        peer.accept(EXPLICIT);
+        peer.piece(1, PDataValueType::Data, true, b"no command");
+    });
+    let said = said.await;
+    assert!(said.contains("not of the message that is being received"), "{said}");
 }
 
 #[tokio::test]

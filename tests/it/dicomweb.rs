@@ -246,6 +246,12 @@ fn tokens_open_what_their_scopes_say_until_they_are_revoked() {
     token(&node, &["revoke", "viewer"]);
     assert_eq!(with(&read).status, 401);
     assert!(token(&node, &["list"]).contains("viewer\tread\trevoked"));
+    (0..20).for_each(|_| assert_eq!(with("gantry_00").status, 401));
+    let rows = node.audited("access-refused");
+    let told: Vec<_> = rows.iter().map(|row| (row["who"].as_str(), row["detail"].as_str().expect("text"))).collect();
+    assert_eq!(told.len(), 4, "each reason once, and the others are counted: {told:?}");
+    let scope = "this needs the scope read, which the token or certificate does not have, from 127.0.0.1";
+    assert!(told.contains(&(Some("token modality"), scope)), "{told:?}");
 }
 
 #[test]

@@ -9,8 +9,7 @@ use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::InMemDicomObject;
 use dicom_ul::pdu::{
-    AssociationAC, AssociationRJ, AssociationRJResult, AssociationRJSource, PDataValueType, Pdu,
-    PresentationContextResult, PresentationContextResultReason, RequestorRoles, UserVariableItem,
+    AssociationRJ, AssociationRJResult, AssociationRJSource, PDataValueType, Pdu, RequestorRoles, UserVariableItem,
 };
 use gantry_tests::command::Said;
 use gantry_tests::complete::complete;
@@ -165,7 +164,7 @@ fn orthanc_sends() {
 }
 
 /// A root, and a certificate of it with its key, for a server and for a client.
-fn certificates(folder: &Path) -> [PathBuf; 5] {
+pub(crate) fn certificates(folder: &Path) -> [PathBuf; 5] {
     let names = ["root.pem", "server.pem", "server.key", "client.pem", "client.key"];
     let paths = names.map(|name| folder.join(name));
     let mut root = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
@@ -203,6 +202,8 @@ fn tls_asks_for_the_clients_certificate() {
         let refused = dcmtk("echoscu", &node, options, &[]).expect("installed");
         assert_ne!(refused.code, Some(0), "{options:?}: {refused:?}");
     }
+    let rows = node.audited("association-rejected");
+    assert!(rows.iter().any(|row| row["detail"] == "the TLS handshake failed, from 127.0.0.1"), "{rows:?}");
 }
 
 #[test]
@@ -212,6 +213,24 @@ fn callers_are_checked() {
     assert_eq!(known.code, Some(0), "{known:?}");
     let unknown = dcmtk("echoscu", &node, &["-aet", "CT2"], &[]).expect("installed");
     assert!(unknown.err.contains("Calling AE Title Not Recognized"), "{unknown:?}");
+}
+
+#[test]
+fn a_flood_of_rejected_associations_is_two_rows_of_the_audit_log() {
+    let mut node = Node::start("[dimse]\nunknown_callers = \"refuse\"\n");
+    for _ in 0..50 {
+        assert!(matches!(Peer::connect(node.dimse).ask(&[(CT, EXPLICIT)]), Some(Pdu::AssociationRJ(_))));
+    }
+    eventually("the first is told at once", || node.audited("association-rejected").len() == 1);
+    let first = &node.audited("association-rejected")[0];
+    assert_eq!(first["who"], "RAW");
+    let detail = first["detail"].as_str().expect("text");
+    assert!(detail.contains("calling AE title") && detail.ends_with("from 127.0.0.1"), "{first}");
+    assert!(node.stop(), "{}", node.log());
+    let rows = node.audited("association-rejected");
+    let details: Vec<_> = rows.iter().map(|row| row["detail"].as_str().expect("text")).collect();
+    assert_eq!(details.len(), 2, "{details:?}");
+    assert!(details[1].starts_with("49 more within "), "{details:?}");
 }
 
 #[test]
@@ -540,29 +559,20 @@ fn storage_commitment_is_answered_from_the_journal() {
     }
     event_taken(&mut peer, 3);
     assert!(peer.release());
+    let rows = node.audited("instances-committed");
+    let [row] = rows.as_slice() else { panic!("{rows:?}") };
+    assert_eq!((&row["who"], &row["study_instance_uid"]), (&"RAW".into(), &"2.25.2".into()), "{row}");
+    assert_eq!((&row["object"], &row["detail"]), (&"2.25.777".into(), &"1 instances promised of 3 asked for".into()));
 }
 
 /// Takes one N-EVENT-REPORT on an association that the node asks for; whether it came whole.
 fn take_report(listener: &TcpListener) -> bool {
     let mut peer = Peer::on(listener.accept().expect("a connection").0);
-    let Some(Pdu::AssociationRQ(request)) = peer.read() else { return false };
+    let Some(request) = peer.accept(uids::IMPLICIT_VR_LITTLE_ENDIAN) else { return false };
     assert_eq!((request.calling_ae_title.as_str(), request.called_ae_title.as_str()), (NODE_TITLE, "RAW"));
     let class = uids::STORAGE_COMMITMENT_PUSH_MODEL.to_owned();
-    let roles = RequestorRoles { scu: false, scp: true };
-    let role = UserVariableItem::ScuScpRoleSelectionSubItem(class, roles);
+    let role = UserVariableItem::ScuScpRoleSelectionSubItem(class, RequestorRoles { scu: false, scp: true });
     assert!(request.user_variables.contains(&role), "{:?}", request.user_variables);
-    peer.send(&Pdu::AssociationAC(AssociationAC {
-        protocol_version: 1,
-        calling_ae_title: request.calling_ae_title,
-        called_ae_title: request.called_ae_title,
-        application_context_name: request.application_context_name,
-        presentation_contexts: vec![PresentationContextResult {
-            id: 1,
-            reason: PresentationContextResultReason::Acceptance,
-            transfer_syntax: uids::IMPLICIT_VR_LITTLE_ENDIAN.into(),
-        }],
-        user_variables: vec![UserVariableItem::MaxLength(0), role],
-    }));
     let Some(Pdu::PData { data }) = peer.read() else { return false };
     assert_eq!(element(&data[0].data, 0x1002).expect("an event type"), [1, 0], "all are committed");
     let Some(Pdu::PData { data }) = peer.read() else { return false };
@@ -597,6 +607,81 @@ fn a_result_that_was_not_taken_comes_on_an_association_of_its_own_also_after_a_r
     let node = node.again(&config);
     while !take_report(&listener) {}
     drop(node);
+}
+
+#[test]
+fn a_peer_that_means_no_good_gets_the_result_later_or_never_and_harms_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let node = Node::start(&format!(
+        "[dimse]\ncommitment_retry_ms = 10\ndimse_timeout_ms = 2000\ncallers = [{{ ae_title = \"RAW\", port = {port} }}]\n"
+    ));
+    let mut peer = Peer::associate(node.dimse, &[(CT, EXPLICIT), (uids::STORAGE_COMMITMENT_PUSH_MODEL, EXPLICIT)]);
+    assert_eq!(peer.store(1, CT, SLICE, &slice()).0, 0);
+    ask_for_commitment(&mut peer, 3, &[(CT, SLICE)]);
+    assert_eq!(peer.status().0, 0);
+    peer.cut();
+    let accept = || Peer::on(listener.accept().expect("a connection").0);
+    let told = |why: &str| eventually(why, || node.log().contains(why));
+
+    let mut nonsense = accept();
+    nonsense.send_bytes(b"220 smtp.example ready\r\n");
+    told("sent again later: what came first is no A-ASSOCIATE: PDU type 0x32");
+    let mut large = accept();
+    large.accept(uids::IMPLICIT_VR_LITTLE_ENDIAN).expect("a request");
+    large.send_bytes(&[4, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
+    told("sent again later: a PDU of type 0x04 says it has 4294967295 bytes, more than dimse.pdu_max_bytes = 131072");
+    let mut other = accept();
+    other.accept("1.2.840.10008.1.2.2").expect("a request");
+    told("sent again later: the peer chose a transfer syntax that was not offered");
+    let mut silent = accept();
+    silent.accept(uids::IMPLICIT_VR_LITTLE_ENDIAN).expect("a request");
+    told("sent again later: the peer was silent longer than dimse.dimse_timeout_ms = 2000");
+    still_serves(&node);
+    while !take_report(&listener) {}
+}
+
+#[test]
+fn orthanc_takes_the_result_of_storage_commitment_over_tls() {
+    let (folder, ct) = (tempfile::tempdir().expect("a folder"), ct());
+    let paths = certificates(folder.path());
+    let Some(orthanc) = Orthanc::start_with(&orthanc_tls(&paths)) else { return };
+    let [root, server, server_key, client, client_key] = &paths;
+    let port = orthanc.dicom().rsplit_once(':').expect("a port").1.to_owned();
+    let node = Node::start(&format!(
+        "[dimse]\ncommitment_retry_ms = 50\ncallers = [{{ ae_title = \"ORTHANC\", port = {port}, tls = {{ roots = {root:?}, \
+         certificate = {client:?}, key = {client_key:?}, server_name = \"localhost\" }} }}]\n\
+         [dimse.tls]\ncertificate = {server:?}\nkey = {server_key:?}\nclient_roots = {root:?}\n"
+    ));
+    let modality = serde_json::json!({
+        "AET": NODE_TITLE, "Host": "127.0.0.1", "Port": node.dimse.port(), "UseDicomTls": true,
+    });
+    orthanc.rest("PUT", "/modalities/gantry", modality.to_string().as_bytes()).expect("a modality");
+    files(ct.path()).iter().for_each(|file| orthanc.keep(file).expect("kept"));
+    let series: Vec<String> =
+        serde_json::from_str(&orthanc.rest("GET", "/series", b"").expect("series")).expect("a list");
+    orthanc.rest("POST", "/modalities/gantry/store", series[0].as_bytes()).expect("sent");
+    let resources = serde_json::json!({ "Resources": series });
+    let asked = orthanc.rest("POST", "/modalities/gantry/storage-commitment", resources.to_string().as_bytes());
+    let asked: serde_json::Value = serde_json::from_str(&asked.expect("asked")).expect("JSON");
+    let path = asked["Path"].as_str().expect("a path");
+    let state = || -> serde_json::Value {
+        serde_json::from_str(&orthanc.rest("GET", path, b"").expect("a state")).expect("JSON")
+    };
+    eventually("Orthanc has the result", || state()["Status"] != "Pending");
+    let state = state();
+    assert_eq!((&state["Status"], state["Success"].as_array().map(Vec::len)), (&"Success".into(), Some(10)), "{state}");
+}
+
+/// What makes an Orthanc speak TLS, and ask for certificates.
+pub(crate) fn orthanc_tls([root, server, server_key, ..]: &[PathBuf; 5]) -> serde_json::Value {
+    serde_json::json!({
+        "DicomTlsEnabled": true,
+        "DicomTlsCertificate": server,
+        "DicomTlsPrivateKey": server_key,
+        "DicomTlsTrustedCertificates": root,
+        "DicomTlsRemoteCertificateRequired": true,
+    })
 }
 
 #[test]

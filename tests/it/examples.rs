@@ -55,6 +55,7 @@ fn the_example_of_gantry_toml_has_every_key_with_its_default() {
     };
     let RetentionConfig {
         instances_days: Some(_),
+        results_days: _,
         quarantine_days: Some(_),
         disk_target_free_mib: Some(_),
         interval_ms: _,

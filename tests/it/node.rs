@@ -237,7 +237,7 @@ fn a_job_is_listed_shown_cancelled_and_tried_again() {
     running(&node);
     assert!(node.stop(), "{}", node.log());
     assert_eq!(job(&node).expect("a job")["state"], "queued", "broken off, and to be taken up again");
-    for (action, times) in [("job-cancelled", 2), ("job-retried", 1), ("job-done", 0)] {
+    for (action, times) in [("job-cancelled", 2), ("job-retried", 1), ("job-requeued", 1), ("job-done", 0)] {
         assert_eq!(audited(&node, action).len(), times, "{action}");
     }
 }

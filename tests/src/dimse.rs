@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use dicom_dictionary_std::uids;
 use dicom_ul::pdu::{
-    AssociationRQ, MAXIMUM_PDU_SIZE, PDataValue, PDataValueType, Pdu, PresentationContextProposed, UserVariableItem,
-    read_pdu, write_pdu,
+    AssociationAC, AssociationRQ, MAXIMUM_PDU_SIZE, PDataValue, PDataValueType, Pdu, PresentationContextProposed,
+    PresentationContextResult, PresentationContextResultReason, UserVariableItem, read_pdu, write_pdu,
 };
 
 use crate::node::NODE_TITLE;
@@ -68,6 +68,26 @@ impl Peer {
             user_variables: vec![UserVariableItem::MaxLength(16384)],
         }));
         self.read()
+    }
+
+    /// Reads an A-ASSOCIATE-RQ and takes its context 1 with this transfer syntax; the request, where one came.
+    pub fn accept(&mut self, syntax: &str) -> Option<AssociationRQ> {
+        let Some(Pdu::AssociationRQ(request)) = self.read() else { return None };
+        let roles = request.user_variables.iter();
+        let roles = roles.filter(|item| matches!(item, UserVariableItem::ScuScpRoleSelectionSubItem(..)));
+        self.send(&Pdu::AssociationAC(AssociationAC {
+            protocol_version: 1,
+            calling_ae_title: request.calling_ae_title.clone(),
+            called_ae_title: request.called_ae_title.clone(),
+            application_context_name: request.application_context_name.clone(),
+            presentation_contexts: vec![PresentationContextResult {
+                id: 1,
+                reason: PresentationContextResultReason::Acceptance,
+                transfer_syntax: syntax.into(),
+            }],
+            user_variables: roles.cloned().chain([UserVariableItem::MaxLength(0)]).collect(),
+        }));
+        Some(request)
     }
 
     /// Sends bytes; that nobody takes them is for the test to find when it reads.

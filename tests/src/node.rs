@@ -106,6 +106,18 @@ impl Node {
         command.output().expect("gantry runs").into()
     }
 
+    /// The rows of its audit log about an action, as `gantry audit show --json` prints them.
+    ///
+    /// # Panics
+    /// When there is no log.
+    #[must_use]
+    pub fn audited(&self, action: &str) -> Vec<serde_json::Value> {
+        let said = self.says(&["audit", "show", "--limit", "10000", "--json"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        let rows = said.out.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+        rows.filter(|row: &serde_json::Value| row["action"] == action).collect()
+    }
+
     /// Its configuration.
     #[must_use]
     pub fn config(&self) -> PathBuf {

@@ -36,6 +36,19 @@ impl Orthanc {
     /// When it does not start.
     #[must_use]
     pub fn start_in(below: &Path) -> Option<Self> {
+        Self::start_as(below, &serde_json::Value::Null)
+    }
+
+    /// The same, with more keys in its configuration.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_with(more: &serde_json::Value) -> Option<Self> {
+        Self::start_as(&std::env::temp_dir(), more)
+    }
+
+    fn start_as(below: &Path, more: &serde_json::Value) -> Option<Self> {
         let program = installed();
         let Some(program) = program.filter(|_| Path::new(PLUGIN).exists()) else {
             skipped("Orthanc is not installed: run `apt-get install orthanc orthanc-dicomweb`");
@@ -43,7 +56,7 @@ impl Orthanc {
         };
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            match Self::attempt(&program, below) {
+            match Self::attempt(&program, below, more) {
                 Ok(orthanc) => return Some(orthanc),
                 Err(error) => last = Some(error),
             }
@@ -51,10 +64,10 @@ impl Orthanc {
         panic!("Orthanc does not start: {:#}", last.expect("there was an attempt"));
     }
 
-    fn attempt(program: &Path, below: &Path) -> Result<Self> {
+    fn attempt(program: &Path, below: &Path, more: &serde_json::Value) -> Result<Self> {
         let storage = TempDir::new_in(below)?;
         let [http_port, dicom_port] = free_ports()?;
-        let configuration = serde_json::json!({
+        let mut configuration = serde_json::json!({
             "Name": "Gantry's tests",
             "StorageDirectory": storage.path().join("storage"),
             "IndexDirectory": storage.path().join("storage"),
@@ -67,6 +80,9 @@ impl Orthanc {
             "Plugins": [PLUGIN],
             "DicomWeb": { "Enable": true, "Root": "/dicom-web/" },
         });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            configuration[key] = value.clone();
+        }
         let file = storage.path().join("orthanc.json");
         std::fs::write(&file, configuration.to_string())?;
         let mut command = Command::new(program);

@@ -8,19 +8,27 @@
 //! ([`verify()`]). The head is written to a file of its own every [`ANCHOR_EVERY`], so rows cut off at the end are found too, but
 //! for those of that time. What is acknowledged is in the log: both are one commit ([`crate::store::Batch::audit`]).
 //!
+//! Who is refused can ask again and again: of refusals from one address for one reason there are at most two rows a minute
+//! ([`Audit::refused`]), so that a flood of them does not fill the disk.
+//!
 //! Somebody who can write both files can write both anew. Against that, the head is logged when it is anchored, and a log that is
 //! collected elsewhere holds it.
 
+mod refusals;
 mod verify;
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use self::refusals::{Refusal, Refusals};
 use crate::store::{Store, StoreError};
 
+pub use self::refusals::{KINDS_MAX as REFUSAL_KINDS_MAX, PERIOD as REFUSAL_PERIOD};
 pub use self::verify::{Broken, Verified, verify};
 
 /// How often the head is written beside the journal when it has moved.
@@ -35,96 +43,82 @@ pub const OPERATOR: &str = "operator";
 /// The anchor's name in the data folder.
 const FILE: &str = "audit.head";
 
-/// What was done. Names are in rows: one never changes its meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// The node started, and found the end of the log gone or written anew.
-    AuditBroken,
-    /// The node started.
-    NodeStarted,
-    /// The node stopped in order.
-    NodeStopped,
-    /// An association was rejected.
-    AssociationRejected,
-    /// A request without the right to it was refused.
-    AccessRefused,
-    /// A new instance was made durable.
-    InstanceStored,
-    /// An instance came again with the same bytes; nothing changed.
-    InstanceSame,
-    /// An instance took the place of one with other bytes.
-    InstanceReplaced,
-    /// What came was set aside.
-    InstanceQuarantined,
-    /// Durability was confirmed to a peer (storage commitment).
-    InstancesCommitted,
-    /// Images, metadata or search results were handed out.
-    StudyRead,
-    /// A study closed.
-    StudyClosed,
-    /// A study that was closed takes more.
-    StudyReopened,
-    /// An archive gave all that it had of a study, as an earlier one of another study's patient.
-    PriorFetched,
-    /// A module was put on a study.
-    JobQueued,
-    /// A module began on a study.
-    JobStarted,
-    /// A module ended with a result.
-    JobDone,
-    /// A module or its job failed.
-    JobFailed,
-    /// Somebody cancelled a job.
-    JobCancelled,
-    /// Somebody had a job tried again.
-    JobRetried,
-    /// A result left for another system.
-    ResultDelivered,
-    /// Retention deleted a study's instances.
-    StudyDeleted,
-    /// Retention deleted a study's results.
-    ResultDeleted,
-    /// Retention deleted a file that was set aside.
-    QuarantineDeleted,
-    /// A token was made.
-    TokenCreated,
-    /// A token was taken back.
-    TokenRevoked,
+macro_rules! actions {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)*) => {
+        /// What was done. Names are in rows: one never changes its meaning.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Action {
+            $($(#[doc = $doc])+ $variant,)*
+        }
+
+        impl Action {
+            /// Every action.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// In rows.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
 }
 
-impl Action {
-    /// In rows.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::AuditBroken => "audit-broken",
-            Self::NodeStarted => "node-started",
-            Self::NodeStopped => "node-stopped",
-            Self::AssociationRejected => "association-rejected",
-            Self::AccessRefused => "access-refused",
-            Self::InstanceStored => "instance-stored",
-            Self::InstanceSame => "instance-same",
-            Self::InstanceReplaced => "instance-replaced",
-            Self::InstanceQuarantined => "instance-quarantined",
-            Self::InstancesCommitted => "instances-committed",
-            Self::StudyRead => "study-read",
-            Self::StudyClosed => "study-closed",
-            Self::StudyReopened => "study-reopened",
-            Self::PriorFetched => "prior-fetched",
-            Self::JobQueued => "job-queued",
-            Self::JobStarted => "job-started",
-            Self::JobDone => "job-done",
-            Self::JobFailed => "job-failed",
-            Self::JobCancelled => "job-cancelled",
-            Self::JobRetried => "job-retried",
-            Self::ResultDelivered => "result-delivered",
-            Self::StudyDeleted => "study-deleted",
-            Self::ResultDeleted => "result-deleted",
-            Self::QuarantineDeleted => "quarantine-deleted",
-            Self::TokenCreated => "token-created",
-            Self::TokenRevoked => "token-revoked",
-        }
-    }
+actions! {
+    /// The node started, and found the end of the log gone or written anew.
+    AuditBroken = "audit-broken",
+    /// The node started.
+    NodeStarted = "node-started",
+    /// The node stopped in order.
+    NodeStopped = "node-stopped",
+    /// An association was rejected, or its TLS handshake failed.
+    AssociationRejected = "association-rejected",
+    /// A request without the right to it was refused.
+    AccessRefused = "access-refused",
+    /// A new instance was made durable.
+    InstanceStored = "instance-stored",
+    /// An instance came again with the same bytes; nothing changed.
+    InstanceSame = "instance-same",
+    /// An instance took the place of one with other bytes.
+    InstanceReplaced = "instance-replaced",
+    /// What came was set aside.
+    InstanceQuarantined = "instance-quarantined",
+    /// A request for storage commitment was answered: the detail says how many instances are promised.
+    InstancesCommitted = "instances-committed",
+    /// Images, metadata or search results were handed out.
+    StudyRead = "study-read",
+    /// A study closed.
+    StudyClosed = "study-closed",
+    /// A study that was closed changed.
+    StudyReopened = "study-reopened",
+    /// An archive gave all that it had of a study, as an earlier one of another study's patient.
+    PriorFetched = "prior-fetched",
+    /// A module was put on a study.
+    JobQueued = "job-queued",
+    /// A module began on a study.
+    JobStarted = "job-started",
+    /// A module ended with a result.
+    JobDone = "job-done",
+    /// A module or its job failed.
+    JobFailed = "job-failed",
+    /// Somebody cancelled a job.
+    JobCancelled = "job-cancelled",
+    /// A later version of the study came: what waits is cancelled, what runs is to stop, what is done stays.
+    JobSuperseded = "job-superseded",
+    /// A run ended without a result, by itself or with the node, and the job waits again.
+    JobRequeued = "job-requeued",
+    /// Somebody had a job tried again.
+    JobRetried = "job-retried",
+    /// Retention deleted a study's instances.
+    StudyDeleted = "study-deleted",
+    /// Retention deleted a job's results.
+    ResultDeleted = "result-deleted",
+    /// Retention deleted a file that was set aside.
+    QuarantineDeleted = "quarantine-deleted",
+    /// A token was made.
+    TokenCreated = "token-created",
+    /// A token was taken back.
+    TokenRevoked = "token-revoked",
 }
 
 /// What happened. No names, dates or IDs of patients; UIDs are fine.
@@ -176,13 +170,14 @@ pub struct Head {
 pub struct Audit {
     store: Store,
     data: PathBuf,
+    refusals: Arc<Refusals>,
 }
 
 impl Audit {
     /// Of the journal in a data folder.
     #[must_use]
     pub fn new(store: Store, data: &Path) -> Self {
-        Self { store, data: data.into() }
+        Self { store, data: data.into(), refusals: Arc::default() }
     }
 
     /// Adds an event in a commit of its own. Use [`crate::store::Batch::audit`] where there are other changes to share it with.
@@ -193,6 +188,30 @@ impl Audit {
         let mut batch = self.store.begin().await?;
         batch.audit(event).await?;
         batch.commit().await
+    }
+
+    /// Records that somebody at an address was refused, for the reason in the event's detail. The first row of an address, action and
+    /// reason is written at once; the others are counted, and told in one row after [`REFUSAL_PERIOD`]. Of more than
+    /// [`REFUSAL_KINDS_MAX`] such kinds within that time, the others are counted together. A count that was not written when the
+    /// process is killed is lost. That it cannot be recorded changes nothing for who is refused.
+    pub async fn refused(&self, from: IpAddr, event: Event) {
+        let refusal = Refusal { action: event.action, from: Some(from.to_canonical()), reason: event.detail.clone() };
+        if !self.refusals.note(refusal, &event.who, Instant::now()) {
+            return;
+        }
+        let detail = format!("{}, from {}", event.detail, from.to_canonical());
+        if let Err(e) = self.record(&Event { detail, ..event }).await {
+            tracing::error!("a refusal cannot be recorded in the audit log: {e}");
+        }
+    }
+
+    /// Writes what was counted of refusals; also what may still grow, when the node stops.
+    async fn record_refusals(&self, stopping: bool) -> Result<(), StoreError> {
+        for (refusal, counted) in self.refusals.due(Instant::now(), stopping) {
+            let event = Event { detail: counted.detail(&refusal), ..Event::new(&counted.who, refusal.action) };
+            self.record(&event).await?;
+        }
+        Ok(())
     }
 
     /// Looks whether the log still has the row that was anchored last, and records that the node starts. A log that lost its end is
@@ -235,17 +254,21 @@ impl Audit {
     /// # Errors
     /// The journal's, or the disk's.
     pub async fn stop(&self) -> Result<(), AnchorError> {
+        self.record_refusals(true).await?;
         self.record(&Event::new(NODE, Action::NodeStopped)).await?;
         self.anchor(None).await?;
         Ok(())
     }
 
-    /// Writes the head beside the journal, every [`ANCHOR_EVERY`], until the node stops.
+    /// Writes the head beside the journal, and what was counted of refusals, every [`ANCHOR_EVERY`], until the node stops.
     pub async fn keep_anchored(self, stop: CancellationToken) {
         let mut anchored = None;
         loop {
             if tokio::time::timeout(ANCHOR_EVERY, stop.cancelled()).await.is_ok() {
                 return;
+            }
+            if let Err(e) = self.record_refusals(false).await {
+                tracing::error!("refusals were counted and cannot be recorded in the audit log: {e}");
             }
             match self.anchor(anchored).await {
                 Ok(head) => anchored = Some(head),
@@ -309,4 +332,29 @@ fn read_head(data: &Path) -> std::io::Result<Option<Head>> {
         Some(Head { id: id.parse().ok()?, sha256: bytes?.try_into().ok()? })
     };
     parse().map(Some).ok_or_else(|| Error::new(ErrorKind::InvalidData, "it is no head of an audit log"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// An action that nothing writes is a promise that the log does not keep.
+    #[test]
+    fn every_action_is_written_somewhere() {
+        let sources = walkdir::WalkDir::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).into_iter();
+        let sources = sources.map(|entry| entry.expect("an entry").into_path());
+        let sources = sources.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+        let code: String = sources
+            .map(|path| std::fs::read_to_string(path).expect("readable"))
+            .map(|text| text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned())
+            .collect();
+        for action in Action::ALL {
+            let used = |ending: &str| code.contains(&format!("Action::{action:?}{ending}"));
+            assert!([",", ")", ";", " "].into_iter().any(used), "nothing writes {action:?}");
+        }
+        let names: std::collections::BTreeSet<_> = Action::ALL.iter().map(|action| action.name()).collect();
+        assert_eq!(names.len(), Action::ALL.len(), "each has a name of its own");
+    }
 }

@@ -2,147 +2,122 @@
 
 use dicom_core::{DataElement, PrimitiveValue, VR, dicom_value};
 use dicom_dictionary_std::{tags, uids};
-use dicom_encoding::transfer_syntax::{TransferSyntax, TransferSyntaxIndex};
+use dicom_encoding::TransferSyntaxIndex;
 use dicom_object::InMemDicomObject;
-use dicom_transfer_syntax_registry::{TransferSyntaxRegistry, entries};
-use dicom_ul::Pdu;
-use dicom_ul::association::client::{AsyncClientAssociation, ClientAssociationOptions};
-use dicom_ul::pdu::{PDataValue, PDataValueType};
-use tokio::net::TcpStream;
+use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 
-/// Answers of one question, commands included: one study needs a few hundred bytes.
-const ANSWER_MAX_BYTES: usize = 1 << 20;
+use crate::dimse::Command;
+use crate::dimse::client::{Client, Limits, Peer, Service};
+use crate::dimse::command::C_FIND_RQ;
+use crate::dimse::elements::{Flaw, Reader};
+use crate::dimse::wire::Broken;
+
+/// One answer: what is asked for takes some hundred bytes.
+const ANSWER_MAX_BYTES: usize = 64 << 10;
 /// Answers to one question.
 const ANSWERS_MAX: usize = 16;
 
 /// Pending (PS3.4 table C.4-1).
 const PENDING: [u16; 2] = [0xFF00, 0xFF01];
 
-/// Whom to ask, and who asks.
-pub(super) struct Peer<'a> {
-    pub(super) address: &'a str,
-    pub(super) called: &'a str,
-    pub(super) calling: &'a str,
-}
+/// The only question of an association.
+const MESSAGE: u16 = 1;
 
 /// Number of Study Related Instances (0020,1208); 0 for a study that the peer does not have, nothing when it does not
-/// say. Takes as long as the peer does: bound it.
+/// say.
 ///
 /// # Errors
-/// What went wrong, for people.
-pub(super) async fn count(peer: &Peer<'_>, study_instance_uid: &str) -> Result<Option<u64>, String> {
-    let options = ClientAssociationOptions::new()
-        .calling_ae_title(peer.calling)
-        .called_ae_title(peer.called)
-        .with_presentation_context(
-            uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND,
-            vec![uids::EXPLICIT_VR_LITTLE_ENDIAN, uids::IMPLICIT_VR_LITTLE_ENDIAN],
-        );
-    let mut association = options.establish_async(peer.address).await.map_err(|e| said(&e))?;
-    let context = association.presentation_contexts().first().ok_or("it takes no C-FIND")?;
-    let (id, syntax) = (context.id, context.transfer_syntax.clone());
-    let syntax = TransferSyntaxRegistry.get(&syntax).ok_or("it chose a transfer syntax that was not offered")?;
-    for (kind, data) in question(study_instance_uid, syntax)? {
-        let value = PDataValue { presentation_context_id: id, value_type: kind, is_last: true, data };
-        association.send(&Pdu::PData { data: vec![value] }).await.map_err(|e| said(&e))?;
-    }
-    let answers = answers(&mut association, syntax).await?;
-    // The answer is here, however the peer takes leave.
-    if let Err(e) = association.release().await {
-        tracing::debug!("a PACS does not release its association: {e}");
-    }
-    let of_study =
-        |answer: &&InMemDicomObject| text(answer, tags::STUDY_INSTANCE_UID).as_deref() == Some(study_instance_uid);
-    match answers.iter().find(of_study) {
-        Some(answer) => Ok(text(answer, tags::NUMBER_OF_STUDY_RELATED_INSTANCES).and_then(|n| n.parse().ok())),
-        None => Ok(Some(0)),
-    }
+/// The peer cannot be asked, or does not answer as it should.
+pub(super) async fn count(peer: &Peer<'_>, limits: Limits, study_instance_uid: &str) -> Result<Option<u64>, Broken> {
+    let service = Service {
+        abstract_syntax: uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND,
+        transfer_syntaxes: &[uids::EXPLICIT_VR_LITTLE_ENDIAN, uids::IMPLICIT_VR_LITTLE_ENDIAN],
+        roles: None,
+    };
+    let mut client = Client::associate(peer, limits, &service).await?;
+    let found = ask(&mut client, service.abstract_syntax, study_instance_uid).await;
+    client.end(found).await
 }
 
-/// The command (PS3.7 section 9.3.2.1) and the identifier.
-fn question(study_instance_uid: &str, syntax: &TransferSyntax) -> Result<[(PDataValueType, Vec<u8>); 2], String> {
-    let command = InMemDicomObject::command_from_element_iter([
-        DataElement::new(
-            tags::AFFECTED_SOP_CLASS_UID,
-            VR::UI,
-            dicom_value!(Str, uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND),
-        ),
-        DataElement::new(tags::COMMAND_FIELD, VR::US, dicom_value!(U16, [0x0020])),
-        DataElement::new(tags::MESSAGE_ID, VR::US, dicom_value!(U16, [1])),
-        DataElement::new(tags::PRIORITY, VR::US, dicom_value!(U16, [0])),
-        DataElement::new(tags::COMMAND_DATA_SET_TYPE, VR::US, dicom_value!(U16, [1])),
-    ]);
+async fn ask(client: &mut Client, class: &str, study_instance_uid: &str) -> Result<Option<u64>, Broken> {
+    let syntax = client.transfer_syntax().to_owned();
+    let identifier = identifier(study_instance_uid, &syntax).map_err(Broken::Malformed)?;
+    client.send(&Command::find(MESSAGE, class), &identifier).await?;
+    let mut count = Some(0);
+    for _ in 0..=ANSWERS_MAX {
+        let (answer, data) = client.receive(ANSWER_MAX_BYTES).await?;
+        if !answer.answers(C_FIND_RQ, MESSAGE) {
+            return Err(Broken::Unexpected("a message came that is no answer to the question"));
+        }
+        match answer.status {
+            Some(0) => return Ok(count),
+            Some(status) if PENDING.contains(&status) => {}
+            Some(status) => return Err(Broken::Malformed(format!("the answer has status {status:04X}H"))),
+            None => return Err(Broken::Unexpected("an answer is without a status")),
+        }
+        let explicit = syntax == uids::EXPLICIT_VR_LITTLE_ENDIAN;
+        let study = Study::read(&data, explicit).map_err(|flaw| Broken::Malformed(flaw.to_string()))?;
+        if study.uid == study_instance_uid {
+            count = study.instances;
+        }
+    }
+    Err(Broken::Malformed(format!("there are more than {ANSWERS_MAX} answers")))
+}
+
+/// What is asked for: of the study level, by its UID.
+fn identifier(study_instance_uid: &str, syntax: &str) -> Result<Vec<u8>, String> {
     let identifier = InMemDicomObject::from_element_iter([
         DataElement::new(tags::QUERY_RETRIEVE_LEVEL, VR::CS, dicom_value!(Str, "STUDY")),
         DataElement::new(tags::STUDY_INSTANCE_UID, VR::UI, dicom_value!(Str, study_instance_uid)),
         DataElement::new(tags::NUMBER_OF_STUDY_RELATED_INSTANCES, VR::IS, PrimitiveValue::Empty),
     ]);
-    let written = |object: &InMemDicomObject, syntax: &TransferSyntax| {
-        let mut bytes = Vec::new();
-        object.write_dataset_with_ts(&mut bytes, syntax).map_err(|e| said(&e))?;
-        Ok::<_, String>(bytes)
-    };
-    let command = written(&command, &entries::IMPLICIT_VR_LITTLE_ENDIAN.erased())?;
-    Ok([(PDataValueType::Command, command), (PDataValueType::Data, written(&identifier, syntax)?)])
+    let syntax = TransferSyntaxRegistry.get(syntax).ok_or("an unknown transfer syntax was negotiated")?;
+    let mut bytes = Vec::new();
+    identifier.write_dataset_with_ts(&mut bytes, syntax).map_err(|e| e.to_string())?;
+    Ok(bytes)
 }
 
-/// The identifiers of all answers.
-async fn answers(
-    association: &mut AsyncClientAssociation<TcpStream>,
-    syntax: &TransferSyntax,
-) -> Result<Vec<InMemDicomObject>, String> {
-    let implicit = entries::IMPLICIT_VR_LITTLE_ENDIAN.erased();
-    let (mut command, mut identifier) = (Vec::new(), Vec::new());
-    let (mut received, mut found) = (0, Vec::new());
-    loop {
-        let values = match association.receive().await.map_err(|e| said(&e))? {
-            Pdu::PData { data } => data,
-            _ => return Err("it ended the association before it answered".into()),
-        };
-        for value in values {
-            received += value.data.len();
-            if received > ANSWER_MAX_BYTES {
-                return Err(format!("it answers with more than {ANSWER_MAX_BYTES} bytes"));
-            }
-            let (buffer, syntax) = match value.value_type {
-                PDataValueType::Command => (&mut command, &implicit),
-                PDataValueType::Data => (&mut identifier, syntax),
-            };
-            buffer.extend_from_slice(&value.data);
-            if !value.is_last {
-                continue;
-            }
-            let bytes = std::mem::take(buffer);
-            let object = InMemDicomObject::read_dataset_with_ts(bytes.as_slice(), syntax).map_err(|e| said(&e))?;
-            if value.value_type == PDataValueType::Data {
-                if found.len() >= ANSWERS_MAX {
-                    return Err(format!("it answers with more than {ANSWERS_MAX} studies"));
-                }
-                found.push(object);
-                continue;
-            }
-            match object.element(tags::STATUS).ok().and_then(|e| e.to_int::<u16>().ok()) {
-                Some(0) => return Ok(found),
-                Some(status) if PENDING.contains(&status) => {}
-                Some(status) => return Err(format!("it answers with status {status:04X}H")),
-                None => return Err("it answers without a status".into()),
+/// What an answer says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Study {
+    uid: String,
+    instances: Option<u64>,
+}
+
+impl Study {
+    fn read(data: &[u8], explicit: bool) -> Result<Self, Flaw> {
+        let (mut reader, mut study) = (Reader::new(data, explicit), Self::default());
+        while let Some((tag, length)) = reader.header()? {
+            let text = String::from_utf8_lossy(reader.take(length)?);
+            let text = text.trim_matches(['\0', ' ']);
+            match tag {
+                tags::STUDY_INSTANCE_UID => study.uid = text.to_owned(),
+                tags::NUMBER_OF_STUDY_RELATED_INSTANCES => study.instances = text.parse().ok(),
+                _ => {}
             }
         }
+        Ok(study)
     }
 }
 
-fn text(object: &InMemDicomObject, tag: dicom_core::Tag) -> Option<String> {
-    let text = object.element(tag).ok()?.to_str().ok()?;
-    Some(text.trim_matches(['\0', ' ']).to_owned())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The chain of reasons on one line; none of a peer's data is in it.
-fn said(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(reason) = source {
-        text = format!("{text}: {reason}");
-        source = reason.source();
+    #[test]
+    fn a_question_reads_back_and_nesting_is_not_followed() {
+        for (syntax, explicit) in [(uids::EXPLICIT_VR_LITTLE_ENDIAN, true), (uids::IMPLICIT_VR_LITTLE_ENDIAN, false)] {
+            let mut bytes = identifier("1.2.3", syntax).expect("written");
+            assert_eq!(Study::read(&bytes, explicit), Ok(Study { uid: "1.2.3".into(), instances: None }));
+            bytes.extend([0xFE, 0xFF, 0x00, 0xE0, 0xFF, 0xFF, 0xFF, 0xFF].repeat(100_000));
+            assert_eq!(Study::read(&bytes, explicit), Err(Flaw::Nested));
+        }
     }
-    crate::printable(&text)
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, explicit: bool) {
+            let _ = Study::read(&bytes, explicit);
+        }
+    }
 }

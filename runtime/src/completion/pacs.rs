@@ -14,10 +14,13 @@ use tokio::time::timeout;
 
 use super::find;
 use super::retrieve::{RetrieveError, Retriever};
-use crate::config::{Config, PacsConfig};
+use crate::config::{Config, DimseConfig, PacsConfig};
+use crate::dimse::client::{Limits, Peer};
+use crate::dimse::wire::{Broken, Within};
 use crate::ingest::{Arrival, Asked, Intake, Refused, Uid};
 use crate::store::{PriorKey, StoreError};
 use crate::study::PatientEntry;
+use crate::tls::{self, TlsError};
 
 /// Studies of one patient that an archive is asked for.
 const STUDIES_MAX: u32 = 1000;
@@ -28,6 +31,8 @@ const TOKEN_MAX_BYTES: u64 = 64 << 10;
 pub struct Archive {
     pub(super) config: PacsConfig,
     calling: String,
+    limits: Limits,
+    tls: Option<tls::Client>,
     web: Option<DicomWebClient>,
     /// There where earlier studies may be fetched.
     retriever: Option<Retriever>,
@@ -48,6 +53,14 @@ pub enum PacsError {
         path: PathBuf,
         /// Why.
         reason: String,
+    },
+    /// The operator: a certificate or key for it cannot be used.
+    #[error("pacs {name:?}: tls.{reason}")]
+    Tls {
+        /// Which archive.
+        name: String,
+        /// What is wrong.
+        reason: TlsError,
     },
     /// The archive: too slow.
     #[error("pacs {name:?} did not answer within {limit} = {ms}")]
@@ -79,12 +92,12 @@ impl Archive {
     /// All that are configured.
     ///
     /// # Errors
-    /// [`PacsError::Token`].
+    /// [`PacsError::Token`] and [`PacsError::Tls`].
     pub fn all(config: &Config) -> Result<Arc<[Self]>, PacsError> {
-        config.pacs.iter().map(|pacs| Self::new(pacs, &config.dimse.ae_title)).collect()
+        config.pacs.iter().map(|pacs| Self::new(pacs, &config.dimse)).collect()
     }
 
-    fn new(config: &PacsConfig, calling: &str) -> Result<Self, PacsError> {
+    fn new(config: &PacsConfig, dimse: &DimseConfig) -> Result<Self, PacsError> {
         let base = config.url.as_ref().map(|url| url.trim_end_matches('/'));
         let mut web = base.map(DicomWebClient::with_single_url);
         let mut bearer = None;
@@ -98,9 +111,14 @@ impl Archive {
             Retriever::new(base, bearer.as_deref(), config.prior_instances_max)
                 .map_err(|reason| PacsError::Answer { name: config.name.clone(), reason })
         });
+        let unusable = |reason| PacsError::Tls { name: config.name.clone(), reason };
+        let tls = config.tls.as_ref().map(tls::Client::new).transpose().map_err(unusable)?;
+        let within = Within { limit: "pacs.timeout_ms", ms: config.timeout_ms };
         Ok(Self {
             config: config.clone(),
-            calling: calling.to_owned(),
+            calling: dimse.ae_title.clone(),
+            limits: Limits { associate: within, message: within, ..Limits::new(dimse) },
+            tls,
             web,
             retriever: retriever.transpose()?,
             asks: Semaphore::new(config.asks_max),
@@ -131,8 +149,9 @@ impl Archive {
             match (&self.web, &self.config.address) {
                 (Some(web), _) => self.count_by_web(web, study_instance_uid).await,
                 (None, Some(address)) => {
-                    let peer = find::Peer { address, called: &self.config.ae_title, calling: &self.calling };
-                    find::count(&peer, study_instance_uid).await.map_err(|reason| self.answer(reason))
+                    let (called, calling) = (&self.config.ae_title, &self.calling);
+                    let peer = Peer { address, called, calling, tls: self.tls.as_ref() };
+                    find::count(&peer, self.limits, study_instance_uid).await.map_err(|broken| self.broken(broken))
                 }
                 (None, None) => Err(self.answer("neither url nor address is set".into())),
             }
@@ -201,6 +220,13 @@ impl Archive {
     ) -> Result<T, PacsError> {
         let slow = || PacsError::Slow { name: self.config.name.clone(), limit, ms };
         timeout(Duration::from_millis(ms), work).await.unwrap_or_else(|_| Err(slow()))
+    }
+
+    fn broken(&self, broken: Broken) -> PacsError {
+        match broken {
+            Broken::Silent { limit, ms } => PacsError::Slow { name: self.config.name.clone(), limit, ms },
+            other => self.answer(crate::printable(&other.to_string())),
+        }
     }
 
     fn answer(&self, reason: String) -> PacsError {

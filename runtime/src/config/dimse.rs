@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Range, TlsConfig};
+use super::{PeerTlsConfig, Range, TlsConfig};
 
 /// The DICOM network service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,9 @@ pub struct Caller {
     /// Where it takes results of storage commitment: its listening port, at the address it called from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// TLS at that port; plain TCP when not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<PeerTlsConfig>,
 }
 
 /// Callers that are not listed.
@@ -112,6 +115,14 @@ impl DimseConfig {
                 return Err(format!(
                     "{key} = {title:?} is no AE title: 1 to 16 ASCII characters, without \\ and outer spaces"
                 ));
+            }
+        }
+        for caller in &self.callers {
+            let of = format!("dimse.callers ({})", caller.ae_title);
+            match &caller.tls {
+                Some(_) if caller.port.is_none() => return Err(format!("{of}: tls is for port, which is not set")),
+                Some(tls) => tls.check(&of)?,
+                None => {}
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::dimse::{Caller, DimseConfig, UnknownCallers};
 pub use self::folder::FolderConfig;
 pub use self::limits::Limits;
-pub use self::node::{Duplicates, NodeConfig, TlsConfig};
+pub use self::node::{Duplicates, NodeConfig, PeerTlsConfig, TlsConfig};
 pub use self::pacs::PacsConfig;
 pub(crate) use self::routing::is_module_name;
 pub use self::routing::{
@@ -218,6 +218,12 @@ mod tests {
             ("[[pacs]]\nurl = \"ftp://a\"\n", "neither http"),
             ("[[pacs]]\naddress = \"a:104\"\n", "no AE title"),
             ("[[pacs]]\naddress = \"a:104\"\nae_title = \"A\"\npriors = true\n", "priors need a url"),
+            ("[[pacs]]\nurl = \"https://a\"\ntls = { roots = \"r\" }\n", "tls is for address"),
+            (
+                "[[pacs]]\naddress = \"a:104\"\nae_title = \"A\"\ntls = { roots = \"r\", key = \"k\" }\n",
+                "both certificate and key",
+            ),
+            ("[[dimse.callers]]\nae_title = \"A\"\ntls = { roots = \"r\" }\n", "tls is for port"),
             ("[[pacs]]\nurl = \"http://a\"\ntimeout_ms = 0\n", "pacs.timeout_ms = 0 is not in"),
             ("[studies]\nclose_timer_ms = 0\n", "studies.close_timer_ms = 0 is not in"),
             ("[folder]\npoll_ms = 0\n", "folder.poll_ms = 0 is not in"),
@@ -225,7 +231,8 @@ mod tests {
             let refused = parse(text).expect_err(text).to_string();
             assert!(refused.contains(says), "{refused}");
         }
-        parse("[[pacs]]\naddress = \"a:104\"\nae_title = \"A\"\nsources = [\"CT1\"]\n").expect("fine");
+        parse("[[pacs]]\naddress = \"a:104\"\nae_title = \"A\"\nsources = [\"CT1\"]\ntls = { roots = \"r\" }\n")
+            .expect("fine");
     }
 
     /// Every key of the default, so that none is forgotten.

@@ -68,3 +68,30 @@ pub struct TlsConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_roots: Option<PathBuf>,
 }
+
+/// TLS with a peer that we call. Its certificate must be one that the roots sign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerTlsConfig {
+    /// PEM: roots that sign the peer's certificate.
+    pub roots: PathBuf,
+    /// PEM: our certificate and those that lead to its root, for a peer that asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// PEM: its private key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// A DNS name or an IP address that the peer's certificate is for; what we call when not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+}
+
+impl PeerTlsConfig {
+    /// A certificate without its key is of no use, and the other way round.
+    pub(super) fn check(&self, of: &str) -> Result<(), String> {
+        match self.certificate.is_some() == self.key.is_some() {
+            true => Ok(()),
+            false => Err(format!("{of}: tls needs both certificate and key, or neither")),
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Range;
+use super::{PeerTlsConfig, Range};
 
 /// One archive. With `url` it is asked by DICOMweb, else by C-FIND at `address`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,9 @@ pub struct PacsConfig {
     pub prior_instances_max: usize,
     /// For one earlier study.
     pub prior_timeout_ms: u64,
+    /// TLS at `address`; plain TCP when not set. A `url` says so itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<PeerTlsConfig>,
 }
 
 impl Default for PacsConfig {
@@ -58,6 +61,7 @@ impl Default for PacsConfig {
             priors_max: 2,
             prior_instances_max: 5_000,
             prior_timeout_ms: 300_000,
+            tls: None,
         }
     }
 }
@@ -87,7 +91,10 @@ impl PacsConfig {
                 "pacs {name:?}: ae_title is no AE title: 1 to 16 ASCII characters, without \\ and outer spaces"
             )),
             (None, _) if self.token_file.is_some() => Err(format!("pacs {name:?}: token_file needs a url (DICOMweb)")),
-            _ => Ok(()),
+            (Some(_), _) if self.tls.is_some() => {
+                Err(format!("pacs {name:?}: tls is for address (DIMSE); with url, https:// says so"))
+            }
+            _ => self.tls.as_ref().map_or(Ok(()), |tls| tls.check(&format!("pacs {name:?}"))),
         }
     }
 }

@@ -76,9 +76,12 @@ impl TelemetryConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionConfig {
-    /// Studies go when nothing came for them for so long; never when not set.
+    /// Studies go, with all results of theirs, when nothing came for them for so long; never when not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instances_days: Option<u64>,
+    /// Results of a job go so long after it ended; 0: they stay as long as their study. Nothing else has them until they are
+    /// delivered, so that is the default.
+    pub results_days: u64,
     /// Files in quarantine go after so long; never when not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine_days: Option<u64>,
@@ -91,7 +94,13 @@ pub struct RetentionConfig {
 
 impl Default for RetentionConfig {
     fn default() -> Self {
-        Self { instances_days: None, quarantine_days: None, disk_target_free_mib: None, interval_ms: 60_000 }
+        Self {
+            instances_days: None,
+            results_days: 0,
+            quarantine_days: None,
+            disk_target_free_mib: None,
+            interval_ms: 60_000,
+        }
     }
 }
 
@@ -99,6 +108,7 @@ impl RetentionConfig {
     pub(super) fn ranges(&self) -> Vec<Range> {
         vec![
             ("instances_days", self.instances_days.unwrap_or(1), 1, 36_500),
+            ("results_days", self.results_days, 0, 36_500),
             ("quarantine_days", self.quarantine_days.unwrap_or(1), 1, 36_500),
             ("disk_target_free_mib", self.disk_target_free_mib.unwrap_or(1), 1, 1 << 30),
             ("interval_ms", self.interval_ms, 100, 24 * 3_600_000),

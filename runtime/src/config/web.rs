@@ -30,6 +30,8 @@ pub struct WebConfig {
     pub header_max_kib: u64,
     /// Between two pieces of a request's body.
     pub idle_timeout_ms: u64,
+    /// How long a client is waited for in all until it took another 64 KiB of an answer, or the rest.
+    pub answer_timeout_ms: u64,
     /// Body of one STOW request.
     pub request_max_mib: u64,
     /// What the body of one STOW request with `Content-Encoding: gzip` may inflate to.
@@ -106,6 +108,7 @@ impl Default for WebConfig {
             header_timeout_ms: 10_000,
             header_max_kib: 64,
             idle_timeout_ms: 30_000,
+            answer_timeout_ms: 30_000,
             request_max_mib: 65_536,
             inflated_max_mib: 8192,
             parts_max: 100_000,
@@ -124,6 +127,7 @@ impl WebConfig {
             ("header_timeout_ms", self.header_timeout_ms, 1, 3_600_000),
             ("header_max_kib", self.header_max_kib, 8, 1024),
             ("idle_timeout_ms", self.idle_timeout_ms, 1, 3_600_000),
+            ("answer_timeout_ms", self.answer_timeout_ms, 1, 3_600_000),
             ("request_max_mib", self.request_max_mib, 1, 1 << 24),
             ("inflated_max_mib", self.inflated_max_mib, 1, 1 << 24),
             ("parts_max", self.parts_max as u64, 1, 10_000_000),

@@ -11,7 +11,7 @@ use super::disk::Disk;
 use super::{Arrival, Folders, Outcome, Refused, Stored, Via, blocking, joined};
 use crate::audit::{Action, Event};
 use crate::metrics::Metrics;
-use crate::store::{Batch, Candidate, Filed, Known, Quarantined, Store, StoreError};
+use crate::store::{Batch, Candidate, Filed, Kept, Known, Quarantined, Store, StoreError};
 use crate::study::Entry;
 
 /// A file to be named and journalled.
@@ -124,22 +124,40 @@ impl Committer {
             detail: refused.to_string(),
             sop_instance_uid: entry.sop_instance_uid.clone(),
         };
-        let mut outcome = Outcome::New;
         let fetched = filing.arrival.via == Via::Pacs;
-        let Known { patient, instance } = batch.known(&entry.study.uid, &entry.sop_instance_uid).await?;
-        if let Some(known) = instance {
-            if known.sha256 == filing.sha256 {
-                if !known.fetched || fetched {
-                    return Ok((Fate::Removed, Ok(stored(entry, Outcome::Same))));
-                }
-                batch.adopt(known.id, &self.filed(filing, "")).await?;
-                return Ok((Fate::Removed, Ok(stored(entry, Outcome::Adopted))));
+        let Known { patient, closed, instance } = batch.known(&entry.study.uid, &entry.sop_instance_uid).await?;
+        if let Some(known) = instance.as_ref().filter(|known| known.sha256 == filing.sha256) {
+            if !known.fetched || fetched {
+                return Ok((Fate::Removed, Ok(stored(entry, Outcome::Same))));
             }
-            // What somebody sends counts for more than what we fetched, whatever the policy.
-            let replace = if known.fetched == fetched { self.replace } else { known.fetched };
-            if !replace {
-                let refused = Refused::Conflict;
-                return self.set_aside(batch, filing, set_aside(&refused), refused).await;
+            if closed {
+                reopen(batch, filing, &entry.study.uid).await?;
+            }
+            batch.adopt(known.id, &self.filed(filing, "")).await?;
+            return Ok((Fate::Removed, Ok(stored(entry, Outcome::Adopted))));
+        }
+        // What somebody sends counts for more than what we fetched, whatever the policy.
+        let stays = |known: &Kept| if known.fetched == fetched { !self.replace } else { !known.fetched };
+        if instance.as_ref().is_some_and(stays) {
+            let refused = Refused::Conflict;
+            return self.set_aside(batch, filing, set_aside(&refused), refused).await;
+        }
+        // Before anything is replaced: what is another patient's takes nobody's place.
+        if let Some(by) = patient.and_then(|known| known.contradicts(&entry.patient)) {
+            let refused = Refused::OtherPatient(by);
+            return self.set_aside(batch, filing, set_aside(&refused), refused).await;
+        }
+        if fetched && batch.is_sent(&entry.study.uid).await? {
+            let refused = Refused::SentMeanwhile;
+            return self.set_aside(batch, filing, set_aside(&refused), refused).await;
+        }
+        if closed {
+            reopen(batch, filing, &entry.study.uid).await?;
+        }
+        let mut outcome = Outcome::New;
+        if let Some(known) = instance {
+            if known.study_instance_uid != entry.study.uid {
+                reopen(batch, filing, &known.study_instance_uid).await?;
             }
             // Its file stays where it is, and is no longer an instance.
             let replaced = Quarantined {
@@ -155,14 +173,6 @@ impl Committer {
             batch.remove(known.id).await?;
             self.metrics.quarantined();
             outcome = Outcome::Replaced;
-        }
-        if let Some(by) = patient.and_then(|known| known.contradicts(&entry.patient)) {
-            let refused = Refused::OtherPatient(by);
-            return self.set_aside(batch, filing, set_aside(&refused), refused).await;
-        }
-        if fetched && batch.is_sent(&entry.study.uid).await? {
-            let refused = Refused::SentMeanwhile;
-            return self.set_aside(batch, filing, set_aside(&refused), refused).await;
         }
         let filed = self.filed(filing, "instances");
         batch.add(&Candidate { entry, filed: &filed }).await?;
@@ -195,6 +205,18 @@ impl Committer {
             correlation: filing.arrival.correlation.clone(),
         }
     }
+}
+
+/// Says that a study which was closed changes by what comes; nothing where it was open.
+async fn reopen(batch: &mut Batch, filing: &Filing, study_instance_uid: &str) -> Result<(), StoreError> {
+    let Some(version) = batch.closed_version(study_instance_uid).await? else { return Ok(()) };
+    let event = Event {
+        study_instance_uid: study_instance_uid.to_owned(),
+        object: format!("v{version}"),
+        correlation: filing.arrival.correlation.clone(),
+        ..Event::new(&filing.arrival.source, Action::StudyReopened)
+    };
+    batch.audit(&event).await
 }
 
 /// What the audit log says of it: that it came, from whom, and what became of it.
@@ -370,6 +392,17 @@ mod tests {
             let file = std::fs::read(node.intake.path(&row.path)).expect("the file");
             assert_eq!(file.ends_with(&bytes(&other)), outcome.is_some());
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_another_patients_takes_nobodys_place() {
+        let node = node(|c| c.node.duplicates = Duplicates::Replace).await;
+        node.send_as("2.25.3", &object("2.25.3", &[])).await.expect("kept");
+        let other = object("2.25.3", &[(tags::PATIENT_ID, VR::LO, "SECRET-2")]);
+        let refused = node.send_as("2.25.3", &other).await.expect_err("another patient");
+        assert_eq!(refused.reason(), "other-patient");
+        assert!(node.store.instance("2.25.3").await.expect("the journal").is_some(), "the first stays");
+        assert_eq!((node.files("instances").len(), node.files("quarantine").len()), (1, 1));
     }
 
     #[tokio::test]

@@ -109,6 +109,14 @@ impl Disk for Recorder {
         RealDisk.remove(path)
     }
 
+    fn remove_tree(&self, _: &Path) -> io::Result<()> {
+        unreachable!("the write path removes no folder")
+    }
+
+    fn remove_folder(&self, _: &Path) -> io::Result<()> {
+        unreachable!("the write path removes no folder")
+    }
+
     fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
         RealDisk.free_bytes(folder)
     }

@@ -17,6 +17,10 @@ pub trait Disk: Send + Sync + 'static {
     fn create_folder(&self, folder: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder and everything in it.
+    fn remove_tree(&self, folder: &Path) -> io::Result<()>;
+    /// Removes a folder in which nothing is.
+    fn remove_folder(&self, folder: &Path) -> io::Result<()>;
     /// Bytes that are free.
     fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
 }
@@ -53,6 +57,14 @@ impl Disk for RealDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn remove_tree(&self, folder: &Path) -> io::Result<()> {
+        fs::remove_dir_all(folder)
+    }
+
+    fn remove_folder(&self, folder: &Path) -> io::Result<()> {
+        fs::remove_dir(folder)
     }
 
     fn free_bytes(&self, folder: &Path) -> io::Result<u64> {

@@ -4,6 +4,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::{Store, StoreError};
+use crate::audit::Event;
 
 /// An instance that somebody asks about, and what is said of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,28 +82,36 @@ impl Store {
         Ok(items)
     }
 
-    /// Study Instance UIDs of those of these SOP Instance UIDs that are kept.
+    /// Study Instance UIDs of those of these SOP Instance UIDs that are kept, and how many of each those are.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn studies_of(&self, sop_instance_uids: &[String]) -> Result<Vec<String>, StoreError> {
-        let list = serde_json::Value::from(sop_instance_uids.to_vec()).to_string();
+    pub async fn studies_of(&self, sop_instance_uids: &[&str]) -> Result<Vec<(String, u64)>, StoreError> {
+        let list = serde_json::Value::from(sop_instance_uids).to_string();
         let rows = sqlx::query(
-            "SELECT DISTINCT study_instance_uid FROM instance JOIN series ON series.id = instance.series \
-             JOIN study ON study.id = series.study WHERE sop_instance_uid IN (SELECT value FROM json_each(?))",
+            "SELECT study_instance_uid, count(*) FROM instance JOIN series ON series.id = instance.series \
+             JOIN study ON study.id = series.study WHERE sop_instance_uid IN (SELECT value FROM json_each(?)) \
+             GROUP BY study.id ORDER BY study.id",
         )
         .bind(list)
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+        let read = |row: &SqliteRow| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get::<i64, _>(1)?.unsigned_abs()));
+        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
     }
 
-    /// Journals a result that is to be sent on an association of its own at `next_ms`; its id.
+    /// Journals a result that is to be sent on an association of its own at `next_ms`, with what the audit log says of it;
+    /// its id.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn add_report(&self, report: &CommitmentReport, next_ms: i64) -> Result<i64, StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+    pub async fn add_report(
+        &self,
+        report: &CommitmentReport,
+        next_ms: i64,
+        events: &[Event],
+    ) -> Result<i64, StoreError> {
+        let mut batch = self.begin().await?;
         let row = sqlx::query(
             "INSERT INTO commitment_report (transaction_uid, ae_title, address, port, requested_ms, state, attempts, \
              next_ms) VALUES (?, ?, ?, ?, ?, 'pending', 0, ?) RETURNING id",
@@ -113,7 +122,7 @@ impl Store {
         .bind(report.port)
         .bind(super::now_ms())
         .bind(next_ms)
-        .fetch_one(&mut *transaction)
+        .fetch_one(&mut *batch.transaction)
         .await?;
         let id: i64 = row.try_get(0)?;
         for item in &report.items {
@@ -125,10 +134,13 @@ impl Store {
             .bind(&item.sop_class_uid)
             .bind(&item.sop_instance_uid)
             .bind(item.failure.map(CommitmentFailure::code))
-            .execute(&mut *transaction)
+            .execute(&mut *batch.transaction)
             .await?;
         }
-        transaction.commit().await?;
+        for event in events {
+            batch.audit(event).await?;
+        }
+        batch.commit().await?;
         Ok(id)
     }
 
@@ -225,7 +237,7 @@ mod tests {
             attempts: 0,
             items,
         };
-        let id = store.add_report(&report, 1000).await.expect("journalled");
+        let id = store.add_report(&report, 1000, &[]).await.expect("journalled");
         store.close().await;
 
         let store = Store::open(folder.path()).await.expect("opens again");

@@ -3,7 +3,7 @@
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Store, StoreError};
+use super::{Batch, Store, StoreError};
 use crate::audit::{Action, Event, NODE};
 
 /// What the journal knows of a study that may be complete.
@@ -104,6 +104,27 @@ impl VersionRow {
     }
 }
 
+impl Batch {
+    /// The version of a study that everything of it belongs to; nothing when it is open or not known.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn closed_version(&mut self, study_instance_uid: &str) -> Result<Option<u32>, StoreError> {
+        // Instances are counted only where the times are the same, which is once for each time that a study reopens.
+        let row = sqlx::query(
+            "SELECT version FROM study JOIN study_version ON study_version.study = study.id \
+             WHERE study_instance_uid = ? \
+             AND version = (SELECT max(version) FROM study_version AS v WHERE v.study = study.id) \
+             AND iif(study_version.last_received_ms = study.last_received_ms, instances = (SELECT count(*) FROM instance \
+             JOIN series ON series.id = instance.series WHERE series.study = study.id), 0)",
+        )
+        .bind(study_instance_uid)
+        .fetch_optional(&mut *self.transaction)
+        .await?;
+        Ok(row.map(|row| row.try_get("version")).transpose()?)
+    }
+}
+
 impl Store {
     /// Studies with instances that no version has, the longest known first; at most `most`. Those of which everything was
     /// fetched are none of them.
@@ -165,7 +186,8 @@ impl Store {
         }))
     }
 
-    /// Records that a study is complete, as its next version. Nothing is recorded, and nothing returned, when something
+    /// Records that a study is complete, as its next version: also after those of an earlier time, when retention deleted it
+    /// and it came anew, since jobs and results are named by versions. Nothing is recorded, and nothing returned, when something
     /// came since the decision or when the study is not known.
     ///
     /// # Errors
@@ -174,7 +196,8 @@ impl Store {
         let mut batch = self.begin().await?;
         let row = sqlx::query(
             "INSERT INTO study_version (study, version, closed_ms, closed_by, instances, last_received_ms, gap, \
-             saved_ms) SELECT id, 1 + coalesce((SELECT max(version) FROM study_version WHERE study = study.id), 0), \
+             saved_ms) SELECT id, 1 + max(coalesce((SELECT max(version) FROM study_version WHERE study = study.id), 0), \
+             coalesce((SELECT max(study_version) FROM routed WHERE study_instance_uid = ?1), 0)), \
              ?2, ?3, ?4, ?5, ?6, ?7 FROM study WHERE study_instance_uid = ?1 AND last_received_ms = ?5 AND ?4 = \
              (SELECT count(*) FROM instance JOIN series ON series.id = instance.series WHERE series.study = study.id) \
              RETURNING version",

@@ -80,6 +80,8 @@ pub struct InstanceRow {
 pub struct Known {
     /// Whose its study is.
     pub patient: Option<PatientEntry>,
+    /// Whether its study may be closed: [`Batch::closed_version`] is sure.
+    pub closed: bool,
     /// The instance with its UID.
     pub instance: Option<Kept>,
 }
@@ -88,6 +90,8 @@ pub struct Known {
 pub struct Kept {
     /// Of the instance, in the journal.
     pub id: i64,
+    /// Of which study it is.
+    pub study_instance_uid: String,
     /// Below the data folder.
     pub path: String,
     /// Its size.
@@ -169,10 +173,15 @@ impl Batch {
     /// The journal's.
     pub async fn known(&mut self, study_instance_uid: &str, sop_instance_uid: &str) -> Result<Known, StoreError> {
         let query = sqlx::query(
-            "SELECT study.id AS study, patient_id, issuer_of_patient_id, patient_name, patient_birth_date, patient_sex, \
-             instance.id AS instance, path, bytes, sha256, via = 'pacs' AS fetched \
+            "SELECT study.id AS study, study.patient_id, study.issuer_of_patient_id, study.patient_name, \
+             study.patient_birth_date, study.patient_sex, \
+             EXISTS (SELECT 1 FROM study_version AS v WHERE v.study = study.id \
+             AND v.last_received_ms = study.last_received_ms) AS closed, \
+             instance.id AS instance, own.study_instance_uid AS own_uid, path, bytes, sha256, via = 'pacs' AS fetched \
              FROM (SELECT ? AS study_uid, ? AS instance_uid) \
-             LEFT JOIN study ON study_instance_uid = study_uid LEFT JOIN instance ON sop_instance_uid = instance_uid",
+             LEFT JOIN study ON study.study_instance_uid = study_uid \
+             LEFT JOIN instance ON sop_instance_uid = instance_uid \
+             LEFT JOIN series ON series.id = instance.series LEFT JOIN study AS own ON own.id = series.study",
         );
         let query = query.bind(study_instance_uid).bind(sop_instance_uid);
         let row = query.fetch_one(&mut *self.transaction).await?;
@@ -190,13 +199,14 @@ impl Batch {
             None => None,
             Some(id) => Some(Kept {
                 id,
+                study_instance_uid: row.try_get("own_uid")?,
                 path: row.try_get("path")?,
                 bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
                 sha256: digest(&row)?,
                 fetched: row.try_get::<i64, _>("fetched")? != 0,
             }),
         };
-        Ok(Known { patient, instance })
+        Ok(Known { patient, closed: row.try_get::<i64, _>("closed")? != 0, instance })
     }
 
     /// Adds an instance, and its study and series when they are new. What an earlier instance of the study or series left

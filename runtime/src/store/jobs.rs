@@ -6,7 +6,7 @@ use std::str::FromStr;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
-use super::{InstanceRow, Store, StoreError, now_ms};
+use super::{Batch, InstanceRow, Store, StoreError, now_ms};
 use crate::audit::{Action, Event, NODE, OPERATOR};
 use crate::findings::Urgency;
 use crate::module::manifest::Sha256Hex;
@@ -114,7 +114,7 @@ pub struct Job {
     pub error_class: Option<String>,
     /// What happened; no patient data.
     pub error: Option<String>,
-    /// Its folder of results, below the data folder.
+    /// Its folder of results, below the data folder; none when there are none, or when retention deleted them.
     pub result_path: Option<String>,
     /// Ties it to the association or request that brought the study's last instance.
     pub correlation: String,
@@ -243,7 +243,7 @@ fn level(urgency: Urgency) -> i64 {
 }
 
 impl Job {
-    fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+    pub(super) fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
         let decode = |what: &str| sqlx::Error::Decode(what.to_owned().into());
         let state: String = row.try_get("state")?;
         let identity: Vec<u8> = row.try_get("module_identity")?;
@@ -346,7 +346,7 @@ impl Store {
             .bind(routed.last_instance)
             .execute(&mut *batch.transaction)
             .await?;
-        supersede(&mut batch.transaction, uid, version, routed.routed_ms).await?;
+        supersede(&mut batch, uid, version, routed.routed_ms).await?;
         for job in new {
             let row = sqlx::query(
                 "INSERT INTO job (study_instance_uid, study_version, module, module_identity, state, priority, \
@@ -393,25 +393,29 @@ impl Store {
     }
 }
 
-async fn supersede(
-    transaction: &mut Transaction<'static, Sqlite>,
-    uid: &str,
-    version: u32,
-    now: i64,
-) -> Result<(), StoreError> {
-    sqlx::query(
+async fn supersede(batch: &mut Batch, uid: &str, version: u32, now: i64) -> Result<(), StoreError> {
+    let rows = sqlx::query(
         "UPDATE job SET superseded_by = ?1, cancel_requested = iif(state = 'running', 1, cancel_requested), \
          ended_ms = iif(state IN ('queued', 'gated'), ?3, ended_ms), \
          error_class = iif(state IN ('queued', 'gated'), 'superseded', error_class), \
          error = iif(state IN ('queued', 'gated'), 'a later version of the study came', error), \
          state = iif(state IN ('queued', 'gated'), 'cancelled', state) \
-         WHERE study_instance_uid = ?2 AND study_version < ?1 AND superseded_by IS NULL",
+         WHERE study_instance_uid = ?2 AND study_version < ?1 AND superseded_by IS NULL RETURNING *",
     )
     .bind(version)
     .bind(uid)
     .bind(now)
-    .execute(&mut **transaction)
+    .fetch_all(&mut *batch.transaction)
     .await?;
+    for job in jobs(&rows)? {
+        let was = match (job.state, job.error_class.as_deref()) {
+            (JobState::Cancelled, Some("superseded")) => "cancelled before it ran".to_owned(),
+            (JobState::Running, _) => "asked to stop".to_owned(),
+            (state, _) => format!("was {state}"),
+        };
+        let detail = format!("by v{version}: {was}");
+        batch.audit(&Event { detail, ..about(&job, NODE, Action::JobSuperseded) }).await?;
+    }
     Ok(())
 }
 
@@ -556,9 +560,7 @@ impl Store {
             record_found(&mut batch.transaction, id, found, *raise).await?;
         }
         let job = sqlx::query(select_job!("WHERE id = ?")).bind(id).fetch_one(&mut *batch.transaction).await?;
-        if let Some(event) = audited(&Job::read(&job)?, ending) {
-            batch.audit(&event).await?;
-        }
+        batch.audit(&audited(&Job::read(&job)?, ending)).await?;
         batch.commit().await
     }
 
@@ -568,18 +570,29 @@ impl Store {
     /// # Errors
     /// The journal's.
     pub async fn recover_jobs(&self, attempts_max: u32) -> Result<u64, StoreError> {
-        let done = sqlx::query(
+        let mut batch = self.begin().await?;
+        let rows = sqlx::query(
             "UPDATE job SET \
              error_class = iif(cancel_requested, 'cancelled', 'host'), error = 'the node ended while it ran', \
              ended_ms = iif(cancel_requested OR attempts >= ?1, ?2, NULL), \
              state = iif(cancel_requested, 'cancelled', iif(attempts >= ?1, 'dead', 'queued')) \
-             WHERE state = 'running'",
+             WHERE state = 'running' RETURNING *",
         )
         .bind(attempts_max)
         .bind(now_ms())
-        .execute(&self.pool)
+        .fetch_all(&mut *batch.transaction)
         .await?;
-        Ok(done.rows_affected())
+        for job in jobs(&rows)? {
+            let action = match job.state {
+                JobState::Queued => Action::JobRequeued,
+                JobState::Cancelled => Action::JobCancelled,
+                _ => Action::JobFailed,
+            };
+            let detail = job.error.clone().unwrap_or_default();
+            batch.audit(&Event { detail, ..about(&job, NODE, action) }).await?;
+        }
+        batch.commit().await?;
+        Ok(rows.len() as u64)
     }
 
     /// Jobs that run and that somebody asked to cancel.
@@ -620,19 +633,20 @@ impl Store {
     }
 }
 
-/// What the audit log says of the end of a job.
-fn audited(job: &Job, ending: &Ending) -> Option<Event> {
+/// What the audit log says of the end of a run.
+fn audited(job: &Job, ending: &Ending) -> Event {
     let (action, digests, detail) = match ending {
-        Ending::Done { result_sha256, .. } => (Action::JobDone, vec![("result", *result_sha256)], String::new()),
-        Ending::Over { state: JobState::Cancelled, .. } => (Action::JobCancelled, Vec::new(), String::new()),
-        Ending::Over { class, .. } => (Action::JobFailed, Vec::new(), (*class).to_owned()),
-        Ending::Again { .. } | Ending::BrokenOff => return None,
+        Ending::Done { result_sha256, .. } => (Action::JobDone, vec![("result", *result_sha256)], ""),
+        Ending::Over { state: JobState::Cancelled, .. } => (Action::JobCancelled, Vec::new(), ""),
+        Ending::Over { class, .. } => (Action::JobFailed, Vec::new(), *class),
+        Ending::Again { class, .. } => (Action::JobRequeued, Vec::new(), *class),
+        Ending::BrokenOff => (Action::JobRequeued, Vec::new(), "the node stops"),
     };
-    Some(Event { digests, detail, ..about(job, NODE, action) })
+    Event { digests, detail: detail.into(), ..about(job, NODE, action) }
 }
 
 /// Something that somebody did to a job.
-fn about(job: &Job, who: &str, action: Action) -> Event {
+pub(super) fn about(job: &Job, who: &str, action: Action) -> Event {
     Event {
         study_instance_uid: job.study_instance_uid.clone(),
         object: format!("job {} {} sha256:{} v{}", job.id, job.module, job.module_identity, job.study_version),
@@ -848,5 +862,33 @@ mod tests {
         // A later version of the study stands no lower.
         route(&store, 2, &[("volume", Urgency::Routine)]).await;
         assert_eq!(priorities(&store, 2).await, [("volume".to_owned(), Urgency::Critical)]);
+    }
+
+    /// Actions and details of the audit log, without those of making jobs and beginning runs.
+    async fn told(store: &Store) -> Vec<(String, String)> {
+        let rows = store.audit_latest(Some(STUDY), 100).await.expect("the log");
+        let rows = rows.into_iter().filter(|row| !["job-queued", "job-started"].contains(&row.action.as_str()));
+        rows.map(|row| (row.action, row.detail)).collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_later_version_or_a_restart_does_to_jobs_is_in_the_audit_log() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).await.expect("a journal");
+        let own = |action: &str, detail: &str| (action.to_owned(), detail.to_owned());
+        route(&store, 1, &[("runs", Urgency::Critical), ("waits", Urgency::Routine)]).await;
+        store.claim(now_ms()).await.expect("the journal").expect("a job");
+        assert_eq!(store.recover_jobs(2).await.expect("recovered"), 1);
+        store.claim(now_ms()).await.expect("the journal").expect("a job");
+        route(&store, 2, &[]).await;
+        let superseded = [
+            own("job-requeued", "the node ended while it ran"),
+            own("job-superseded", "by v2: asked to stop"),
+            own("job-superseded", "by v2: cancelled before it ran"),
+        ];
+        assert_eq!(told(&store).await, superseded);
+        // Asked to stop, and the node ended before it did.
+        assert_eq!(store.recover_jobs(2).await.expect("recovered"), 1);
+        assert_eq!(told(&store).await.last(), Some(&own("job-cancelled", "the node ended while it ran")));
     }
 }

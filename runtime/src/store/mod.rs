@@ -41,6 +41,7 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (5, "completion", include_str!("schema/0005_completion.sql")),
     (6, "audit", include_str!("schema/0006_audit.sql")),
     (7, "priors", include_str!("schema/0007_priors.sql")),
+    (8, "results", include_str!("schema/0008_results.sql")),
 ];
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";

@@ -102,6 +102,16 @@ pub enum Match {
         /// The most, if there is one.
         to: Option<String>,
     },
+    /// The field is a date, and with its time it lies between two moments, both included: date and time one after the other
+    /// (PS3.4 section C.2.2.2.5.4). What has no date or no time lies in no range.
+    Moments {
+        /// The field of the time.
+        time: Field,
+        /// The least, if there is one.
+        from: Option<String>,
+        /// The most, if there is one.
+        to: Option<String>,
+    },
 }
 
 /// A search.
@@ -238,6 +248,16 @@ fn matches(query: &mut QueryBuilder<Sqlite>, sql: &'static str, condition: &Matc
             }
             if let Some(to) = to {
                 query.push(" AND ").push(sql).push(" <= ").push_bind(to.clone());
+            }
+            query.push(")");
+        }
+        Match::Moments { time, from, to } => {
+            let time = time.sql();
+            query.push("(").push(sql).push(" <> '' AND ").push(time).push(" <> ''");
+            for (end, comparison) in [(from, " >= "), (to, " <= ")] {
+                if let Some(end) = end {
+                    query.push(" AND ").push(sql).push(" || ").push(time).push(comparison).push_bind(end.clone());
+                }
             }
             query.push(")");
         }

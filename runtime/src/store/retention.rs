@@ -2,20 +2,22 @@
 
 use sqlx::Row;
 
-use super::{Batch, Store, StoreError};
+use super::jobs::about;
+use super::{Batch, Job, Store, StoreError};
+use crate::audit::{Action, Event, NODE};
 
 /// Something that the journal can let go of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doomed {
     /// In the journal.
     pub id: i64,
-    /// Study Instance UID; SOP Instance UID of a file that was set aside.
+    /// Study Instance UID, also of results; SOP Instance UID of a file that was set aside.
     pub uid: String,
-    /// When its last byte came.
-    pub received_ms: i64,
+    /// When its last byte came; of results: when the job ended.
+    pub since_ms: i64,
 }
 
-/// A file that no row of the journal needs.
+/// A file, or a folder of results, that no row of the journal needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unneeded {
     /// Of its entry.
@@ -30,12 +32,31 @@ impl Store {
     /// # Errors
     /// The journal's.
     pub async fn oldest_studies(&self, after: Option<&Doomed>, most: u32) -> Result<Vec<Doomed>, StoreError> {
-        let (received_ms, id) = after.map_or((i64::MIN, i64::MIN), |c| (c.received_ms, c.id));
+        let (since_ms, id) = after.map_or((i64::MIN, i64::MIN), |c| (c.since_ms, c.id));
         let rows = sqlx::query(
-            "SELECT id, study_instance_uid AS uid, last_received_ms AS received_ms FROM study \
+            "SELECT id, study_instance_uid AS uid, last_received_ms AS since_ms FROM study \
              WHERE (last_received_ms, id) > (?, ?) ORDER BY last_received_ms, id LIMIT ?",
         )
-        .bind(received_ms)
+        .bind(since_ms)
+        .bind(id)
+        .bind(most)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.iter().map(candidate).collect::<Result<_, _>>()?)
+    }
+
+    /// Jobs, after one of the list, that ended before a time and whose results are there: those first that ended first.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn results_before(&self, ms: i64, after: Option<&Doomed>, most: u32) -> Result<Vec<Doomed>, StoreError> {
+        let (since_ms, id) = after.map_or((i64::MIN, i64::MIN), |c| (c.since_ms, c.id));
+        let rows = sqlx::query(
+            "SELECT id, study_instance_uid AS uid, ended_ms AS since_ms FROM job WHERE result_path IS NOT NULL \
+             AND ended_ms < ? AND (ended_ms, id) > (?, ?) ORDER BY ended_ms, id LIMIT ?",
+        )
+        .bind(ms)
+        .bind(since_ms)
         .bind(id)
         .bind(most)
         .fetch_all(&self.pool)
@@ -49,7 +70,7 @@ impl Store {
     /// The journal's.
     pub async fn quarantined_before(&self, ms: i64, most: u32) -> Result<Vec<Doomed>, StoreError> {
         let rows = sqlx::query(
-            "SELECT id, sop_instance_uid AS uid, received_ms FROM quarantine WHERE received_ms < ? ORDER BY id LIMIT ?",
+            "SELECT id, sop_instance_uid AS uid, received_ms AS since_ms FROM quarantine WHERE received_ms < ? ORDER BY id LIMIT ?",
         )
         .bind(ms)
         .bind(most)
@@ -98,7 +119,7 @@ impl Batch {
     /// The journal's.
     pub async fn delete_study(&mut self, study: &Doomed) -> Result<Option<u64>, StoreError> {
         let same = sqlx::query("SELECT 1 FROM study WHERE id = ? AND last_received_ms = ?");
-        let same = same.bind(study.id).bind(study.received_ms).fetch_optional(&mut *self.transaction).await?;
+        let same = same.bind(study.id).bind(study.since_ms).fetch_optional(&mut *self.transaction).await?;
         if same.is_none() {
             return Ok(None);
         }
@@ -114,6 +135,35 @@ impl Batch {
         sqlx::query("DELETE FROM series WHERE study = ?").bind(study.id).execute(&mut *self.transaction).await?;
         sqlx::query("DELETE FROM study WHERE id = ?").bind(study.id).execute(&mut *self.transaction).await?;
         Ok(Some(instances))
+    }
+
+    /// Lets go of the results of a job, or of all jobs on a study, and has the audit log say so; how many those were. Their folders
+    /// are unneeded once the batch is committed.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn delete_results(&mut self, study: &str, job: Option<i64>, reason: &str) -> Result<u64, StoreError> {
+        sqlx::query(
+            "INSERT INTO unneeded (path) SELECT result_path FROM job WHERE study_instance_uid = ?1 \
+             AND (?2 IS NULL OR id = ?2) AND result_path IS NOT NULL",
+        )
+        .bind(study)
+        .bind(job)
+        .execute(&mut *self.transaction)
+        .await?;
+        let rows = sqlx::query(
+            "UPDATE job SET result_path = NULL WHERE study_instance_uid = ?1 AND (?2 IS NULL OR id = ?2) \
+             AND result_path IS NOT NULL RETURNING *",
+        )
+        .bind(study)
+        .bind(job)
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        for row in &rows {
+            let detail = format!("by {reason}");
+            self.audit(&Event { detail, ..about(&Job::read(row)?, NODE, Action::ResultDeleted) }).await?;
+        }
+        Ok(rows.len() as u64)
     }
 
     /// Whether something came for a study since it was closed last, or a job that is of it or is to see it is not at its end.
@@ -152,5 +202,5 @@ impl Batch {
 }
 
 fn candidate(row: &sqlx::sqlite::SqliteRow) -> Result<Doomed, sqlx::Error> {
-    Ok(Doomed { id: row.try_get("id")?, uid: row.try_get("uid")?, received_ms: row.try_get("received_ms")? })
+    Ok(Doomed { id: row.try_get("id")?, uid: row.try_get("uid")?, since_ms: row.try_get("since_ms")? })
 }

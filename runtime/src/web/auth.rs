@@ -3,6 +3,8 @@
 //! A token is 32 random bytes. Only its SHA-256 is kept, and looked up as a whole: how long that takes says nothing of a
 //! token that is not known.
 
+use std::net::IpAddr;
+
 use axum::http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
@@ -35,6 +37,8 @@ pub(super) struct Connected {
     pub(super) common_name: Option<String>,
     /// The service listens on loopback and asks for no certificates.
     pub(super) loopback: bool,
+    /// The client's address.
+    pub(super) from: IpAddr,
 }
 
 /// Says who asks.

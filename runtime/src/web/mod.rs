@@ -10,12 +10,13 @@ pub(crate) mod accept;
 mod auth;
 mod error;
 pub mod multipart;
+mod pace;
 mod qido;
 mod render;
 mod stow;
 mod wado;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +39,7 @@ use tokio_util::task::TaskTracker;
 
 use self::auth::{Caller, Connected};
 use self::error::WebError;
+use self::pace::Paced;
 use crate::audit::{Action, Audit, Event};
 use crate::config::{Config, Scope, WebConfig};
 use crate::ingest::disk::{Disk, RealDisk};
@@ -155,14 +157,14 @@ impl Web {
                 () = stop.cancelled() => return,
                 accepted = accepted => accepted,
             };
-            let Ok((stream, _)) = accepted else {
+            let Ok((stream, from)) = accepted else {
                 // Too many open files, mostly: others end first.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
             let (shared, router, tls, stop) = (self.shared.clone(), router.clone(), self.tls.clone(), stop.clone());
             tasks.spawn(async move {
-                connection(shared, router, tls, stream, stop).await;
+                connection(shared, router, tls, (stream, from.ip()), stop).await;
                 drop(place);
             });
         }
@@ -173,14 +175,15 @@ async fn connection(
     shared: Arc<Shared>,
     router: Router,
     tls: Option<TlsAcceptor>,
-    stream: TcpStream,
+    (stream, from): (TcpStream, IpAddr),
     stop: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
+    let stream = Paced::new(stream, Duration::from_millis(shared.config.answer_timeout_ms));
     let mutual = shared.config.tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
     let loopback = shared.address.ip().is_loopback() && !mutual;
     let Some(tls) = tls else {
-        return serve(&shared, router, stream, Connected { common_name: None, loopback }, stop).await;
+        return serve(&shared, router, stream, Connected { common_name: None, loopback, from }, stop).await;
     };
     let limit = Duration::from_millis(shared.config.header_timeout_ms);
     let Ok(Ok(stream)) = tokio::time::timeout(limit, tls.accept(stream)).await else {
@@ -189,7 +192,7 @@ async fn connection(
     };
     let certificates = stream.get_ref().1.peer_certificates();
     let common_name = certificates.and_then(<[_]>::first).and_then(|own| auth::common_name(own));
-    serve(&shared, router, stream, Connected { common_name, loopback }, stop).await;
+    serve(&shared, router, stream, Connected { common_name, loopback, from }, stop).await;
 }
 
 async fn serve(
@@ -214,7 +217,8 @@ async fn serve(
         }
     };
     if let Err(e) = done {
-        tracing::debug!("a web connection ended: {e}");
+        let reason = std::error::Error::source(&e).map(|reason| format!(": {reason}")).unwrap_or_default();
+        tracing::debug!("a web connection ended: {e}{reason}");
     }
 }
 
@@ -266,18 +270,19 @@ async fn authenticated(
         _ => Scope::Read,
     };
     let (what, path) = (request.method().clone(), request.uri().path().to_owned());
+    let who = caller.as_ref().map(|caller| caller.name.clone()).unwrap_or_default();
     match caller.and_then(|caller| caller.may(needed).map(|()| caller)) {
         Ok(caller) => {
-            let who = caller.name.clone();
             request.extensions_mut().insert(caller);
             let response = next.run(request).await;
             if what == Method::GET && path != "/metrics" && response.status().is_success() {
-                shared.record(who, Action::StudyRead, &path).await;
+                shared.record(event(who, Action::StudyRead, &path)).await;
             }
             response
         }
         Err(error) => {
-            shared.record(String::new(), Action::AccessRefused, &path).await;
+            let refused = Event { detail: error.to_string(), ..event(who, Action::AccessRefused, &path) };
+            shared.audit.refused(connected.from, refused).await;
             error.into_response()
         }
     }
@@ -335,22 +340,24 @@ fn uid(text: &str) -> Result<Uid, WebError> {
     })
 }
 
+/// For the audit log: who asked for what, by its path, which holds nothing but UIDs.
+fn event(who: String, action: Action, path: &str) -> Event {
+    let mut parts = path.split('/').skip_while(|part| *part != "studies").skip(1);
+    let study = parts.next().and_then(Uid::parse).map(|uid| uid.to_string());
+    let known = |part: &str| Uid::parse(part).is_some() || part.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    Event {
+        who,
+        action,
+        study_instance_uid: study.unwrap_or_default(),
+        object: path.split('/').filter(|part| known(part)).collect::<Vec<_>>().join("/"),
+        digests: Vec::new(),
+        detail: String::new(),
+        correlation: String::new(),
+    }
+}
+
 impl Shared {
-    /// Into the audit log: who asked for what, by its path, which holds nothing but UIDs.
-    async fn record(&self, who: String, action: Action, path: &str) {
-        let mut parts = path.split('/').skip_while(|part| *part != "studies").skip(1);
-        let study = parts.next().and_then(Uid::parse).map(|uid| uid.to_string());
-        let known =
-            |part: &str| Uid::parse(part).is_some() || part.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
-        let event = Event {
-            who,
-            action,
-            study_instance_uid: study.unwrap_or_default(),
-            object: path.split('/').filter(|part| known(part)).collect::<Vec<_>>().join("/"),
-            digests: Vec::new(),
-            detail: String::new(),
-            correlation: String::new(),
-        };
+    async fn record(&self, event: Event) {
         if let Err(e) = self.audit.record(&event).await {
             tracing::error!("a request cannot be recorded in the audit log: {e}");
         }

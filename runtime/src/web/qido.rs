@@ -104,6 +104,7 @@ fn parse(level: Level, parameters: &[(String, String)], results_max: usize) -> R
     let results_max = u32::try_from(results_max).unwrap_or(u32::MAX);
     let mut search = Search { level, filters: Vec::new(), limit: results_max, offset: 0 };
     let mut warnings = Vec::new();
+    let mut ranges = Vec::new();
     for (name, value) in parameters {
         match name.as_str() {
             "limit" => search.limit = number(name, value)?.min(results_max),
@@ -123,11 +124,61 @@ fn parse(level: Level, parameters: &[(String, String)], results_max: usize) -> R
                 }
                 if let Some(condition) = condition(field, value)? {
                     search.filters.push((field, condition));
+                    ranges.extend(Ends::of(value).map(|ends| (field, ends)));
                 }
             }
         }
     }
+    combine(&mut search.filters, &ranges);
     Ok(Parsed { search, warnings })
+}
+
+/// Which ends a range has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    From,
+    To,
+    Both,
+}
+
+impl Ends {
+    fn of(value: &str) -> Option<Self> {
+        match value.split_once('-')? {
+            (_, "") => Some(Self::From),
+            ("", _) => Some(Self::To),
+            _ => Some(Self::Both),
+        }
+    }
+}
+
+/// Dates, each with its time.
+const MOMENTS: [(Field, Field); 3] = [
+    (Field::StudyDate, Field::StudyTime),
+    (Field::SeriesDate, Field::SeriesTime),
+    (Field::PerformedStepStartDate, Field::PerformedStepStartTime),
+];
+
+/// Ranges of a date and of its time, of the same form, are one range of moments (PS3.18 section 8.3.4.1.1, PS3.4 section
+/// C.2.2.2.5.4): from ten o'clock of the first day to six of the last, not from ten to six of each.
+fn combine(filters: &mut Vec<(Field, Match)>, ranges: &[(Field, Ends)]) {
+    let ends = |field| ranges.iter().find(|(f, _)| *f == field).map(|(_, ends)| *ends);
+    for (date, time) in MOMENTS {
+        if ends(date).is_none() || ends(date) != ends(time) {
+            continue;
+        }
+        let mut take = |field| {
+            let place = filters.iter().position(|(f, _)| *f == field)?;
+            match filters.remove(place).1 {
+                Match::Range { from, to } => Some((from, to)),
+                _ => None,
+            }
+        };
+        if let (Some(day), Some(clock)) = (take(date), take(time)) {
+            let moment = |day: Option<String>, clock: Option<String>| Some(day? + &clock?);
+            let (from, to) = (moment(day.0, clock.0), moment(day.1, clock.1));
+            filters.push((date, Match::Moments { time, from, to }));
+        }
+    }
 }
 
 fn number(name: &str, value: &str) -> Result<u32, WebError> {
@@ -355,6 +406,26 @@ mod tests {
         assert_eq!(one("StudyDate", "20240101-"), Some(Match::Range { from: text("20240101"), to: None }));
         let minute = Match::Range { from: text("1030"), to: text("103099.999999") };
         assert_eq!(one("StudyTime", "1030"), Some(minute));
+    }
+
+    #[test]
+    fn ranges_of_a_date_and_its_time_are_one_where_they_have_the_same_form() {
+        let both = |date: &str, time: &str| {
+            let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+            parse(Level::Study, &[pair("StudyTime", time), pair("StudyDate", date)], 10).expect("sound").search.filters
+        };
+        let moments = |from: Option<&str>, to: Option<&str>| {
+            let (from, to) = (from.map(str::to_owned), to.map(str::to_owned));
+            vec![(Field::StudyDate, Match::Moments { time: Field::StudyTime, from, to })]
+        };
+        let whole = moments(Some("200607051000"), Some("20060707180099.999999"));
+        assert_eq!(both("20060705-20060707", "1000-1800"), whole);
+        assert_eq!(both("20060705-", "1000-"), moments(Some("200607051000"), None));
+        assert_eq!(both("-20060707", "-1800"), moments(None, Some("20060707180099.999999")));
+        for (date, time) in [("20060705", "1000-1800"), ("20060705-", "-1800"), ("20060705-20060707", "1000")] {
+            let apart = both(date, time);
+            assert!(apart.len() == 2 && apart.iter().all(|(_, m)| matches!(m, Match::Range { .. })), "{apart:?}");
+        }
     }
 
     #[test]

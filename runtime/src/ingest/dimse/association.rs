@@ -7,11 +7,11 @@ use std::sync::Arc;
 use dicom_ul::pdu::{PDataValue, PDataValueType, Pdu};
 
 use super::Shared;
-use super::command::{C_ECHO_RQ, C_STORE_RQ, Command, N_ACTION_RQ, Status};
 use super::commitment;
 use super::negotiate::{Agreed, Context, Service};
 use super::store;
-use super::wire::{Broken, Next, Wire, Within};
+use crate::dimse::command::{C_ECHO_RQ, C_STORE_RQ, Command, N_ACTION_RQ, Status};
+use crate::dimse::wire::{Broken, Next, Wire, Within};
 use crate::ingest::{Arrival, Intake};
 
 /// Unrecognized Operation (PS3.7 annex C.5.27).

@@ -14,9 +14,10 @@ use dicom_dictionary_std::uids;
 use self::references::References;
 use super::Shared;
 use super::association::Association;
-use super::command::{Command, Status};
 use super::negotiate::{self, Context};
-use super::wire::Broken;
+use crate::audit::{Action, Event};
+use crate::dimse::command::{Command, Status};
+use crate::dimse::wire::Broken;
 use crate::store::{CommitmentReport, StoreError, now_ms};
 
 /// Request Storage Commitment is the only action (PS3.4 table J.3-1).
@@ -126,19 +127,38 @@ async fn accept(association: &Association, references: References) -> Result<Com
     };
     // Until then it is this association's.
     let later = now_ms().saturating_add(milliseconds(shared.config.idle_timeout_ms));
-    report.id = shared.store.add_report(&report, later).await.map_err(failed)?;
+    let events = events(association, &report).await.map_err(failed)?;
+    report.id = shared.store.add_report(&report, later, &events).await.map_err(failed)?;
     tell(shared, &report).await.map_err(failed)?;
     let failures = report.items.iter().filter(|item| item.failure.is_some()).count();
     tracing::info!(instances = report.items.len(), failures, "storage commitment asked for");
     Ok(report)
 }
 
+/// What the audit log says of an answer: a row for each study of which something is promised, or one that nothing is.
+async fn events(association: &Association, report: &CommitmentReport) -> Result<Vec<Event>, StoreError> {
+    let kept = report.items.iter().filter(|item| item.failure.is_none());
+    let promised: Vec<&str> = kept.map(|item| item.sop_instance_uid.as_str()).collect();
+    let mut studies = association.shared().store.studies_of(&promised).await?;
+    if studies.is_empty() {
+        studies.push((String::new(), 0));
+    }
+    let event = |(study_instance_uid, instances)| Event {
+        study_instance_uid,
+        object: report.transaction_uid.clone(),
+        detail: format!("{instances} instances promised of {} asked for", report.items.len()),
+        correlation: association.arrival().correlation.clone(),
+        ..Event::new(&report.ae_title, Action::InstancesCommitted)
+    };
+    Ok(studies.into_iter().map(event).collect())
+}
+
 /// What a sender wants to be kept is what it has sent: evidence of what a study should have, where all of the list that is
 /// here is of one study. Of a list over several studies nobody can say whose the missing ones are.
 async fn tell(shared: &Shared, report: &CommitmentReport) -> Result<(), StoreError> {
-    let listed: Vec<String> = report.items.iter().map(|item| item.sop_instance_uid.clone()).collect();
-    if let [study] = shared.store.studies_of(&listed).await?.as_slice() {
-        shared.completion.committed(study, listed).await;
+    let listed: Vec<&str> = report.items.iter().map(|item| item.sop_instance_uid.as_str()).collect();
+    if let [(study, _)] = shared.store.studies_of(&listed).await?.as_slice() {
+        shared.completion.committed(study, listed.into_iter().map(str::to_owned).collect()).await;
     }
     Ok(())
 }

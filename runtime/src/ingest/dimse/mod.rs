@@ -6,21 +6,20 @@
 //!             is bounded         for what
 //! ```
 //!
-//! Read in this order: this file, `association`, `store`, `negotiate`, `wire`, `guard`, `command`, `commitment`.
+//! Read in this order: this file, `association`, `store`, `negotiate`, `commitment`; `wire`, `guard` and `command` are those of
+//! [`crate::dimse`].
 
 mod association;
-mod command;
 mod commitment;
-pub mod guard;
 mod negotiate;
 mod store;
-mod wire;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dicom_ul::pdu::{AssociationRJ, Pdu};
+use dicom_ul::pdu::{AssociationRJ, AssociationRQ, Pdu};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -30,11 +29,11 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use self::association::Association;
-pub use self::command::{Command, Status, Unsound};
-use self::wire::{Broken, Prompt, Stream, Wire, Within};
 use super::{Arrival, Intake, Via};
+use crate::audit::{Action, Audit, Event};
 use crate::completion::Completion;
-use crate::config::{Config, DimseConfig};
+use crate::config::{Caller, Config, DimseConfig};
+use crate::dimse::wire::{Broken, Prompt, Stream, Wire, Within};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::tls::{self, TlsError};
@@ -50,23 +49,30 @@ pub struct Dimse {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
+    callers: Callers,
     config: DimseConfig,
     file_max_mib: u64,
     intake: Intake,
     store: Store,
     completion: Completion,
     metrics: Arc<Metrics>,
+    audit: Audit,
 }
+
+/// Whom results of storage commitment are sent to, and how they are called.
+type Callers = Vec<(Caller, Option<tls::Client>)>;
 
 /// What all associations share.
 struct Shared {
     config: DimseConfig,
     file_max_mib: u64,
     tls: Option<TlsAcceptor>,
+    callers: Callers,
     intake: Intake,
     store: Store,
     completion: Completion,
     metrics: Arc<Metrics>,
+    audit: Audit,
     stop: CancellationToken,
     /// There may be results of storage commitment to send.
     reports: Notify,
@@ -86,6 +92,14 @@ pub enum BindError {
     /// Certificate or key.
     #[error("dimse.tls: {0}")]
     Tls(#[from] TlsError),
+    /// The same, of a caller.
+    #[error("dimse.callers ({ae_title}): tls.{reason}")]
+    CallerTls {
+        /// Of which.
+        ae_title: String,
+        /// What is wrong.
+        reason: TlsError,
+    },
 }
 
 impl Dimse {
@@ -99,14 +113,28 @@ impl Dimse {
         store: Store,
         completion: Completion,
         metrics: Arc<Metrics>,
+        audit: Audit,
     ) -> Result<Option<Self>, BindError> {
         let Some(address) = config.dimse.listen else { return Ok(None) };
         let failed = |reason| BindError::Listen { address, reason };
         let tls = config.dimse.tls.as_ref().map(tls::server_config).transpose()?.map(TlsAcceptor::from);
+        let callers = config.dimse.callers.iter().map(called_back).collect::<Result<_, _>>()?;
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (config, file_max_mib) = (config.dimse.clone(), config.limits.file_max_mib);
-        Ok(Some(Self { listener, address, tls, config, file_max_mib, intake, store, completion, metrics }))
+        Ok(Some(Self {
+            listener,
+            address,
+            tls,
+            callers,
+            config,
+            file_max_mib,
+            intake,
+            store,
+            completion,
+            metrics,
+            audit,
+        }))
     }
 
     /// Where it listens.
@@ -117,13 +145,26 @@ impl Dimse {
 
     /// Serves until `stop`. Associations are `tasks`: each ends after the message it is in.
     pub async fn run(self, stop: CancellationToken, tasks: &TaskTracker) {
-        let Self { listener, address, tls, config, file_max_mib, intake, store, completion, metrics } = self;
+        let Self { listener, address, tls, callers, config, file_max_mib, intake, store, completion, metrics, audit } =
+            self;
         tracing::info!(%address, ae_title = %config.ae_title, tls = tls.is_some(), "dimse listening");
         let places = Arc::new(Semaphore::new(config.associations_max));
         let rejections = Arc::new(Semaphore::new(REJECTIONS_AT_ONCE));
         let reports = Notify::new();
         let stopped = stop.clone();
-        let shared = Shared { config, file_max_mib, tls, intake, store, completion, metrics, stop: stopped, reports };
+        let shared = Shared {
+            config,
+            file_max_mib,
+            tls,
+            callers,
+            intake,
+            store,
+            completion,
+            metrics,
+            audit,
+            stop: stopped,
+            reports,
+        };
         let shared = Arc::new(shared);
         tasks.spawn(commitment::deliver(shared.clone()));
         loop {
@@ -151,6 +192,12 @@ impl Dimse {
     }
 }
 
+fn called_back(caller: &Caller) -> Result<(Caller, Option<tls::Client>), BindError> {
+    let failed = |reason| BindError::CallerTls { ae_title: caller.ae_title.clone(), reason };
+    let tls = caller.tls.as_ref().map(tls::Client::new).transpose().map_err(failed)?;
+    Ok((caller.clone(), tls))
+}
+
 /// Held as long as the connection.
 struct Place {
     /// Or only told that there are too many.
@@ -168,7 +215,14 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, pl
     let late = || Broken::Silent { limit: "dimse.associate_timeout_ms", ms: shared.config.associate_timeout_ms };
     let stream = match secured.unwrap_or_else(|_| Err(late())) {
         Ok(stream) => stream,
-        Err(broken) => return tracing::warn!(%from, "no association: {broken}"),
+        Err(broken) => {
+            tracing::warn!(%from, "no association: {broken}");
+            // What is no TLS, or without the certificate that it needs; who only connects and leaves was refused nothing.
+            if matches!(&broken, Broken::Io(e) if e.kind() == ErrorKind::InvalidData) {
+                shared.rejected(from, "", "the TLS handshake failed").await;
+            }
+            return;
+        }
     };
     let within = Within { limit: "dimse.dimse_timeout_ms", ms: shared.config.dimse_timeout_ms };
     let mut wire = Wire::new(stream, shared.config.pdu_max_bytes, within);
@@ -196,24 +250,21 @@ async fn secure(shared: &Shared, stream: TcpStream) -> Result<Box<dyn Stream>, B
     }
 }
 
-async fn associate(
-    shared: Arc<Shared>,
-    mut wire: Wire,
-    from: SocketAddr,
-    request: dicom_ul::pdu::AssociationRQ,
-    place: Place,
-) {
+async fn associate(shared: Arc<Shared>, mut wire: Wire, from: SocketAddr, request: AssociationRQ, place: Place) {
     let calling = crate::printable(request.calling_ae_title.trim());
     if !place.served {
         let most = shared.config.associations_max;
         tracing::warn!(%from, calling, "association rejected: dimse.associations_max = {most} are open");
         shared.metrics.association_rejected("congestion");
-        return reject(wire, negotiate::full()).await;
+        reject(wire, negotiate::full()).await;
+        return shared.rejected(from, &calling, "dimse.associations_max are open").await;
     }
     if let Err(rejection) = negotiate::admit(&request, &shared.config, from.ip()) {
-        tracing::warn!(%from, calling, "association rejected: {}", reason(&rejection));
+        let reason = crate::dimse::reason(&rejection);
+        tracing::warn!(%from, calling, "association rejected: {reason}");
         shared.metrics.association_rejected("not-admitted");
-        return reject(wire, rejection).await;
+        reject(wire, rejection).await;
+        return shared.rejected(from, &calling, &reason).await;
     }
     let agreed = match negotiate::agree(&request, &shared.config) {
         Ok(agreed) => agreed,
@@ -237,17 +288,16 @@ async fn associate(
     drop((open, place));
 }
 
-async fn reject(mut wire: Wire, rejection: AssociationRJ) {
-    if wire.write(&Pdu::AssociationRJ(rejection)).await.is_ok() {
-        wire.close().await;
+impl Shared {
+    /// Into the audit log.
+    async fn rejected(&self, from: SocketAddr, calling: &str, reason: &str) {
+        let event = Event { detail: reason.to_owned(), ..Event::new(calling, Action::AssociationRejected) };
+        self.audit.refused(from.ip(), event).await;
     }
 }
 
-fn reason(rejection: &AssociationRJ) -> String {
-    use dicom_ul::pdu::AssociationRJSource as Source;
-    match &rejection.source {
-        Source::ServiceUser(reason) => reason.to_string(),
-        Source::ServiceProviderASCE(reason) => reason.to_string(),
-        Source::ServiceProviderPresentation(reason) => reason.to_string(),
+async fn reject(mut wire: Wire, rejection: AssociationRJ) {
+    if wire.write(&Pdu::AssociationRJ(rejection)).await.is_ok() {
+        wire.close().await;
     }
 }

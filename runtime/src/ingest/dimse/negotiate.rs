@@ -12,16 +12,9 @@ use dicom_ul::pdu::{
 };
 
 use crate::config::{Caller, DimseConfig, UnknownCallers};
+use crate::dimse::{self, APPLICATION_CONTEXT, PROTOCOL_VERSION};
 use crate::ingest::Uid;
 use crate::study;
-
-const APPLICATION_CONTEXT: &str = uids::DICOM_APPLICATION_CONTEXT;
-/// Protocol version 1 is bit 0.
-const PROTOCOL_VERSION: u16 = 1;
-
-/// Ours: under 2.25, from a UUID made once.
-pub(super) const IMPLEMENTATION_CLASS_UID: &str = "2.25.156006781093459909648847103334666732402";
-pub(super) const IMPLEMENTATION_VERSION_NAME: &str = concat!("GANTRY_", env!("CARGO_PKG_VERSION"));
 
 /// What a presentation context is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,9 +69,13 @@ pub(super) fn admit(request: &AssociationRQ, config: &DimseConfig, from: IpAddr)
 
 /// The configured caller of this title, if it calls from where it may.
 pub(super) fn caller<'a>(config: &'a DimseConfig, title: &str, from: IpAddr) -> Option<&'a Caller> {
-    let from = from.to_canonical();
-    let here = |caller: &Caller| caller.address.is_none_or(|address| address.to_canonical() == from);
-    config.callers.iter().find(|caller| caller.ae_title == title.trim() && here(caller))
+    config.callers.iter().find(|caller| is_caller(caller, title, from))
+}
+
+/// Whether this is the one of the title, and may call from there.
+pub(super) fn is_caller(caller: &Caller, title: &str, from: IpAddr) -> bool {
+    let here = caller.address.is_none_or(|address| address.to_canonical() == from.to_canonical());
+    here && caller.ae_title == title.trim()
 }
 
 /// For one association too many: the peer may try again.
@@ -111,25 +108,16 @@ pub(super) fn agree(request: &AssociationRQ, config: &DimseConfig) -> Result<Agr
         };
         results.push(PresentationContextResult { id: proposed.id, reason, transfer_syntax });
     }
-    let mut variables = vec![
-        UserVariableItem::MaxLength(config.pdu_max_bytes),
-        UserVariableItem::ImplementationClassUID(IMPLEMENTATION_CLASS_UID.into()),
-        UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION_NAME.into()),
-    ];
-    let mut peer_max_bytes = 0;
-    for variable in &request.user_variables {
-        match variable {
-            UserVariableItem::MaxLength(bytes) => peer_max_bytes = *bytes,
-            // The peer asks and we serve, whatever else it could do (PS3.7 annex D.3.3.4).
-            UserVariableItem::ScuScpRoleSelectionSubItem(class, roles) => {
-                variables.push(UserVariableItem::ScuScpRoleSelectionSubItem(
-                    class.clone(),
-                    RequestorRoles { scu: roles.scu, scp: false },
-                ))
-            }
-            _ => {}
+    // The peer asks and we serve, whatever else it could do (PS3.7 annex D.3.3.4).
+    let roles = request.user_variables.iter().filter_map(|variable| match variable {
+        UserVariableItem::ScuScpRoleSelectionSubItem(class, roles) => {
+            let roles = RequestorRoles { scu: roles.scu, scp: false };
+            Some(UserVariableItem::ScuScpRoleSelectionSubItem(class.clone(), roles))
         }
-    }
+        _ => None,
+    });
+    let variables = dimse::own_variables(config.pdu_max_bytes).into_iter().chain(roles).collect();
+    let peer_max_bytes = dimse::takes(&request.user_variables);
     let answer = AssociationAC {
         protocol_version: PROTOCOL_VERSION,
         calling_ae_title: request.calling_ae_title.clone(),
@@ -205,7 +193,7 @@ mod tests {
     fn who_may_not_is_told_why() {
         use AssociationRJServiceUserReason as Reason;
         let here: IpAddr = [192, 0, 2, 1].into();
-        let caller = Caller { ae_title: "CT1".into(), address: Some(here), port: None };
+        let caller = Caller { ae_title: "CT1".into(), address: Some(here), port: None, tls: None };
         let config = DimseConfig { callers: vec![caller], ..DimseConfig::default() };
         let reason = |request: AssociationRQ, from| admit(&request, &config, from).expect_err("rejected").source;
         admit(&request(), &config, here).expect("admitted");

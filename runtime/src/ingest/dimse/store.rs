@@ -1,9 +1,9 @@
 //! C-STORE (PS3.7 section 9.1.1, PS3.4 annex B): a data set streams into the intake, and its fate becomes a status.
 
 use super::association::Association;
-use super::command::{Command, Status};
 use super::negotiate::Context;
-use super::wire::Broken;
+use crate::dimse::command::{Command, Status};
+use crate::dimse::wire::Broken;
 use crate::ingest::{Form, Incoming, Refused, Uid};
 
 /// Refused: SOP Class not supported (PS3.7 annex C.5.13).

@@ -1,18 +1,9 @@
 //! The data set of an N-ACTION, read flat: what is nested deeper than its two levels is skipped or refused, never followed.
 
-use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 
+use crate::dimse::elements::{Flaw, ITEM, ITEM_END, Reader, SEQUENCE_END, UNDEFINED};
 use crate::ingest::Uid;
-
-const ITEM: Tag = Tag(0xFFFE, 0xE000);
-const ITEM_END: Tag = Tag(0xFFFE, 0xE00D);
-const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
-const UNDEFINED: u32 = u32::MAX;
-
-/// Value representations whose length has four bytes after two reserved ones (PS3.5 table 7.1-1).
-const LONG: [&[u8; 2]; 13] =
-    [b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"];
 
 /// What is to be committed.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,10 +17,8 @@ pub(super) struct References {
 /// The peer's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unsound {
-    #[error("the data set is cut, or its lengths do not fit")]
-    Cut,
-    #[error("the data set nests where it must not")]
-    Nested,
+    #[error(transparent)]
+    Flaw(#[from] Flaw),
     #[error("Transaction UID (0008,1195) is missing or no UID")]
     Transaction,
     #[error("Referenced SOP Sequence (0008,1199) is missing or empty")]
@@ -41,16 +30,14 @@ pub(super) enum Unsound {
 impl References {
     /// Reads implicit or explicit VR little endian.
     pub(super) fn parse(bytes: &[u8], explicit: bool) -> Result<Self, Unsound> {
-        let mut reader = Reader { bytes, explicit };
+        let mut reader = Reader::new(bytes, explicit);
         let mut transaction = None;
         let mut instances = Vec::new();
         while let Some((tag, length)) = reader.header()? {
             match tag {
-                tags::TRANSACTION_UID => transaction = reader.uid(length)?,
-                tags::REFERENCED_SOP_SEQUENCE if length == UNDEFINED => reader.items(&mut instances, true)?,
-                tags::REFERENCED_SOP_SEQUENCE => {
-                    Reader { bytes: reader.take(length)?, explicit }.items(&mut instances, false)?;
-                }
+                tags::TRANSACTION_UID => transaction = uid(&mut reader, length)?,
+                tags::REFERENCED_SOP_SEQUENCE if length == UNDEFINED => items(&mut reader, &mut instances, true)?,
+                tags::REFERENCED_SOP_SEQUENCE => items(&mut reader.part(length)?, &mut instances, false)?,
                 _ => drop(reader.take(length)?),
             }
         }
@@ -62,82 +49,40 @@ impl References {
     }
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
-    explicit: bool,
+fn uid(reader: &mut Reader<'_>, length: u32) -> Result<Option<Uid>, Flaw> {
+    Ok(std::str::from_utf8(reader.take(length)?).ok().and_then(Uid::parse))
 }
 
-impl<'a> Reader<'a> {
-    /// Tag and length of the next element; nothing at the end.
-    fn header(&mut self) -> Result<Option<(Tag, u32)>, Unsound> {
-        if self.bytes.is_empty() {
-            return Ok(None);
+/// Items to the end, or to the delimiter.
+fn items(reader: &mut Reader<'_>, instances: &mut Vec<(String, String)>, delimited: bool) -> Result<(), Unsound> {
+    while let Some((tag, length)) = reader.header()? {
+        match tag {
+            ITEM if length == UNDEFINED => instances.push(item(reader, true)?),
+            ITEM => instances.push(item(&mut reader.part(length)?, false)?),
+            SEQUENCE_END if delimited => return Ok(()),
+            _ => return Err(Flaw::Cut.into()),
         }
-        let [g0, g1, e0, e1] = self.array()?;
-        let tag = Tag(u16::from_le_bytes([g0, g1]), u16::from_le_bytes([e0, e1]));
-        if !self.explicit || tag.group() == ITEM.group() {
-            return Ok(Some((tag, u32::from_le_bytes(self.array()?))));
-        }
-        let vr: [u8; 2] = self.array()?;
-        let short: [u8; 2] = self.array()?;
-        let long = LONG.contains(&&vr);
-        Ok(Some((tag, if long { u32::from_le_bytes(self.array()?) } else { u16::from_le_bytes(short).into() })))
     }
+    if delimited { Err(Flaw::Cut.into()) } else { Ok(()) }
+}
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Unsound> {
-        let (array, rest) = self.bytes.split_first_chunk::<N>().ok_or(Unsound::Cut)?;
-        self.bytes = rest;
-        Ok(*array)
-    }
-
-    fn take(&mut self, length: u32) -> Result<&'a [u8], Unsound> {
-        if length == UNDEFINED {
-            return Err(Unsound::Nested);
-        }
-        let length = usize::try_from(length).map_err(|_| Unsound::Cut)?;
-        let (value, rest) = self.bytes.split_at_checked(length).ok_or(Unsound::Cut)?;
-        self.bytes = rest;
-        Ok(value)
-    }
-
-    fn uid(&mut self, length: u32) -> Result<Option<Uid>, Unsound> {
-        Ok(std::str::from_utf8(self.take(length)?).ok().and_then(Uid::parse))
-    }
-
-    /// Items to the end, or to the delimiter.
-    fn items(&mut self, instances: &mut Vec<(String, String)>, delimited: bool) -> Result<(), Unsound> {
-        while let Some((tag, length)) = self.header()? {
-            match tag {
-                ITEM if length == UNDEFINED => instances.push(self.item(true)?),
-                ITEM => {
-                    let bytes = self.take(length)?;
-                    instances.push(Reader { bytes, explicit: self.explicit }.item(false)?);
-                }
-                SEQUENCE_END if delimited => return Ok(()),
-                _ => return Err(Unsound::Cut),
+fn item(reader: &mut Reader<'_>, delimited: bool) -> Result<(String, String), Unsound> {
+    let (mut class, mut instance, mut ended) = (None, None, !delimited);
+    while let Some((tag, length)) = reader.header()? {
+        match tag {
+            tags::REFERENCED_SOP_CLASS_UID => class = uid(reader, length)?,
+            tags::REFERENCED_SOP_INSTANCE_UID => instance = uid(reader, length)?,
+            ITEM_END if delimited => {
+                ended = true;
+                break;
             }
+            _ => drop(reader.take(length)?),
         }
-        if delimited { Err(Unsound::Cut) } else { Ok(()) }
     }
-
-    fn item(&mut self, delimited: bool) -> Result<(String, String), Unsound> {
-        let (mut class, mut instance, mut ended) = (None, None, !delimited);
-        while let Some((tag, length)) = self.header()? {
-            match tag {
-                tags::REFERENCED_SOP_CLASS_UID => class = self.uid(length)?,
-                tags::REFERENCED_SOP_INSTANCE_UID => instance = self.uid(length)?,
-                ITEM_END if delimited => {
-                    ended = true;
-                    break;
-                }
-                _ => drop(self.take(length)?),
-            }
-        }
-        match (class, instance) {
-            _ if !ended => Err(Unsound::Cut),
-            (Some(class), Some(instance)) => Ok((class.to_string(), instance.to_string())),
-            _ => Err(Unsound::Reference),
-        }
+    match (class, instance) {
+        _ if !ended => Err(Flaw::Cut.into()),
+        (Some(class), Some(instance)) => Ok((class.to_string(), instance.to_string())),
+        _ => Err(Unsound::Reference),
     }
 }
 
@@ -190,7 +135,7 @@ mod tests {
             ]);
         }
         let refused = References::parse(&bytes, false).expect_err("refused");
-        assert!(matches!(refused, Unsound::Nested), "{refused}");
+        assert!(refused == Unsound::Flaw(Flaw::Nested), "{refused}");
     }
 
     proptest::proptest! {

@@ -9,24 +9,20 @@ use dicom_encoding::TransferSyntaxIndex;
 use dicom_object::InMemDicomObject;
 use dicom_object::mem::InMemElement;
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
-use dicom_ul::pdu::{
-    AssociationRQ, PDataValueType, Pdu, PresentationContextProposed, PresentationContextResultReason, RequestorRoles,
-    UserVariableItem,
-};
-use tokio::net::TcpStream;
+use dicom_ul::pdu::RequestorRoles;
 
 use super::super::Shared;
-use super::super::command::Command;
-use super::super::negotiate::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
-use super::super::wire::{Broken, Next, Prompt, Wire, Within};
+use super::super::negotiate;
+use crate::dimse::client::{Client, Limits, Peer, Service};
+use crate::dimse::command::{Command, N_EVENT_REPORT_RQ};
+use crate::dimse::wire::Broken;
 use crate::store::{CommitmentItem, CommitmentReport};
 
 /// Storage Commitment Request Successful, and Failures Exist.
 const ALL_COMMITTED: u16 = 1;
 const FAILURES_EXIST: u16 = 2;
 
-/// The only context and message of an association of its own.
-const CONTEXT: u8 = 1;
+/// The only message of an association of its own.
 const MESSAGE: u16 = 1;
 
 /// The command set.
@@ -74,91 +70,30 @@ pub(super) async fn send(shared: &Shared, report: &CommitmentReport, port: u16) 
     let config = &shared.config;
     let unknown = |_| Broken::Malformed("the journal has no sound address".into());
     let address: IpAddr = report.address.parse().map_err(unknown)?;
-    let associate = Within { limit: "dimse.associate_timeout_ms", ms: config.associate_timeout_ms };
-    let message = Within { limit: "dimse.dimse_timeout_ms", ms: config.dimse_timeout_ms };
-    let connect = async { Ok(TcpStream::connect(SocketAddr::new(address, port)).await?) };
-    let stream = Prompt::new(associate.run(connect).await?);
-    let mut wire = Wire::new(Box::new(stream), config.pdu_max_bytes, message);
-    let sent = async {
-        wire.write(&Pdu::AssociationRQ(request(&config.ae_title, &report.ae_title, config.pdu_max_bytes))).await?;
-        accepted(associate.run(wire.read()).await?, &mut wire)?;
-        let data = data_set(report, uids::IMPLICIT_VR_LITTLE_ENDIAN).map_err(Broken::Malformed)?;
-        wire.send(CONTEXT, &command(MESSAGE, report), Some(&data)).await?;
-        message.run(response(&mut wire, config.command_max_bytes)).await
+    let caller = shared.callers.iter().find(|(caller, _)| negotiate::is_caller(caller, &report.ae_title, address));
+    // Without its entry nobody knows whether it must be TLS.
+    let (_, tls) = caller.ok_or(Broken::Unexpected("dimse.callers has no longer an entry for it"))?;
+    let peer = Peer {
+        address: &SocketAddr::new(address, port).to_string(),
+        called: &report.ae_title,
+        calling: &config.ae_title,
+        tls: tls.as_ref(),
     };
-    match sent.await {
-        Ok(()) => {
-            // The result is there, however they part.
-            if wire.write(&Pdu::ReleaseRQ).await.is_ok() {
-                let _ = message.run(wire.read()).await;
-            }
-            wire.close().await;
-            Ok(())
-        }
-        Err(broken) => {
-            wire.abort(&broken).await;
-            Err(broken)
-        }
-    }
-}
-
-fn request(calling: &str, called: &str, pdu_max_bytes: u32) -> AssociationRQ {
-    let class = uids::STORAGE_COMMITMENT_PUSH_MODEL.to_owned();
-    AssociationRQ {
-        protocol_version: 1,
-        calling_ae_title: calling.into(),
-        called_ae_title: called.into(),
-        application_context_name: uids::DICOM_APPLICATION_CONTEXT.into(),
-        presentation_contexts: vec![PresentationContextProposed {
-            id: CONTEXT,
-            abstract_syntax: class.clone(),
-            transfer_syntaxes: vec![uids::IMPLICIT_VR_LITTLE_ENDIAN.into()],
-        }],
-        user_variables: vec![
-            UserVariableItem::MaxLength(pdu_max_bytes),
-            UserVariableItem::ImplementationClassUID(IMPLEMENTATION_CLASS_UID.into()),
-            UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION_NAME.into()),
-            UserVariableItem::ScuScpRoleSelectionSubItem(class, RequestorRoles { scu: false, scp: true }),
-        ],
-    }
-}
-
-fn accepted(pdu: Pdu, wire: &mut Wire) -> Result<(), Broken> {
-    let answer = match pdu {
-        Pdu::AssociationAC(answer) => answer,
-        Pdu::AssociationRJ(_) => return Err(Broken::Unexpected("the peer rejects the association")),
-        Pdu::AbortRQ { .. } => return Err(Broken::Aborted),
-        _ => return Err(Broken::Unexpected("the peer does not answer the request for an association")),
+    let service = Service {
+        abstract_syntax: uids::STORAGE_COMMITMENT_PUSH_MODEL,
+        transfer_syntaxes: &[uids::IMPLICIT_VR_LITTLE_ENDIAN],
+        roles: Some(RequestorRoles { scu: false, scp: true }),
     };
-    let takes = answer.user_variables.iter().find_map(|variable| match variable {
-        UserVariableItem::MaxLength(bytes) => Some(*bytes),
-        _ => None,
-    });
-    wire.peer_takes(takes.unwrap_or(0));
-    let context = answer.presentation_contexts.iter().find(|context| context.id == CONTEXT);
-    match context {
-        Some(context) if context.reason == PresentationContextResultReason::Acceptance => Ok(()),
-        _ => Err(Broken::Unexpected("the peer does not take results of storage commitment on an association of ours")),
-    }
+    let mut client = Client::associate(&peer, Limits::new(config), &service).await?;
+    let said = say(&mut client, report).await;
+    client.end(said).await
 }
 
-/// Waits for the N-EVENT-REPORT-RSP.
-async fn response(wire: &mut Wire, command_max_bytes: u32) -> Result<(), Broken> {
-    let mut bytes = Vec::new();
-    loop {
-        let Next::Value(mut value) = wire.next().await? else {
-            return Err(Broken::Unexpected("the peer releases an association that is not its own"));
-        };
-        bytes.append(&mut value.data);
-        if value.value_type != PDataValueType::Command || bytes.len() as u64 > u64::from(command_max_bytes) {
-            return Err(Broken::Unexpected("the peer does not answer with a command"));
-        }
-        if value.is_last {
-            break;
-        }
-    }
-    match Command::parse(&bytes).map_err(|e| Broken::Malformed(e.to_string()))? {
-        answer if answer.is_response() && answer.message_id == MESSAGE && answer.status == Some(0) => Ok(()),
+async fn say(client: &mut Client, report: &CommitmentReport) -> Result<(), Broken> {
+    let data = data_set(report, client.transfer_syntax()).map_err(Broken::Malformed)?;
+    client.send(&command(MESSAGE, report), &data).await?;
+    match client.receive(0).await? {
+        (answer, _) if answer.answers(N_EVENT_REPORT_RQ, MESSAGE) && answer.status == Some(0) => Ok(()),
         _ => Err(Broken::Unexpected("the peer refuses the result")),
     }
 }

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use super::guard::{Guard, Stopped};
 
 /// A stream of any kind: plain or TLS.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
 
 /// How long a peer that was told to go may take to close, and what is read of it meanwhile.
@@ -35,7 +35,7 @@ const SEND_MAX_BYTES: u32 = 16 << 10;
 
 /// An association ends before its time.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Broken {
+pub(crate) enum Broken {
     /// The peer: closed without releasing.
     #[error("the peer closed the connection")]
     Closed,
@@ -59,6 +59,9 @@ pub(super) enum Broken {
     /// The peer: no sound PDU.
     #[error("a PDU cannot be read: {0}")]
     Malformed(String),
+    /// The peer: does not want to talk to us.
+    #[error("the peer rejects the association: {0}")]
+    Rejected(String),
     /// The peer: not what comes at this place.
     #[error("{0}")]
     Unexpected(&'static str),
@@ -72,7 +75,7 @@ impl Broken {
     fn abort(&self) -> Option<AbortRQSource> {
         use AbortRQServiceProviderReason as Reason;
         Some(match self {
-            Self::Closed | Self::Aborted | Self::Io(_) => return None,
+            Self::Closed | Self::Aborted | Self::Rejected(_) | Self::Io(_) => return None,
             Self::Guard(Stopped::UnknownType(_) | Stopped::NotDicom(_)) => {
                 AbortRQSource::ServiceProvider(Reason::UnrecognizedPdu)
             }
@@ -86,13 +89,13 @@ impl Broken {
 
 /// A time with the name of its limit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Within {
-    pub(super) limit: &'static str,
-    pub(super) ms: u64,
+pub(crate) struct Within {
+    pub(crate) limit: &'static str,
+    pub(crate) ms: u64,
 }
 
 impl Within {
-    pub(super) async fn run<T>(self, work: impl Future<Output = Result<T, Broken>>) -> Result<T, Broken> {
+    pub(crate) async fn run<T>(self, work: impl Future<Output = Result<T, Broken>>) -> Result<T, Broken> {
         match tokio::time::timeout(Duration::from_millis(self.ms), work).await {
             Ok(done) => done,
             Err(_) => Err(Broken::Silent { limit: self.limit, ms: self.ms }),
@@ -102,7 +105,7 @@ impl Within {
 
 /// What comes between two messages, or next in one.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// A piece of a message.
     Value(PDataValue),
     /// A-RELEASE-RQ.
@@ -110,7 +113,7 @@ pub(super) enum Next {
 }
 
 /// One connection.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     stream: Guard<Box<dyn Stream>>,
     buffer: BytesMut,
     /// Pieces of the last P-DATA that were not asked for yet.
@@ -118,11 +121,11 @@ pub(super) struct Wire {
     /// For responses to be taken.
     write_within: Within,
     /// What the peer takes in one PDU.
-    pub(super) send_max_bytes: u32,
+    pub(crate) send_max_bytes: u32,
 }
 
 impl Wire {
-    pub(super) fn new(stream: Box<dyn Stream>, pdu_max_bytes: u32, write_within: Within) -> Self {
+    pub(crate) fn new(stream: Box<dyn Stream>, pdu_max_bytes: u32, write_within: Within) -> Self {
         Self {
             stream: Guard::new(stream, pdu_max_bytes),
             buffer: BytesMut::new(),
@@ -133,12 +136,12 @@ impl Wire {
     }
 
     /// Bytes that came in.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.stream.bytes()
     }
 
     /// The next PDU.
-    pub(super) async fn read(&mut self) -> Result<Pdu, Broken> {
+    pub(crate) async fn read(&mut self) -> Result<Pdu, Broken> {
         loop {
             let mut seen = &self.buffer[..];
             let pdu = read_pdu(&mut seen, MAXIMUM_PDU_SIZE, false).map_err(|e| Broken::Malformed(e.to_string()))?;
@@ -171,7 +174,7 @@ impl Wire {
     }
 
     /// The next piece of a message, or the wish to release.
-    pub(super) async fn next(&mut self) -> Result<Next, Broken> {
+    pub(crate) async fn next(&mut self) -> Result<Next, Broken> {
         loop {
             if let Some(value) = self.values.pop_front() {
                 return Ok(Next::Value(value));
@@ -186,12 +189,12 @@ impl Wire {
     }
 
     /// Whether pieces are there already.
-    pub(super) fn has_values(&self) -> bool {
+    pub(crate) fn has_values(&self) -> bool {
         !self.values.is_empty()
     }
 
     /// Sends a PDU.
-    pub(super) async fn write(&mut self, pdu: &Pdu) -> Result<(), Broken> {
+    pub(crate) async fn write(&mut self, pdu: &Pdu) -> Result<(), Broken> {
         let mut bytes = Vec::new();
         write_pdu(&mut bytes, pdu).map_err(|e| Broken::Malformed(e.to_string()))?;
         self.write_within
@@ -203,7 +206,7 @@ impl Wire {
     }
 
     /// Sends a message (PS3.7 section 6.3): a command set, and a data set where there is one.
-    pub(super) async fn send(&mut self, context: u8, command: &[u8], data: Option<&[u8]>) -> Result<(), Broken> {
+    pub(crate) async fn send(&mut self, context: u8, command: &[u8], data: Option<&[u8]>) -> Result<(), Broken> {
         let most = (self.send_max_bytes - VALUE_HEADER_BYTES) as usize;
         let parts = [(PDataValueType::Command, Some(command)), (PDataValueType::Data, data)];
         for (value_type, bytes) in parts.into_iter().filter_map(|(kind, bytes)| Some((kind, bytes?))) {
@@ -222,12 +225,12 @@ impl Wire {
     }
 
     /// What the peer said it takes in one PDU (PS3.8 annex D.1); 0 is no limit.
-    pub(super) fn peer_takes(&mut self, bytes: u32) {
+    pub(crate) fn peer_takes(&mut self, bytes: u32) {
         self.send_max_bytes = if bytes == 0 { SEND_MAX_BYTES } else { bytes.clamp(SEND_MIN_BYTES, SEND_MAX_BYTES) };
     }
 
     /// Tells the peer why, where it listens, and closes.
-    pub(super) async fn abort(mut self, why: &Broken) {
+    pub(crate) async fn abort(mut self, why: &Broken) {
         if let Some(source) = why.abort() {
             // It may be gone.
             let _ = self.write(&Pdu::AbortRQ { source }).await;
@@ -236,7 +239,7 @@ impl Wire {
     }
 
     /// Lets the peer read what it was told last: closing at once while bytes of it are unread would take that away.
-    pub(super) async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         let closing = async {
             self.stream.shutdown().await?;
             self.stream.open();
@@ -248,10 +251,10 @@ impl Wire {
 }
 
 /// A TCP connection that acknowledges at once: senders with Nagle's algorithm wait for that twice an image.
-pub(super) struct Prompt(TcpStream);
+pub(crate) struct Prompt(TcpStream);
 
 impl Prompt {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         // Slower without, and right all the same.
         let _ = stream.set_nodelay(true);
         Self(stream)

@@ -4,10 +4,11 @@ use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 
 /// What a request asks for, and whether its field is that of a response (bit 15).
-pub(super) const C_STORE_RQ: u16 = 0x0001;
-pub(super) const C_ECHO_RQ: u16 = 0x0030;
-pub(super) const N_EVENT_REPORT_RQ: u16 = 0x0100;
-pub(super) const N_ACTION_RQ: u16 = 0x0130;
+pub(crate) const C_STORE_RQ: u16 = 0x0001;
+pub(crate) const C_FIND_RQ: u16 = 0x0020;
+pub(crate) const C_ECHO_RQ: u16 = 0x0030;
+pub(crate) const N_EVENT_REPORT_RQ: u16 = 0x0100;
+pub(crate) const N_ACTION_RQ: u16 = 0x0130;
 const RESPONSE: u16 = 0x8000;
 
 /// Command Data Set Type: there is none. Everything else says there is one.
@@ -134,6 +135,24 @@ impl Command {
         set.finish()
     }
 
+    /// A C-FIND-RQ of medium priority with an identifier (PS3.7 section 9.3.2.1).
+    #[must_use]
+    pub fn find(message_id: u16, class: &str) -> Vec<u8> {
+        let mut set = Encoder::default();
+        set.text(tags::AFFECTED_SOP_CLASS_UID, class, 0);
+        set.number(tags::COMMAND_FIELD, C_FIND_RQ);
+        set.number(tags::MESSAGE_ID, message_id);
+        set.number(tags::PRIORITY, 0);
+        set.number(tags::COMMAND_DATA_SET_TYPE, 1);
+        set.finish()
+    }
+
+    /// Whether it answers a request of this field and number.
+    #[must_use]
+    pub fn answers(&self, field: u16, message_id: u16) -> bool {
+        self.field == field | RESPONSE && self.message_id == message_id
+    }
+
     /// An N-EVENT-REPORT-RQ with a data set (PS3.7 section 10.3.1).
     #[must_use]
     pub fn event_report(message_id: u16, class: &str, instance: &str, event_type: u16) -> Vec<u8> {
@@ -254,6 +273,15 @@ mod tests {
         let mut large = Encoder::default();
         large.0.extend([0, 0, 0, 1, 0xFF, 0xFF, 0xFF, 0xFF]);
         assert_eq!(Command::parse(&large.0), Err(Unsound::Cut));
+    }
+
+    #[test]
+    fn a_question_reads_back_as_written() {
+        let question = Command::parse(&Command::find(7, "1.2.840.10008.5.1.4.1.2.2.1")).expect("sound");
+        let class = "1.2.840.10008.5.1.4.1.2.2.1".into();
+        let expected = Command { field: C_FIND_RQ, has_data_set: true, class, instance: String::new(), ..store() };
+        assert_eq!(question, expected);
+        assert!(Command::parse(&question.response(&Status::success())).expect("sound").answers(C_FIND_RQ, 7));
     }
 
     #[test]
