@@ -6,7 +6,7 @@ use gantry::config::{CacheSettings, Config, NodeConfig, RetentionConfig, Telemet
 use gantry::findings::{Code, Triage, Unfit, Urgency};
 use gantry::inference::EngineConfig;
 use gantry::module::manifest::{Accepts, ComponentEntry, Interface, Manifest, ModelEntry, ModuleLimits, Needs};
-use gantry::outputs::result::{InputFile, InputPrior, InputSeries};
+use gantry::outputs::result::{InputFile, InputPrior, InputSeries, InputUpstream};
 use gantry::sandbox::grants::{DEFAULT_ATTRIBUTES, GRANTABLE_ATTRIBUTES};
 use gantry_tests::{MANIFEST, Scenario, repository};
 
@@ -139,6 +139,10 @@ fn the_page_on_result_json_names_every_field_and_no_other() {
     let (study_instance_uid, pseudonym) = (String::new(), String::new());
     let prior = InputPrior { study_instance_uid, pseudonym, days_before: 0, series: vec![series] };
     fields(&serde_json::to_value([prior]).expect("JSON"), "input.priors", &mut real);
+    let (module, version, identity_sha256, result_sha256) =
+        (String::new(), String::new(), String::new(), String::new());
+    let upstream = InputUpstream { module, version, identity_sha256, result_sha256 };
+    fields(&serde_json::to_value([upstream]).expect("JSON"), "input.upstream", &mut real);
 
     // The first column of its tables.
     let page = text("docs/result-json.md");

@@ -496,7 +496,7 @@ mod tests {
             error.expect_err("another study").to_string()
         };
         assert!(on(&moved).contains("lies beside the image"), "{}", on(&moved));
-        moved.series[0].instances[1].sop_instance_uid = "2.25.9".into();
+        moved.series[0].instances.iter_mut().for_each(|instance| instance.sop_instance_uid = "2.25.9".into());
         moved.series[0].volumes[0].geometry = grid();
         assert!(on(&moved).contains("lies on no image of the study"), "{}", on(&moved));
     }
