@@ -36,6 +36,7 @@ pub mod inference {
 /// Of `crate::module`, what the configuration names.
 #[path = "../../runtime/src/module"]
 pub mod module {
+    #[expect(dead_code, reason = "no target reads a manifest")]
     pub mod needs;
 }
 
