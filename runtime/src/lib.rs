@@ -46,3 +46,8 @@ pub fn hex(bytes: &[u8]) -> String {
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
+
+/// A path in that way: whoever made a file may have named it.
+fn shown(path: &std::path::Path) -> String {
+    printable(&path.to_string_lossy())
+}

@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::memory::{Budget, OverBudget};
+use crate::memory::{Budget, Charge, OverBudget};
 use crate::outputs::result::{InputUpstream, Module, SCHEMA, Stated};
 use crate::outputs::{OutputKind, RESULT_FILE, SEGMENTATION_FILE, Written};
+use crate::shown;
 use crate::study::{self, Labels, ReadError, ReadOptions, Study};
 
 /// The largest `result.json` that is read.
@@ -131,7 +132,7 @@ impl Handed {
     /// See [`UpstreamError`].
     pub fn open(&self, study_instance_uid: &str, budget: &Budget) -> Result<Finished, UpstreamError> {
         let path = self.folder.join(RESULT_FILE);
-        let (bytes, result_sha256) = read(&path, budget)?;
+        let (bytes, result_sha256, _held) = read(&path, budget)?;
         if self.result_sha256.is_some_and(|expected| expected != result_sha256) {
             return Err(UpstreamError::Changed { path, by: "the journal" });
         }
@@ -211,20 +212,20 @@ impl Finished {
     }
 }
 
-/// A whole file, and its digest.
-fn read(path: &Path, budget: &Budget) -> Result<(Vec<u8>, [u8; 32]), UpstreamError> {
+/// A whole file, its digest, and what it is charged as while it is held.
+fn read(path: &Path, budget: &Budget) -> Result<(Vec<u8>, [u8; 32], Charge), UpstreamError> {
     let io = |source| UpstreamError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
     let size = file.metadata().map_err(io)?.len();
     let most = RESULT_MAX_MIB << 20;
-    let _charge = budget.charge(size.min(most))?;
+    let charge = budget.charge(size.min(most))?;
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 > most {
         return Err(UpstreamError::TooLarge(path.to_owned()));
     }
     let digest = Sha256::digest(&bytes).into();
-    Ok((bytes, digest))
+    Ok((bytes, digest, charge))
 }
 
 /// The digest of the first `bytes` of a file, and of one more where there are more: then it is not the file's.
@@ -239,9 +240,4 @@ fn digest(path: &Path, bytes: u64) -> Result<[u8; 32], UpstreamError> {
             got => hash.update(&chunk[..got]),
         }
     }
-}
-
-/// A path without what a terminal would obey.
-fn shown(path: &Path) -> String {
-    crate::printable(&path.to_string_lossy())
 }

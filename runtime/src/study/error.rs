@@ -9,6 +9,7 @@ use dicom_dictionary_std::StandardDataDictionary;
 
 use crate::geometry::GeometryError;
 use crate::memory::OverBudget;
+use crate::shown;
 use crate::volumes::VolumeError;
 
 /// Why input could not be read. Messages name the file, the tag and the remedy; never patient data (paths and
@@ -229,11 +230,6 @@ impl ReadError {
         let keyword = StandardDataDictionary.by_tag(tag).map_or("attribute", DataDictionaryEntry::alias);
         Self::Attribute { path: path.to_owned(), tag, keyword, problem: problem.into() }
     }
-}
-
-/// A path without what a terminal would obey: whoever made the files may have named them.
-fn shown(path: &Path) -> String {
-    crate::printable(&path.to_string_lossy())
 }
 
 /// Studies with their number of files; no more than eight.
