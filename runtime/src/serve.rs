@@ -156,17 +156,23 @@ impl Node {
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
-        // Guests are told to stop after `drain`, and their jobs go back to the queue.
-        if tokio::time::timeout(self.drain + STOP_GRACE, self.tasks.wait()).await.is_err() {
-            // The journal stays open for them: what it does not commit was not acknowledged.
-            return tracing::warn!(
-                "some transfers or jobs did not end within node.drain_ms; they are taken up at the next start"
-            );
-        }
+        // Guests are told to stop after `drain`, and their jobs go back to the queue. What is acknowledged meanwhile is anchored
+        // as always.
+        let drained = tokio::select! {
+            drained = tokio::time::timeout(self.drain + STOP_GRACE, self.tasks.wait()) => drained.is_ok(),
+            () = self.audit.clone().keep_anchored(CancellationToken::new()) => false,
+        };
         if let Err(e) = self.audit.stop().await {
             tracing::error!("that the node stops cannot be recorded: {e}");
         }
-        self.store.close().await;
+        if drained {
+            self.store.close().await;
+        } else {
+            // The journal stays open for them: what it does not commit was not acknowledged.
+            tracing::warn!(
+                "some transfers or jobs did not end within node.drain_ms; they are taken up at the next start"
+            );
+        }
     }
 }
 

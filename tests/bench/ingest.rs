@@ -1,7 +1,8 @@
-//! How fast images come in: a CT of many slices, by a sender that stalls and by one that does not, over one association
+//! How fast images come in: a CT of many slices, by a sender that stalls and by two that do not, over one association
 //! and over four; ours, which is durable, beside receivers that are not.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,7 +16,7 @@ use crate::receivers::{Receiver, Software};
 use crate::report::{Report, median};
 use crate::sender::Sender;
 use crate::synthetic::{Image, Kind, Study};
-use crate::{Built, disk, latency};
+use crate::{Built, disk, latency, peers};
 
 /// Associations at once.
 const ASSOCIATIONS: [usize; 2] = [1, 4];
@@ -49,7 +50,9 @@ pub(crate) struct Options {
 enum By {
     /// DCMTK's `dcmsend`, which waits for acknowledgements twice an image where they are delayed.
     Dcmsend,
-    /// Ours, with Nagle's algorithm off.
+    /// pynetdicom with Nagle's algorithm off, which acknowledges at once.
+    Pynetdicom,
+    /// Ours, which does the same and takes less of the processors.
     Sender,
 }
 
@@ -73,7 +76,8 @@ pub(crate) fn measure(below: &Path, gantry: &Path, options: &Options, report: &m
     let material = Material::make(below, options.slices)?;
     disk_alone(below, &material, report)?;
     let mut rates: BTreeMap<(Way, &str), Vec<f64>> = BTreeMap::new();
-    let senders = [By::Dcmsend, By::Sender].into_iter().filter(|by| options.only.is_none_or(|only| only == *by));
+    let senders =
+        [By::Dcmsend, By::Pynetdicom, By::Sender].into_iter().filter(|by| options.only.is_none_or(|only| only == *by));
     let ways = senders.flat_map(|by| ASSOCIATIONS.map(|associations| Way { by, associations }));
     let software = if options.no_peers { &Software::ALL[..1] } else { &Software::ALL };
     for way in ways.collect::<Vec<_>>() {
@@ -83,7 +87,7 @@ pub(crate) fn measure(below: &Path, gantry: &Path, options: &Options, report: &m
                 let one = software[(round + turn) % software.len()];
                 match images_per_second(way, one, &material, gantry, below)? {
                     Some(rate) => rates.entry((way, one.name())).or_default().push(rate),
-                    None if round == 0 => report.skip(format!("{way}: {} or dcmsend is not installed", one.name())),
+                    None if round == 0 => report.skip(format!("{way}: the sender or {} is not installed", one.name())),
                     None => {}
                 }
             }
@@ -122,7 +126,7 @@ fn reported(way: Way, rates: &BTreeMap<(Way, &str), Vec<f64>>, report: &mut Repo
     for peer in [Software::Storescp, Software::Orthanc] {
         let least = match (way.by, way.associations, peer) {
             (By::Dcmsend, 1, _) => 10.0,
-            (By::Sender, _, Software::Storescp) => 0.5,
+            (By::Pynetdicom | By::Sender, _, Software::Storescp) => 0.5,
             _ => 2.0,
         };
         if let Some((theirs, _)) = rate(peer) {
@@ -139,6 +143,7 @@ impl std::fmt::Display for Way {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let by = match self.by {
             By::Dcmsend => "dcmsend",
+            By::Pynetdicom => "pynetdicom",
             By::Sender => "no stall",
         };
         write!(f, "{by} × {}", self.associations)
@@ -179,15 +184,17 @@ fn images_per_second(
 ) -> Result<Option<f64>> {
     let Some(receiver) = software.start(gantry, below)? else { return Ok(None) };
     settle();
+    let folders = &material.folders[&way.associations];
     let begun = Instant::now();
     let sent = match way.by {
-        By::Dcmsend => dcmsend(&receiver, &material.folders[&way.associations])?,
-        By::Sender => send(receiver.address()?, receiver.title(), &material.images, way.associations).map(|()| true)?,
+        By::Dcmsend => dcmsend(&receiver, folders)?.then(|| begun.elapsed().as_secs_f64()),
+        By::Pynetdicom => pynetdicom(&receiver, folders)?,
+        By::Sender => {
+            send(receiver.address()?, receiver.title(), &material.images, way.associations)?;
+            Some(begun.elapsed().as_secs_f64())
+        }
     };
-    let seconds = begun.elapsed().as_secs_f64();
-    if !sent {
-        return Ok(None);
-    }
+    let Some(seconds) = sent else { return Ok(None) };
     receiver.keeps(&material.study).with_context(|| format!("{way} into {}", software.name()))?;
     Ok(Some(material.images.len() as f64 / seconds))
 }
@@ -210,6 +217,17 @@ fn dcmsend(to: &Receiver, folders: &[PathBuf]) -> Result<bool> {
         ensure!(status.success(), "dcmsend failed: {status}");
     }
     Ok(true)
+}
+
+/// An association of pynetdicom for each folder; how many seconds it sent, if it is installed.
+fn pynetdicom(to: &Receiver, folders: &[PathBuf]) -> Result<Option<f64>> {
+    let address = to.address()?;
+    let arguments = [address.ip().to_string(), address.port().to_string(), to.title().to_owned()];
+    let arguments = arguments.iter().map(OsStr::new).chain(folders.iter().map(|folder| folder.as_os_str()));
+    match peers::python("bench_send.py", arguments)? {
+        Ok(told) => Ok(Some(told["seconds"].as_f64().context("bench_send.py tells no seconds")?)),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Sends images over associations that each take every so manieth.

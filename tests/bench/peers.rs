@@ -1,5 +1,6 @@
 //! The same work by what people use today: pydicom, scipy, ONNX Runtime's Python package and highdicom.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -13,26 +14,37 @@ use crate::report::Report;
 /// What the script says when a package is missing.
 const MISSING: i32 = 3;
 
-/// Measures and reports, or says why not.
-pub(crate) fn measure(places: &Places, report: &mut Report) -> Result<()> {
+/// Runs a script of `tests/peers` and returns what it tells, or why it cannot run here.
+pub(crate) fn python<'a>(
+    script: &str,
+    arguments: impl IntoIterator<Item = &'a OsStr>,
+) -> Result<Result<Value, String>> {
     let python =
         std::env::var_os("GANTRY_PYTHON").map_or_else(|| repository().join(".cache/venv/bin/python"), PathBuf::from);
     if !python.is_file() {
-        report.skip(format!("Python: {} is missing: run `cargo xtask assets --peers`", python.display()));
-        return Ok(());
+        return Ok(Err(format!("{} is missing: run `cargo xtask assets --peers`", python.display())));
     }
+    let output = Command::new(&python).arg(repository().join("tests/peers").join(script)).args(arguments).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(MISSING) {
+        return Ok(Err(said.trim().to_owned()));
+    }
+    anyhow::ensure!(output.status.success(), "{script}: {said}");
+    Ok(Ok(serde_json::from_slice(&output.stdout)?))
+}
+
+/// Measures and reports, or says why not.
+pub(crate) fn measure(places: &Places, report: &mut Report) -> Result<()> {
     let out = places.folder.join("out-python");
     std::fs::create_dir_all(&out)?;
-    let output = Command::new(&python)
-        .arg(repository().join("tests/peers/bench_sandbox.py"))
-        .args([&places.study, &places.package.join("models/organs.onnx"), &out])
-        .output()?;
-    if output.status.code() == Some(MISSING) {
-        report.skip(format!("Python: {}", String::from_utf8_lossy(&output.stderr).trim()));
-        return Ok(());
-    }
-    anyhow::ensure!(output.status.success(), "bench_sandbox.py: {}", String::from_utf8_lossy(&output.stderr));
-    let told: Value = serde_json::from_slice(&output.stdout)?;
+    let network = places.package.join("models/organs.onnx");
+    let told = match python("bench_sandbox.py", [places.study.as_os_str(), network.as_os_str(), out.as_os_str()])? {
+        Ok(told) => told,
+        Err(why) => {
+            report.skip(format!("Python: {why}"));
+            return Ok(());
+        }
+    };
     let seconds = |name: &str| told[name].as_f64().unwrap_or(f64::NAN);
     let beside = seconds("total") - seconds("network");
     report.told("Python, wall", seconds("total"), "s", told["stages"].to_string());

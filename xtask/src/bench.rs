@@ -52,18 +52,11 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
     if runs_modules {
         assets::run(repository, &assets::Options { peers: false })?;
     }
-    repository.build_gantry(profile)?;
+    repository.build(&["gantry", "bench"], profile)?;
     if runs_modules {
         for module in guests::modules(repository)? {
             module.build(repository, profile)?;
         }
     }
-    let flags: &[&str] = if options.development { &[] } else { &["--release"] };
-    repository
-        .cargo()
-        .arg("run")
-        .args(flags)
-        .args(["-p", "gantry-tests", "--bin", "bench", "--", subject])
-        .args(&options.arguments)
-        .run()
+    repository.program("bench", profile).shown_as("bench").arg(subject).args(&options.arguments).run()
 }

@@ -50,7 +50,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
     heading("1/4 the CT");
     assets::run(repository, &assets::Options { peers: false })?;
     heading("2/4 gantry and the module");
-    repository.build_gantry(profile)?;
+    repository.build(&["gantry", "complete"], profile)?;
     for module in guests::modules(repository)? {
         module.build(repository, profile)?;
     }
@@ -77,9 +77,8 @@ fn heading(text: &str) {
 
 /// Copies with UIDs: the test material comes without.
 fn complete(repository: &Repository, profile: Profile, to: &Path) -> Result<()> {
-    let step = repository.cargo().args(["run", "--quiet", "-p", "gantry-tests", "--bin", "complete"]);
-    let step = if profile == Profile::Release { step.arg("--release") } else { step };
-    step.arg("--").arg(repository.assets().join(STUDY)).arg("--out").arg(repository.short(to)).run()
+    let step = repository.program("complete", profile).shown_as("complete");
+    step.arg(repository.assets().join(STUDY)).arg("--out").arg(repository.short(to)).run()
 }
 
 /// The node of this demonstration.

@@ -24,7 +24,7 @@ pub(crate) struct Options {
 /// Runs `cargo xtask guests`.
 pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
     let profile = Profile::from_flag(options.release);
-    repository.build_gantry(profile)?;
+    repository.build(&["gantry"], profile)?;
     for guest in modules(repository)?.into_iter().chain(test_guests(repository)?) {
         guest.build(repository, profile)?;
     }

@@ -65,19 +65,25 @@ impl Repository {
         self.outside_of_cargo(step)
     }
 
-    /// The `gantry` binary of `profile`; [`Repository::build_gantry`] makes it.
+    /// The `gantry` binary of `profile`; [`Repository::build`] makes it.
     pub(crate) fn gantry(&self, profile: Profile) -> Step {
+        self.program("gantry", profile)
+    }
+
+    /// A program of this workspace; [`Repository::build`] makes it.
+    pub(crate) fn program(&self, name: &str, profile: Profile) -> Step {
         let folder = match profile {
             Profile::Development => "debug",
             Profile::Release => "release",
         };
-        let step = Step::new(self.target.join(folder).join("gantry")).in_folder(&self.root);
+        let step = Step::new(self.target.join(folder).join(name)).in_folder(&self.root);
         self.outside_of_cargo(step)
     }
 
-    /// Builds the `gantry` binary.
-    pub(crate) fn build_gantry(&self, profile: Profile) -> Result<()> {
-        let step = self.cargo().args(["build", "-p", "gantry"]);
+    /// Builds programs of this workspace.
+    pub(crate) fn build(&self, names: &[&str], profile: Profile) -> Result<()> {
+        // As a part of all, like the tests: `-p` takes other features of a few crates, and builds everything above them twice.
+        let step = self.cargo().args(["build", "--workspace"]).args(names.iter().flat_map(|name| ["--bin", name]));
         match profile {
             Profile::Development => step.run(),
             Profile::Release => step.arg("--release").run(),

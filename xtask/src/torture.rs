@@ -36,7 +36,7 @@ const DRIVER: &str = "tests/peers/torture.py";
 
 /// Runs `cargo xtask torture`.
 pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
-    repository.build_gantry(Profile::Development)?;
+    repository.build(&["gantry"], Profile::Development)?;
     let gantry = repository.target.join("debug/gantry");
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
     let seed = options.seed.unwrap_or_else(clock);

@@ -1,18 +1,17 @@
-//! The one task that names files and journals them: everything that waits shares one commit.
+//! The one thread that names files and journals them: everything that waits shares one commit.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 use super::disk::Disk;
-use super::{Arrival, Folders, Outcome, Refused, Stored, Via, blocking, joined};
+use super::{Arrival, Folders, Outcome, Refused, Stored, Via};
 use crate::audit::{Action, Event};
 use crate::metrics::Metrics;
-use crate::store::{Batch, Candidate, Filed, Kept, Known, Quarantined, Store, StoreError};
-use crate::study::Entry;
+use crate::store::{Candidate, Filed, IntakeBatch, IntakeWriter, Kept, Known, Quarantined, StoreError};
+use crate::study::{self, Entry};
 
 /// A file to be named and journalled.
 pub(super) struct Filing {
@@ -23,8 +22,8 @@ pub(super) struct Filing {
     pub(super) sha256: [u8; 32],
     pub(super) received_ms: i64,
     pub(super) arrival: Arrival,
-    /// Ends when its bytes are durable.
-    pub(super) synced: JoinHandle<()>,
+    /// Told when its bytes are durable.
+    pub(super) synced: std::sync::mpsc::Receiver<()>,
     pub(super) reply: oneshot::Sender<Result<Stored, Refused>>,
 }
 
@@ -32,12 +31,11 @@ pub(super) struct Filing {
 enum Fate {
     /// It gets this name below the data folder.
     Named(String),
-    /// It goes: the same bytes are here.
+    /// It goes: what it says is here.
     Removed,
 }
 
 pub(super) struct Committer {
-    pub(super) store: Store,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) folders: Folders,
     pub(super) replace: bool,
@@ -48,23 +46,18 @@ pub(super) struct Committer {
 
 /// Folders whose own names this process made durable. That a folder is there says nothing: an earlier process may have
 /// been killed between making it and syncing what it lies in.
-#[derive(Clone, Default)]
-pub(super) struct Durable(Arc<Mutex<BTreeSet<PathBuf>>>);
+#[derive(Default)]
+pub(super) struct Durable(BTreeSet<PathBuf>);
 
 impl Durable {
     /// More are not remembered: syncing again costs time and nothing else.
     const FOLDERS_MAX: usize = 64;
 
-    fn has(&self, folder: &Path) -> bool {
-        self.0.lock().expect("nobody failed").contains(folder)
-    }
-
-    fn add(&self, folders: BTreeSet<PathBuf>) {
-        let mut known = self.0.lock().expect("nobody failed");
-        if known.len() + folders.len() > Self::FOLDERS_MAX {
-            known.clear();
+    fn add(&mut self, folders: BTreeSet<PathBuf>) {
+        if self.0.len() + folders.len() > Self::FOLDERS_MAX {
+            self.0.clear();
         }
-        known.extend(folders);
+        self.0.extend(folders);
     }
 }
 
@@ -77,11 +70,13 @@ pub(super) fn fatal(what: &str, error: &dyn std::fmt::Display) -> ! {
 }
 
 impl Committer {
-    pub(super) async fn run(self, mut queue: mpsc::Receiver<Filing>) {
+    /// Until nobody can send more.
+    pub(super) fn run(mut self, mut writer: IntakeWriter, mut queue: mpsc::Receiver<Filing>) {
         let mut filings = Vec::new();
-        while queue.recv_many(&mut filings, self.most).await > 0 {
-            let done = match self.commit(&mut filings).await {
-                Ok(done) => done,
+        while queue.blocking_recv_many(&mut filings, self.most) > 0 {
+            let done = match self.commit(&mut writer, &filings) {
+                Ok(Some(done)) => done,
+                Ok(None) => return,
                 Err(e) => fatal("the journal's commit", &e),
             };
             for (filing, answer) in filings.drain(..).zip(done) {
@@ -91,33 +86,76 @@ impl Committer {
         }
     }
 
-    /// Journals, waits for the bytes, names, makes the names durable, and only then commits.
-    async fn commit(&self, filings: &mut [Filing]) -> Result<Vec<Result<Stored, Refused>>, StoreError> {
-        let mut batch = self.store.begin().await?;
+    /// Journals, waits for the bytes, names, makes the names durable, and only then commits. Nothing is done, and nothing
+    /// returned, when the node stopped before the bytes were durable.
+    fn commit(
+        &mut self,
+        writer: &mut IntakeWriter,
+        filings: &[Filing],
+    ) -> Result<Option<Vec<Result<Stored, Refused>>>, StoreError> {
+        let mut batch = loop {
+            match writer.begin() {
+                // Nothing was done yet, and the disk is not to blame.
+                Err(e) if e.is_busy() => tracing::error!(
+                    "somebody else holds the journal, and nothing can be acknowledged until they let go: close what has journal.sqlite open"
+                ),
+                begun => break begun?,
+            }
+        };
         let mut answers = Vec::with_capacity(filings.len());
         let mut fates = Vec::with_capacity(filings.len());
-        for filing in &*filings {
-            let (fate, answer) = self.decide(&mut batch, filing).await?;
-            batch.audit(&event(filing, &answer)).await?;
-            fates.push((filing.incoming.clone(), fate));
+        for filing in filings {
+            let (fate, answer) = self.decide(&mut batch, filing)?;
+            batch.audit(&event(filing, &answer))?;
+            fates.push(fate);
             answers.push(answer);
         }
-        for filing in &mut *filings {
-            joined(&mut filing.synced).await;
+        for filing in filings {
+            // Not said is only where the runtime stops before it came to this file.
+            if filing.synced.recv().is_err() {
+                return Ok(None);
+            }
         }
-        let (disk, data) = (self.disk.clone(), self.folders.data.clone());
-        let durable = self.durable.clone();
-        blocking(move || name(&*disk, &data, &durable, &fates).unwrap_or_else(|e| fatal("naming of an instance", &e)))
-            .await;
-        batch.commit().await?;
+        let named = self.name(filings.iter().map(|filing| filing.incoming.as_path()).zip(&fates));
+        named.unwrap_or_else(|e| fatal("naming of an instance", &e));
+        batch.commit()?;
         self.metrics.committed(filings.len());
-        Ok(answers)
+        Ok(Some(answers))
     }
 
-    async fn decide(&self, batch: &mut Batch, filing: &Filing) -> Result<(Fate, Result<Stored, Refused>), StoreError> {
+    /// Gives files their names and makes the names durable.
+    fn name<'a>(&mut self, fates: impl Iterator<Item = (&'a Path, &'a Fate)>) -> std::io::Result<()> {
+        let (disk, data) = (&*self.disk, &self.folders.data);
+        let mut touched = BTreeSet::new();
+        for (incoming, fate) in fates {
+            match fate {
+                Fate::Removed => disk.remove(incoming)?,
+                Fate::Named(path) => {
+                    let path = data.join(path);
+                    let folder = path.parent().unwrap_or(data);
+                    if touched.insert(folder.to_owned()) && !self.durable.0.contains(folder) {
+                        disk.create_folder(folder)?;
+                        // The hour's, the day's and the kind's names.
+                        touched
+                            .extend(folder.ancestors().skip(1).take_while(|f| f.starts_with(data)).map(Path::to_owned));
+                    }
+                    disk.rename(incoming, &path)?;
+                }
+            }
+        }
+        touched.iter().rev().try_for_each(|folder| disk.sync_folder(folder))?;
+        self.durable.add(touched);
+        Ok(())
+    }
+
+    fn decide(
+        &self,
+        batch: &mut IntakeBatch<'_>,
+        filing: &Filing,
+    ) -> Result<(Fate, Result<Stored, Refused>), StoreError> {
         let entry = match &filing.entry {
             Ok(entry) => entry,
-            Err((why, refused)) => return self.set_aside(batch, filing, why.clone(), refused.clone()).await,
+            Err((why, refused)) => return self.set_aside(batch, filing, why.clone(), refused.clone()),
         };
         let set_aside = |refused: &Refused| Quarantined {
             reason: refused.reason(),
@@ -125,40 +163,43 @@ impl Committer {
             sop_instance_uid: entry.sop_instance_uid.clone(),
         };
         let fetched = filing.arrival.via == Via::Pacs;
-        let Known { patient, closed, instance } = batch.known(&entry.study.uid, &entry.sop_instance_uid).await?;
-        if let Some(known) = instance.as_ref().filter(|known| known.sha256 == filing.sha256) {
+        let Known { patient, closed, instance } = batch.known(&entry.study.uid, &entry.sop_instance_uid)?;
+        if let Some((known, fate)) =
+            instance.as_ref().and_then(|known| Some((known, self.repeats(known, filing, entry)?)))
+        {
             if !known.fetched || fetched {
-                return Ok((Fate::Removed, Ok(stored(entry, Outcome::Same))));
+                return Ok((fate, Ok(stored(entry, Outcome::Same))));
             }
             if closed {
-                reopen(batch, filing, &entry.study.uid).await?;
+                reopen(batch, filing, &entry.study.uid)?;
             }
-            batch.adopt(known.id, &self.filed(filing, "")).await?;
-            return Ok((Fate::Removed, Ok(stored(entry, Outcome::Adopted))));
+            batch.adopt(known.id, &self.filed(filing, ""))?;
+            return Ok((fate, Ok(stored(entry, Outcome::Adopted))));
+        }
+        if instance.as_ref().is_some_and(|known| known.study_instance_uid != entry.study.uid) {
+            let refused = Refused::OtherStudy;
+            return self.set_aside(batch, filing, set_aside(&refused), refused);
         }
         // What somebody sends counts for more than what we fetched, whatever the policy.
         let stays = |known: &Kept| if known.fetched == fetched { !self.replace } else { !known.fetched };
         if instance.as_ref().is_some_and(stays) {
             let refused = Refused::Conflict;
-            return self.set_aside(batch, filing, set_aside(&refused), refused).await;
+            return self.set_aside(batch, filing, set_aside(&refused), refused);
         }
         // Before anything is replaced: what is another patient's takes nobody's place.
         if let Some(by) = patient.and_then(|known| known.contradicts(&entry.patient)) {
             let refused = Refused::OtherPatient(by);
-            return self.set_aside(batch, filing, set_aside(&refused), refused).await;
+            return self.set_aside(batch, filing, set_aside(&refused), refused);
         }
-        if fetched && batch.is_sent(&entry.study.uid).await? {
+        if fetched && batch.is_sent(&entry.study.uid)? {
             let refused = Refused::SentMeanwhile;
-            return self.set_aside(batch, filing, set_aside(&refused), refused).await;
+            return self.set_aside(batch, filing, set_aside(&refused), refused);
         }
         if closed {
-            reopen(batch, filing, &entry.study.uid).await?;
+            reopen(batch, filing, &entry.study.uid)?;
         }
         let mut outcome = Outcome::New;
         if let Some(known) = instance {
-            if known.study_instance_uid != entry.study.uid {
-                reopen(batch, filing, &known.study_instance_uid).await?;
-            }
             // Its file stays where it is, and is no longer an instance.
             let replaced = Quarantined {
                 reason: "replaced",
@@ -169,25 +210,41 @@ impl Committer {
                 sop_instance_uid: entry.sop_instance_uid.clone(),
             };
             let old = Filed { path: known.path, bytes: known.bytes, sha256: known.sha256, ..self.filed(filing, "") };
-            batch.quarantine(&replaced, &old).await?;
-            batch.remove(known.id).await?;
+            batch.quarantine(&replaced, &old)?;
+            batch.remove(known.id)?;
             self.metrics.quarantined();
             outcome = Outcome::Replaced;
         }
         let filed = self.filed(filing, "instances");
-        batch.add(&Candidate { entry, filed: &filed }).await?;
+        batch.add(&Candidate { entry, filed: &filed })?;
         Ok((Fate::Named(filed.path), Ok(stored(entry, outcome))))
     }
 
-    async fn set_aside(
+    /// What becomes of a file that says what a kept one does; nothing when it says something else. The same bytes take the
+    /// kept file's place, whatever became of that on the disk. The same data set can come with other file meta information:
+    /// ours by C-STORE, somebody's by STOW-RS.
+    fn repeats(&self, known: &Kept, filing: &Filing, entry: &Entry) -> Option<Fate> {
+        if known.sha256 == filing.sha256 {
+            return Some(Fate::Named(known.path.clone()));
+        }
+        let same = known.transfer_syntax_uid == entry.transfer_syntax_uid
+            && study::same_data_set(&self.folders.data.join(&known.path), &filing.incoming).unwrap_or(false);
+        same.then_some(Fate::Removed)
+    }
+
+    fn set_aside(
         &self,
-        batch: &mut Batch,
+        batch: &mut IntakeBatch<'_>,
         filing: &Filing,
         why: Quarantined,
         refused: Refused,
     ) -> Result<(Fate, Result<Stored, Refused>), StoreError> {
+        // Who tries again and again fills no disk.
+        if let Some(path) = batch.quarantined(&filing.sha256, why.reason)? {
+            return Ok((Fate::Named(path), Err(refused)));
+        }
         let filed = self.filed(filing, "quarantine");
-        batch.quarantine(&why, &filed).await?;
+        batch.quarantine(&why, &filed)?;
         self.metrics.quarantined();
         Ok((Fate::Named(filed.path), Err(refused)))
     }
@@ -208,15 +265,15 @@ impl Committer {
 }
 
 /// Says that a study which was closed changes by what comes; nothing where it was open.
-async fn reopen(batch: &mut Batch, filing: &Filing, study_instance_uid: &str) -> Result<(), StoreError> {
-    let Some(version) = batch.closed_version(study_instance_uid).await? else { return Ok(()) };
+fn reopen(batch: &mut IntakeBatch<'_>, filing: &Filing, study_instance_uid: &str) -> Result<(), StoreError> {
+    let Some(version) = batch.closed_version(study_instance_uid)? else { return Ok(()) };
     let event = Event {
         study_instance_uid: study_instance_uid.to_owned(),
         object: format!("v{version}"),
         correlation: filing.arrival.correlation.clone(),
         ..Event::new(&filing.arrival.source, Action::StudyReopened)
     };
-    batch.audit(&event).await
+    batch.audit(&event)
 }
 
 /// What the audit log says of it: that it came, from whom, and what became of it.
@@ -254,29 +311,6 @@ fn stored(entry: &Entry, outcome: Outcome) -> Stored {
         sop_instance_uid: entry.sop_instance_uid.clone(),
         outcome,
     }
-}
-
-/// Gives files their names and makes the names durable.
-fn name(disk: &dyn Disk, data: &Path, durable: &Durable, fates: &[(PathBuf, Fate)]) -> std::io::Result<()> {
-    let mut touched = BTreeSet::new();
-    for (incoming, fate) in fates {
-        match fate {
-            Fate::Removed => disk.remove(incoming)?,
-            Fate::Named(path) => {
-                let path = data.join(path);
-                let folder = path.parent().unwrap_or(data);
-                if touched.insert(folder.to_owned()) && !durable.has(folder) {
-                    disk.create_folder(folder)?;
-                    // The hour's, the day's and the kind's names.
-                    touched.extend(folder.ancestors().skip(1).take_while(|f| f.starts_with(data)).map(Path::to_owned));
-                }
-                disk.rename(incoming, &path)?;
-            }
-        }
-    }
-    touched.iter().rev().try_for_each(|folder| disk.sync_folder(folder))?;
-    durable.add(touched);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use std::time::Instant;
 
 use dicom_object::FileMetaTableBuilder;
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
@@ -199,6 +199,9 @@ pub enum Refused {
     /// The peer: other bytes under a known UID. Set aside.
     #[error("another instance with this SOP Instance UID is kept; node.duplicates decides which stays")]
     Conflict,
+    /// The peer: a known UID in another study. Set aside, whatever the policy: an instance is of one study.
+    #[error("an instance with this SOP Instance UID is kept in another study")]
+    OtherStudy,
     /// The peer: the study is another patient's. Set aside.
     #[error("the study of this UID is of another patient: {0} differs")]
     OtherPatient(&'static str),
@@ -224,7 +227,7 @@ impl Refused {
             Self::Unreadable(_) => Self::CANNOT_UNDERSTAND,
             Self::OtherPatient(_) => 0xC001,
             // Duplicate SOP Instance.
-            Self::Conflict | Self::SentMeanwhile => 0x0111,
+            Self::Conflict | Self::OtherStudy | Self::SentMeanwhile => 0x0111,
         }
     }
 
@@ -241,6 +244,7 @@ impl Refused {
             Self::Unreadable(_) => "unreadable",
             Self::NotAnnounced(_) => "not-announced",
             Self::Conflict => "conflict",
+            Self::OtherStudy => "other-study",
             Self::OtherPatient(_) => "other-patient",
             Self::SentMeanwhile => "sent-meanwhile",
             Self::Stopping => "stopping",
@@ -286,7 +290,7 @@ pub(crate) struct Folders {
 }
 
 impl Intake {
-    /// Starts the one task that commits. It ends when the last clone of the intake is gone.
+    /// Starts the one thread that commits. It ends when the last clone of the intake is gone.
     ///
     /// # Errors
     /// Of the file system.
@@ -306,7 +310,6 @@ impl Intake {
         let (filings, queue) = mpsc::channel(config.node.commit_instances_max);
         let replace = config.node.duplicates == Duplicates::Replace;
         let committer = Committer {
-            store,
             disk: disk.clone(),
             folders: folders.clone(),
             replace,
@@ -314,7 +317,8 @@ impl Intake {
             metrics: metrics.clone(),
             durable: commit::Durable::default(),
         };
-        tokio::spawn(committer.run(queue));
+        let writer = store.intake_writer().map_err(std::io::Error::other)?;
+        std::thread::Builder::new().name("commit".into()).spawn(move || committer.run(writer, queue))?;
         let shared = Shared {
             disk,
             folders,
@@ -350,7 +354,8 @@ impl Intake {
         let mut incoming = Incoming {
             intake: self.clone(),
             arrival: arrival.clone(),
-            file: Some(Writing { file, hash: Sha256::new(), bytes: 0 }),
+            writing: Writing::Waits(Written { file, hash: Sha256::new(), bytes: 0, piece: Vec::new() }),
+            begun_bytes: 0,
             buffer: Vec::new(),
             leftover: Leftover { disk: disk.clone(), path: Some(path) },
             form,
@@ -377,23 +382,47 @@ pub struct Incoming {
     intake: Intake,
     arrival: Arrival,
     form: Form,
-    /// `None` only while a piece is written.
-    file: Option<Writing>,
+    writing: Writing,
+    /// Given to be written.
+    begun_bytes: u64,
     buffer: Vec<u8>,
     leftover: Leftover,
 }
 
-struct Writing {
+/// A piece is written and hashed while the next one comes.
+enum Writing {
+    Waits(Written),
+    Runs(JoinHandle<std::io::Result<Written>>),
+    Failed,
+}
+
+/// What was written.
+struct Written {
     file: Box<dyn DiskFile>,
     hash: Sha256,
     bytes: u64,
+    /// The last piece, for its memory.
+    piece: Vec<u8>,
+}
+
+impl Written {
+    fn append(mut self, piece: Vec<u8>) -> std::io::Result<Self> {
+        self.file.append(&piece)?;
+        self.hash.update(&piece);
+        self.bytes += piece.len() as u64;
+        self.piece = piece;
+        Ok(self)
+    }
 }
 
 impl Writing {
-    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.append(bytes)?;
-        self.bytes += bytes.len() as u64;
-        Ok(())
+    /// What was written, once the last piece is.
+    async fn wait(&mut self) -> std::io::Result<Written> {
+        match std::mem::replace(self, Self::Failed) {
+            Self::Waits(written) => Ok(written),
+            Self::Runs(running) => joined(running).await,
+            Self::Failed => Err(std::io::Error::other("writing was interrupted")),
+        }
     }
 }
 
@@ -444,22 +473,16 @@ impl Incoming {
         if self.buffer.len() < PIECE_BYTES {
             return Ok(());
         }
-        let written = self.file.as_ref().map_or(0, |w| w.bytes);
+        self.begun_bytes += self.buffer.len() as u64;
         let file_max_mib = self.intake.shared.options.file_max_mib;
-        if written + self.buffer.len() as u64 > file_max_mib << 20 {
+        if self.begun_bytes > file_max_mib << 20 {
             return Err(Refused::TooLarge { file_max_mib });
         }
-        let mut writing = self.file.take().ok_or_else(interrupted)?;
-        let piece = std::mem::take(&mut self.buffer);
-        let written = blocking(move || {
-            let written = writing.append(&piece);
-            writing.hash.update(&piece);
-            (written.map(|()| writing), piece)
-        });
-        let (written, mut piece) = written.await;
-        piece.clear();
-        self.buffer = piece;
-        self.file = Some(written.map_err(|e| Refused::Disk(e.to_string()))?);
+        let mut written = self.writing.wait().await.map_err(disk)?;
+        let mut free = std::mem::take(&mut written.piece);
+        free.clear();
+        let piece = std::mem::replace(&mut self.buffer, free);
+        self.writing = Writing::Runs(tokio::task::spawn_blocking(move || written.append(piece)));
         Ok(())
     }
 
@@ -476,51 +499,63 @@ impl Incoming {
         Ok(stored)
     }
 
-    async fn make_durable(mut self) -> Result<(Stored, u64), Refused> {
-        let mut writing = self.file.take().ok_or_else(interrupted)?;
-        let piece = std::mem::take(&mut self.buffer);
-        let path = self.leftover.path.clone().ok_or_else(interrupted)?;
-        let (shared, form) = (self.intake.shared.clone(), self.form.clone());
-        let checked = blocking(move || {
-            writing.append(&piece).map_err(|e| Refused::Disk(e.to_string()))?;
-            let Writing { mut file, mut hash, bytes } = writing;
-            if bytes > shared.options.file_max_mib << 20 {
-                return Err(Refused::TooLarge { file_max_mib: shared.options.file_max_mib });
-            }
-            // The disk works while the file is looked at and its place in the journal is found: the file has its name only
-            // when both are done.
-            let synced = tokio::task::spawn_blocking(move || {
-                file.sync().unwrap_or_else(|e| commit::fatal("fsync of an instance", &e));
-            });
-            hash.update(&piece);
-            let entry = study::inspect(&path, &shared.options)
-                .map_err(|e| unreadable(&e))
-                .and_then(|entry| announced(entry, &form));
-            Ok((entry, bytes, <[u8; 32]>::from(hash.finalize()), path, synced))
-        });
-        let (entry, bytes, sha256, path, synced) = checked.await?;
+    async fn make_durable(self) -> Result<(Stored, u64), Refused> {
+        let Self { intake, arrival, form, mut writing, buffer, leftover, .. } = self;
+        let written = writing.wait().await.map_err(disk)?;
         let (reply, answer) = tokio::sync::oneshot::channel();
+        // On that thread to the end: each change of threads costs as much as the inspection does.
+        let filed = blocking(move || intake.file(written, buffer, leftover, &form, arrival, reply));
+        let bytes = filed.await?;
+        let stored = answer.await.map_err(|_| Refused::Stopping)??;
+        Ok((stored, bytes))
+    }
+}
+
+impl Intake {
+    /// Writes the rest, looks at the file, and gives it to the committer; its size. The file is the committer's then, whoever
+    /// waits for the answer.
+    fn file(
+        &self,
+        written: Written,
+        rest: Vec<u8>,
+        mut leftover: Leftover,
+        form: &Form,
+        arrival: Arrival,
+        reply: oneshot::Sender<Result<Stored, Refused>>,
+    ) -> Result<u64, Refused> {
+        let Written { mut file, hash, bytes, .. } = written.append(rest).map_err(disk)?;
+        let options = &self.shared.options;
+        if bytes > options.file_max_mib << 20 {
+            return Err(Refused::TooLarge { file_max_mib: options.file_max_mib });
+        }
+        // The disk works while the file is looked at and its place in the journal is found: the file has its name only when
+        // both are done.
+        let (done, synced) = std::sync::mpsc::sync_channel(1);
+        tokio::task::spawn_blocking(move || {
+            file.sync().unwrap_or_else(|e| commit::fatal("fsync of an instance", &e));
+            let _ = done.send(());
+        });
+        let incoming = leftover.path.clone().ok_or_else(|| disk(std::io::Error::other("the file is gone")))?;
+        let entry = study::inspect(&incoming, options).map_err(|e| unreadable(&e));
         let quarantined = |refused: &Refused| Quarantined {
             reason: refused.reason(),
             detail: refused.to_string(),
-            sop_instance_uid: self.form.sop_instance_uid(),
+            sop_instance_uid: form.sop_instance_uid(),
         };
-        let entry = entry.map(Box::new).map_err(|refused| (quarantined(&refused), refused));
+        let entry = entry.and_then(|entry| announced(entry, form)).map(Box::new);
         let filing = Filing {
-            incoming: path,
-            entry,
+            incoming,
+            entry: entry.map_err(|refused| (quarantined(&refused), refused)),
             bytes,
-            sha256,
+            sha256: hash.finalize().into(),
             received_ms: crate::store::now_ms(),
-            arrival: self.arrival.clone(),
+            arrival,
             synced,
             reply,
         };
-        self.intake.filings.send(filing).await.map_err(|_| Refused::Stopping)?;
-        // From here the file is the committer's.
-        self.leftover.path = None;
-        let stored = answer.await.map_err(|_| Refused::Stopping)??;
-        Ok((stored, bytes))
+        self.filings.blocking_send(filing).map_err(|_| Refused::Stopping)?;
+        leftover.path = None;
+        Ok(bytes)
     }
 }
 
@@ -556,17 +591,17 @@ fn unreadable(error: &ReadError) -> Refused {
     Refused::Unreadable(error.for_record(&|_| "the instance".into()).to_string())
 }
 
-fn interrupted() -> Refused {
-    Refused::Disk("writing was interrupted".into())
+fn disk(error: std::io::Error) -> Refused {
+    Refused::Disk(error.to_string())
 }
 
 /// Runs on a thread that may wait for the disk.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    joined(&mut tokio::task::spawn_blocking(work)).await
+    joined(tokio::task::spawn_blocking(work)).await
 }
 
 /// What such a thread returns; its panic goes on here.
-async fn joined<T>(work: &mut JoinHandle<T>) -> T {
+async fn joined<T>(work: JoinHandle<T>) -> T {
     match work.await {
         Ok(done) => done,
         Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),

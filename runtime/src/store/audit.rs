@@ -1,10 +1,11 @@
 //! The rows of the audit log, each chained to the one before it.
 
+use rusqlite::{OptionalExtension, params};
 use sha2::{Digest, Sha256};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Batch, Store, StoreError};
+use super::{Batch, IntakeBatch, Store, StoreError};
 use crate::audit::{Event, Head};
 
 /// The version of the canonical bytes.
@@ -92,6 +93,30 @@ fn head(row: Option<&SqliteRow>) -> Result<Head, sqlx::Error> {
 
 const HEAD: &str = "SELECT id, sha256 FROM audit ORDER BY id DESC LIMIT 1";
 
+const INSERT: &str = "INSERT INTO audit (id, version, at_ms, who, action, study_instance_uid, object, digests, detail, \
+                      correlation, sha256) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+/// The row of an event that comes after `last`.
+fn row(last: &Head, event: &Event) -> (AuditRow, Head) {
+    let mut row = AuditRow {
+        id: last.id + 1,
+        version: VERSION.into(),
+        at_ms: super::now_ms(),
+        who: crate::printable(&event.who),
+        action: event.action.name().into(),
+        study_instance_uid: event.study_instance_uid.clone(),
+        object: crate::printable(&event.object),
+        digests: event.digests.iter().map(|(n, d)| format!("{n}={}", crate::hex(d))).collect::<Vec<_>>().join(" "),
+        detail: crate::printable(&event.detail),
+        correlation: event.correlation.clone(),
+        sha256: Vec::new(),
+    };
+    let sha256 = row.digest(&last.sha256).expect("it is the version that is written");
+    row.sha256 = sha256.to_vec();
+    let head = Head { id: row.id, sha256 };
+    (row, head)
+}
+
 impl Batch {
     /// Adds an event to the audit log: durable with the batch or not at all.
     ///
@@ -103,38 +128,56 @@ impl Batch {
             Some(head) => head,
             None => head(sqlx::query(HEAD).fetch_optional(&mut *self.transaction).await?.as_ref())?,
         };
-        let row = AuditRow {
-            id: last.id + 1,
-            version: VERSION.into(),
-            at_ms: super::now_ms(),
-            who: crate::printable(&event.who),
-            action: event.action.name().into(),
-            study_instance_uid: event.study_instance_uid.clone(),
-            object: crate::printable(&event.object),
-            digests: event.digests.iter().map(|(n, d)| format!("{n}={}", crate::hex(d))).collect::<Vec<_>>().join(" "),
-            detail: crate::printable(&event.detail),
-            correlation: event.correlation.clone(),
-            sha256: Vec::new(),
+        let (row, head) = row(&last, event);
+        sqlx::query(INSERT)
+            .bind(row.id)
+            .bind(row.version)
+            .bind(row.at_ms)
+            .bind(row.who)
+            .bind(row.action)
+            .bind(row.study_instance_uid)
+            .bind(row.object)
+            .bind(row.digests)
+            .bind(row.detail)
+            .bind(row.correlation)
+            .bind(row.sha256)
+            .execute(&mut *self.transaction)
+            .await?;
+        self.audit_head = Some(head);
+        Ok(())
+    }
+}
+
+impl IntakeBatch<'_> {
+    /// Adds an event to the audit log: durable with the batch or not at all.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub fn audit(&mut self, event: &Event) -> Result<(), StoreError> {
+        // As above.
+        let last = match self.audit_head {
+            Some(head) => head,
+            None => {
+                let mut statement = self.transaction.prepare_cached(HEAD)?;
+                let head = statement.query_row([], |row| Ok(Head { id: row.get("id")?, sha256: row.get("sha256")? }));
+                head.optional()?.unwrap_or_default()
+            }
         };
-        let sha256 = row.digest(&last.sha256).expect("it is the version that is written");
-        sqlx::query(
-            "INSERT INTO audit (id, version, at_ms, who, action, study_instance_uid, object, digests, detail, \
-             correlation, sha256) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(row.id)
-        .bind(row.version)
-        .bind(row.at_ms)
-        .bind(row.who)
-        .bind(row.action)
-        .bind(row.study_instance_uid)
-        .bind(row.object)
-        .bind(row.digests)
-        .bind(row.detail)
-        .bind(row.correlation)
-        .bind(sha256.as_slice())
-        .execute(&mut *self.transaction)
-        .await?;
-        self.audit_head = Some(Head { id: row.id, sha256 });
+        let (row, head) = row(&last, event);
+        self.transaction.prepare_cached(INSERT)?.execute(params![
+            row.id,
+            row.version,
+            row.at_ms,
+            row.who,
+            row.action,
+            row.study_instance_uid,
+            row.object,
+            row.digests,
+            row.detail,
+            row.correlation,
+            row.sha256
+        ])?;
+        self.audit_head = Some(head);
         Ok(())
     }
 }

@@ -61,23 +61,28 @@ pub struct CommitmentReport {
 }
 
 impl Store {
-    /// Says of each instance, by class and instance UID, whether it is durable.
+    /// Says of each instance, by class and instance UID, whether it is durable, as far as the journal knows; and of those its
+    /// file below the data folder, and how many bytes that has.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn commitment(&self, references: &[(String, String)]) -> Result<Vec<CommitmentItem>, StoreError> {
+    pub async fn commitment(
+        &self,
+        references: &[(String, String)],
+    ) -> Result<Vec<(CommitmentItem, Option<(String, u64)>)>, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let mut items = Vec::with_capacity(references.len());
         for (class, instance) in references {
-            let query = sqlx::query("SELECT sop_class_uid FROM instance WHERE sop_instance_uid = ?").bind(instance);
-            let kept = query.fetch_optional(&mut *connection).await?;
-            let kept: Option<String> = kept.map(|row| row.try_get(0)).transpose()?;
-            let failure = match kept {
-                None => Some(CommitmentFailure::NoSuchInstance),
-                Some(kept) if kept != *class => Some(CommitmentFailure::ClassInstanceConflict),
-                Some(_) => None,
+            let query = sqlx::query("SELECT sop_class_uid, path, bytes FROM instance WHERE sop_instance_uid = ?");
+            let (failure, file) = match query.bind(instance).fetch_optional(&mut *connection).await? {
+                None => (Some(CommitmentFailure::NoSuchInstance), None),
+                Some(row) if row.try_get::<&str, _>(0)? != class => {
+                    (Some(CommitmentFailure::ClassInstanceConflict), None)
+                }
+                Some(row) => (None, Some((row.try_get(1)?, row.try_get::<i64, _>(2)?.unsigned_abs()))),
             };
-            items.push(CommitmentItem { sop_class_uid: class.clone(), sop_instance_uid: instance.clone(), failure });
+            let (sop_class_uid, sop_instance_uid) = (class.clone(), instance.clone());
+            items.push((CommitmentItem { sop_class_uid, sop_instance_uid, failure }, file));
         }
         Ok(items)
     }
@@ -227,6 +232,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(folder.path()).await.expect("opens");
         let items = store.commitment(&[("1.2".into(), "1.2.3".into())]).await.expect("answers");
+        let items: Vec<_> = items.into_iter().map(|(item, _)| item).collect();
         assert_eq!(items[0].failure, Some(CommitmentFailure::NoSuchInstance));
         let report = CommitmentReport {
             id: 0,

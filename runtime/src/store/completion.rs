@@ -3,7 +3,7 @@
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Batch, Store, StoreError};
+use super::{Store, StoreError};
 use crate::audit::{Action, Event, NODE};
 
 /// What the journal knows of a study that may be complete.
@@ -101,27 +101,6 @@ impl VersionRow {
             gap: row.try_get("gap")?,
             saved_ms: row.try_get::<i64, _>("saved_ms")?.unsigned_abs(),
         })
-    }
-}
-
-impl Batch {
-    /// The version of a study that everything of it belongs to; nothing when it is open or not known.
-    ///
-    /// # Errors
-    /// The journal's.
-    pub async fn closed_version(&mut self, study_instance_uid: &str) -> Result<Option<u32>, StoreError> {
-        // Instances are counted only where the times are the same, which is once for each time that a study reopens.
-        let row = sqlx::query(
-            "SELECT version FROM study JOIN study_version ON study_version.study = study.id \
-             WHERE study_instance_uid = ? \
-             AND version = (SELECT max(version) FROM study_version AS v WHERE v.study = study.id) \
-             AND iif(study_version.last_received_ms = study.last_received_ms, instances = (SELECT count(*) FROM instance \
-             JOIN series ON series.id = instance.series WHERE series.study = study.id), 0)",
-        )
-        .bind(study_instance_uid)
-        .fetch_optional(&mut *self.transaction)
-        .await?;
-        Ok(row.map(|row| row.try_get("version")).transpose()?)
     }
 }
 

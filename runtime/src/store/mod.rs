@@ -6,6 +6,7 @@ mod audit;
 mod commitment;
 mod completion;
 mod instances;
+mod intake;
 mod jobs;
 mod priors;
 mod query;
@@ -19,11 +20,13 @@ use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, Transaction};
 
 pub use self::audit::AuditRow;
 pub use self::commitment::{CommitmentFailure, CommitmentItem, CommitmentReport};
 pub use self::completion::{Closing, SeriesFacts, StudyFacts, VersionRow};
-pub use self::instances::{Batch, Candidate, Filed, InstanceRow, Kept, Known, Quarantined};
+pub use self::instances::{Candidate, Filed, InstanceRow, Kept, Known, Quarantined};
+pub use self::intake::{IntakeBatch, IntakeWriter};
 pub use self::jobs::{Arrivals, Changed, Ending, FoundRow, Job, JobState, NewJob, Routed};
 pub use self::priors::{Gathered, PriorKey, PriorRow};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
@@ -42,6 +45,7 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (6, "audit", include_str!("schema/0006_audit.sql")),
     (7, "priors", include_str!("schema/0007_priors.sql")),
     (8, "results", include_str!("schema/0008_results.sql")),
+    (9, "quarantine", include_str!("schema/0009_quarantine.sql")),
 ];
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";
@@ -49,10 +53,22 @@ const FILE: &str = "journal.sqlite";
 /// Connections at once: the writer waits its turn, readers do not.
 const CONNECTIONS_MAX: u32 = 8;
 
+/// How long a writer waits for another one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The journal.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: SqlitePool,
+    #[cfg(test)]
+    watch: Option<watched::Watch>,
+}
+
+/// Changes that become durable together or not at all. What the intake changes is an [`IntakeBatch`].
+pub struct Batch {
+    transaction: Transaction<'static, Sqlite>,
+    /// The last row of the audit log, once the batch has added one.
+    audit_head: Option<crate::audit::Head>,
 }
 
 /// The journal fails: the host's to mend.
@@ -64,6 +80,17 @@ pub enum StoreError {
     /// A statement failed.
     #[error("the journal cannot be read or written: {0}")]
     Sql(#[from] sqlx::Error),
+    /// A statement of the intake failed.
+    #[error("the journal cannot be read or written: {0}")]
+    Intake(#[from] rusqlite::Error),
+}
+
+impl StoreError {
+    /// Whether another process holds the journal: nothing was done, and it can be tried again.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Intake(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy))
+    }
 }
 
 impl Store {
@@ -72,21 +99,17 @@ impl Store {
     /// # Errors
     /// [`StoreError::Open`] also when a later version of Gantry has written it.
     pub async fn open(folder: &Path) -> Result<Self, StoreError> {
-        Self::open_with(folder, SqlitePoolOptions::new()).await
-    }
-
-    async fn open_with(folder: &Path, pool: SqlitePoolOptions) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(folder.join(FILE))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(30));
-        let pool = pool.max_connections(CONNECTIONS_MAX).connect_with(options).await;
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(options).await;
         let pool = pool.map_err(|e| StoreError::Open(e.to_string()))?;
         migrator().run(&pool).await.map_err(|e| StoreError::Open(e.to_string()))?;
-        Ok(Self { pool })
+        Ok(Self::of(pool))
     }
 
     /// Whether a journal is in `folder`: for commands that only look at what a node keeps.
@@ -101,9 +124,25 @@ impl Store {
     /// There is none.
     pub async fn open_to_read(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.join(FILE);
-        let options = SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(Duration::from_secs(30));
+        let options = SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
-        Ok(Self { pool: pool.map_err(|e| StoreError::Open(format!("{}: {e}", path.display())))? })
+        Ok(Self::of(pool.map_err(|e| StoreError::Open(format!("{}: {e}", path.display())))?))
+    }
+
+    fn of(pool: SqlitePool) -> Self {
+        Self {
+            pool,
+            #[cfg(test)]
+            watch: None,
+        }
+    }
+
+    /// Begins changes; one writer at a time.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn begin(&self) -> Result<Batch, StoreError> {
+        Ok(Batch { transaction: self.pool.begin_with("BEGIN IMMEDIATE").await?, audit_head: None })
     }
 
     /// Does what nobody should: for tests of what is found then.
@@ -123,6 +162,16 @@ fn migrator() -> Migrator {
         Migration::new(*version, (*name).into(), MigrationType::Simple, sqlx::SqlSafeStr::into_sql_str(*sql), false)
     });
     Migrator { migrations: migrations.collect(), ..Migrator::DEFAULT }
+}
+
+impl Batch {
+    /// Makes the changes durable.
+    ///
+    /// # Errors
+    /// The journal's; then nothing of the batch is known to be durable.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
+    }
 }
 
 /// Milliseconds since 1970, UTC.

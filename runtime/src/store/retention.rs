@@ -174,7 +174,8 @@ impl Batch {
     pub async fn is_unfinished(&mut self, study_instance_uid: &str) -> Result<bool, StoreError> {
         let row = sqlx::query(
             "SELECT EXISTS (SELECT 1 FROM study WHERE study_instance_uid = ?1 AND last_received_ms <> \
-             (SELECT coalesce(max(last_received_ms), -1) FROM study_version WHERE study_version.study = study.id) \
+             coalesce((SELECT last_received_ms FROM study_version AS v WHERE v.study = study.id \
+             ORDER BY version DESC LIMIT 1), -1) \
              AND EXISTS (SELECT 1 FROM series JOIN instance ON instance.series = series.id \
              WHERE series.study = study.id AND via <> 'pacs')) \
              OR EXISTS (SELECT 1 FROM job WHERE study_instance_uid = ?1 AND state IN ('queued', 'gated', 'running')) \

@@ -1,9 +1,10 @@
-//! A journal that tells when SQLite begins a commit, for tests of what a power cut leaves.
+//! An intake that tells when SQLite begins a commit, for tests of what a power cut leaves.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use sqlx::sqlite::{SqliteOperation, SqlitePoolOptions};
+use rusqlite::Connection;
+use rusqlite::hooks::Action;
 
 use super::{Store, StoreError};
 
@@ -18,33 +19,41 @@ pub(crate) struct Change {
     pub(crate) added: bool,
 }
 
+/// Who hears of commits.
+#[derive(Clone)]
+pub(super) struct Watch(Arc<dyn Fn(&[Change]) + Send + Sync>);
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watch")
+    }
+}
+
+impl Watch {
+    pub(super) fn over(&self, connection: &Connection) -> Result<(), StoreError> {
+        let tell = self.0.clone();
+        let changes = Arc::new(Mutex::new(Vec::new()));
+        let noted = changes.clone();
+        connection.update_hook(Some(move |action, _: &str, table: &str, row| {
+            let change = Change { table: table.to_owned(), row, added: action == Action::SQLITE_INSERT };
+            noted.lock().expect("nobody failed").push(change);
+        }))?;
+        let rolled_back = changes.clone();
+        connection.rollback_hook(Some(move || rolled_back.lock().expect("nobody failed").clear()))?;
+        connection.commit_hook(Some(move || {
+            tell(&std::mem::take(&mut *changes.lock().expect("nobody failed")));
+            false
+        }))?;
+        Ok(())
+    }
+}
+
 impl Store {
-    /// As [`Store::open`]; `tell` hears of every commit before SQLite writes any of it.
+    /// As [`Store::open`]; `tell` hears of every commit of the intake before SQLite writes any of it.
     pub(crate) async fn open_watched(
         folder: &Path,
         tell: impl Fn(&[Change]) + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
-        let tell = Arc::new(tell);
-        let pool = SqlitePoolOptions::new().after_connect(move |connection, _| {
-            let tell = tell.clone();
-            Box::pin(async move {
-                let changes = Arc::new(Mutex::new(Vec::new()));
-                let mut handle = connection.lock_handle().await?;
-                let noted = changes.clone();
-                handle.set_update_hook(move |update| {
-                    let added = matches!(update.operation, SqliteOperation::Insert);
-                    let change = Change { table: update.table.to_owned(), row: update.rowid, added };
-                    noted.lock().expect("nobody failed").push(change);
-                });
-                let rolled_back = changes.clone();
-                handle.set_rollback_hook(move || rolled_back.lock().expect("nobody failed").clear());
-                handle.set_commit_hook(move || {
-                    tell(&std::mem::take(&mut *changes.lock().expect("nobody failed")));
-                    true
-                });
-                Ok(())
-            })
-        });
-        Self::open_with(folder, pool).await
+        Ok(Self { watch: Some(Watch(Arc::new(tell))), ..Self::open(folder).await? })
     }
 }

@@ -1,7 +1,7 @@
 //! What the node must know of a file to keep it, to file it and to find it again.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use dicom_core::Tag;
@@ -11,6 +11,16 @@ use super::attributes::Attributes;
 use super::header::{self, Patient};
 use super::scan;
 use super::{ReadError, ReadOptions};
+
+/// Of a text that is filed; the longest that the standard has in these places are 64 characters, and a journal of texts without
+/// end would be told in every answer.
+const TEXT_MAX_CHARS: usize = 1024;
+
+/// Where the file meta information goes on behind its group length (PS3.10 section 7.1).
+const META_AT: usize = 144;
+
+/// Of each file at once when two are compared.
+const COMPARE_BYTES: usize = 64 << 10;
 
 /// One file, by what it says of itself. Holds a patient's identity: no `Debug`.
 #[derive(Clone)]
@@ -136,41 +146,42 @@ pub fn inspect(path: &Path, options: &ReadOptions) -> Result<Entry, ReadError> {
         return Err(ReadError::damaged(path, "the file ends before its pixel data"));
     }
     let number = |tag: Tag| a.numbers::<1>(tag).ok().flatten().and_then(whole);
+    let text = |tag: Tag| cut(a.text(tag));
     Ok(Entry {
         sop_class_uid: uid(tags::SOP_CLASS_UID)?,
         sop_instance_uid: uid(tags::SOP_INSTANCE_UID)?,
         transfer_syntax_uid: opened.meta.transfer_syntax.clone(),
         patient: PatientEntry {
-            id: a.text(tags::PATIENT_ID),
-            issuer: a.text(tags::ISSUER_OF_PATIENT_ID),
-            name: a.text(tags::PATIENT_NAME),
-            birth_date: a.text(tags::PATIENT_BIRTH_DATE),
-            sex: a.text(tags::PATIENT_SEX),
+            id: text(tags::PATIENT_ID),
+            issuer: text(tags::ISSUER_OF_PATIENT_ID),
+            name: text(tags::PATIENT_NAME),
+            birth_date: text(tags::PATIENT_BIRTH_DATE),
+            sex: text(tags::PATIENT_SEX),
         },
         study: StudyEntry {
             uid: uid(tags::STUDY_INSTANCE_UID)?,
-            date: a.text(tags::STUDY_DATE),
-            time: a.text(tags::STUDY_TIME),
-            accession_number: a.text(tags::ACCESSION_NUMBER),
-            referring_physician_name: a.text(tags::REFERRING_PHYSICIAN_NAME),
-            id: a.text(tags::STUDY_ID),
-            description: a.text(tags::STUDY_DESCRIPTION),
+            date: text(tags::STUDY_DATE),
+            time: text(tags::STUDY_TIME),
+            accession_number: text(tags::ACCESSION_NUMBER),
+            referring_physician_name: text(tags::REFERRING_PHYSICIAN_NAME),
+            id: text(tags::STUDY_ID),
+            description: text(tags::STUDY_DESCRIPTION),
             stated_series: number(tags::NUMBER_OF_STUDY_RELATED_SERIES),
             stated_instances: number(tags::NUMBER_OF_STUDY_RELATED_INSTANCES),
         },
         series: SeriesEntry {
             uid: uid(tags::SERIES_INSTANCE_UID)?,
-            modality: a.text(tags::MODALITY),
-            number: a.text(tags::SERIES_NUMBER),
-            description: a.text(tags::SERIES_DESCRIPTION),
-            date: a.text(tags::SERIES_DATE),
-            time: a.text(tags::SERIES_TIME),
-            body_part_examined: a.text(tags::BODY_PART_EXAMINED),
-            performed_step_start_date: a.text(tags::PERFORMED_PROCEDURE_STEP_START_DATE),
-            performed_step_start_time: a.text(tags::PERFORMED_PROCEDURE_STEP_START_TIME),
+            modality: text(tags::MODALITY),
+            number: text(tags::SERIES_NUMBER),
+            description: text(tags::SERIES_DESCRIPTION),
+            date: text(tags::SERIES_DATE),
+            time: text(tags::SERIES_TIME),
+            body_part_examined: text(tags::BODY_PART_EXAMINED),
+            performed_step_start_date: text(tags::PERFORMED_PROCEDURE_STEP_START_DATE),
+            performed_step_start_time: text(tags::PERFORMED_PROCEDURE_STEP_START_TIME),
             stated_instances: number(tags::NUMBER_OF_SERIES_RELATED_INSTANCES),
         },
-        instance_number: a.text(tags::INSTANCE_NUMBER),
+        instance_number: text(tags::INSTANCE_NUMBER),
         rows: a.small(tags::ROWS)?,
         columns: a.small(tags::COLUMNS)?,
         bits_allocated: a.small(tags::BITS_ALLOCATED)?,
@@ -178,6 +189,49 @@ pub fn inspect(path: &Path, options: &ReadOptions) -> Result<Entry, ReadError> {
         meta_class: opened.meta.class.clone(),
         meta_instance: opened.meta.instance.clone(),
     })
+}
+
+/// Whether two files say the same behind their file meta information (PS3.10 section 7.1), byte by byte; nothing is decoded.
+///
+/// # Errors
+/// A file cannot be read, or its file meta information is without a length.
+pub fn same_data_set(one: &Path, other: &Path) -> std::io::Result<bool> {
+    let ((mut one, one_bytes), (mut other, other_bytes)) = (data_set(one)?, data_set(other)?);
+    if one_bytes != other_bytes {
+        return Ok(false);
+    }
+    loop {
+        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+        let count = left.len().min(right.len());
+        if count == 0 || left[..count] != right[..count] {
+            return Ok(left.is_empty() && right.is_empty());
+        }
+        one.consume(count);
+        other.consume(count);
+    }
+}
+
+/// At the first byte of a file's data set, and how many bytes that has.
+fn data_set(path: &Path) -> std::io::Result<(BufReader<File>, u64)> {
+    let mut file = File::open(path)?;
+    let mut start = [0; META_AT];
+    file.read_exact(&mut start)?;
+    // (0002,0000) UL, 4 bytes: behind the preamble and the prefix.
+    if start[128..140] != *b"DICM\x02\0\0\0UL\x04\0" {
+        return Err(std::io::ErrorKind::InvalidData.into());
+    }
+    let meta = u32::from_le_bytes([start[140], start[141], start[142], start[143]]);
+    let at = file.seek(SeekFrom::Start(META_AT as u64 + u64::from(meta)))?;
+    let bytes = file.metadata()?.len().checked_sub(at).ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    Ok((BufReader::with_capacity(COMPARE_BYTES, file), bytes))
+}
+
+/// Within [`TEXT_MAX_CHARS`].
+fn cut(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(TEXT_MAX_CHARS) {
+        text.truncate(at);
+    }
+    text
 }
 
 /// A whole number that 32 bits hold.

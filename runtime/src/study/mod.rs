@@ -42,7 +42,7 @@ use dicom_object::InMemDicomObject;
 pub use self::attributes::is_code;
 pub use self::error::ReadError;
 pub use self::gaps::gap;
-pub use self::inspect::{Entry, PatientEntry, SeriesEntry, StudyEntry, inspect};
+pub use self::inspect::{Entry, PatientEntry, SeriesEntry, StudyEntry, inspect, same_data_set};
 pub use self::labels::{Labels, labels};
 pub use self::pixels::decodes;
 pub use self::pixels::readable_syntax;

@@ -275,8 +275,12 @@ async fn authenticated(
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             let response = next.run(request).await;
-            if what == Method::GET && path != "/metrics" && response.status().is_success() {
-                shared.record(event(who, Action::StudyRead, &path)).await;
+            let told =
+                matches!(what, Method::GET | Method::HEAD) && path != "/metrics" && response.status().is_success();
+            // What cannot be recorded is not told.
+            if told && let Err(e) = shared.audit.record(&event(who, Action::StudyRead, &path)).await {
+                tracing::error!("a request cannot be recorded in the audit log, and is not answered: {e}");
+                return WebError::Unavailable("the audit log cannot be written to; try again later").into_response();
             }
             response
         }
@@ -357,12 +361,6 @@ fn event(who: String, action: Action, path: &str) -> Event {
 }
 
 impl Shared {
-    async fn record(&self, event: Event) {
-        if let Err(e) = self.audit.record(&event).await {
-            tracing::error!("a request cannot be recorded in the audit log: {e}");
-        }
-    }
-
     /// What the URLs in answers begin with.
     fn base_url(&self, headers: &HeaderMap) -> String {
         if let Some(url) = &self.config.public_url {

@@ -18,7 +18,8 @@ use super::negotiate::{self, Context};
 use crate::audit::{Action, Event};
 use crate::dimse::command::{Command, Status};
 use crate::dimse::wire::Broken;
-use crate::store::{CommitmentReport, StoreError, now_ms};
+use crate::ingest::{Intake, blocking};
+use crate::store::{CommitmentFailure, CommitmentItem, CommitmentReport, StoreError, now_ms};
 
 /// Request Storage Commitment is the only action (PS3.4 table J.3-1).
 const REQUEST_COMMITMENT: u16 = 1;
@@ -123,7 +124,8 @@ async fn accept(association: &Association, references: References) -> Result<Com
         address: from.ip().to_canonical().to_string(),
         port: negotiate::caller(&shared.config, title, from.ip()).and_then(|caller| caller.port),
         attempts: 0,
-        items: shared.store.commitment(&references.instances).await.map_err(failed)?,
+        items: there(shared.intake.clone(), shared.store.commitment(&references.instances).await.map_err(failed)?)
+            .await,
     };
     // Until then it is this association's.
     let later = now_ms().saturating_add(milliseconds(shared.config.idle_timeout_ms));
@@ -133,6 +135,21 @@ async fn accept(association: &Association, references: References) -> Result<Com
     let failures = report.items.iter().filter(|item| item.failure.is_some()).count();
     tracing::info!(instances = report.items.len(), failures, "storage commitment asked for");
     Ok(report)
+}
+
+/// Promises nothing whose file is gone or cut: the sender may hold the only good copy.
+async fn there(intake: Intake, items: Vec<(CommitmentItem, Option<(String, u64)>)>) -> Vec<CommitmentItem> {
+    let there = |(mut item, file): (CommitmentItem, Option<(String, u64)>)| {
+        let Some((path, bytes)) = file else { return item };
+        if std::fs::metadata(intake.path(&path)).is_ok_and(|file| file.len() == bytes) {
+            return item;
+        }
+        let sop_instance_uid = &item.sop_instance_uid;
+        tracing::error!(%sop_instance_uid, path, "the file of an instance is gone or cut; send the instance again, and check the disk");
+        item.failure = Some(CommitmentFailure::NoSuchInstance);
+        item
+    };
+    blocking(move || items.into_iter().map(there).collect()).await
 }
 
 /// What the audit log says of an answer: a row for each study of which something is promised, or one that nothing is.
