@@ -124,17 +124,9 @@ impl Running {
         )
         .expect("an intake");
         let priors = PriorSource { archives: Archive::all(&site.config).expect("archives"), intake };
-        let started = schedule::start(
-            app,
-            store.clone(),
-            site.data(),
-            priors,
-            studies,
-            stop.clone(),
-            &tasks,
-            gantry::metrics::Metrics::new(),
-        )
-        .await;
+        let metrics = gantry::metrics::Metrics::new();
+        let parts = schedule::Parts { app, store: store.clone(), data: site.data(), priors, metrics };
+        let started = schedule::start(parts, studies, stop.clone(), &tasks).await;
         started.expect("modules that can be prepared");
         Self { store, closed, stop, tasks }
     }

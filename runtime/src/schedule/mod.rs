@@ -75,21 +75,30 @@ pub enum ScheduleError {
     Thread(std::io::Error),
 }
 
+/// What of the node jobs use.
+pub struct Parts {
+    /// What every job needs.
+    pub app: Arc<App>,
+    /// The journal.
+    pub store: Store,
+    /// The data folder.
+    pub data: PathBuf,
+    /// Where earlier studies come from.
+    pub priors: PriorSource,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
 /// Opens and prepares every module, takes up what an earlier process left, and starts. It ends when `stop` is
 /// cancelled and what runs has ended, at the latest `node.drain_ms` and [`STOP_GRACE`] later.
 ///
 /// # Errors
 /// [`ScheduleError`].
-#[expect(clippy::too_many_arguments, reason = "assembly: each is a part of the node")]
 pub async fn start(
-    app: Arc<App>,
-    store: Store,
-    data: PathBuf,
-    priors: PriorSource,
+    Parts { app, store, data, priors, metrics }: Parts,
     closed: mpsc::Receiver<StudyClosed>,
     stop: CancellationToken,
     tasks: &TaskTracker,
-    metrics: Arc<Metrics>,
 ) -> Result<(), ScheduleError> {
     let plan = Arc::new(Plan::load(&app.config)?);
     let (of_app, of_plan) = (app.clone(), plan.clone());
