@@ -194,17 +194,6 @@ impl Dispatcher {
             let sent = self.assign.send(Assignment { job, cancel });
             sent.expect("workers hold the receiver as long as this sender lives");
         }
-        self.measure().await
-    }
-
-    async fn measure(&self) -> Result<(), StoreError> {
-        let metrics = &self.shop.metrics;
-        for (state, jobs) in self.shop.store.job_counts().await? {
-            metrics.jobs(state.name(), jobs);
-        }
-        let (waiting, oldest_ms) = self.shop.store.queue().await?;
-        let age = oldest_ms.map_or(0, |oldest| u64::try_from(now_ms().saturating_sub(oldest)).unwrap_or(0));
-        metrics.queue(waiting, Duration::from_millis(age));
         Ok(())
     }
 
