@@ -135,7 +135,12 @@ mod tests {
 
     fn study() -> Study {
         let mr = crate::study::Series { uid: "2.25.4".into(), modality: "MR".into(), ..accepts::tests::series() };
-        Study { uid: "2.25.2".into(), series: vec![accepts::tests::series(), mr], warnings: vec![] }
+        Study {
+            uid: "2.25.2".into(),
+            patient: crate::study::PatientEntry::default(),
+            series: vec![accepts::tests::series(), mr],
+            warnings: vec![],
+        }
     }
 
     fn seen(minute_of_day: u16) -> Circumstances {

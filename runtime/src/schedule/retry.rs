@@ -27,7 +27,7 @@ impl From<&RunError> for Cause {
             RunError::Job(JobError::Upstream(e)) => upstream(e),
             RunError::Package(e) | RunError::Prepare(PrepareError::Package(e)) => package(e),
             RunError::Job(JobError::Package(e)) => package(e),
-            RunError::NothingAccepted { .. } => ("input", false),
+            RunError::NothingAccepted { .. } | RunError::Prior(_) => ("input", false),
             // Of the limits only this one depends on what else the machine does.
             RunError::Job(JobError::Limit(hit)) => ("limit", hit.limit == "job_deadline_ms"),
             RunError::Prepare(PrepareError::TooLarge { .. }) => ("limit", false),

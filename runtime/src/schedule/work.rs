@@ -19,6 +19,7 @@ use crate::module::manifest::Interface;
 use crate::outputs::result::{JobResult, Status};
 use crate::outputs::{RESULT_FILE, Stamp};
 use crate::pipeline::{self, Event, Phases, RunError, Work};
+use crate::priors;
 use crate::routing::Planned;
 use crate::sandbox::{CancelToken, JobError, Prepared, Prior};
 use crate::store::{FoundRow, Gathered, InstanceRow, Job, JobState, PriorRow, Store, StoreError, now_ms};
@@ -191,19 +192,14 @@ impl Shop {
         let gathered = self.store.gathered(&job.study_instance_uid, job.study_version);
         let Gathered { priors: rows, mut warnings } = self.runtime.block_on(gathered)?.unwrap_or_default();
         let package = ready.prepared.package();
-        let most = package.manifest().needs.priors_max().min(self.app.config.limits.priors_max);
+        let most = priors::most(package, self.app.config.limits.priors_max);
         let mut priors = Vec::new();
         for row in rows {
             if priors.len() == most {
                 break;
             }
             match self.prior(&row)? {
-                Ok(study) => {
-                    let (accepted, _) = pipeline::accepted_series(package, &study);
-                    if !accepted.is_empty() {
-                        priors.push(Prior { study, accepted, days_before: row.days_before });
-                    }
-                }
+                Ok(study) => priors.extend(priors::prior(package, study, row.days_before)),
                 Err(why) => warnings.push(format!("an earlier study was left out: {why}")),
             }
         }
