@@ -34,7 +34,7 @@ impl Study {
     }
 
     /// The same patient's earlier studies with a series that the manifest accepts, the latest first; none where there are
-    /// none, where the archive could not give them in time, and under `gantry run`.
+    /// none, where the archive could not give them in time, and under `gantry run` without `--prior`.
     ///
     /// A module that calls this imports `gantry:imaging/priors`: its manifest lists that under `needs.interfaces`, and the
     /// operator grants it, or the module does not start. Fails with `limit` (handles).

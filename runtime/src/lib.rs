@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod module;
 pub mod outputs;
 pub mod pipeline;
+pub mod priors;
 pub mod retention;
 pub mod routing;
 pub mod sandbox;

@@ -16,6 +16,7 @@ use gantry::module::new::{self, NewError};
 use gantry::module::package::{Package, PackageError};
 use gantry::outputs::{RESULT_FILE, Stamp};
 use gantry::pipeline::{self, Event, Request, RunError};
+use gantry::priors::PriorError;
 use gantry::sandbox::grants::Policy;
 use gantry::sandbox::{CancelToken, JobError, PrepareError};
 use gantry::serve::Node;
@@ -51,7 +52,8 @@ enum Command {
         "Examples:\n",
         "  gantry run --module modules/ct-organs/package study/ --out results/\n",
         "  gantry run --module PACKAGE --grant attribute:PatientSex study/ --out results/ --json\n",
-        "  gantry run --module SECOND --grant gantry:imaging/upstream --upstream results/ study/ --out second/\n"
+        "  gantry run --module SECOND --grant gantry:imaging/upstream --upstream results/ study/ --out second/\n",
+        "  gantry run --module GROWTH --grant gantry:imaging/priors --prior last-year/ study/ --out results/\n"
     ))]
     Run(RunArgs),
     /// Take studies in from scanners and archives, and run the site's modules on them, until SIGTERM or Ctrl-C.
@@ -113,6 +115,10 @@ struct RunArgs {
     /// must ask for `gantry:imaging/upstream`, and `--grant` must allow it.
     #[arg(long, value_name = "DIR")]
     upstream: Vec<PathBuf>,
+    /// Folder, or file, with all of an earlier study of the same patient, for a module that compares with it. Repeatable. The
+    /// module must ask for `gantry:imaging/priors`, and `--grant` must allow it.
+    #[arg(long, value_name = "PATH")]
+    prior: Vec<PathBuf>,
     /// Folder for the results; made when missing. The result of an earlier run in it is replaced.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -232,6 +238,7 @@ fn run(args: &RunArgs) -> Result<(), (u8, anyhow::Error)> {
         module: &args.module,
         study: &args.study,
         upstream: &args.upstream,
+        priors: &args.prior,
         out: &args.out,
         policy: &policy,
         strict: args.strict,
@@ -281,6 +288,9 @@ fn exit_code(error: &RunError) -> u8 {
         RunError::Read(e) => unreadable(e),
         RunError::Job(JobError::Read(e)) => unreadable(e),
         RunError::NothingAccepted { .. } => 3,
+        RunError::Prior(PriorError::NotAsked | PriorError::NotGranted | PriorError::Twice(_)) => 2,
+        RunError::Prior(PriorError::Read { source, .. }) => unreadable(source),
+        RunError::Prior(_) => 3,
         RunError::Job(JobError::Limit(_)) | RunError::Prepare(PrepareError::TooLarge { .. }) => 5,
         RunError::Package(e) | RunError::Prepare(PrepareError::Package(e)) => unusable(e),
         RunError::Job(JobError::Package(e)) => unusable(e),

@@ -18,6 +18,7 @@ use crate::outputs::{
     self, ModuleInfo, OVERLAY_FILE, OutputKind, OutputUids, REPORT_FILE, RESULT_FILE, Refusal, SEGMENTATION_FILE,
     SegReference, Source, Stamp, Transaction, WriteError,
 };
+use crate::priors::{self, PriorError};
 use crate::routing;
 use crate::sandbox::grants::Policy;
 use crate::sandbox::{CancelToken, JobError, JobInput, Outcome, PrepareError, Prepared, Prior};
@@ -33,6 +34,8 @@ pub struct Request<'a> {
     pub study: &'a [PathBuf],
     /// Folders of earlier results on this study, for a module that comes after others.
     pub upstream: &'a [PathBuf],
+    /// Folders or files of earlier studies of the patient, each of all of one, for a module that compares with them.
+    pub priors: &'a [PathBuf],
     /// Where results go.
     pub out: &'a Path,
     /// What the operator allows.
@@ -72,6 +75,9 @@ pub enum RunError {
         /// Why each was not accepted.
         reasons: String,
     },
+    /// The earlier studies that were named.
+    #[error(transparent)]
+    Prior(#[from] PriorError),
     /// The package.
     #[error(transparent)]
     Package(#[from] PackageError),
@@ -137,6 +143,8 @@ pub fn run(
     observe(Event::Step("reading headers"));
     let study = Arc::new(study::read(request.study, &app.read_options(request.strict))?);
     let accepted = accept(&package, &study)?;
+    let (of_site, options) = (app.config.limits.priors_max, app.read_options(request.strict));
+    let (priors, warnings) = priors::named(request.priors, &study, (&package, &grants), of_site, &options)?;
     phases.end("headers");
 
     observe(Event::Step("preparing the component"));
@@ -146,7 +154,6 @@ pub fn run(
     let Request { policy, out, strict, overlay, .. } = *request;
     let upstream = request.upstream.iter().map(|folder| Handed::named(folder)).collect();
     let stamp = request.stamp.clone();
-    let (priors, warnings) = (Vec::new(), Vec::new());
     let work = Work {
         prepared: &prepared,
         policy,

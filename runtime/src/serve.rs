@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::audit::{AnchorError, Audit};
-use crate::completion::{Archive, Closed, Completion, PacsError};
+use crate::completion::{self, Archive, Closed, Completion, PacsError};
 use crate::config::Config;
 use crate::ingest::dimse::{BindError, Dimse};
 use crate::ingest::disk::RealDisk;
@@ -109,9 +109,9 @@ impl Node {
             Intake::start(&config, data.clone(), store.clone(), disk.clone(), metrics.clone()).map_err(unusable)?;
         let archives = Archive::all(&config)?;
         let (closed, studies) = mpsc::channel(CLOSED_MAX);
-        let (of_data, of_store) = (data.clone(), store.clone());
-        let completion =
-            Completion::start(&config, archives.clone(), of_data, of_store, notices, closed, stop.clone(), &tasks);
+        let parts =
+            completion::Parts { config: &config, archives: archives.clone(), data: data.clone(), store: store.clone() };
+        let completion = Completion::start(parts, notices, closed, stop.clone(), &tasks);
         let (route, routed) = mpsc::channel(CLOSED_MAX);
         let unrouted = store.unrouted_versions().await?;
         tasks.spawn(hand_on(unrouted, studies, route, store.clone(), metrics.clone()));
@@ -120,9 +120,10 @@ impl Node {
         } else {
             let of_app = config.clone();
             let app = Arc::new(ingest::blocking(move || App::start(of_app)).await?);
-            let (of_store, of_data) = (store.clone(), data.clone());
             let priors = PriorSource { archives, intake: intake.clone() };
-            schedule::start(app, of_store, of_data, priors, routed, stop.clone(), &tasks, metrics.clone()).await?;
+            let (store, data, metrics) = (store.clone(), data.clone(), metrics.clone());
+            let parts = schedule::Parts { app, store, data, priors, metrics };
+            schedule::start(parts, routed, stop.clone(), &tasks).await?;
         }
         let retention = Retention::new(&config, data.clone(), store.clone(), disk, metrics.clone(), Unfinished);
         tasks.spawn(retention.run(stop.clone()));

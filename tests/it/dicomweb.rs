@@ -3,8 +3,10 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use dicom_core::{DataElement, PrimitiveValue, VR};
+use dicom_dictionary_std::tags;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use gantry::config::Scope;
@@ -14,7 +16,7 @@ use gantry_tests::command::{Said, gantry};
 use gantry_tests::node::{Node, eventually};
 use gantry_tests::orthanc::Orthanc;
 use gantry_tests::peers::Peers;
-use gantry_tests::write_ct;
+use gantry_tests::{change_files, write_ct};
 
 const WEB: &str = "[web]\nlisten = \"127.0.0.1:0\"\n";
 const MULTIPART: &str = "Content-Type: multipart/related; type=\"application/dicom\"; boundary=b\r\n";
@@ -178,6 +180,53 @@ fn a_part_that_never_ends_times_out_and_leaves_nothing() {
     let reply = exchange(&node, &[head.as_bytes(), &body[..700]].concat());
     assert_eq!(reply.status, 408, "{}", reply.text());
     eventually("nothing is left", || node.files("incoming").is_empty());
+}
+
+/// More than the buffers of a connection hold.
+const LARGE: u16 = 4096;
+
+#[test]
+fn a_client_that_does_not_read_is_let_go_and_others_are_served_meanwhile() {
+    let node = Node::start(&format!("{WEB}connections_max = 2\nanswer_timeout_ms = 4000\n"));
+    let (folder, files, _) = study();
+    files[1..].iter().for_each(|file| std::fs::remove_file(file).expect("removed"));
+    let enlarge = |_, slice: &mut dicom_object::InMemDicomObject| {
+        for tag in [tags::ROWS, tags::COLUMNS] {
+            slice.put(DataElement::new(tag, VR::US, PrimitiveValue::from(LARGE)));
+        }
+        let pixels = vec![0_u16; usize::from(LARGE) * usize::from(LARGE)];
+        slice.put(DataElement::new(tags::PIXEL_DATA, VR::OW, PrimitiveValue::U16(pixels.into())));
+    };
+    change_files(folder.path(), enlarge).expect("changed");
+    let file = std::fs::read(&files[0]).expect("readable");
+    let body = [b"--b\r\nContent-Type: application/dicom\r\n\r\n", &file[..], b"\r\n--b--\r\n"].concat();
+    let reply = post(&node, "/dicom-web/studies", MULTIPART, &body);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+
+    // It asks, sees that the answer begins, and takes no more of it.
+    let ask_and_wait = || {
+        let mut stream = TcpStream::connect(web(&node)).expect("connected");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+        stream.write_all(format!("GET {INSTANCE} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes()).expect("asked");
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).expect("an answer");
+        assert_eq!(&begin, b"HTTP/1.1 200");
+        stream
+    };
+    let let_go = || node.log().matches("took less than 64 KiB of an answer within web.answer_timeout_ms").count();
+    let began = Instant::now();
+    let mut first = ask_and_wait();
+    assert_eq!(get(&node, "/dicom-web/studies").status, 200);
+    assert_eq!(get(&node, &format!("{INSTANCE}/metadata")).status, 200);
+    assert!(let_go() == 0 && began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    // Both places are taken, and the next one waits until a place is free again.
+    let _second = ask_and_wait();
+    assert_eq!(get(&node, "/healthz").status, 200);
+    assert!(began.elapsed() >= Duration::from_secs(4), "{:?}", began.elapsed());
+    eventually("both are let go", || let_go() == 2);
+    let mut rest = Vec::new();
+    let _ = first.read_to_end(&mut rest);
+    assert!(rest.len() < file.len(), "{} of {} bytes", rest.len(), file.len());
 }
 
 #[test]

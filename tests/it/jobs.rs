@@ -124,17 +124,9 @@ impl Running {
         )
         .expect("an intake");
         let priors = PriorSource { archives: Archive::all(&site.config).expect("archives"), intake };
-        let started = schedule::start(
-            app,
-            store.clone(),
-            site.data(),
-            priors,
-            studies,
-            stop.clone(),
-            &tasks,
-            gantry::metrics::Metrics::new(),
-        )
-        .await;
+        let metrics = gantry::metrics::Metrics::new();
+        let parts = schedule::Parts { app, store: store.clone(), data: site.data(), priors, metrics };
+        let started = schedule::start(parts, studies, stop.clone(), &tasks).await;
         started.expect("modules that can be prepared");
         Self { store, closed, stop, tasks }
     }
@@ -242,19 +234,44 @@ async fn what_a_killed_process_left_is_taken_up_and_gives_the_same_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_fails_at_once_and_a_trap_is_tried_again_until_it_is_dead() {
-    let modules = [("loop", "name = \"endless\""), ("trap", "name = \"traps\"")];
+async fn what_would_end_the_same_way_fails_at_once_and_a_deadline_is_tried_again_until_it_is_dead() {
+    let modules = [
+        ("loop", "name = \"endless\""),
+        ("trap", "name = \"traps\""),
+        ("allocate", "name = \"grows\""),
+        ("long-error", "name = \"gives-up\""),
+        ("unknown-label", "name = \"states-nonsense\""),
+    ];
     let Some(mut site) = Site::new(&modules, "").await else { return };
-    site.config.limits.job_deadline_ms = 200;
+    let manifest = site.packages[0].package_folder().join("module.toml");
+    let hurried = std::fs::read_to_string(manifest).expect("readable") + "[limits]\njob_deadline_ms = 300\n";
+    site.packages[0].write_package("module.toml", hurried.as_bytes()).expect("written");
+    site.config.limits.guest_memory_mib = 64;
     site.config.schedule.attempts_max = 2;
     let node = Running::start(&site).await;
     node.close(1).await;
+    for (module, class, said) in [
+        ("traps", "module", "the module trapped: "),
+        ("grows", "limit", "guest_memory_mib = 64"),
+        ("gives-up", "module", "the module failed: "),
+        ("states-nonsense", "findings", "the output gate refused"),
+    ] {
+        let failed = node.over(module).await;
+        assert_eq!((failed.state, failed.attempts), (JobState::Failed, 1), "{failed:?}");
+        assert_eq!(failed.error_class.as_deref(), Some(class), "{failed:?}");
+        assert!(failed.error.as_ref().is_some_and(|e| e.contains(said)), "{failed:?}");
+    }
     let endless = node.over("endless").await;
-    assert_eq!((endless.state, endless.attempts), (JobState::Failed, 1), "{endless:?}");
+    assert_eq!((endless.state, endless.attempts), (JobState::Dead, 2), "{endless:?}");
     assert_eq!(endless.error_class.as_deref(), Some("limit"));
-    assert!(endless.error.is_some_and(|e| e.contains("job_deadline_ms = 200")));
+    assert!(endless.error.is_some_and(|e| e.contains("job_deadline_ms = 300")));
+
+    // The operator may know better.
     let traps = node.over("traps").await;
-    assert_eq!((traps.state, traps.attempts), (JobState::Dead, 2), "{traps:?}");
+    let says = site.says(&["job", "retry", &traps.id.to_string()]).await;
+    assert_eq!(says.code, Some(0), "{says:?}");
+    let again = node.until("traps", |job| job.state.is_over() && job.ended_ms > traps.ended_ms).await;
+    assert_eq!((again.state, again.attempts), (JobState::Failed, 1), "{again:?}");
     node.stop().await;
 }
 

@@ -1,26 +1,37 @@
 //! Earlier studies reach a module that asks for them and was granted them: the real node, with Orthanc as the archive.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::path::Path;
 
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use gantry::pipeline::RunError;
+use gantry::priors::{NotPrior, PriorError};
+use gantry::study::ReadError;
 use gantry_tests::node::{Node, eventually};
 use gantry_tests::orthanc::Orthanc;
-use gantry_tests::{MANIFEST, Scenario, needed};
+use gantry_tests::{MANIFEST, Scenario, change_files, needed};
 use serde_json::Value;
 
-use crate::completion::{Ct, stated};
+use crate::completion::{Ct, Slice, stated};
+use crate::dicomweb::get;
 use crate::node::{json, send, send_ct, site};
 
 /// Of the small CT, of 2024-01-02.
 const STUDY: &str = "2.25.2";
+const INTERFACE: &str = "gantry:imaging/priors";
 const GRANT: &str = "grants = [\"gantry:imaging/priors\"]\n";
 const EXPLICIT: &str = uids::EXPLICIT_VR_LITTLE_ENDIAN;
 
 /// A module that compares with earlier studies.
 fn module() -> Option<Scenario> {
-    let component = needed("target/guests/rogue/priors.wasm", "cargo xtask guests")?;
+    asking("priors")
+}
+
+/// A module around a guest of `tests/guests/rogue` that asks for earlier studies.
+fn asking(guest: &str) -> Option<Scenario> {
+    let component = needed(&format!("target/guests/rogue/{guest}.wasm"), "cargo xtask guests")?;
     let asks = "\"gantry:imaging/priors\"]\nattributes = [\"SliceThickness\"]\npriors_max = 3";
     let manifest = MANIFEST.replace("\"wasi:nn\"]", asks);
     Some(Scenario::new(&std::fs::read(component).expect("readable"), &manifest).expect("a scenario"))
@@ -150,6 +161,149 @@ fn what_was_sent_before_is_an_earlier_study_without_an_archive() {
 }
 
 #[test]
+fn earlier_studies_that_are_named_are_shown_by_the_rules_of_a_node() {
+    let Some(mut scenario) = module() else { return };
+    scenario.grants = vec![INTERFACE.into()];
+    let (older, later) = (ct("2.25.301", "20230102", 0), ct("2.25.302", "20231203", 5));
+    scenario.priors = [&older, &later].map(|ct| ct.folder.path().to_owned()).to_vec();
+    let done = serde_json::to_value(scenario.run().expect("done")).expect("JSON");
+    let expected = [("DAYS", 30), ("CHANGE", 216), ("DAYS", 365), ("CHANGE", 0)];
+    assert_eq!(compared(&done), expected.map(|(code, value)| (code.to_owned(), value)), "the latest first: {done}");
+    let told = &done["input"]["priors"];
+    assert_eq!((&told[0]["study_instance_uid"], &told[1]["days_before"]), (&"2.25.302".into(), &365.into()));
+    assert_eq!(told[0]["series"][0]["decoded"].as_array().map(Vec::len), Some(10), "{told}");
+    assert!(scenario.out().join("report.dcm").is_file());
+
+    scenario.config.limits.priors_max = 1;
+    let done = serde_json::to_value(scenario.run().expect("done")).expect("JSON");
+    assert_eq!(compared(&done), expected[..2].iter().map(|(code, n)| ((*code).to_owned(), *n)).collect::<Vec<_>>());
+    assert!(warned(&done, "the latest 1 of 2 earlier studies"), "{done}");
+}
+
+/// Why these are not shown.
+fn not_shown(scenario: &mut Scenario, priors: &[&Path]) -> PriorError {
+    scenario.priors = priors.iter().map(|&path| path.to_owned()).collect();
+    match scenario.refused() {
+        RunError::Prior(error) => error,
+        other => panic!("not the earlier studies: {other:?}"),
+    }
+}
+
+#[test]
+fn a_study_that_is_no_earlier_one_of_the_patient_is_refused() {
+    let Some(mut scenario) = module() else { return };
+    scenario.grants = vec![INTERFACE.into()];
+    change_files(scenario.study(), |_, slice| drop(slice.put_str(tags::ISSUER_OF_PATIENT_ID, VR::LO, "A")))
+        .expect("changed");
+    let with = |change: fn(usize, &mut Slice)| {
+        Ct::new("2.25.311", |index, slice| {
+            slice.put_str(tags::STUDY_DATE, VR::DA, "20231203");
+            change(index, slice);
+        })
+    };
+    let others = [
+        (with(|_, slice| drop(slice.put_str(tags::PATIENT_ID, VR::LO, "SECRET-ID-2"))), "PatientID (0010,0020)"),
+        (with(|_, slice| drop(slice.put_str(tags::PATIENT_ID, VR::LO, ""))), "PatientID (0010,0020)"),
+        // Of one of its files only.
+        (
+            with(|index, slice| {
+                if index == 7 {
+                    slice.put_str(tags::ISSUER_OF_PATIENT_ID, VR::LO, "B");
+                }
+            }),
+            "IssuerOfPatientID (0010,0021)",
+        ),
+    ];
+    for (other, by) in &others {
+        match not_shown(&mut scenario, &[other.folder.path()]) {
+            PriorError::Not { reason: NotPrior::Patient(found), .. } => assert_eq!(&found, by),
+            error => panic!("{by}: {error:?}"),
+        }
+    }
+    for (other, expected) in [
+        (with(|_, slice| drop(slice.put_str(tags::STUDY_DATE, VR::DA, "20240103"))), NotPrior::Date),
+        (with(|_, slice| drop(slice.put_str(tags::STUDY_DATE, VR::DA, ""))), NotPrior::Date),
+        (with(|_, slice| drop(slice.put_str(tags::MODALITY, VR::CS, "MR"))), NotPrior::Modality),
+    ] {
+        let error = not_shown(&mut scenario, &[other.folder.path()]);
+        assert!(matches!(&error, PriorError::Not { reason, .. } if *reason == expected), "{error:?}");
+    }
+    let own = scenario.study().to_owned();
+    let error = not_shown(&mut scenario, &[&own]);
+    assert!(matches!(error, PriorError::Not { reason: NotPrior::Itself, .. }), "{error:?}");
+    let good = with(|_, _| ());
+    let error = not_shown(&mut scenario, &[good.folder.path(), good.folder.path()]);
+    assert!(matches!(error, PriorError::Twice(_)), "{error:?}");
+    let error = not_shown(&mut scenario, &[Path::new("/nowhere")]);
+    assert!(matches!(error, PriorError::Read { .. }), "{error:?}");
+    let (first, second) = (with(|_, _| ()), ct("2.25.312", "20231203", 0));
+    std::fs::copy(&second.files[0], first.folder.path().join("second.dcm")).expect("copied");
+    let error = not_shown(&mut scenario, &[first.folder.path()]);
+    assert!(
+        matches!(&error, PriorError::Read { source, .. } if matches!(**source, ReadError::Studies(_))),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn earlier_studies_are_named_on_the_command_line() {
+    let (Some(module), Some(other)) = (module(), Scenario::rogue("well-behaved")) else { return };
+    let prior = ct("2.25.321", "20231203", 5);
+    let path = prior.folder.path().to_str().expect("UTF-8");
+    let says = module.command_says(&["--grant", INTERFACE, "--prior", path, "--json"]);
+    let done = json(&says);
+    assert_eq!(compared(&done), [("DAYS".into(), 30), ("CHANGE".into(), 216)], "{done}");
+    assert!(!says.err.to_lowercase().contains("secret"), "no patient data: {says:?}");
+    std::fs::remove_dir_all(module.out()).expect("removed");
+
+    let patient = ct("2.25.322", "20231203", 5);
+    change_files(patient.folder.path(), |_, slice| drop(slice.put_str(tags::PATIENT_ID, VR::LO, "SECRET-ID-2")))
+        .expect("changed");
+    let patient = patient.folder.path().to_str().expect("UTF-8");
+    for (scenario, arguments, code, said) in [
+        (&module, &["--grant", INTERFACE, "--prior", patient][..], 3, "this is no earlier study of the patient"),
+        (&module, &["--prior", path], 2, "not granted (--grant gantry:imaging/priors)"),
+        (&other, &["--prior", path], 2, "the module does not ask for gantry:imaging/priors"),
+    ] {
+        let says = scenario.command_says(arguments);
+        assert!(says.code == Some(code) && says.err.contains(said), "{says:?}");
+        assert!(!says.err.to_lowercase().contains("secret") && !scenario.out().exists(), "{says:?}");
+    }
+}
+
+/// SOP and Series Instance UIDs of all that a run writes, when these earlier studies are named.
+fn written(scenario: &mut Scenario, priors: &[&Ct]) -> Vec<String> {
+    scenario.priors = priors.iter().map(|ct| ct.folder.path().to_owned()).collect();
+    let done = scenario.run().expect("done");
+    let uids = done.outputs.iter().flat_map(|output| [&output.sop_instance_uid, &output.series_instance_uid]);
+    let uids: Vec<String> = uids.flatten().cloned().collect();
+    assert!(!uids.is_empty(), "{:?}", done.outputs);
+    uids
+}
+
+#[test]
+fn what_looked_at_other_earlier_studies_is_another_result() {
+    let (Some(mut compares), Some(mut does_not_look)) = (module(), asking("well-behaved")) else { return };
+    let (prior, same) = (ct("2.25.331", "20231203", 5), ct("2.25.331", "20231203", 5));
+    let (pixels, date, second) =
+        (ct("2.25.331", "20231203", 4), ct("2.25.331", "20231204", 5), ct("2.25.332", "20231202", 5));
+    compares.grants = vec![INTERFACE.into()];
+    let first = written(&mut compares, &[&prior]);
+    assert_eq!(first, written(&mut compares, &[&prior]), "a run that is repeated");
+    assert_eq!(first, written(&mut compares, &[&same]), "the same files elsewhere");
+    let mut all = vec![first];
+    for others in [&[][..], &[&pixels], &[&date], &[&prior, &second]] {
+        all.push(written(&mut compares, others));
+    }
+    let different: BTreeSet<&String> = all.iter().flatten().collect();
+    assert_eq!(different.len(), all.iter().map(Vec::len).sum::<usize>(), "no UID stands for two: {all:?}");
+
+    does_not_look.grants = vec![INTERFACE.into()];
+    let without = written(&mut does_not_look, &[]);
+    assert_eq!(without, written(&mut does_not_look, &[&prior]), "what the module did not ask for changes nothing");
+}
+
+#[test]
 fn earlier_studies_are_denied_unless_the_operator_grants_them() {
     let Some(mut scenario) = module() else { return };
     let error = scenario.refused();
@@ -182,6 +336,76 @@ fn a_dead_archive_delays_what_asks_for_it_and_nothing_else() {
     let waited = compares["started_ms"].as_i64().zip(compares["created_ms"].as_i64()).map(|(s, c)| s - c);
     assert!(waited.is_some_and(|ms| (2000..10_000).contains(&ms)), "{compares}");
     assert!(node.log().contains("earlier studies did not come within"), "{}", node.log());
+}
+
+#[test]
+fn a_route_is_explained_with_the_wait_for_earlier_studies() {
+    let (Some(module), Some(other)) = (module(), Scenario::rogue("well-behaved")) else { return };
+    let (listener, url) = silent();
+    let more = format!("{GRANT}[[modules]]\nname = \"other\"\npackage = {:?}\n", other.package_folder());
+    let with = |pacs: &str| site(module.package_folder(), &format!("{more}{pacs}"));
+    let waits = with(&pacs(&url)).replace("[schedule]\n", "[schedule]\npriors_wait_ms = 3600000\n");
+    let mut node = Node::start(&waits);
+    send_ct(&node);
+    let _asked = listener.accept().expect("the archive is asked");
+    let explained = |node: &Node| {
+        let text = node.says(&["route", "explain", STUDY]);
+        assert_eq!(text.code, Some(0), "{text:?}");
+        let list = json(&node.says(&["route", "explain", STUDY, "--json"]));
+        let of = |name: &str| list.as_array().and_then(|all| all.iter().find(|m| m["module"] == name).cloned());
+        (text.out, of("rogue").expect("explained"), of("other").expect("explained"))
+    };
+    let (text, compares, other) = explained(&node);
+    let limit = "for earlier studies from archive, at most 3600000 ms (schedule.priors_wait_ms)\n";
+    assert!(text.contains(&format!("rogue would run\n  waits now {limit}")), "{text}");
+    assert_eq!(compares["priors"], serde_json::json!({ "archives": ["archive"], "wait_max_ms": 3_600_000 }));
+    assert_eq!((&compares["waits_for_priors"], &other["waits_for_priors"]), (&true.into(), &false.into()));
+    assert!(other["priors"].is_null() && text.matches("earlier studies").count() == 1, "{text}");
+
+    let id = job_that_is(&node, STUDY, "rogue", "gated")["id"].to_string();
+    assert_eq!(node.says(&["job", "cancel", &id]).code, Some(0));
+    let (text, compares, _) = explained(&node);
+    assert!(text.contains(&format!("  would wait {limit}")), "{text}");
+    assert_eq!(compares["waits_for_priors"], false);
+
+    assert!(node.stop(), "{}", node.log());
+    let node = node.again(&with(""));
+    let (text, compares, _) = explained(&node);
+    assert!(
+        text.contains("  sees earlier studies that are here; no archive is asked for others (pacs.priors)\n"),
+        "{text}"
+    );
+    assert_eq!(compares["priors"]["archives"], serde_json::json!([]));
+}
+
+#[test]
+fn what_was_fetched_goes_when_the_job_that_is_to_see_it_is_over() {
+    let (Some(module), Some(orthanc)) = (asking("loop"), Orthanc::start()) else { return };
+    ct("2.25.231", "20231203", 0).files.iter().for_each(|file| orthanc.keep(file).expect("kept"));
+    let config = site(module.package_folder(), &format!("{GRANT}{}", pacs(&orthanc.dicom_web())));
+    let mut node = Node::start(&config);
+    send_ct(&node);
+    eventually("the guest starts", || node.log().contains("the guest starts"));
+    node.kill();
+    // There is never as much space, and a job that sees it is taken up.
+    let node = node.again(&format!("{config}[retention]\ninterval_ms = 100\ndisk_target_free_mib = 1073741824\n"));
+    eventually("the guest starts", || node.log().contains("the guest starts"));
+    let nothing_runs_on_it = Ct::new("2.25.232", |_, slice| {
+        stated(slice, 10);
+        slice.put_str(tags::MODALITY, VR::CS, "MR");
+    });
+    send(&node, nothing_runs_on_it.folder.path(), EXPLICIT);
+    eventually("retention came by", || audited(&node, "2.25.232", "study-deleted").len() == 1);
+    assert!(audited(&node, "2.25.231", "study-deleted").is_empty() && node.instance("2.25.231.1.0").is_some());
+
+    let id = job_that_is(&node, STUDY, "rogue", "running")["id"].to_string();
+    assert_eq!(node.says(&["job", "cancel", &id]).code, Some(0));
+    eventually("it goes", || !audited(&node, "2.25.231", "study-deleted").is_empty());
+    let detail = &audited(&node, "2.25.231", "study-deleted")[0]["detail"];
+    assert_eq!(detail, "10 instances, 0 results by retention.disk_target_free_mib");
+    eventually("no file is left", || node.files("instances").is_empty());
+    assert_eq!(get(&node, "/dicom-web/studies/2.25.231/metadata").status, 404);
+    assert_eq!(json(&node.says(&["audit", "verify", "--json"]))["state"], "whole");
 }
 
 #[test]

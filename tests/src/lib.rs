@@ -135,6 +135,8 @@ pub struct Scenario {
     pub grants: Vec<String>,
     /// `--upstream`.
     pub upstream: Vec<PathBuf>,
+    /// `--prior`.
+    pub priors: Vec<PathBuf>,
     /// `--strict`.
     pub strict: bool,
 }
@@ -209,7 +211,16 @@ impl Scenario {
         let mut config = Config::default();
         config.cache.folder = Some(repository().join("target/test-code-cache"));
         config.limits.job_deadline_ms = 20_000;
-        Self { folder, package, study, config, grants: Vec::new(), upstream: Vec::new(), strict: false }
+        Self {
+            folder,
+            package,
+            study,
+            config,
+            grants: Vec::new(),
+            upstream: Vec::new(),
+            priors: Vec::new(),
+            strict: false,
+        }
     }
 
     /// Adds or replaces a file of the package.
@@ -253,6 +264,7 @@ impl Scenario {
             module: &self.package,
             study: std::slice::from_ref(&self.study),
             upstream: &self.upstream,
+            priors: &self.priors,
             out: &self.out(),
             policy: &policy,
             strict: self.strict,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use gantry::config::Config;
-use gantry::routing::{Circumstances, ModuleExplanation, Plan, explain};
+use gantry::routing::{Circumstances, ModuleExplanation, Plan, PriorsWait, explain};
 use gantry::store::{Changed, Job, JobState, Store};
 use gantry::study::{self, ReadOptions};
 
@@ -209,32 +209,70 @@ async fn explained(config: &Config, store: &Store, uid: &str, json: bool) -> any
     let data = config.node.data_folder.as_deref().unwrap_or(Path::new("."));
     let paths: Vec<PathBuf> = store.instances_of_study(uid).await?.iter().map(|i| data.join(&i.path)).collect();
     let study = study::read(&paths, &ReadOptions::new(&config.limits, false))?;
-    let explained = explain(&study, &plan, &Circumstances::now(arrivals.sources));
+    let mut explained = Vec::new();
+    for module in explain(&study, &plan, &Circumstances::now(arrivals.sources)) {
+        let waits_for_priors = waits_for_priors(store, uid, &module).await?;
+        explained.push(Explained { module, waits_for_priors });
+    }
     match json {
         true => pretty(&explained),
         false => Ok(for_people(&explained)?),
     }
 }
 
-fn for_people(explained: &[ModuleExplanation]) -> Result<String, std::fmt::Error> {
+/// Why a module would run, and what its job on the study does now.
+#[derive(serde::Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    module: ModuleExplanation,
+    /// Earlier studies are being looked for, and its job waits for that.
+    waits_for_priors: bool,
+}
+
+async fn waits_for_priors(store: &Store, uid: &str, module: &ModuleExplanation) -> anyhow::Result<bool> {
+    let gated = store.jobs(Some(uid), Some(JobState::Gated)).await?;
+    let Some(job) = gated.iter().find(|job| module.priors.is_some() && job.module == module.module) else {
+        return Ok(false);
+    };
+    let others = store.jobs_of_version(uid, job.study_version).await?;
+    let first = others.iter().any(|other| module.waits_for.contains(&other.module) && !other.state.is_over());
+    Ok(!first && store.gathered(uid, job.study_version).await?.is_none())
+}
+
+fn for_people(explained: &[Explained]) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
-    for module in explained {
+    for Explained { module, waits_for_priors } in explained {
         let would = if module.would_run { "would run" } else { "would not run" };
         write!(text, "{} {would}", module.module)?;
         if module.would_run && !module.waits_for.is_empty() {
             write!(text, " after {}", module.waits_for.join(", "))?;
         }
         writeln!(text)?;
+        if let Some(priors) = module.priors.as_ref().filter(|_| module.would_run) {
+            writeln!(text, "  {}", wait(priors, *waits_for_priors))?;
+        }
         for rule in &module.rules {
             let series = rule.series.as_ref().map(|uid| format!(" (series {uid})")).unwrap_or_default();
             let sign = if rule.passes { '+' } else { '-' };
             writeln!(text, "  {sign} {}: {}{series}", rule.rule, gantry::printable(&rule.reason))?;
         }
     }
-    if !explained.iter().any(|module| module.would_run) {
+    if !explained.iter().any(|explained| explained.module.would_run) {
         writeln!(text, "nothing to run")?;
     }
     Ok(text)
+}
+
+fn wait(priors: &PriorsWait, now: bool) -> String {
+    let waits = if now { "waits now" } else { "would wait" };
+    match priors.archives.as_slice() {
+        [] => "sees earlier studies that are here; no archive is asked for others (pacs.priors)".into(),
+        archives => format!(
+            "{waits} for earlier studies from {}, at most {} ms (schedule.priors_wait_ms)",
+            archives.join(", "),
+            priors.wait_max_ms
+        ),
+    }
 }
 
 fn pretty(value: &impl serde::Serialize) -> anyhow::Result<String> {

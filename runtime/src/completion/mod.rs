@@ -52,6 +52,18 @@ const COMMITTED_MAX: usize = 100_000;
 /// Commitments that wait to be looked at.
 const COMMANDS_MAX: usize = 64;
 
+/// What of the node completion uses.
+pub struct Parts<'a> {
+    /// As configured.
+    pub config: &'a Config,
+    /// Those that are asked.
+    pub archives: Arc<[Archive]>,
+    /// The data folder.
+    pub data: PathBuf,
+    /// The journal.
+    pub store: Store,
+}
+
 /// Speaks to the task that watches studies; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Completion {
@@ -68,19 +80,15 @@ struct Commitment {
 impl Completion {
     /// Starts the task. Studies that were open when the node last ended, or got instances since, are open again, and
     /// none of their senders is waited for.
-    #[expect(clippy::too_many_arguments, reason = "assembly: each is a part of the node")]
     pub fn start(
-        config: &Config,
-        archives: Arc<[Archive]>,
-        data: PathBuf,
-        store: Store,
+        parts: Parts<'_>,
         notices: mpsc::UnboundedReceiver<Notice>,
         closed: mpsc::Sender<Closed>,
         stop: CancellationToken,
         tasks: &TaskTracker,
     ) -> Self {
         let (commands, heard) = mpsc::channel(COMMANDS_MAX);
-        let watcher = watch::Watcher::new(config, archives, data, store, closed, tasks.clone());
+        let watcher = watch::Watcher::new(parts, closed, tasks.clone());
         tasks.spawn(watcher.run(notices, heard, stop));
         Self { commands }
     }

@@ -254,10 +254,16 @@ fn prior(study: &InMemDicomObject, key: &PriorKey) -> Option<(String, Uid, u64)>
         ..PatientEntry::default()
     };
     let modalities = study.element(tags::MODALITIES_IN_STUDY).ok()?.to_multi_str().ok()?;
-    let same_modality = modalities.iter().any(|m| key.modalities.iter().any(|own| own == m.trim()));
-    key.days_since(&date, &time)?;
-    let is = uid.as_str() != key.study_instance_uid && patient.differs(&key.patient).is_none() && same_modality;
-    is.then(|| (format!("{date} {time}"), uid, instances(study).unwrap_or(0)))
+    let moment = format!("{date} {time}");
+    let other = PriorKey {
+        study_instance_uid: uid.as_str().to_owned(),
+        patient,
+        study_date: date,
+        study_time: time,
+        modalities: modalities.iter().map(|modality| modality.trim().to_owned()).collect(),
+    };
+    key.days_before(&other).ok()?;
+    Some((moment, uid, instances(study).unwrap_or(0)))
 }
 
 fn instances(study: &InMemDicomObject) -> Option<u64> {

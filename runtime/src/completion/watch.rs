@@ -11,8 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::decide::{Decision, Evidence, Geometry, OpenStudy, Pacs, Rules, decide, missing};
-use super::{Archive, Closed, Commitment};
-use crate::config::Config;
+use super::{Archive, Closed, Commitment, Parts};
 use crate::ingest::{Notice, Outcome, Via};
 use crate::store::{Closing, Store, StoreError, StudyFacts, now_ms};
 use crate::study::{self, ReadOptions};
@@ -69,10 +68,7 @@ enum What {
 
 impl Watcher {
     pub(super) fn new(
-        config: &Config,
-        archives: Arc<[Archive]>,
-        data: PathBuf,
-        store: Store,
+        Parts { config, archives, data, store }: Parts<'_>,
         closed: mpsc::Sender<Closed>,
         tasks: TaskTracker,
     ) -> Self {

@@ -187,7 +187,12 @@ mod tests {
             volumes: vec![VolumeLayout { geometry: geometry.clone(), slices }],
             refused: None,
         };
-        Study { uid: "2.25.1".into(), series: vec![series], warnings: vec![] }
+        Study {
+            uid: "2.25.1".into(),
+            patient: crate::study::PatientEntry::default(),
+            series: vec![series],
+            warnings: vec![],
+        }
     }
 
     pub(super) fn labels(geometry: &Geometry, voxels: Vec<u8>) -> Volume {

@@ -16,7 +16,7 @@ mod rules;
 
 use serde::Serialize;
 
-pub use self::plan::{Plan, PlanError, Planned};
+pub use self::plan::{Plan, PlanError, Planned, PriorsWait};
 use crate::findings::Urgency;
 use crate::study::Study;
 
@@ -49,6 +49,8 @@ pub struct ModuleExplanation {
     pub would_run: bool,
     /// After these, which would run too.
     pub waits_for: Vec<String>,
+    /// And then for earlier studies of the patient, where it asks for them and was granted them.
+    pub priors: Option<PriorsWait>,
     /// Where its job would stand in the queue at least.
     pub priority: Urgency,
     /// Each rule that was looked at.
@@ -85,6 +87,7 @@ pub fn explain(study: &Study, plan: &Plan, seen: &Circumstances) -> Vec<ModuleEx
             module: module.name.clone(),
             would_run: !accepted.is_empty() && let_run && depends,
             waits_for: module.after.iter().filter(|name| runs(name)).cloned().collect(),
+            priors: module.sees_priors().then(|| plan.priors.clone()),
             priority: module.priority.max(rules::urgency_of_order(study)),
             rules,
         });
@@ -132,7 +135,12 @@ mod tests {
 
     fn study() -> Study {
         let mr = crate::study::Series { uid: "2.25.4".into(), modality: "MR".into(), ..accepts::tests::series() };
-        Study { uid: "2.25.2".into(), series: vec![accepts::tests::series(), mr], warnings: vec![] }
+        Study {
+            uid: "2.25.2".into(),
+            patient: crate::study::PatientEntry::default(),
+            series: vec![accepts::tests::series(), mr],
+            warnings: vec![],
+        }
     }
 
     fn seen(minute_of_day: u16) -> Circumstances {

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::config::{Condition, Config, ModuleConfig, RuleConfig, is_module_name};
 use crate::findings::Urgency;
+use crate::module::manifest::Interface;
 use crate::module::package::{Package, PackageError};
 use crate::sandbox::grants::{GrantError, Policy};
 
@@ -15,6 +18,17 @@ pub struct Plan {
     pub modules: Vec<Planned>,
     /// As configured.
     pub rules: Vec<RuleConfig>,
+    /// How jobs of modules that see earlier studies wait for them.
+    pub priors: PriorsWait,
+}
+
+/// How a job waits until earlier studies of the patient were looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PriorsWait {
+    /// Who is asked for them, by `pacs.name`; nobody when it is empty, and then there is nothing to wait for.
+    pub archives: Vec<String>,
+    /// For how long at most: `schedule.priors_wait_ms`.
+    pub wait_max_ms: u64,
 }
 
 /// One module of the plan.
@@ -93,7 +107,11 @@ impl Plan {
                 return Err(unknown(format!("rules ({})", rule.name), named));
             }
         }
-        Ok(Self { modules: in_order(modules)?, rules: config.rules.clone() })
+        // The first is the only one that is asked.
+        let archive = config.pacs.iter().find(|pacs| pacs.priors).map(|pacs| pacs.name.clone());
+        let priors =
+            PriorsWait { archives: archive.into_iter().collect(), wait_max_ms: config.schedule.priors_wait_ms };
+        Ok(Self { modules: in_order(modules)?, rules: config.rules.clone(), priors })
     }
 
     /// The module of this name.
@@ -116,6 +134,13 @@ impl Planned {
         after.dedup();
         let (when, priority) = (module.when.clone(), module.priority);
         Ok(Self { name, package: Arc::new(package), policy, after, when, priority })
+    }
+
+    /// Whether it asks for earlier studies and was granted them.
+    #[must_use]
+    pub fn sees_priors(&self) -> bool {
+        let (grants, _) = self.policy.grant(&self.package.manifest().needs);
+        grants.interfaces.contains(&Interface::Priors)
     }
 }
 

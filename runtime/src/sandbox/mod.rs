@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{InstancePre, Linker, ResourceTable};
-use wasmtime::{Engine, Store, Trap, UpdateDeadline};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 
 pub use cache::{CacheError, CodeCache, Origin};
 pub use capability::study::{InputRecord, SeriesHandle};
@@ -160,6 +160,12 @@ pub enum JobError {
     /// The guest returned an error.
     #[error("the module failed: {0}")]
     Module(String),
+    /// An engine could not load or run a model, and the guest did not go on without. The host, or the model.
+    #[error("the module ended without findings after a model could not be run: {0}")]
+    Engine(String),
+    /// The host had no room to start the guest.
+    #[error("the guest could not be started: {0}")]
+    Host(String),
     /// The input that the guest asked for could not be read.
     #[error(transparent)]
     Read(Box<ReadError>),
@@ -272,7 +278,7 @@ impl Prepared {
             let job = std::thread::Builder::new().name("gantry-guest".into()).stack_size(stack);
             match job.spawn_scoped(scope, || self.run_here(input)) {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                Err(e) => Err(JobError::Trap(format!("no thread could be started for the guest: {e}")).into()),
+                Err(e) => Err(JobError::Host(format!("no thread for it: {e}")).into()),
             }
         })
     }
@@ -381,6 +387,9 @@ fn judge(error: wasmtime::Error, state: JobState) -> JobError {
         let mib = state.limits.guest_list_mib;
         return limit("guest_list_mib", format!("the guest passed a list larger than guest_list_mib = {mib}"));
     }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return JobError::Host(last_words(&error));
+    }
     deeper_cause(state).unwrap_or_else(|| JobError::Trap(last_words(&error)))
 }
 
@@ -391,7 +400,8 @@ fn deeper_cause(state: JobState) -> Option<JobError> {
     let upstream = || state.upstream.failed.map(|error| JobError::Upstream(Box::new(error)));
     let package = || state.models.failed.map(|error| JobError::Package(Box::new(error)));
     let limit = || state.growth.hit.map(JobError::Limit);
-    read.or_else(upstream).or_else(package).or_else(limit)
+    let engine = || state.models.engine_failed.map(JobError::Engine);
+    read.or_else(upstream).or_else(package).or_else(limit).or_else(engine)
 }
 
 /// The cause, without the guest's backtrace, which only its vendor can read.

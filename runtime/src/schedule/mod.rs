@@ -75,21 +75,30 @@ pub enum ScheduleError {
     Thread(std::io::Error),
 }
 
+/// What of the node jobs use.
+pub struct Parts {
+    /// What every job needs.
+    pub app: Arc<App>,
+    /// The journal.
+    pub store: Store,
+    /// The data folder.
+    pub data: PathBuf,
+    /// Where earlier studies come from.
+    pub priors: PriorSource,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
 /// Opens and prepares every module, takes up what an earlier process left, and starts. It ends when `stop` is
 /// cancelled and what runs has ended, at the latest `node.drain_ms` and [`STOP_GRACE`] later.
 ///
 /// # Errors
 /// [`ScheduleError`].
-#[expect(clippy::too_many_arguments, reason = "assembly: each is a part of the node")]
 pub async fn start(
-    app: Arc<App>,
-    store: Store,
-    data: PathBuf,
-    priors: PriorSource,
+    Parts { app, store, data, priors, metrics }: Parts,
     closed: mpsc::Receiver<StudyClosed>,
     stop: CancellationToken,
     tasks: &TaskTracker,
-    metrics: Arc<Metrics>,
 ) -> Result<(), ScheduleError> {
     let plan = Arc::new(Plan::load(&app.config)?);
     let (of_app, of_plan) = (app.clone(), plan.clone());
@@ -185,17 +194,6 @@ impl Dispatcher {
             let sent = self.assign.send(Assignment { job, cancel });
             sent.expect("workers hold the receiver as long as this sender lives");
         }
-        self.measure().await
-    }
-
-    async fn measure(&self) -> Result<(), StoreError> {
-        let metrics = &self.shop.metrics;
-        for (state, jobs) in self.shop.store.job_counts().await? {
-            metrics.jobs(state.name(), jobs);
-        }
-        let (waiting, oldest_ms) = self.shop.store.queue().await?;
-        let age = oldest_ms.map_or(0, |oldest| u64::try_from(now_ms().saturating_sub(oldest)).unwrap_or(0));
-        metrics.queue(waiting, Duration::from_millis(age));
         Ok(())
     }
 

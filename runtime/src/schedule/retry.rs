@@ -11,7 +11,7 @@ use crate::upstream::UpstreamError;
 /// Why a run left no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cause {
-    /// Who is at fault: `input`, `limit`, `module`, `findings`, `disk` or `host`.
+    /// Who is at fault: `input`, `limit`, `module`, `findings`, `engine`, `disk` or `host`.
     pub(super) class: &'static str,
     /// The same run could end well at another time.
     pub(super) passes: bool,
@@ -27,11 +27,14 @@ impl From<&RunError> for Cause {
             RunError::Job(JobError::Upstream(e)) => upstream(e),
             RunError::Package(e) | RunError::Prepare(PrepareError::Package(e)) => package(e),
             RunError::Job(JobError::Package(e)) => package(e),
-            RunError::NothingAccepted { .. } => ("input", false),
-            RunError::Job(JobError::Limit(_)) | RunError::Prepare(PrepareError::TooLarge { .. }) => ("limit", false),
-            RunError::Prepare(_) => ("module", false),
-            // An engine or a device that fails shows as the module's own failure.
-            RunError::Job(JobError::Trap(_) | JobError::Module(_)) => ("module", true),
+            RunError::NothingAccepted { .. } | RunError::Prior(_) => ("input", false),
+            // Of the limits only this one depends on what else the machine does.
+            RunError::Job(JobError::Limit(hit)) => ("limit", hit.limit == "job_deadline_ms"),
+            RunError::Prepare(PrepareError::TooLarge { .. }) => ("limit", false),
+            // A guest that is given the same does the same: a clock or randomness it has only where a site grants it.
+            RunError::Prepare(_) | RunError::Job(JobError::Trap(_) | JobError::Module(_)) => ("module", false),
+            RunError::Job(JobError::Engine(_)) => ("engine", true),
+            RunError::Job(JobError::Host(_)) => ("host", true),
             RunError::Job(JobError::Cancelled) => ("cancelled", true),
             RunError::Refused(_) => ("findings", false),
             RunError::Write(_) => ("disk", true),
@@ -99,21 +102,32 @@ mod tests {
 
     #[test]
     fn what_can_pass_is_tried_again_and_then_dead() {
-        let cause = || Cause::from(&RunError::Write("no space".into()));
-        for (attempt, due) in [(1, 1100), (2, 1200)] {
-            match after(cause(), attempt, &config(), 1000) {
-                Ending::Again { not_before_ms, class: "disk", .. } => assert_eq!(not_before_ms, due),
-                other => panic!("{other:?}"),
+        let late = LimitHit { limit: "job_deadline_ms", detail: "job_deadline_ms = 1".into() };
+        let errors = [
+            (RunError::Write("no space".into()), "disk"),
+            (RunError::Job(JobError::Limit(late)), "limit"),
+            (RunError::Job(JobError::Engine("no memory on the device".into())), "engine"),
+            (RunError::Job(JobError::Host("no thread".into())), "host"),
+        ];
+        for (error, expected) in errors {
+            for (attempt, due) in [(1, 1100), (2, 1200)] {
+                match after(Cause::from(&error), attempt, &config(), 1000) {
+                    Ending::Again { not_before_ms, class, .. } => assert_eq!((not_before_ms, class), (due, expected)),
+                    other => panic!("{other:?}"),
+                }
             }
+            let last = after(Cause::from(&error), 3, &config(), 0);
+            assert!(matches!(last, Ending::Over { state: JobState::Dead, .. }), "{last:?}");
         }
-        assert!(matches!(after(cause(), 3, &config(), 0), Ending::Over { state: JobState::Dead, .. }));
     }
 
     #[test]
     fn what_stays_is_failed_at_once() {
-        let hit = LimitHit { limit: "job_deadline_ms", detail: "job_deadline_ms = 1".into() };
+        let hit = LimitHit { limit: "guest_memory_mib", detail: "guest_memory_mib = 1".into() };
         let errors = [
             (RunError::Job(JobError::Limit(hit)), "limit"),
+            (RunError::Job(JobError::Trap("unreachable".into())), "module"),
+            (RunError::Job(JobError::Module("no".into())), "module"),
             (RunError::Read(ReadError::NoDicom { files: 1 }), "input"),
             (RunError::Job(JobError::Package(Box::new(PackageError::NoModel("x".into())))), "module"),
         ];

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::StudyClosed;
 use super::retry::pause_ms;
-use super::work::{Ready, Shop};
+use super::work::{Shop, Which};
 use crate::ingest::blocking;
 use crate::routing::{Circumstances, Plan, explain};
 use crate::store::{NewJob, Routed, StoreError, now_ms};
@@ -91,7 +91,7 @@ impl Router {
             Some(NewJob {
                 module: module.module.clone(),
                 identity: planned.package.identity(),
-                gated: !module.waits_for.is_empty() || self.sees_priors(&module.module),
+                gated: !module.waits_for.is_empty() || module.priors.is_some(),
                 priority: module.priority,
             })
         });
@@ -100,15 +100,9 @@ impl Router {
             let told = format!("none of {} modules runs on it; `gantry route explain` says why", explained.len());
             return ("nothing-to-run", told, jobs);
         }
-        self.shop.recent.keep(version, &Arc::new(study));
+        self.shop.recent.keep(Which::Version(version), &Arc::new(study));
         let names: Vec<&str> = jobs.iter().map(|job| job.module.as_str()).collect();
         ("jobs", names.join(", "), jobs)
-    }
-}
-
-impl Router {
-    fn sees_priors(&self, module: &str) -> bool {
-        self.shop.modules.get(module).is_some_and(Ready::sees_priors)
     }
 }
 

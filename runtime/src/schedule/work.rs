@@ -19,14 +19,15 @@ use crate::module::manifest::Interface;
 use crate::outputs::result::{JobResult, Status};
 use crate::outputs::{RESULT_FILE, Stamp};
 use crate::pipeline::{self, Event, Phases, RunError, Work};
+use crate::priors;
 use crate::routing::Planned;
 use crate::sandbox::{CancelToken, JobError, Prepared, Prior};
-use crate::store::{FoundRow, Gathered, Job, JobState, PriorRow, Store, StoreError, now_ms};
-use crate::study::{self, Study};
+use crate::store::{FoundRow, Gathered, InstanceRow, Job, JobState, PriorRow, Store, StoreError, now_ms};
+use crate::study::{self, ReadError, Study};
 use crate::upstream::Handed;
 
-/// Studies whose headers are kept between routing and running.
-const RECENT_STUDIES_MAX: usize = 4;
+/// Studies whose headers are kept between routing and running, earlier ones among them.
+const RECENT_STUDIES_MAX: usize = 8;
 
 /// A module that is compiled, checked and linked.
 pub(super) struct Ready {
@@ -37,7 +38,7 @@ pub(super) struct Ready {
 impl Ready {
     /// Whether it asks for earlier studies and was granted them.
     pub(super) fn sees_priors(&self) -> bool {
-        self.prepared.grants().interfaces.contains(&Interface::Priors)
+        self.planned.sees_priors()
     }
 }
 
@@ -70,22 +71,32 @@ pub(super) enum Finished {
     Failed(Cause),
 }
 
-/// Headers of the studies that were routed last: they need not be read again a moment later.
+/// Headers of the studies that were routed last, and of earlier ones that their jobs saw: they need not be read again a moment
+/// later.
 #[derive(Default)]
-pub(super) struct Recent(Mutex<VecDeque<(String, u32, Arc<Study>)>>);
+pub(super) struct Recent(Mutex<VecDeque<(String, Which, Arc<Study>)>>);
+
+/// Which instances of a study.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Of a version that was routed.
+    Version(u32),
+    /// These files, by a digest over their paths, which name digests of what is in them.
+    Files([u8; 32]),
+}
 
 impl Recent {
-    pub(super) fn keep(&self, version: u32, study: &Arc<Study>) {
+    pub(super) fn keep(&self, which: Which, study: &Arc<Study>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push_back((study.uid.clone(), version, study.clone()));
+        kept.push_back((study.uid.clone(), which, study.clone()));
         while kept.len() > RECENT_STUDIES_MAX {
             kept.pop_front();
         }
     }
 
-    fn get(&self, uid: &str, version: u32) -> Option<Arc<Study>> {
+    fn get(&self, uid: &str, which: Which) -> Option<Arc<Study>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find(|(u, v, _)| u == uid && *v == version).map(|(_, _, study)| study.clone())
+        kept.iter().find(|(u, w, _)| u == uid && *w == which).map(|(_, _, study)| study.clone())
     }
 }
 
@@ -149,13 +160,11 @@ impl Shop {
     }
 
     fn study(&self, job: &Job) -> Result<Arc<Study>, NoResult> {
-        if let Some(study) = self.recent.get(&job.study_instance_uid, job.study_version) {
+        if let Some(study) = self.recent.get(&job.study_instance_uid, Which::Version(job.study_version)) {
             return Ok(study);
         }
         let instances = self.store.instances_of_version(&job.study_instance_uid, job.study_version);
-        let instances = self.runtime.block_on(instances)?;
-        let paths: Vec<PathBuf> = instances.iter().map(|instance| self.data.join(&instance.path)).collect();
-        Ok(Arc::new(study::read(&paths, &self.app.read_options(false)).map_err(RunError::from)?))
+        Ok(self.read(&self.runtime.block_on(instances)?).map_err(RunError::from)?)
     }
 
     /// Results of the modules that this one comes after, where it may look at them: of the same version of the study.
@@ -183,19 +192,14 @@ impl Shop {
         let gathered = self.store.gathered(&job.study_instance_uid, job.study_version);
         let Gathered { priors: rows, mut warnings } = self.runtime.block_on(gathered)?.unwrap_or_default();
         let package = ready.prepared.package();
-        let most = package.manifest().needs.priors_max().min(self.app.config.limits.priors_max);
+        let most = priors::most(package, self.app.config.limits.priors_max);
         let mut priors = Vec::new();
         for row in rows {
             if priors.len() == most {
                 break;
             }
             match self.prior(&row)? {
-                Ok(study) => {
-                    let (accepted, _) = pipeline::accepted_series(package, &study);
-                    if !accepted.is_empty() {
-                        priors.push(Prior { study: Arc::new(study), accepted, days_before: row.days_before });
-                    }
-                }
+                Ok(study) => priors.extend(priors::prior(package, study, row.days_before)),
                 Err(why) => warnings.push(format!("an earlier study was left out: {why}")),
             }
         }
@@ -203,15 +207,25 @@ impl Shop {
     }
 
     /// An earlier study as it was when it was decided that it is shown, or why that cannot be.
-    fn prior(&self, row: &PriorRow) -> Result<Result<Study, String>, StoreError> {
+    fn prior(&self, row: &PriorRow) -> Result<Result<Arc<Study>, String>, StoreError> {
         let mut instances = self.runtime.block_on(self.store.instances_of_study(&row.study_instance_uid))?;
         instances.retain(|instance| instance.id <= row.last_instance);
         if instances.len() as u64 != row.instances {
             return Ok(Err("it changed, or was deleted, since it was found".into()));
         }
-        let paths: Vec<PathBuf> = instances.iter().map(|instance| self.data.join(&instance.path)).collect();
-        let read = study::read(&paths, &self.app.read_options(false));
+        // Several modules may look at it, one after the other.
+        let paths: Vec<&str> = instances.iter().map(|instance| instance.path.as_str()).collect();
+        let which = Which::Files(Sha256::digest(paths.join("\n")).into());
+        if let Some(study) = self.recent.get(&row.study_instance_uid, which) {
+            return Ok(Ok(study));
+        }
+        let read = self.read(&instances).inspect(|study| self.recent.keep(which, study));
         Ok(read.map_err(|e| e.for_record(&|_| "one of its files".into()).to_string()))
+    }
+
+    fn read(&self, instances: &[InstanceRow]) -> Result<Arc<Study>, ReadError> {
+        let paths: Vec<PathBuf> = instances.iter().map(|instance| self.data.join(&instance.path)).collect();
+        Ok(Arc::new(study::read(&paths, &self.app.read_options(false))?))
     }
 
     fn analyse(

@@ -72,8 +72,6 @@ pub struct VersionRow {
     pub last_received_ms: i64,
     /// What was missing; empty when nothing was known to be.
     pub gap: String,
-    /// How much earlier than the timer.
-    pub saved_ms: u64,
 }
 
 /// The columns of [`VersionRow`], with what follows.
@@ -81,7 +79,7 @@ macro_rules! select_version {
     ($rest:literal) => {
         concat!(
             "SELECT study_version.id AS id, study_instance_uid, version, closed_ms, closed_by, instances, ",
-            "study_version.last_received_ms AS last_received_ms, gap, saved_ms FROM study_version ",
+            "study_version.last_received_ms AS last_received_ms, gap FROM study_version ",
             "JOIN study ON study.id = study_version.study WHERE ",
             $rest
         )
@@ -99,7 +97,6 @@ impl VersionRow {
             instances: row.try_get::<i64, _>("instances")?.unsigned_abs(),
             last_received_ms: row.try_get("last_received_ms")?,
             gap: row.try_get("gap")?,
-            saved_ms: row.try_get::<i64, _>("saved_ms")?.unsigned_abs(),
         })
     }
 }
@@ -222,15 +219,6 @@ impl Store {
         let query = sqlx::query(select_version!("study_version.id > ? ORDER BY study_version.id LIMIT ?"));
         let rows = query.bind(id).bind(most).fetch_all(&self.pool).await?;
         Ok(rows.iter().map(VersionRow::read).collect::<Result<_, _>>()?)
-    }
-
-    /// Milliseconds that evidence saved against the timer, of all versions.
-    ///
-    /// # Errors
-    /// The journal's.
-    pub async fn saved_ms(&self) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT coalesce(sum(saved_ms), 0) FROM study_version").fetch_one(&self.pool).await?;
-        Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
     }
 
     /// How many of these SOP Instance UIDs the study has.

@@ -65,8 +65,6 @@ pub struct InstanceRow {
     pub bytes: u64,
     /// Its digest.
     pub sha256: [u8; 32],
-    /// Whether it was fetched from a PACS, and nobody sent it.
-    pub fetched: bool,
 }
 
 /// What the journal knows when an instance comes.
@@ -107,7 +105,7 @@ macro_rules! select_instance {
     ($condition:literal) => {
         concat!(
             "SELECT instance.id AS id, study_instance_uid, series_instance_uid, sop_instance_uid, sop_class_uid, ",
-            "transfer_syntax_uid, path, bytes, sha256, via = 'pacs' AS fetched FROM instance ",
+            "transfer_syntax_uid, path, bytes, sha256 FROM instance ",
             "JOIN series ON series.id = instance.series JOIN study ON study.id = series.study WHERE ",
             $condition
         )
@@ -126,7 +124,6 @@ impl InstanceRow {
             path: row.try_get("path")?,
             bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
             sha256: digest(row)?,
-            fetched: row.try_get::<i64, _>("fetched")? != 0,
         })
     }
 }

@@ -17,13 +17,13 @@ use crate::module::manifest::Sha256Hex;
 pub enum JobState {
     /// Waits for its turn.
     Queued,
-    /// Waits for other modules to end.
+    /// Waits for other modules to end, or for earlier studies.
     Gated,
     /// Runs.
     Running,
     /// Has a result.
     Done,
-    /// Ended without a result, for a cause that does not pass.
+    /// Ended without a result, for a cause that does not pass: it was not tried again.
     Failed,
     /// Was tried as often as `schedule.attempts_max` says.
     Dead,

@@ -391,9 +391,6 @@ mod tests {
             batch.is_unfinished(uid).await.expect("read")
         };
         assert!(!unfinished("2.25.4").await && !unfinished("2.25.2").await);
-        let key = store.prior_key("2.25.1").await.expect("read").expect("known");
-        let priors = store.earlier_studies(&key, 10).await.expect("read");
-        store.record_gathered("2.25.1", 1, &Gathered { priors, warnings: vec![] }).await.expect("recorded");
         store
             .tamper(
                 "INSERT INTO routed VALUES ('2.25.1', 1, 1, 'jobs', '', 1);
@@ -401,7 +398,13 @@ mod tests {
                      correlation) VALUES ('2.25.1', 1, 'm', zeroblob(32), 'gated', 0, 1, '')",
             )
             .await;
+        assert!(unfinished("2.25.4").await && unfinished("2.25.5").await, "it may yet be seen");
+        assert!(!unfinished("2.25.9").await, "another patient's");
+        let key = store.prior_key("2.25.1").await.expect("read").expect("known");
+        let priors = store.earlier_studies(&key, 10).await.expect("read");
+        store.record_gathered("2.25.1", 1, &Gathered { priors, warnings: vec![] }).await.expect("recorded");
         assert!(unfinished("2.25.4").await && unfinished("2.25.2").await);
+        assert!(!unfinished("2.25.5").await, "it was not whole, and will not be seen");
         store.tamper("UPDATE job SET state = 'done'").await;
         assert!(!unfinished("2.25.4").await && !unfinished("2.25.2").await);
     }

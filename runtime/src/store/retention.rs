@@ -166,7 +166,8 @@ impl Batch {
         Ok(rows.len() as u64)
     }
 
-    /// Whether something came for a study since it was closed last, or a job that is of it or is to see it is not at its end.
+    /// Whether something came for a study since it was closed last, or a job that is of it or is to see it is not at its end. As
+    /// long as nobody looked for the earlier studies of a job that waits, it may yet see any of the patient's.
     /// One of which everything was fetched is never closed, and so never open.
     ///
     /// # Errors
@@ -180,7 +181,12 @@ impl Batch {
              WHERE series.study = study.id AND via <> 'pacs')) \
              OR EXISTS (SELECT 1 FROM job WHERE study_instance_uid = ?1 AND state IN ('queued', 'gated', 'running')) \
              OR EXISTS (SELECT 1 FROM prior JOIN job USING (study_instance_uid, study_version) \
-             WHERE prior_uid = ?1 AND state IN ('queued', 'gated', 'running'))",
+             WHERE prior_uid = ?1 AND state IN ('queued', 'gated', 'running')) \
+             OR EXISTS (SELECT 1 FROM job JOIN study AS own USING (study_instance_uid) \
+             JOIN study AS other ON other.patient_id = own.patient_id AND own.patient_id <> '' \
+             WHERE other.study_instance_uid = ?1 AND state = 'gated' AND NOT EXISTS (SELECT 1 FROM gathered \
+             WHERE gathered.study_instance_uid = job.study_instance_uid \
+             AND gathered.study_version = job.study_version))",
         )
         .bind(study_instance_uid)
         .fetch_one(&mut *self.transaction)

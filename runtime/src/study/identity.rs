@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::attributes::is_uid;
 use super::header::{Object, Patient};
-use super::{ReadError, ReadOptions};
+use super::{PatientEntry, ReadError, ReadOptions};
 
 /// Fills empty UIDs of images: SOP class and instance from the file meta information, study and series derived
 /// from the frame of reference. Each kind of repair is a warning, or an error when `strict`.
@@ -134,16 +134,24 @@ fn derived(what: &str, parts: &[&str]) -> String {
     format!("2.25.{number}")
 }
 
-/// Checks that all objects are of one patient. An empty value contradicts none. Names that differ under one ID are a
-/// warning, or an error when strict.
+/// The one patient of all objects. An empty value contradicts none. Names that differ under one ID are a warning, or an error
+/// when strict.
 pub(super) fn one_patient(
     objects: &[Object],
     options: &ReadOptions,
     warnings: &mut Vec<String>,
-) -> Result<(), ReadError> {
-    let distinct = |value: fn(&Patient) -> &str| {
-        let values: BTreeSet<&str> = objects.iter().map(|o| value(&o.patient)).filter(|v| !v.is_empty()).collect();
-        values.len()
+) -> Result<PatientEntry, ReadError> {
+    let values = |value: fn(&Patient) -> &str| -> BTreeSet<&str> {
+        objects.iter().map(|o| value(&o.patient)).filter(|v| !v.is_empty()).collect()
+    };
+    let distinct = |value| values(value).len();
+    let first = |value| values(value).first().copied().unwrap_or_default().to_owned();
+    let patient = PatientEntry {
+        id: first(|p| &p.id),
+        issuer: first(|p| &p.issuer),
+        name: first(|p| &p.name),
+        birth_date: first(|p| &p.birth_date),
+        sex: first(|p| &p.sex),
     };
     for (patients, by) in [
         (distinct(|p| &p.id), "PatientID (0010,0020)"),
@@ -157,14 +165,14 @@ pub(super) fn one_patient(
     }
     let (names, by) = (distinct(|p| &p.name), "PatientName (0010,0010)");
     if names < 2 {
-        return Ok(());
+        return Ok(patient);
     }
     // Spellings of one name differ between departments: with one ID in all files that need not be a second patient.
     if options.strict || objects.iter().any(|o| o.patient.id.is_empty()) {
         return Err(ReadError::Patients { patients: names, by });
     }
     warnings.push(format!("{by} has {names} spellings under one PatientID (0010,0020)"));
-    Ok(())
+    Ok(patient)
 }
 
 /// The one study of `images`.

@@ -239,6 +239,13 @@ fn whole([number]: [f64; 1]) -> Option<u32> {
     (number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number)).then_some(number as u32)
 }
 
+impl std::fmt::Debug for PatientEntry {
+    /// Not who it is.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PatientEntry").finish_non_exhaustive()
+    }
+}
+
 impl PatientEntry {
     /// In what the two cannot be one patient; an empty value contradicts none. Names are compared only where neither has
     /// an ID: spellings of one name differ between departments.

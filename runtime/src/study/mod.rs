@@ -57,6 +57,8 @@ use crate::volumes::Volume;
 pub struct Study {
     /// Study Instance UID (0020,000D).
     pub uid: String,
+    /// Whose it is: what any of its files says, as nothing in them contradicts it.
+    pub patient: PatientEntry,
     /// In order of acquisition (Series Number, then time, then UID).
     pub series: Vec<Series>,
     /// What was repaired or left out, for people; no patient data.
@@ -205,12 +207,12 @@ pub fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Study, ReadError
     if others > 0 {
         warnings.push(format!("{others} files that are not DICOM, or a DICOMDIR, were left out"));
     }
-    identity::one_patient(&objects, options, &mut warnings)?;
+    let patient = identity::one_patient(&objects, options, &mut warnings)?;
     let mut images = series::images(objects, &mut warnings)?;
     identity::repair(&mut images, options, &mut warnings)?;
     let uid = identity::one_study(&images)?;
     let series = series::assemble(images, options, &mut warnings)?;
-    Ok(Study { uid, series, warnings })
+    Ok(Study { uid, patient, series, warnings })
 }
 
 impl Series {

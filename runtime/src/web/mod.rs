@@ -45,7 +45,7 @@ use crate::config::{Config, Scope, WebConfig};
 use crate::ingest::disk::{Disk, RealDisk};
 use crate::ingest::{Intake, Uid};
 use crate::metrics::Metrics;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, now_ms};
 use crate::study::ReadOptions;
 
 pub use self::auth::{TokenError, new_token};
@@ -307,10 +307,24 @@ async fn measured(State(shared): State<Arc<Shared>>, request: Request, next: Nex
     response
 }
 
-/// What is counted, as Prometheus takes it.
+/// What is counted, as Prometheus takes it. Jobs are counted when somebody asks: the journal has every one that ever was.
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response<Body> {
+    // The rest is worth most when the journal fails.
+    if let Err(e) = count_jobs(&shared).await {
+        tracing::error!("jobs cannot be counted: {e}");
+    }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     answer(StatusCode::OK, kind, shared.metrics.render())
+}
+
+async fn count_jobs(shared: &Shared) -> Result<(), StoreError> {
+    for (state, jobs) in shared.store.job_counts().await? {
+        shared.metrics.jobs(state.name(), jobs);
+    }
+    let (waiting, oldest_ms) = shared.store.queue().await?;
+    let age_ms = oldest_ms.map_or(0, |oldest| u64::try_from(now_ms().saturating_sub(oldest)).unwrap_or(0));
+    shared.metrics.queue(waiting, Duration::from_millis(age_ms));
+    Ok(())
 }
 
 async fn healthy() -> &'static str {

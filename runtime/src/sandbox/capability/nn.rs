@@ -27,6 +27,15 @@ use crate::tensor::{ElementType, Tensor, TensorError};
 pub struct NnError {
     code: ErrorCode,
     text: String,
+    /// An engine could not do it, whatever the guest asked: that may be otherwise at another time.
+    of_engine: bool,
+}
+
+impl NnError {
+    /// What the guest asked for cannot be.
+    fn refused(code: ErrorCode, text: String) -> Self {
+        Self { code, text, of_engine: false }
+    }
 }
 
 /// The models of the module's package, loaded when first asked for.
@@ -38,11 +47,13 @@ pub(crate) struct Models {
     loaded: BTreeMap<String, Arc<LoadedModel>>,
     /// Why a model of the package could not be read, if one could not.
     pub(in crate::sandbox) failed: Option<PackageError>,
+    /// Why an engine could not load or run a model, if one could not.
+    pub(in crate::sandbox) engine_failed: Option<String>,
 }
 
 impl Models {
     pub(crate) fn new(package: Arc<Package>, engines: Arc<Engines>, budget: Budget, deadline: Instant) -> Self {
-        Self { package, engines, budget, deadline, loaded: BTreeMap::new(), failed: None }
+        Self { package, engines, budget, deadline, loaded: BTreeMap::new(), failed: None, engine_failed: None }
     }
 
     /// Those that were used.
@@ -69,7 +80,7 @@ impl Models {
             let own: Vec<_> = self.package.manifest().models.iter().map(|m| m.name.as_str()).collect();
             let shown: String = name.chars().take(64).flat_map(char::escape_default).collect();
             let text = format!("the module's package has no model `{shown}`; it has: {}", own.join(", "));
-            return Err(NnError { code: ErrorCode::NotFound, text });
+            return Err(NnError::refused(ErrorCode::NotFound, text));
         };
         let bytes = match self.package.model(&entry.name, self.engines.model_max_mib()) {
             Ok(bytes) => bytes,
@@ -77,7 +88,7 @@ impl Models {
                 // The reason names files of the host: it is for the operator.
                 self.failed.get_or_insert(error);
                 let text = "the model cannot be read; the operator's error says why".to_owned();
-                return Err(NnError { code: ErrorCode::RuntimeError, text });
+                return Err(NnError::refused(ErrorCode::RuntimeError, text));
             }
         };
         self.engines.load(&entry.name, &bytes, entry.target).map_err(Into::into)
@@ -176,7 +187,14 @@ impl From<InferenceError> for NnError {
             InferenceError::Deadline { .. } => ErrorCode::Timeout,
             _ => ErrorCode::RuntimeError,
         };
-        Self { code, text: error.to_string() }
+        let of_engine = matches!(
+            error,
+            InferenceError::Load { .. }
+                | InferenceError::Run { .. }
+                | InferenceError::EngineUnavailable { .. }
+                | InferenceError::DeviceUnavailable { .. }
+        );
+        Self { code, text: error.to_string(), of_engine }
     }
 }
 
@@ -185,9 +203,9 @@ impl From<BackendError> for NnError {
         match error {
             BackendError::BackendAccess(e) => match e.downcast::<InferenceError>() {
                 Ok(e) => e.into(),
-                Err(e) => Self { code: ErrorCode::RuntimeError, text: e.to_string() },
+                Err(e) => Self::refused(ErrorCode::RuntimeError, e.to_string()),
             },
-            other => Self { code: ErrorCode::RuntimeError, text: other.to_string() },
+            other => Self::refused(ErrorCode::RuntimeError, other.to_string()),
         }
     }
 }
@@ -207,6 +225,9 @@ impl JobState {
         if matches!(error.code, ErrorCode::TooLarge) {
             self.growth.record("host_memory_mib", error.text.clone());
         }
+        if error.of_engine {
+            self.models.engine_failed.get_or_insert_with(|| error.text.clone());
+        }
         self.push_or_trap(error)
     }
 
@@ -222,7 +243,7 @@ impl JobState {
 impl graph::Host for JobState {
     fn load(&mut self, _builder: Vec<Vec<u8>>, _encoding: GraphEncoding, _target: ExecutionTarget) -> NnResult<Graph> {
         let text = "models come from the module's package: use load-by-name".to_owned();
-        self.answer(Err(NnError { code: ErrorCode::UnsupportedOperation, text }))
+        self.answer(Err(NnError::refused(ErrorCode::UnsupportedOperation, text)))
     }
 
     fn load_by_name(&mut self, name: String) -> NnResult<Graph> {
