@@ -4,17 +4,24 @@ use std::fmt;
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use rustix::fs::Access;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Serialize;
 
+use crate::completion::Archive;
 use crate::config::{Config, PeerTlsConfig, TlsConfig};
 use crate::inference::Engines;
 use crate::ingest::disk::{Disk, RealDisk};
+use crate::ingest::folder as watched_folder;
+use crate::routing::{Plan, Planned};
+use crate::store::Store;
+use crate::tls::{self, TlsError};
+use crate::web;
 
 /// Certificates that end within so many days are warned of.
 const EXPIRY_WARN_DAYS: i64 = 30;
@@ -74,30 +81,49 @@ impl fmt::Display for Check {
     }
 }
 
-/// What the configuration names: files, folders, engines. Changes nothing and is done at once.
+/// What the configuration names: files, folders, modules, engines, asked in the ways of `gantry serve`. Changes nothing, compiles
+/// nothing and is done at once.
 #[must_use]
 pub fn check_configuration(config: &Config) -> Vec<Check> {
-    let mut checks = vec![folder(config.node.data_folder.as_deref()), engine(config)];
+    let mut checks = vec![folder(config.node.data_folder.as_deref()), engine(config), modules(config)];
+    checks.extend(config.folder.path.as_deref().map(watched));
     for (name, tls) in [("dimse.tls", &config.dimse.tls), ("web.tls", &config.web.tls)] {
         checks.extend(tls.iter().flat_map(|tls| certificates(name, tls)));
     }
     checks
         .extend(config.dimse.callers.iter().filter_map(|c| c.tls.as_ref()).flat_map(|c| peer("dimse.callers.tls", c)));
     checks.extend(config.pacs.iter().filter_map(|p| p.tls.as_ref()).flat_map(|p| peer("pacs.tls", p)));
+    if !config.pacs.is_empty() {
+        checks.push(archives(config));
+    }
     checks
 }
 
-/// All of it. Writes a small file into the data folder, and takes about a second.
+/// All of it. Writes a small file into the data folder, or the nearest one above it while there is none, and takes about a
+/// second.
 #[must_use]
 pub fn check_all(config: &Config) -> Vec<Check> {
     let mut checks = check_configuration(config);
-    if let Some(data) = config.node.data_folder.as_deref().filter(|data| data.is_dir()) {
-        checks.push(space(data, config.node.disk_free_min_mib));
-        checks.push(fsync(data));
+    if let Some(data) = &config.node.data_folder {
+        let there = nearest(data);
+        checks.push(space(&there, config.node.disk_free_min_mib));
+        // Where nothing can be written, the folder's own check says so.
+        if rustix::fs::access(&there, Access::WRITE_OK).is_ok() {
+            checks.push(fsync(&there));
+        }
     }
     checks.extend(config.dimse.listen.map(|listen| port("dimse.listen", listen)));
+    if let Some(listen) = config.web.listen {
+        checks.push(port("web.listen", listen));
+        checks.extend(web::needs_token(listen, &config.web).then(|| token(config, listen)));
+    }
     checks.extend([clock(), gpu(), codecs(), files(config.dimse.associations_max)]);
     checks
+}
+
+/// What a node looks at when it starts: whether others can reach into its data folder, and whether it has space.
+pub(crate) fn check_data_folder(data: &Path, free_min_mib: u64) -> [Check; 2] {
+    [folder(Some(data)), space(data, free_min_mib)]
 }
 
 fn folder(data: Option<&Path>) -> Check {
@@ -110,8 +136,7 @@ fn folder(data: Option<&Path>) -> Check {
         Ok(found) if found.is_dir() => found.permissions().mode(),
         Ok(_) => return Check::fail(NAME, format!("{path} is no folder"), "name a folder"),
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            let above = data.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
-            return match rustix::fs::access(above, rustix::fs::Access::WRITE_OK) {
+            return match rustix::fs::access(nearest(data), Access::WRITE_OK) {
                 Ok(()) => Check::ok(NAME, format!("{path} will be made at the first start")),
                 Err(e) => {
                     Check::fail(NAME, format!("{path} is not there and cannot be made: {e}"), "make it (mode 0700)")
@@ -120,15 +145,115 @@ fn folder(data: Option<&Path>) -> Check {
         }
         Err(e) => return Check::fail(NAME, format!("{path}: {e}"), "let the user of `gantry serve` read it"),
     };
-    if let Err(e) = rustix::fs::access(data, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
+    if let Err(e) = rustix::fs::access(data, Access::WRITE_OK | Access::EXEC_OK) {
         return Check::fail(NAME, format!("{path} cannot be written to: {e}"), "give it to the user of `gantry serve`");
     }
     let found = format!("{path} has mode {:04o}", mode & 0o7777);
+    let readable = readable_by_others(data);
     match mode & 0o077 {
         0 => Check::ok(NAME, found),
         open if open & 0o022 != 0 => Check::fail(NAME, format!("{found}: others can write there"), "chmod 0700"),
-        _ => Check::warn(NAME, format!("{found}: others can read names of files there"), "chmod 0700"),
+        open if open & 0o011 != 0 && !readable.is_empty() => Check::warn(
+            NAME,
+            format!("{found}: others can read {}, with patients' names and findings", readable.join(" and ")),
+            "chmod 0700",
+        ),
+        open if open & 0o011 != 0 => Check::warn(
+            NAME,
+            format!("{found}: others can reach what is in it, as far as the modes of its files let them"),
+            "chmod 0700",
+        ),
+        _ => Check::warn(NAME, format!("{found}: others can list what is in it, and read none of it"), "chmod 0700"),
     }
+}
+
+/// What tells of patients and is open to others, where they can enter the folder. Instances never are: their files are made with
+/// mode 0600.
+fn readable_by_others(data: &Path) -> Vec<&'static str> {
+    let open = |name: &&str| std::fs::metadata(data.join(name)).is_ok_and(|m| m.permissions().mode() & 0o044 != 0);
+    ["journal.sqlite", "results"].into_iter().filter(open).collect()
+}
+
+/// The folder, or the nearest above it that is there.
+fn nearest(folder: &Path) -> PathBuf {
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    absolute.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/")).to_owned()
+}
+
+fn watched(path: &Path) -> Check {
+    const NAME: &str = "folder.path";
+    let shown = path.display();
+    match watched_folder::check(path) {
+        Ok(()) => Check::ok(NAME, format!("{shown} can be read and written")),
+        Err(e) => Check::fail(NAME, format!("{shown}: {e}"), watched_folder::REMEDY),
+    }
+}
+
+/// Packages, grants, and who waits for whom. A component is read and not compiled, and models are left alone: they may be large.
+fn modules(config: &Config) -> Check {
+    const NAME: &str = "modules and rules";
+    if config.modules.is_empty() {
+        return Check::ok(NAME, "no module: studies are kept, and nothing runs on them");
+    }
+    match names_and_denied(config) {
+        Ok((names, denied)) if denied.is_empty() => Check::ok(NAME, names.join(", ")),
+        Ok((_, denied)) => Check::warn(
+            NAME,
+            denied.join("; "),
+            "allow it by `grants` in [[modules]]: with a component that imports what was not granted, a node does not start",
+        ),
+        Err(reason) => {
+            Check::fail(NAME, reason, "mend [[modules]] or [[rules]]; `gantry module inspect` shows a package")
+        }
+    }
+}
+
+fn names_and_denied(config: &Config) -> Result<(Vec<String>, Vec<String>), String> {
+    let plan = Plan::load(config).map_err(|e| e.to_string())?;
+    let (mut names, mut denied) = (Vec::new(), Vec::new());
+    for Planned { name, package, policy, .. } in plan.modules {
+        package.component(config.limits.component_max_mib).map_err(|e| format!("modules ({name}): {e}"))?;
+        let (_, asks) = policy.grant(&package.manifest().needs);
+        denied.extend(asks.iter().map(|ask| format!("{name} asks for {ask}, which was not granted")));
+        names.push(name);
+    }
+    Ok((names, denied))
+}
+
+/// As far as can be told without asking them.
+fn archives(config: &Config) -> Check {
+    const NAME: &str = "pacs";
+    match Archive::all(config) {
+        Ok(_) => Check::ok(NAME, config.pacs.iter().map(|pacs| pacs.name.as_str()).collect::<Vec<_>>().join(", ")),
+        Err(e) => Check::fail(NAME, e.to_string(), "let the user of `gantry serve` read the files that [[pacs]] names"),
+    }
+}
+
+/// Whether anybody could ever come in, for an address that is not loopback: a node that is open to all does not start.
+fn token(config: &Config, listen: SocketAddr) -> Check {
+    const NAME: &str = "web access";
+    match config.node.data_folder.as_deref().map_or(Ok(false), has_tokens) {
+        Ok(true) => Check::ok(NAME, "a token is needed"),
+        Ok(false) => Check::fail(
+            NAME,
+            format!("web.listen = {listen} is not loopback, and no token was ever made"),
+            "make one as the user of the node (`gantry token new`), set web.tls.client_roots, or listen on 127.0.0.1",
+        ),
+        Err(e) => Check::fail(NAME, e, "run this as the user of the node"),
+    }
+}
+
+fn has_tokens(data: &Path) -> Result<bool, String> {
+    if !Store::is_in(data) {
+        return Ok(false);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    runtime.block_on(async {
+        let store = Store::open_to_read(data).await.map_err(|e| e.to_string())?;
+        let found = store.has_tokens().await.map_err(|e| e.to_string());
+        store.close().await;
+        found
+    })
 }
 
 fn space(data: &Path, free_min_mib: u64) -> Check {
@@ -266,12 +391,28 @@ fn files(associations_max: usize) -> Check {
 
 fn certificates(name: &'static str, tls: &TlsConfig) -> Vec<Check> {
     let files = std::iter::once(&tls.certificate).chain(&tls.client_roots).map(|path| certificate(name, path));
-    files.chain([key(name, &tls.key)]).collect()
+    together(name, files.chain([key(name, &tls.key)]).collect(), tls::server_config(tls))
 }
 
 fn peer(name: &'static str, tls: &PeerTlsConfig) -> Vec<Check> {
     let files = std::iter::once(&tls.roots).chain(&tls.certificate).map(|path| certificate(name, path));
-    files.chain(tls.key.iter().map(|path| key(name, path))).collect()
+    let files = files.chain(tls.key.iter().map(|path| key(name, path))).collect();
+    together(name, files, tls::Client::new(tls))
+}
+
+/// Files that are sound one by one need not be so together.
+fn together<T>(name: &'static str, mut checks: Vec<Check>, made: Result<T, TlsError>) -> Vec<Check> {
+    let sound = checks.iter().all(|check| check.state != State::Fail);
+    if let Err(e) = made
+        && sound
+    {
+        checks.push(Check::fail(
+            name,
+            e.to_string(),
+            "name a certificate (X.509 version 3) and the key that it is for",
+        ));
+    }
+    checks
 }
 
 fn key(name: &'static str, path: &Path) -> Check {
@@ -400,11 +541,133 @@ mod tests {
     #[test]
     fn a_folder_that_others_write_to_fails_and_says_what_to_do() {
         let folder = tempfile::tempdir().expect("a folder");
-        for (mode, state) in [(0o700, State::Ok), (0o750, State::Warn), (0o777, State::Fail)] {
+        let journal = folder.path().join("journal.sqlite");
+        std::fs::write(&journal, "").expect("written");
+        for (mode, of_journal, state, says) in [
+            (0o700, 0o644, State::Ok, "mode 0700"),
+            (0o750, 0o640, State::Warn, "others can read journal.sqlite, with patients' names"),
+            (0o755, 0o600, State::Warn, "as far as the modes of its files let them"),
+            (0o744, 0o644, State::Warn, "others can list what is in it, and read none of it"),
+            (0o777, 0o600, State::Fail, "others can write there"),
+        ] {
             std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).expect("set");
+            std::fs::set_permissions(&journal, PermissionsExt::from_mode(of_journal)).expect("set");
             let check = super::folder(Some(folder.path()));
             assert_eq!((check.state, check.remedy.is_empty()), (state, state == State::Ok), "{check}");
+            assert!(check.found.contains(says), "{check}");
         }
+    }
+
+    #[test]
+    fn what_a_node_does_not_start_with_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("empty")).expect("made");
+        std::fs::write(at("file"), "").expect("written");
+        for (text, name, says) in [
+            (format!("[[modules]]\npackage = {:?}\n", at("none")), "modules and rules", "holds no module.toml"),
+            (format!("[[modules]]\npackage = {:?}\n", at("empty")), "modules and rules", "holds no module.toml"),
+            (format!("[[pacs]]\nurl = \"http://a\"\ntoken_file = {:?}\n", at("none")), "pacs", "token_file"),
+            (format!("[folder]\npath = {:?}\n", at("none")), "folder.path", "No such file"),
+            (format!("[folder]\npath = {:?}\n", at("file")), "folder.path", "not a directory"),
+        ] {
+            let config: Config = toml::from_str(&text).expect("a configuration");
+            let checks = check_configuration(&config);
+            let check = checks.iter().find(|check| check.name == name).expect(name);
+            assert!(check.state == State::Fail && check.found.contains(says), "{check}");
+            assert!(!check.remedy.is_empty(), "{check}");
+        }
+    }
+
+    #[test]
+    fn modules_are_looked_at_as_a_node_does() {
+        use sha2::Digest;
+        let folder = tempfile::tempdir().expect("a folder");
+        let package = folder.path().join("lungs");
+        std::fs::create_dir(&package).expect("made");
+        let manifest = format!(
+            "schema = 1\nname = \"lungs\"\nversion = \"0.1.0\"\nvendor = \"Tests\"\n[label]\ntitle = \"T\"\n\
+             intended_use = \"T\"\ndemonstration = true\n[accepts]\nmodality = [\"CT\"]\n[component]\nsha256 = \"{}\"\n",
+            crate::hex(&sha2::Sha256::digest(b""))
+        );
+        std::fs::write(package.join("module.toml"), &manifest).expect("written");
+        let check = |more: &str| {
+            let text = format!("[[modules]]\npackage = {package:?}\n{more}");
+            modules(&toml::from_str(&text).expect("a configuration"))
+        };
+        let missing = check("");
+        assert!(missing.state == State::Fail && missing.found.contains("component.wasm"), "{missing}");
+        std::fs::write(package.join("component.wasm"), "").expect("written");
+        let sound = check("");
+        assert!(sound.state == State::Ok && sound.found == "lungs", "{sound}");
+        let rule = "[[rules]]\nname = \"night\"\neffect = \"skip\"\nmodules = [\"x\"]\n";
+        for (more, says) in [("after = [\"x\"]\n", "there is no module `x`"), (rule, "rules (night)")] {
+            let check = check(more);
+            assert!(check.state == State::Fail && check.found.contains(says), "{check}");
+        }
+        let needs = "[needs]\ninterfaces = [\"gantry:imaging/priors\"]\n[component]";
+        std::fs::write(package.join("module.toml"), manifest.replace("[component]", needs)).expect("written");
+        let denied = check("");
+        let says = "lungs asks for gantry:imaging/priors, which was not granted";
+        assert!(denied.state == State::Warn && denied.found == says, "{denied}");
+        let granted = check("grants = [\"gantry:imaging/priors\"]\n");
+        assert!(granted.state == State::Ok, "{granted}");
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut tls = issue(folder.path(), 2049);
+        tls.key = folder.path().join("other.pem");
+        std::fs::write(&tls.key, rcgen::KeyPair::generate().expect("a key").serialize_pem()).expect("written");
+        std::fs::set_permissions(&tls.key, PermissionsExt::from_mode(0o600)).expect("private");
+        let checks = certificates("web.tls", &tls);
+        let states: Vec<State> = checks.iter().map(|check| check.state).collect();
+        assert_eq!(states, [State::Ok, State::Ok, State::Fail], "{checks:?}");
+        assert!(checks[2].found.contains("with key = "), "{checks:?}");
+    }
+
+    #[test]
+    fn the_disk_is_measured_before_there_is_a_data_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("not/yet/there");
+        let mut config = Config::default();
+        config.node.data_folder = Some(data.clone());
+        config.node.disk_free_min_mib = 1 << 30;
+        let checks = check_all(&config);
+        let state = |name: &str| checks.iter().find(|check| check.name == name).map(|check| check.state);
+        assert_eq!(
+            (state("node.data_folder"), state("disk space")),
+            (Some(State::Ok), Some(State::Fail)),
+            "{checks:?}"
+        );
+        assert!(matches!(state("fsync"), Some(State::Ok | State::Warn)), "{checks:?}");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing is left behind");
+        assert!(nearest(Path::new("not/yet/there")).is_dir(), "also of a path that is not absolute");
+    }
+
+    #[test]
+    fn a_node_that_would_be_open_to_all_is_told_so() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut config = Config::default();
+        config.node.data_folder = Some(folder.path().to_owned());
+        let listen = "192.0.2.1:8042".parse().expect("an address");
+        assert!(web::needs_token(listen, &config.web));
+        assert_eq!(token(&config, listen).state, State::Fail);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let make = |token: bool| {
+            runtime.block_on(async {
+                let store = Store::open(folder.path()).await.expect("a journal");
+                if token {
+                    web::new_token(&store, "viewer", &[crate::config::Scope::Read], None).await.expect("a token");
+                }
+                store.close().await;
+            });
+        };
+        make(false);
+        assert_eq!(token(&config, listen).state, State::Fail, "a journal without one");
+        make(true);
+        assert_eq!(token(&config, listen).state, State::Ok);
     }
 
     #[test]

@@ -32,6 +32,15 @@ pub mod upstream;
 pub mod volumes;
 pub mod web;
 
+/// Makes a folder and those above it, where they are missing, for its owner alone (mode 0700). One that is there stays as it is.
+///
+/// # Errors
+/// Of the file system.
+pub fn make_private_folder(folder: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 /// Lower-case hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {

@@ -30,9 +30,9 @@ use crate::cli::{job, node, token};
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done, or the module called the input unfit (status in result.json)
-  1    the result could not be written
-  2    usage, configuration or start-up
-  3    the input cannot be read, or the module accepts none of it
+  1    the result could not be written; `gantry doctor`: a check failed
+  2    usage, configuration or start-up; `gantry config check`: a check failed
+  3    the input cannot be read, or the module accepts none of it; there is no such job or study
   4    the module failed, or its package or findings were refused
   5    a limit was hit
   130  interrupted";
@@ -78,9 +78,14 @@ enum Command {
     #[command(subcommand, after_help = job::ROUTE_EXAMPLES)]
     Route(job::RouteCommand),
     /// Check, print and explain configurations.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = concat!(
+        "Examples:\n",
+        "  gantry config example > gantry.toml\n",
+        "  gantry config check gantry.toml\n",
+        "  gantry config print gantry.toml --json\n"
+    ))]
     Config(node::ConfigCommand),
-    /// Look whether this machine and a configuration hold what a node needs.
+    /// Look whether this machine and a configuration hold what a node needs. Run it as the node's user.
     #[command(after_help = "Example:\n  gantry doctor --config /etc/gantry/gantry.toml\n")]
     Doctor {
         /// The node's configuration.
@@ -91,7 +96,11 @@ enum Command {
         json: bool,
     },
     /// Who did what to which study.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = concat!(
+        "Examples:\n",
+        "  gantry audit show --study 1.2.3 --config /etc/gantry/gantry.toml\n",
+        "  gantry audit verify --config /etc/gantry/gantry.toml\n"
+    ))]
     Audit(node::AuditCommand),
     /// Make and look at modules.
     #[command(subcommand, after_help = concat!(

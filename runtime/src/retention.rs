@@ -7,8 +7,8 @@
 //! A study goes with all results of its versions; results can also go before it (`retention.results_days`). Rows of jobs stay,
 //! without a folder.
 //!
-//! A crash between two steps leaves notes, and the next round goes on with them. Work that is not done, and results that are not
-//! delivered, stay whatever the disk says: [`Protection`] is asked within the commit, so nothing can begin in between.
+//! A crash between two steps leaves notes, and the next round goes on with them. Work that is not done stays whatever the disk
+//! says: [`Protection`] is asked within the commit, so nothing can begin in between.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -32,7 +32,7 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// What must not be deleted.
 pub trait Protection: Send + Sync + 'static {
-    /// Whether a study is not closed, has a job that is not at its end, or a result that is not delivered.
+    /// Whether a study is not closed, or has a job that is not at its end.
     fn protects(
         &self,
         batch: &mut Batch,

@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::audit::{AnchorError, Audit};
 use crate::completion::{self, Archive, Closed, Completion, PacsError};
 use crate::config::Config;
+use crate::doctor;
 use crate::ingest::dimse::{BindError, Dimse};
 use crate::ingest::disk::RealDisk;
 use crate::ingest::{self, Intake};
@@ -49,6 +50,14 @@ pub enum StartError {
     /// It cannot be used.
     #[error("node.data_folder {path}: {reason}", path = path.display())]
     DataFolder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// The watched folder cannot be used.
+    #[error("folder.path {path}: {reason}; {remedy}", path = path.display(), remedy = ingest::folder::REMEDY)]
+    Folder {
         /// Which.
         path: PathBuf,
         /// Why.
@@ -96,6 +105,14 @@ impl Node {
 
         // What is kept.
         let lock = lock(&data)?;
+        for check in doctor::check_data_folder(&data, config.node.disk_free_min_mib) {
+            if check.state != doctor::State::Ok {
+                tracing::warn!("{}: {}; {}", check.name, check.found, check.remedy);
+            }
+        }
+        if let Some(path) = &config.folder.path {
+            ingest::folder::check(path).map_err(|reason| StartError::Folder { path: path.clone(), reason })?;
+        }
         let store = Store::open(&data).await?;
         let metrics = Metrics::new();
         let audit = Audit::new(store.clone(), &data);
@@ -216,10 +233,10 @@ pub async fn until_stopped() -> std::io::Result<()> {
     }
 }
 
-/// Makes the data folder when it is missing, and makes sure that no other node runs on it.
+/// Makes the data folder when it is missing, for our user alone, and makes sure that no other node runs on it.
 fn lock(data: &Path) -> Result<File, StartError> {
     let unusable = |reason| StartError::DataFolder { path: data.to_owned(), reason };
-    std::fs::create_dir_all(data).map_err(unusable)?;
+    crate::make_private_folder(data).map_err(unusable)?;
     let lock = File::create(data.join("lock")).map_err(unusable)?;
     // That the folder has its name must be durable as what is in it; where the parent cannot be opened, whoever made the
     // folder for this user has seen to that.

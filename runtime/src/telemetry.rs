@@ -60,12 +60,7 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let directives = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|set| !set.is_empty());
-    // One word is for our own lines: a decoder that tells of every tile would bury them.
-    let own = || match log.level.contains(['=', ',']) {
-        true => log.level.clone(),
-        false => format!("warn,gantry={}", log.level),
-    };
-    let directives = directives.unwrap_or_else(own);
+    let directives = directives.unwrap_or_else(|| log.directives());
     let filter = EnvFilter::builder().parse(directives).map_err(|e| TelemetryError::Level(e.to_string()))?;
     // Colours are for people at a terminal: in a journal or a file they are noise.
     let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(writer);

@@ -26,6 +26,9 @@ fn exit_codes_are_documented() {
         {
             assert!(says.out.contains(line), "`{line}` is missing in: {}", says.out);
         }
+        for check in ["`gantry doctor`: a check failed", "`gantry config check`: a check failed"] {
+            assert!(says.out.contains(check), "`{check}` is missing in: {}", says.out);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Studies close on evidence and reopen: a real intake, a real journal, and Orthanc as the archive that is asked.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -626,6 +627,10 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("it does not come to this: {what}"));
 }
 
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).expect("there").permissions().mode() & 0o777
+}
+
 #[tokio::test]
 async fn a_watched_folder_is_a_way_in() {
     let (data, watched) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
@@ -643,7 +648,13 @@ async fn a_watched_folder_is_a_way_in() {
         std::fs::copy(file, at("study").join(format!("{index} name; of ours"))).expect("copied");
     }
     let last = std::fs::read(&study.files[9]).expect("readable");
-    std::fs::write(at("cut.dcm"), &last[..last.len() / 2]).expect("written");
+    std::fs::create_dir(at("deep")).expect("a folder");
+    let write_private = |path: &Path, bytes: &[u8]| {
+        std::fs::write(at(".partial"), bytes).expect("written");
+        std::fs::set_permissions(at(".partial"), PermissionsExt::from_mode(0o640)).expect("set");
+        std::fs::rename(at(".partial"), path).expect("renamed");
+    };
+    write_private(&at("deep/cut.dcm"), &last[..last.len() / 2]);
     std::fs::copy(&study.files[0], at(".hidden")).expect("copied");
     std::os::unix::fs::symlink(&study.files[9], at("link")).expect("linked");
     // Somebody writes slowly, but never as slowly as `stable_ms`.
@@ -659,9 +670,11 @@ async fn a_watched_folder_is_a_way_in() {
     let mut names = std::fs::read_dir(at("rejected")).expect("a folder").map(|entry| entry.expect("an entry").path());
     let reason = names.find(|path| path.extension().is_some()).expect("a reason");
     let reason = std::fs::read_to_string(reason).expect("readable");
-    assert!(reason.starts_with("unreadable: ") && !reason.contains("cut.dcm"), "{reason}");
+    assert!(reason.starts_with("unreadable: ") && reason.ends_with("\nfile: deep/cut.dcm\n"), "{reason}");
+    let mut names = std::fs::read_dir(at("rejected")).expect("a folder").map(|entry| entry.expect("an entry").path());
+    assert!(names.all(|path| mode(&path) == 0o640), "who may read the file may read its name");
     assert!(at(".hidden").exists() && at("link").exists());
-    assert!(!at("slow.dcm").exists() && !at("cut.dcm").exists());
+    assert!(!at("slow.dcm").exists() && !at("deep/cut.dcm").exists());
     assert_eq!(std::fs::read_dir(at("study")).expect("a folder").count(), 0);
     site.end().await;
 }

@@ -319,3 +319,15 @@ fn a_token_ends_when_it_says_and_metrics_are_for_operators() {
     let read = token(&node, &["new", "viewer", "--scope", "read"]);
     assert_eq!(metrics(&read).status, 403);
 }
+
+#[test]
+fn a_request_that_a_full_disk_refuses_is_one_line_of_the_log() {
+    let node = Node::start(&format!("{WEB}[node]\ndisk_free_min_mib = 1073741824\n"));
+    let reply = post(&node, "/dicom-web/studies", MULTIPART, &study().2);
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    eventually("it is told", || node.log().contains("instances refused"));
+    let log = node.log();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("instances refused")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("reason=\"out-of-space\" instances=10"), "{told:?}");
+}

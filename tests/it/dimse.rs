@@ -9,7 +9,8 @@ use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::InMemDicomObject;
 use dicom_ul::pdu::{
-    AssociationRJ, AssociationRJResult, AssociationRJSource, PDataValueType, Pdu, RequestorRoles, UserVariableItem,
+    AssociationRJ, AssociationRJResult, AssociationRJServiceUserReason, AssociationRJSource, PDataValueType, Pdu,
+    RequestorRoles, UserVariableItem,
 };
 use gantry_tests::command::Said;
 use gantry_tests::complete::complete;
@@ -213,6 +214,41 @@ fn callers_are_checked() {
     assert_eq!(known.code, Some(0), "{known:?}");
     let unknown = dcmtk("echoscu", &node, &["-aet", "CT2"], &[]).expect("installed");
     assert!(unknown.err.contains("Calling AE Title Not Recognized"), "{unknown:?}");
+}
+
+#[test]
+fn a_caller_from_another_address_is_told_from_one_that_is_not_known() {
+    let node = Node::start(
+        "[dimse]\nunknown_callers = \"refuse\"\ncallers = [{ ae_title = \"RAW\", address = \"192.0.2.1\" }]\n",
+    );
+    let answer = Peer::connect(node.dimse).ask(&[(CT, EXPLICIT)]);
+    let Some(Pdu::AssociationRJ(AssociationRJ { source, .. })) = answer else { panic!("{answer:?}") };
+    let unknown = AssociationRJServiceUserReason::CallingAETitleNotRecognized;
+    assert_eq!(source, AssociationRJSource::ServiceUser(unknown), "the peer is told nothing of the list");
+    eventually("it is told", || node.audited("association-rejected").len() == 1);
+    let row = &node.audited("association-rejected")[0];
+    let says = "the calling AE title may only call from its address in dimse.callers, from 127.0.0.1";
+    assert_eq!((&row["who"], &row["detail"]), (&"RAW".into(), &says.into()), "{row}");
+    assert!(node.log().contains("may only call from its address"), "{}", node.log());
+}
+
+#[test]
+fn a_full_disk_is_told_at_the_start_and_twice_for_an_association() {
+    let node = Node::start("[node]\ndisk_free_min_mib = 1073741824\n");
+    eventually("the start tells", || node.log().contains("less than node.disk_free_min_mib = 1073741824"));
+    let mut peer = associate(&node);
+    for _ in 0..3 {
+        let (status, comment) = peer.store(1, CT, SLICE, &slice());
+        assert_eq!(status, 0xA700, "{comment}");
+    }
+    assert!(peer.release());
+    eventually("the number is told", || node.log().contains("instances refused on this association"));
+    let log = node.log();
+    let warned: Vec<&str> = log.lines().filter(|line| line.contains("WARN association{")).collect();
+    assert_eq!(warned.len(), 2, "{warned:?}");
+    assert!(warned[0].contains("instance refused: the disk has less than node.disk_free_min_mib"), "{warned:?}");
+    assert!(warned[1].contains("reason=\"out-of-space\" instances=3"), "{warned:?}");
+    kept_nothing(&node);
 }
 
 #[test]

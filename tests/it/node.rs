@@ -1,6 +1,7 @@
 //! The whole node as a site runs it: the real `gantry serve`, from images on the wire to results, and every command that
 //! looks at it. Nothing here reaches into it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use dicom_core::VR;
@@ -240,6 +241,107 @@ fn a_job_is_listed_shown_cancelled_and_tried_again() {
     for (action, times) in [("job-cancelled", 2), ("job-retried", 1), ("job-requeued", 1), ("job-done", 0)] {
         assert_eq!(audited(&node, action).len(), times, "{action}");
     }
+    for (command, state) in [("cancel", "cancelled"), ("retry", "gated")] {
+        let said = json(&node.says(&["job", command, &id, "--json"]));
+        assert_eq!((said["id"].to_string(), &said["state"]), (id.clone(), &state.into()), "{said}");
+    }
+}
+
+#[test]
+fn a_study_that_waits_to_close_is_listed() {
+    let node = Node::start("");
+    let says = node.says(&["job", "list"]);
+    assert!(says.code == Some(0) && says.out == "no jobs, and no study is open\n", "{says:?}");
+    let folder = tempfile::tempdir().expect("a folder");
+    write_ct(folder.path()).expect("written");
+    send(&node, folder.path(), uids::EXPLICIT_VR_LITTLE_ENDIAN);
+    let says = node.says(&["job", "list"]);
+    assert!(says.code == Some(0) && says.out.contains("open  2.25.2  10 instances, the last at "), "{says:?}");
+    assert!(says.out.contains("; closes by ") && says.out.contains("studies.close_timer_ms = 60000"), "{says:?}");
+    let list = json(&node.says(&["job", "list", "--study", STUDY, "--json"]));
+    let [open] = list["open_studies"].as_array().expect("a list").as_slice() else { panic!("{list}") };
+    assert_eq!((&open["study_instance_uid"], &open["instances"]), (&STUDY.into(), &10.into()), "{list}");
+    let ms = |key: &str| open[key].as_i64().expect("a time");
+    assert_eq!(ms("closes_by_ms") - ms("last_received_ms"), 60_000, "{list}");
+    for other in [&["--study", "2.25.404"][..], &["--state", "queued"]] {
+        let list = json(&node.says(&[&["job", "list", "--json"], other].concat()));
+        assert_eq!(list["open_studies"], serde_json::json!([]), "{other:?}");
+    }
+}
+
+/// A folder with a configuration in it, of a node that was never started.
+fn unstarted(config: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("gantry.toml");
+    let config = config.replace("FOLDER", folder.path().to_str().expect("UTF-8"));
+    std::fs::write(&file, format!("[node]\ndata_folder = {:?}\n{config}", folder.path().join("data")))
+        .expect("written");
+    (folder, file)
+}
+
+fn says(file: &Path, arguments: &[&str]) -> Said {
+    gantry().args(arguments).arg("--config").arg(file).output().expect("gantry runs").into()
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).expect("there").permissions().mode() & 0o777
+}
+
+#[test]
+fn a_data_folder_is_for_its_user_alone_whoever_makes_it() {
+    let node = Node::start("");
+    assert_eq!(mode(&node.data()), 0o700);
+    assert!(!node.log().contains("chmod"), "{}", node.log());
+    let (folder, file) = unstarted("");
+    assert_eq!(says(&file, &["token", "new", "viewer", "--scope", "read"]).code, Some(0));
+    assert_eq!(mode(&folder.path().join("data")), 0o700);
+
+    let mut node = node;
+    assert!(node.stop(), "{}", node.log());
+    std::fs::set_permissions(node.data(), PermissionsExt::from_mode(0o755)).expect("set");
+    std::fs::set_permissions(node.data().join("journal.sqlite"), PermissionsExt::from_mode(0o644)).expect("set");
+    let node = node.again("");
+    eventually("the start tells", || node.log().contains("others can read journal.sqlite, with patients' names"));
+}
+
+#[test]
+fn the_first_token_says_what_it_closes() {
+    let (_folder, file) = unstarted("");
+    let first = says(&file, &["token", "new", "viewer", "--scope", "read"]);
+    assert!(first.code == Some(0) && first.err.contains("on loopback too"), "{first:?}");
+    assert!(first.out.starts_with("gantry_") && first.out.lines().count() == 1, "a script reads the token alone");
+    let second = says(&file, &["token", "new", "scanner", "--scope", "send", "--scope", "operate"]);
+    assert!(second.code == Some(0) && second.err.is_empty(), "{second:?}");
+    assert_eq!(says(&file, &["token", "revoke", "viewer"]).code, Some(0));
+    let list = json(&says(&file, &["token", "list", "--json"]));
+    let told = |n: usize| (list[n]["name"].clone(), list[n]["state"].clone(), list[n]["scopes"].clone());
+    assert_eq!(told(0), ("viewer".into(), "revoked".into(), serde_json::json!(["read"])), "{list}");
+    assert_eq!(told(1), ("scanner".into(), "valid".into(), serde_json::json!(["send", "operate"])), "{list}");
+}
+
+#[test]
+fn what_a_node_does_not_start_with_is_found_by_those_who_check() {
+    for (config, name, remedy) in [
+        ("[[modules]]\npackage = \"FOLDER/none\"\n", "modules and rules", "holds no module.toml"),
+        ("[folder]\npath = \"FOLDER/none\"\n", "folder.path", "read and write"),
+        ("[[pacs]]\nurl = \"http://127.0.0.1:9\"\ntoken_file = \"FOLDER/none\"\n", "pacs", "token_file"),
+    ] {
+        let (_folder, file) = unstarted(config);
+        let serve = says(&file, &["serve"]);
+        assert!(serve.code == Some(2) && serve.err.contains(remedy), "{serve:?}");
+        let check: Said = gantry().args(["config", "check"]).arg(&file).output().expect("gantry runs").into();
+        assert!(check.code == Some(2) && check.out.contains(&format!("FAIL {name}: ")), "{check:?}");
+        let doctor = says(&file, &["doctor"]);
+        assert!(doctor.code == Some(1) && doctor.out.contains(&format!("FAIL {name}: ")), "{doctor:?}");
+        assert!(check.out.contains(remedy) && doctor.out.contains(remedy), "{check:?}");
+    }
+    let (_folder, file) = unstarted("[web]\nlisten = \"0.0.0.0:0\"\n");
+    assert_eq!(says(&file, &["serve"]).code, Some(2));
+    let doctor = says(&file, &["doctor"]);
+    assert!(doctor.code == Some(1) && doctor.out.contains("FAIL web access: "), "{doctor:?}");
+    assert_eq!(says(&file, &["token", "new", "viewer", "--scope", "read"]).code, Some(0));
+    let doctor = says(&file, &["doctor"]);
+    assert!(doctor.out.contains("ok   web access: ") && doctor.out.contains("ok   web.listen: "), "{doctor:?}");
 }
 
 #[test]
@@ -267,7 +369,8 @@ fn a_node_is_looked_at_while_it_runs() {
     let doctor = json(&node.says(&["doctor", "--json"]));
     assert_eq!(doctor["state"], "ok", "{doctor}");
     let names: Vec<_> = doctor["checks"].as_array().expect("checks").iter().map(|check| &check["name"]).collect();
-    for name in ["node.data_folder", "disk space", "fsync", "clock", "dimse.listen"] {
+    for name in ["node.data_folder", "modules and rules", "disk space", "fsync", "clock", "dimse.listen", "web.listen"]
+    {
         assert!(names.contains(&&Value::from(name)), "{name} is missing: {doctor}");
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use gantry::config::Config;
 use gantry::routing::{Circumstances, ModuleExplanation, Plan, PriorsWait, explain};
-use gantry::store::{Changed, Job, JobState, Store};
+use gantry::store::{Changed, Job, JobState, Store, now_ms};
 use gantry::study::{self, ReadOptions};
 
 pub(crate) const JOB_EXAMPLES: &str = "\
@@ -22,7 +22,12 @@ Example:
 
 #[derive(clap::Subcommand)]
 pub(crate) enum JobCommand {
-    /// List jobs, the latest first, and studies on which nothing runs.
+    /// List jobs, the latest first, studies on which nothing runs, and open ones: they have jobs once they close.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  gantry job list --config /etc/gantry/gantry.toml\n",
+        "  gantry job list --state failed --json --config gantry.toml\n"
+    ))]
     List {
         #[command(flatten)]
         node: NodeArgs,
@@ -33,21 +38,24 @@ pub(crate) enum JobCommand {
         #[arg(long)]
         state: Option<JobState>,
     },
-    /// Show all that is known of a job.
+    /// Show all that is known of a job, and where its results lie.
+    #[command(after_help = "Example:\n  gantry job show 17 --config /etc/gantry/gantry.toml\n")]
     Show {
         /// Its number.
         id: i64,
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Run a job again that ended without a result.
+    /// Run a job again that ended without a result. With --json, prints it as `gantry job show` does.
+    #[command(after_help = "Example:\n  gantry job retry 17 --config /etc/gantry/gantry.toml\n")]
     Retry {
         /// Its number.
         id: i64,
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Cancel a job; one that runs is stopped.
+    /// Cancel a job; one that runs is stopped. With --json, prints it as `gantry job show` does.
+    #[command(after_help = "Example:\n  gantry job cancel 17 --config /etc/gantry/gantry.toml\n")]
     Cancel {
         /// Its number.
         id: i64,
@@ -82,24 +90,28 @@ type Failure = (u8, anyhow::Error);
 
 pub(crate) fn job(command: JobCommand) -> Result<(), Failure> {
     let text = match command {
-        JobCommand::List { node, study, state } => with_journal(&node, |_, store| {
+        JobCommand::List { node, study, state } => with_journal(&node, |config, store| {
             let json = node.json;
-            async move { list(&store, study.as_deref(), state, json).await }
+            async move { list(&config, &store, study.as_deref(), state, json).await }
         }),
         JobCommand::Show { id, node } => with_journal(&node, |_, store| {
             let json = node.json;
             async move { show(&store, id, json).await }
         }),
-        JobCommand::Retry { id, node } => with_journal(&node, |_, store| async move {
-            changed(
-                id,
-                store.retry_job(id).await?,
-                "waits for its turn",
-                "can be tried again unless a later version of the study came",
-            )
+        JobCommand::Retry { id, node } => with_journal(&node, |_, store| {
+            let json = node.json;
+            async move {
+                let can = "can be tried again unless a later version of the study came";
+                let text = changed(id, store.retry_job(id).await?, "waits for its turn", can)?;
+                if json { show(&store, id, json).await } else { Ok(text) }
+            }
         }),
-        JobCommand::Cancel { id, node } => with_journal(&node, |_, store| async move {
-            changed(id, store.cancel_job(id).await?, "is cancelled", "can be cancelled")
+        JobCommand::Cancel { id, node } => with_journal(&node, |_, store| {
+            let json = node.json;
+            async move {
+                let text = changed(id, store.cancel_job(id).await?, "is cancelled", "can be cancelled")?;
+                if json { show(&store, id, json).await } else { Ok(text) }
+            }
         }),
     };
     crate::print(text?.as_bytes())
@@ -133,12 +145,19 @@ where
     })
 }
 
-async fn list(store: &Store, study: Option<&str>, state: Option<JobState>, json: bool) -> anyhow::Result<String> {
+async fn list(
+    config: &Config,
+    store: &Store,
+    study: Option<&str>,
+    state: Option<JobState>,
+    json: bool,
+) -> anyhow::Result<String> {
     let jobs = store.jobs(study, state).await?;
     let mut without = store.routed(study).await?;
     without.retain(|routed| routed.outcome != "jobs" && state.is_none());
+    let open = if state.is_none() { open(config, store, study).await? } else { Vec::new() };
     if json {
-        return pretty(&serde_json::json!({ "jobs": jobs, "without_jobs": without }));
+        return pretty(&serde_json::json!({ "jobs": jobs, "without_jobs": without, "open_studies": open }));
     }
     let mut text = String::new();
     for job in &jobs {
@@ -154,7 +173,54 @@ async fn list(store: &Store, study: Option<&str>, state: Option<JobState>, json:
         let (version, uid) = (routed.study_version, &routed.study_instance_uid);
         writeln!(text, "     -  {}  v{version} of {uid}  {}", routed.outcome, routed.detail)?;
     }
+    for study in open {
+        let Open { study_instance_uid: uid, instances, .. } = &study;
+        let time = |ms| chrono_text(ms).unwrap_or_default();
+        let (last, timer_ms) = (time(study.last_received_ms), config.studies.close_timer_ms);
+        let closes = match study.closes_by_ms > now_ms() {
+            true => format!("closes by {}", time(study.closes_by_ms)),
+            // The node counts from its start.
+            false => "closes once the node has run that long".into(),
+        };
+        writeln!(
+            text,
+            "     -  open  {uid}  {instances} instances, the last at {last}; {closes} (studies.close_timer_ms = {timer_ms})"
+        )?;
+    }
+    if text.is_empty() && study.is_none() && state.is_none() {
+        text.push_str("no jobs, and no study is open\n");
+    }
     Ok(text)
+}
+
+/// A study that is not closed: until it is, no module is put on it.
+#[derive(serde::Serialize)]
+struct Open {
+    study_instance_uid: String,
+    instances: u64,
+    last_received_ms: i64,
+    /// When the timer closes it, if no evidence does before and the node runs all the while.
+    closes_by_ms: i64,
+}
+
+async fn open(config: &Config, store: &Store, study: Option<&str>) -> anyhow::Result<Vec<Open>> {
+    let timer_ms = i64::try_from(config.studies.close_timer_ms).unwrap_or(i64::MAX);
+    let mut open = Vec::new();
+    for uid in store.open_studies(config.studies.open_max).await? {
+        if study.is_some_and(|only| only != uid) {
+            continue;
+        }
+        // One without facts went in the meantime.
+        if let Some(facts) = store.study_facts(&uid).await? {
+            open.push(Open {
+                study_instance_uid: uid,
+                instances: facts.instances,
+                last_received_ms: facts.last_received_ms,
+                closes_by_ms: facts.last_received_ms.saturating_add(timer_ms),
+            });
+        }
+    }
+    Ok(open)
 }
 
 async fn show(store: &Store, id: i64, json: bool) -> anyhow::Result<String> {

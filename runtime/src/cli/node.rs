@@ -16,7 +16,7 @@ const EXAMPLE: &str = include_str!("../../../examples/gantry.toml");
 
 #[derive(Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Check a configuration: keys and ranges, and that what it names is there.
+    /// Check a configuration: keys and ranges, and that what it names is there and can be used.
     #[command(after_help = "Example:\n  gantry config check /etc/gantry/gantry.toml\n")]
     Check {
         /// The configuration.

@@ -1,8 +1,8 @@
 //! Archives: how many instances a study has (QIDO-RS or C-FIND), and which earlier studies of a patient there are (QIDO-RS).
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use dicom_core::Tag;
 use dicom_core::ops::AttributeSelector;
@@ -27,6 +27,9 @@ const STUDIES_MAX: u32 = 1000;
 /// A bearer token's file.
 const TOKEN_MAX_BYTES: u64 = 64 << 10;
 
+/// Trouble that goes on is told again after this.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 /// One archive.
 pub struct Archive {
     pub(super) config: PacsConfig,
@@ -39,6 +42,8 @@ pub struct Archive {
     asks: Semaphore,
     /// Apart from questions, which do not wait for what is large.
     pub(super) fetches: Semaphore,
+    /// The trouble with it that was told last, and when.
+    told: Mutex<Option<(String, Instant)>>,
 }
 
 /// An archive cannot be asked. Says no patient data.
@@ -123,6 +128,7 @@ impl Archive {
             retriever: retriever.transpose()?,
             asks: Semaphore::new(config.asks_max),
             fetches: Semaphore::new(config.asks_max),
+            told: Mutex::new(None),
         })
     }
 
@@ -137,6 +143,19 @@ impl Archive {
     #[must_use]
     pub fn ask_again(&self) -> Duration {
         Duration::from_millis(self.config.ask_again_ms)
+    }
+
+    /// Whether this trouble is to be told in the log: it is another one than the last, or was told [`TELL_AGAIN`] before. Every
+    /// study that waits asks every few seconds.
+    pub(super) fn is_news(&self, trouble: &PacsError, now: Instant) -> bool {
+        let trouble = trouble.to_string();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |(last, at): &(String, Instant)| *last == trouble && now.duration_since(*at) < TELL_AGAIN;
+        if told.as_ref().is_some_and(known) {
+            return false;
+        }
+        *told = Some((trouble, now));
+        true
     }
 
     /// How many instances it has of a study: 0 when it does not have it, nothing when it does not say.
@@ -236,12 +255,25 @@ impl Archive {
     /// Without addresses, which hold what was asked for.
     fn web_answer(&self, error: DicomWebError) -> PacsError {
         let reason = match error {
-            DicomWebError::RequestFailed { source, .. } => format!("the request failed: {}", source.without_url()),
+            DicomWebError::RequestFailed { source, .. } => failed(source),
             DicomWebError::DeserializationFailed { source } => format!("no DICOM JSON: {}", source.without_url()),
             other => other.to_string(),
         };
         self.answer(crate::printable(&reason))
     }
+}
+
+/// A request that failed, with what lies below it, such as a refused connection or a certificate. Without the address, which holds
+/// what was asked for, and without what a decoder says, which may hold what was answered.
+pub(super) fn failed(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = format!("the request failed: {error}");
+    let mut below = std::error::Error::source(&error).filter(|_| !error.is_decode());
+    while let Some(cause) = below {
+        text += &format!(": {cause}");
+        below = cause.source();
+    }
+    text
 }
 
 /// Date and time, UID and number of instances of a study, when it is a prior of the one that `key` is of.
@@ -281,4 +313,37 @@ fn token(path: &std::path::Path) -> Result<String, String> {
     let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
     file.take(TOKEN_MAX_BYTES).read_to_string(&mut text).map_err(|e| e.to_string())?;
     if text.trim().is_empty() { Err("it is empty".into()) } else { Ok(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An archive at a port where nobody listens any more.
+    fn gone() -> Archive {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/dicom-web", listener.local_addr().expect("an address"));
+        Archive::new(&PacsConfig { url: Some(url), ..PacsConfig::default() }, &DimseConfig::default())
+            .expect("an archive")
+    }
+
+    #[tokio::test]
+    async fn an_archive_that_is_gone_is_told_with_the_cause_and_not_with_what_was_asked() {
+        let archive = gone();
+        let said = archive.count("2.25.404").await.expect_err("nobody answers").to_string();
+        assert!(said.contains("Connection refused"), "{said}");
+        assert!(!said.contains("2.25.404") && !said.contains("http://"), "{said}");
+    }
+
+    #[test]
+    fn trouble_that_goes_on_is_told_once_a_minute() {
+        let (archive, start) = (gone(), Instant::now());
+        let (down, other) = (archive.answer("down".into()), archive.answer("other".into()));
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(archive.is_news(&down, start));
+        assert!(!archive.is_news(&down, after(59)));
+        assert!(archive.is_news(&down, after(60)));
+        assert!(archive.is_news(&other, after(61)), "it changed");
+        assert!(!archive.is_news(&other, after(62)));
+    }
 }

@@ -39,7 +39,7 @@ pub(super) enum RetrieveError {
 impl From<reqwest::Error> for RetrieveError {
     /// Without addresses, which hold what was asked for.
     fn from(error: reqwest::Error) -> Self {
-        Self::Answer(crate::printable(&format!("the request failed: {}", error.without_url())))
+        Self::Answer(crate::printable(&super::pacs::failed(error)))
     }
 }
 

@@ -310,7 +310,14 @@ impl Watcher {
         self.tasks.spawn(async move {
             let archive = &archives[index];
             let count = archive.count(&study).await.unwrap_or_else(|e| {
-                tracing::warn!(study, "how many instances it has is not known: {e}");
+                if archive.is_news(&e, std::time::Instant::now()) {
+                    tracing::warn!(
+                        study,
+                        "how many instances it has is not known: {e}; told again after a minute at the earliest"
+                    );
+                } else {
+                    tracing::debug!(study, "how many instances it has is not known: {e}");
+                }
                 None
             });
             let _ = findings.send(Finding { study, revision, what: What::Pacs(count, archive.ask_again()) });

@@ -209,6 +209,13 @@ mod tests {
         assert!(unknown.contains("guest_memory_gb"), "{unknown}");
         let wild = parse("[limits]\nguest_memory_mib = 9999\n").expect_err("refused").to_string();
         assert!(wild.contains("limits.guest_memory_mib = 9999 is not in 1..=4096"), "{wild}");
+        for level in ["loud", "gantry::ingest=loud"] {
+            let wild = parse(&format!("[log]\nlevel = \"{level}\"\n")).expect_err("refused").to_string();
+            assert!(wild.contains(&format!("log.level = \"{level}\"")), "{wild}");
+        }
+        for level in ["debug", "info,gantry::ingest=debug"] {
+            parse(&format!("[log]\nlevel = \"{level}\"\n")).expect("fine");
+        }
     }
 
     #[test]

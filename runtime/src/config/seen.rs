@@ -32,8 +32,16 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
+    /// The level as a filter takes it. One word is for our own lines: a decoder that tells of every tile would bury them.
+    pub(crate) fn directives(&self) -> String {
+        match self.level.contains(['=', ',']) {
+            true => self.level.clone(),
+            false => format!("warn,gantry={}", self.level),
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
-        match tracing_subscriber::EnvFilter::builder().parse(&self.level) {
+        match tracing_subscriber::EnvFilter::builder().parse(self.directives()) {
             Ok(_) => Ok(()),
             Err(e) => Err(format!("log.level = {:?}: {e}; use error, warn, info, debug or trace", self.level)),
         }
@@ -72,15 +80,15 @@ impl TelemetryConfig {
     }
 }
 
-/// What is deleted, and when. Work that is not done, and results that are not delivered, always stay.
+/// What is deleted, and when. Work that is not done always stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionConfig {
     /// Studies go, with all results of theirs, when nothing came for them for so long; never when not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instances_days: Option<u64>,
-    /// Results of a job go so long after it ended; 0: they stay as long as their study. Nothing else has them until they are
-    /// delivered, so that is the default.
+    /// Results of a job go so long after it ended; 0: they stay as long as their study. Nobody else has them, so that is the
+    /// default.
     pub results_days: u64,
     /// Files in quarantine go after so long; never when not set.
     #[serde(skip_serializing_if = "Option::is_none")]

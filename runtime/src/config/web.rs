@@ -58,17 +58,18 @@ pub struct WebClient {
     pub scopes: Vec<Scope>,
 }
 
-/// What somebody may do. None includes another.
+/// What somebody may do. None includes another. Once a first token was made, nobody does anything without a token or a client
+/// certificate, also when all tokens are revoked; before, who connects from loopback may do everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
-    /// Store instances.
+    /// Store instances: STOW-RS.
     Send,
-    /// Search and retrieve.
+    /// Search and retrieve: QIDO-RS and WADO-RS.
     Read,
-    /// See to jobs.
+    /// See how the node does: `/metrics`.
     Operate,
-    /// Everything about the node itself.
+    /// Nothing yet: jobs, tokens and configuration are changed on the machine, by `gantry`.
     Administer,
 }
 

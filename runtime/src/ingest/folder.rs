@@ -2,17 +2,18 @@
 //!
 //! A file is taken when its size and time of change stayed the same for `folder.stable_ms`, so also one that was moved
 //! in. It is removed once it is durable, moved to `rejected/` with the reason when it is refused, and left alone when
-//! the host cannot take it now. Its name says nothing to anybody.
+//! the host cannot take it now. Its name says nothing to us, and may say who the patient is: it stands beside the reason, where
+//! the file lay, and in no log.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, Mode, OFlags};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
@@ -24,6 +25,20 @@ use crate::config::FolderConfig;
 const REJECTED: &str = "rejected";
 /// Folders in folders.
 const DEPTH_MAX: usize = 16;
+
+/// What to do where the folder cannot be used.
+pub(crate) const REMEDY: &str = "folder.path must be a folder that the user of `gantry serve` can read and write: files are removed once they are taken in";
+
+/// Whether the folder can be watched now.
+///
+/// # Errors
+/// It is not there, is no folder, or may not be read or written by us.
+pub fn check(path: &Path) -> io::Result<()> {
+    if !std::fs::metadata(path)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Ok(rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?)
+}
 
 /// A file as it was when it was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +84,7 @@ pub async fn watch(config: FolderConfig, intake: Intake, stop: CancellationToken
     loop {
         let (found, now) = (look(path.clone(), config.files_max).await, Instant::now());
         let files = found.unwrap_or_else(|e| {
-            tracing::warn!("folder.path cannot be read; this is tried again: {e}");
+            tracing::warn!("folder.path cannot be read; this is tried again: {e}; {REMEDY}");
             Vec::new()
         });
         let ready = ready(&mut known, &files, now, Duration::from_millis(config.stable_ms));
@@ -185,7 +200,7 @@ async fn take(folder: &Path, path: &Path, seen: Seen, intake: &Intake, arrival: 
         Ok(()) => match std::fs::remove_file(path) {
             Ok(()) => Fate::Taken,
             Err(e) => {
-                tracing::error!("a file of the watched folder was taken in and cannot be removed: {e}");
+                tracing::error!("a file of the watched folder was taken in and cannot be removed: {e}; {REMEDY}");
                 Fate::Stuck
             }
         },
@@ -196,7 +211,9 @@ async fn take(folder: &Path, path: &Path, seen: Seen, intake: &Intake, arrival: 
         Err(refused) => match reject(folder, path, &refused) {
             Ok(()) => Fate::Rejected,
             Err(e) => {
-                tracing::error!("a file of the watched folder was refused and cannot be moved away: {refused}: {e}");
+                tracing::error!(
+                    "a file of the watched folder was refused and cannot be moved away: {refused}: {e}; {REMEDY}"
+                );
                 Fate::Stuck
             }
         },
@@ -242,7 +259,7 @@ async fn stream(mut file: File, intake: &Intake, arrival: &Arrival) -> Result<()
     incoming.finish().await.map(drop)
 }
 
-/// Moves a file to `rejected/`, under a name of ours, beside the reason.
+/// Moves a file to `rejected/`, under a name of ours, beside the reason and where it lay. Who may read the file may read that.
 fn reject(folder: &Path, path: &Path, refused: &Refused) -> io::Result<()> {
     let rejected = folder.join(REJECTED);
     match std::fs::create_dir(&rejected) {
@@ -254,7 +271,11 @@ fn reject(folder: &Path, path: &Path, refused: &Refused) -> io::Result<()> {
         return Err(io::Error::other("rejected/ is no folder"));
     }
     let name = uuid::Uuid::now_v7().simple().to_string();
-    std::fs::write(rejected.join(format!("{name}.reason.txt")), format!("{}: {refused}\n", refused.reason()))?;
+    let lay = crate::shown(path.strip_prefix(folder).unwrap_or(path));
+    let mode = std::fs::symlink_metadata(path)?.mode() & 0o666;
+    let beside = rejected.join(format!("{name}.reason.txt"));
+    let mut beside = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(beside)?;
+    write!(beside, "{}: {refused}\nfile: {lay}\n", refused.reason())?;
     std::fs::rename(path, rejected.join(name))?;
     tracing::warn!(
         reason = refused.reason(),

@@ -74,7 +74,7 @@ impl CodeCache {
             Some(folder) => folder.to_path_buf(),
             None => default_folder().ok_or(CacheError::NoFolder)?,
         };
-        make_private_folder(&folder).map_err(|reason| CacheError::Folder { path: folder.clone(), reason })?;
+        crate::make_private_folder(&folder).map_err(|reason| CacheError::Folder { path: folder.clone(), reason })?;
         let key = read_or_make_key(&folder)?;
         Ok(Self { folder, key })
     }
@@ -137,11 +137,6 @@ impl CodeCache {
 fn default_folder() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     Some(set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?.join("gantry"))
-}
-
-fn make_private_folder(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn read_or_make_key(folder: &Path) -> Result<[u8; KEY_BYTES], CacheError> {

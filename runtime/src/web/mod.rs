@@ -96,6 +96,12 @@ pub enum WebStartError {
     Store(#[from] StoreError),
 }
 
+/// Whether a token must have been made before the service may listen there: it is not loopback, and no certificate is asked for.
+pub(crate) fn needs_token(address: SocketAddr, web: &WebConfig) -> bool {
+    let mutual = web.tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
+    !address.ip().is_loopback() && !mutual
+}
+
 impl Web {
     /// Opens the port `address`, with TLS as `web.tls` says.
     ///
@@ -111,12 +117,10 @@ impl Web {
         audit: Audit,
     ) -> Result<Self, WebStartError> {
         let web = config.web.clone();
-        let mutual = web.tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
-        let loopback = address.ip().is_loopback();
-        if !loopback && !mutual && !store.has_tokens().await? {
+        if needs_token(address, &web) && !store.has_tokens().await? {
             return Err(WebStartError::Open(address));
         }
-        if !loopback && web.tls.is_none() {
+        if !address.ip().is_loopback() && web.tls.is_none() {
             tracing::warn!("web.listen = {address} without web.tls: images and tokens cross the network in the clear");
         }
         let tls = web.tls.as_ref().map(crate::tls::server_config).transpose()?;

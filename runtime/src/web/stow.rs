@@ -2,6 +2,7 @@
 //!
 //! Parts go to the disk as they come. What was stored before a request failed stays; sent again, it is the same.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +61,9 @@ async fn take(
     let _ended = Ended { intake: shared.intake.clone(), arrival: arrival.clone() };
     let form = study.clone().map_or(Form::File, Form::FileOfStudy);
     let mut taking = Taking { shared, arrival, form, outcomes: Vec::new(), part: None };
-    taking.all(parser, source).await?;
+    let came = taking.all(parser, source).await;
+    taking.log_refused();
+    came?;
     let base = shared.base_url(&head.headers);
     taking.report(&base, study.as_ref())
 }
@@ -274,6 +277,20 @@ impl Taking<'_> {
             Ok(stored) => Outcome::Stored(stored),
             Err(failure) => Outcome::Failed(failure, announced(&part.head)),
         });
+    }
+
+    /// One line for each reason: a full disk is no line for every image.
+    fn log_refused(&self) {
+        let mut reasons = BTreeMap::new();
+        for outcome in &self.outcomes {
+            if let Outcome::Failed(Failure::Refused(refused), _) = outcome {
+                reasons.entry(refused.reason()).or_insert((refused, 0_u64)).1 += 1;
+            }
+        }
+        for (reason, (refused, instances)) in reasons {
+            let (source, correlation) = (&self.arrival.source, &self.arrival.correlation);
+            tracing::warn!(source, correlation, reason, instances, "instances refused; the first: {refused}");
+        }
     }
 
     /// The response of PS3.18 section 10.5.3.

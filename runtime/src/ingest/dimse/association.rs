@@ -31,6 +31,8 @@ pub(super) struct Association {
     pub(super) reports: BTreeMap<u16, i64>,
     /// Of requests of ours.
     message_id: u16,
+    /// Instances that were refused, by reason.
+    refused: BTreeMap<&'static str, u64>,
 }
 
 /// Says that the association ended, once, however it does.
@@ -50,13 +52,17 @@ impl Association {
         wire.peer_takes(agreed.peer_max_bytes);
         let ending = Ending { intake: shared.intake.clone(), arrival };
         let peer = (agreed.answer.calling_ae_title.trim().to_owned(), from);
-        Self { shared, wire, contexts: agreed.contexts, ending, peer, reports: BTreeMap::new(), message_id: 0 }
+        let (contexts, reports, refused) = (agreed.contexts, BTreeMap::new(), BTreeMap::new());
+        Self { shared, wire, contexts, ending, peer, reports, message_id: 0, refused }
     }
 
     /// Serves it to its end.
     pub(super) async fn run(mut self) {
         let ended = self.messages().await;
         let bytes = self.wire.bytes();
+        for (reason, instances) in self.refused.iter().filter(|(_, instances)| **instances > 1) {
+            tracing::warn!(reason, instances, "instances refused on this association");
+        }
         // What was not answered goes on an association of its own.
         if !self.reports.is_empty() {
             commitment::unanswered(&self).await;
@@ -185,6 +191,18 @@ impl Association {
         match within.run(self.wire.next()).await? {
             Next::Value(value) => Ok(value),
             Next::Release => Err(Broken::Unexpected("a release was asked for within a message")),
+        }
+    }
+
+    /// Says that an instance was refused. Each reason is told once and then counted: a full disk is no line for every image.
+    pub(super) fn refused(&mut self, reason: &'static str, said: &dyn std::fmt::Display) {
+        let instances = self.refused.entry(reason).or_default();
+        *instances += 1;
+        let (first, source) = (*instances == 1, &self.ending.arrival.source);
+        if first {
+            tracing::warn!(source, reason, "instance refused: {said}");
+        } else {
+            tracing::debug!(source, reason, "instance refused: {said}");
         }
     }
 

@@ -260,7 +260,7 @@ async fn associate(shared: Arc<Shared>, mut wire: Wire, from: SocketAddr, reques
         return shared.rejected(from, &calling, "dimse.associations_max are open").await;
     }
     if let Err(rejection) = negotiate::admit(&request, &shared.config, from.ip()) {
-        let reason = crate::dimse::reason(&rejection);
+        let reason = negotiate::reason(&rejection, &request, &shared.config);
         tracing::warn!(%from, calling, "association rejected: {reason}");
         shared.metrics.association_rejected("not-admitted");
         reject(wire, rejection).await;

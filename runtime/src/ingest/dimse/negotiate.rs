@@ -67,6 +67,19 @@ pub(super) fn admit(request: &AssociationRQ, config: &DimseConfig, from: IpAddr)
     Ok(())
 }
 
+/// Why the caller may not, for people here. The peer is told no more than the standard has words for: neither who is listed nor
+/// from where.
+pub(super) fn reason(rejection: &AssociationRJ, request: &AssociationRQ, config: &DimseConfig) -> String {
+    use AssociationRJServiceUserReason::CallingAETitleNotRecognized;
+    let listed = config.callers.iter().any(|caller| caller.ae_title == request.calling_ae_title.trim());
+    match rejection.source {
+        AssociationRJSource::ServiceUser(CallingAETitleNotRecognized) if listed => {
+            "the calling AE title may only call from its address in dimse.callers".into()
+        }
+        _ => dimse::reason(rejection),
+    }
+}
+
 /// The configured caller of this title, if it calls from where it may.
 pub(super) fn caller<'a>(config: &'a DimseConfig, title: &str, from: IpAddr) -> Option<&'a Caller> {
     config.callers.iter().find(|caller| is_caller(caller, title, from))
@@ -209,6 +222,13 @@ mod tests {
         ] {
             assert_eq!(reason(rejected, from), AssociationRJSource::ServiceUser(expected));
         }
+        let elsewhere = |title: &str| {
+            let request = AssociationRQ { calling_ae_title: title.into(), ..request() };
+            let rejection = admit(&request, &config, [192, 0, 2, 2].into()).expect_err("rejected");
+            super::reason(&rejection, &request, &config)
+        };
+        assert_eq!(elsewhere("CT1 "), "the calling AE title may only call from its address in dimse.callers");
+        assert_eq!(elsewhere("CT2"), Reason::CallingAETitleNotRecognized.to_string());
         let version = reason(AssociationRQ { protocol_version: 2, ..request() }, here);
         assert!(matches!(version, AssociationRJSource::ServiceProviderASCE(_)), "{version:?}");
     }

@@ -13,6 +13,9 @@ const INVALID_SOP_INSTANCE: u16 = 0x0117;
 /// Error: Cannot understand, Cxxx (PS3.4 table B.2-1).
 const NO_DATA_SET: u16 = 0xC002;
 
+/// As a reason in the log, beside those of [`Refused`].
+const BAD_COMMAND: &str = "bad-command";
+
 /// Takes the data set of one C-STORE to its end, whatever becomes of it.
 ///
 /// # Errors
@@ -24,22 +27,33 @@ pub(super) async fn receive(
     command: &Command,
 ) -> Result<Status, Broken> {
     if !command.has_data_set {
-        return Ok(Status::failure(NO_DATA_SET, "the C-STORE request is without a data set"));
+        let status = Status::failure(NO_DATA_SET, "the C-STORE request is without a data set");
+        association.refused(BAD_COMMAND, &status.comment);
+        return Ok(status);
     }
-    let begun = form(context, command)
-        .and_then(|form| association.intake().begin(association.arrival(), form).map_err(|refused| status(&refused)));
-    let mut incoming = match begun {
+    let form = match form(context, command) {
+        Ok(form) => form,
+        Err(status) => {
+            association.refused(BAD_COMMAND, &status.comment);
+            return association.discard(id).await.map(|()| status);
+        }
+    };
+    let mut incoming = match association.intake().begin(association.arrival(), form) {
         Ok(incoming) => incoming,
-        Err(refused) => return association.discard(id).await.map(|()| refused),
+        Err(refused) => {
+            let status = refuse(association, &refused);
+            return association.discard(id).await.map(|()| status);
+        }
     };
     loop {
         let piece = association.data(id).await?;
         if let Err(refused) = incoming.write(&piece.data).await {
             drop(incoming);
+            let status = refuse(association, &refused);
             if !piece.is_last {
                 association.discard(id).await?;
             }
-            return Ok(status(&refused));
+            return Ok(status);
         }
         if piece.is_last {
             return Ok(finish(association, incoming).await);
@@ -47,17 +61,19 @@ pub(super) async fn receive(
     }
 }
 
-async fn finish(association: &Association, incoming: Incoming) -> Status {
+async fn finish(association: &mut Association, incoming: Incoming) -> Status {
     match incoming.finish().await {
         Ok(stored) => {
             tracing::debug!(sop_instance_uid = %stored.sop_instance_uid, outcome = ?stored.outcome, "instance kept");
             Status::success()
         }
-        Err(refused) => {
-            tracing::warn!(source = %association.arrival().source, reason = refused.reason(), "instance refused: {refused}");
-            status(&refused)
-        }
+        Err(refused) => refuse(association, &refused),
     }
+}
+
+fn refuse(association: &mut Association, refused: &Refused) -> Status {
+    association.refused(refused.reason(), refused);
+    status(refused)
 }
 
 /// What the command announces; the instance is named by nothing that was not checked.
