@@ -278,6 +278,7 @@ async fn a_clock_that_jumps_neither_closes_nor_holds_a_study() {
     let data = tempfile::tempdir().expect("a folder");
     let study = Ct::new("2.25.58", |_, _| ());
     let store = Store::open(data.path()).await.expect("a journal");
+    let mut writer = store.intake_writer().expect("a connection");
     for (name, file, received_ms) in [("a", &study.files[0], 4_000_000_000_000), ("b", &study.files[1], 1)] {
         std::fs::copy(file, data.path().join(name)).expect("copied");
         let entry = study::inspect(file, &ReadOptions::default()).expect("an instance");
@@ -290,10 +291,11 @@ async fn a_clock_that_jumps_neither_closes_nor_holds_a_study() {
             source: "CT1".into(),
             correlation: "a".into(),
         };
-        let mut batch = store.begin().await.expect("a batch");
-        batch.add(&Candidate { entry: &entry, filed: &filed }).await.expect("added");
-        batch.commit().await.expect("committed");
+        let batch = writer.begin().expect("a batch");
+        batch.add(&Candidate { entry: &entry, filed: &filed }).expect("added");
+        batch.commit().expect("committed");
     }
+    drop(writer);
     store.close().await;
     let mut site = Site::start(data.path(), |_| ()).await;
     site.pass(1).await;

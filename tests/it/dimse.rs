@@ -297,6 +297,13 @@ fn one_association_too_many_is_told_so() {
 }
 
 #[test]
+fn who_only_connects_takes_no_place_of_an_association() {
+    let node = Node::start("[dimse]\nassociations_max = 1\n");
+    let _silent: Vec<_> = (0..4).map(|_| Peer::connect(node.dimse)).collect();
+    assert!(associate(&node).release());
+}
+
+#[test]
 fn a_half_open_association_times_out() {
     let node = Node::start("[dimse]\nassociate_timeout_ms = 200\nassociations_max = 1\n");
     let mut silent = Peer::connect(node.dimse);

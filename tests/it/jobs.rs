@@ -19,6 +19,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Of pydicom's `rtplan.dcm`.
+const PLAN: &str = "1.22.333.4.555555.6.7777777777777777777777777777";
 /// Of the small CT.
 const STUDY: &str = "2.25.2";
 
@@ -47,7 +49,10 @@ impl Site {
         config.node.disk_free_min_mib = 0;
         let site = Self { folder, config, packages };
         std::fs::create_dir(site.data()).expect("made");
-        site.take_in().await;
+        let study = site.folder.path().join("study");
+        std::fs::create_dir(&study).expect("made");
+        gantry_tests::write_ct(&study).expect("written");
+        site.take_in(&study).await;
         Some(site)
     }
 
@@ -59,22 +64,26 @@ impl Site {
         Store::open(&self.data()).await.expect("a journal")
     }
 
-    /// The small CT, as a folder's files.
-    async fn take_in(&self) {
-        let study = self.folder.path().join("study");
-        std::fs::create_dir(&study).expect("made");
-        gantry_tests::write_ct(&study).expect("written");
+    /// The files of a folder.
+    async fn take_in(&self, folder: &Path) {
         let store = self.store().await;
-        let (intake, _notices) =
-            Intake::start(&self.config, self.data(), store, Arc::new(RealDisk), gantry::metrics::Metrics::new())
-                .expect("an intake");
+        let (intake, _notices) = Intake::start(
+            &self.config,
+            self.data(),
+            store.clone(),
+            Arc::new(RealDisk),
+            gantry::metrics::Metrics::new(),
+        )
+        .expect("an intake");
         let arrival = Arrival::new(Via::Folder, "CT1");
-        for file in std::fs::read_dir(&study).expect("readable") {
+        for file in std::fs::read_dir(folder).expect("readable") {
             let bytes = std::fs::read(file.expect("a file").path()).expect("readable");
             let mut incoming = intake.begin(&arrival, Form::File).expect("begun");
             incoming.write(&bytes).await.expect("written");
             incoming.finish().await.expect("stored");
         }
+        drop(intake);
+        store.close().await;
     }
 
     /// The journal's file; nobody has it open.
@@ -351,6 +360,16 @@ async fn a_study_with_nothing_to_run_says_so_and_why() {
     let says = site.says(&["route", "explain", STUDY, "--json"]).await;
     let json: serde_json::Value = serde_json::from_str(&says.out).expect("JSON");
     assert_eq!(json[0]["would_run"], false);
+    // A study of another kind is explained too, and nothing is wrong with it.
+    let plan = site.folder.path().join("plan");
+    std::fs::create_dir(&plan).expect("made");
+    let Some(file) = gantry_tests::asset("pydicom/test_files/rtplan.dcm") else { return };
+    std::fs::copy(file, plan.join("plan.dcm")).expect("copied");
+    site.take_in(&plan).await;
+    let says = site.says(&["route", "explain", PLAN]).await;
+    for part in ["rogue would not run", "- study: none of the 1 DICOM objects given is an image", "nothing to run"] {
+        assert!(says.code == Some(0) && says.out.contains(part), "`{part}` is missing: {says:?}");
+    }
     let says = site.says(&["job", "show", "99"]).await;
     assert!(says.code == Some(3) && says.err.contains("there is no job 99"), "{says:?}");
 }

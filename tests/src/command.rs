@@ -25,7 +25,8 @@ fn build() -> PathBuf {
         Some(name) => name,
     };
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--quiet", "--package", "gantry", "--profile", profile]);
+    // As xtask does, so that it is there already.
+    cargo.args(["build", "--quiet", "--workspace", "--bin", "gantry", "--profile", profile]);
     cargo.current_dir(repository()).env("CARGO_TARGET_DIR", target);
     // What cargo told this test of its own package would have crates that watch it built again.
     for (name, _) in std::env::vars_os() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use gantry::config::Config;
-use gantry::routing::{Circumstances, ModuleExplanation, Plan, PriorsWait, explain};
+use gantry::routing::{Circumstances, ModuleExplanation, Plan, PriorsWait, explain, explain_unread};
 use gantry::store::{Changed, Job, JobState, Store, now_ms};
 use gantry::study::{self, ReadOptions};
 
@@ -274,9 +274,13 @@ async fn explained(config: &Config, store: &Store, uid: &str, json: bool) -> any
     let arrivals = store.arrivals(uid).await?.context("nothing of a study with this UID is here")?;
     let data = config.node.data_folder.as_deref().unwrap_or(Path::new("."));
     let paths: Vec<PathBuf> = store.instances_of_study(uid).await?.iter().map(|i| data.join(&i.path)).collect();
-    let study = study::read(&paths, &ReadOptions::new(&config.limits, false))?;
+    let modules = match study::read(&paths, &ReadOptions::new(&config.limits, false)) {
+        Ok(study) => explain(&study, &plan, &Circumstances::now(arrivals.sources)),
+        // As the node records it: without paths, which are its own.
+        Err(e) => explain_unread(&e.for_record(&|_| "an instance".into()).to_string(), &plan),
+    };
     let mut explained = Vec::new();
-    for module in explain(&study, &plan, &Circumstances::now(arrivals.sources)) {
+    for module in modules {
         let waits_for_priors = waits_for_priors(store, uid, &module).await?;
         explained.push(Explained { module, waits_for_priors });
     }

@@ -22,7 +22,7 @@ pub struct WebConfig {
     /// How clients reach the service, for the URLs in answers, as in `https://pacs.example`; what they called it when not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
-    /// Connections at once; more wait to be accepted.
+    /// Connections at once; more are told only how the node is, or to come later.
     pub connections_max: usize,
     /// From connecting, or from the end of a request, to the whole head of the next, the TLS handshake included.
     pub header_timeout_ms: u64,

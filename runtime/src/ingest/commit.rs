@@ -319,7 +319,7 @@ mod tests {
 
     use dicom_core::{DataElement, Tag, VR};
     use dicom_dictionary_std::{tags, uids};
-    use dicom_object::InMemDicomObject;
+    use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
     use tempfile::TempDir;
 
     use crate::config::{Config, Duplicates};
@@ -456,6 +456,82 @@ mod tests {
             (node.files("quarantine").len(), node.files("instances").len(), node.files("incoming").len()),
             (3, 1, 0)
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_of_another_study_takes_nobodys_place() {
+        let node = node(|c| c.node.duplicates = Duplicates::Replace).await;
+        node.send_as("2.25.3", &object("2.25.3", &[])).await.expect("kept");
+        let other =
+            object("2.25.3", &[(tags::STUDY_INSTANCE_UID, VR::UI, "2.25.9"), (tags::PATIENT_ID, VR::LO, "SECRET-2")]);
+        let refused = node.send_as("2.25.3", &other).await.expect_err("of another study");
+        assert_eq!((refused.reason(), refused.code()), ("other-study", 0x0111));
+        let row = node.store.instance("2.25.3").await.expect("the journal").expect("the first stays");
+        assert_eq!(row.study_instance_uid, "2.25.1");
+    }
+
+    #[tokio::test]
+    async fn the_same_bytes_take_the_place_of_a_file_that_was_lost_or_damaged() {
+        let node = node(|_| {}).await;
+        let sent = object("2.25.3", &[]);
+        node.send_as("2.25.3", &sent).await.expect("kept");
+        let row = node.store.instance("2.25.3").await.expect("the journal").expect("a row");
+        let path = node.intake.path(&row.path);
+        let whole = std::fs::read(&path).expect("the file");
+        std::fs::remove_file(&path).expect("removed");
+        assert_eq!(node.send_as("2.25.3", &sent).await.expect("the same").outcome, Outcome::Same);
+        assert_eq!(std::fs::read(&path).expect("there again"), whole);
+        std::fs::write(&path, vec![0; whole.len()]).expect("damaged");
+        assert_eq!(node.send_as("2.25.3", &sent).await.expect("the same").outcome, Outcome::Same);
+        assert_eq!(std::fs::read(&path).expect("whole again"), whole);
+        assert_eq!((node.files("instances").len(), node.files("incoming").len()), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn the_same_data_set_is_the_same_whatever_its_file_meta_information() {
+        let node = node(|_| {}).await;
+        let sent = object("2.25.3", &[]);
+        node.send_as("2.25.3", &sent).await.expect("kept");
+        let file = |data_set: &[u8], transfer_syntax: &str| {
+            let meta = FileMetaTableBuilder::new()
+                .media_storage_sop_class_uid(uids::ENCAPSULATED_PDF_STORAGE)
+                .media_storage_sop_instance_uid("2.25.3")
+                .transfer_syntax(transfer_syntax)
+                .implementation_version_name("ELSEWHERE");
+            let mut bytes = [vec![0; 128], b"DICM".to_vec()].concat();
+            meta.build().expect("complete").write(&mut bytes).expect("written");
+            bytes.extend_from_slice(data_set);
+            bytes
+        };
+        let again = node.send(Form::File, &file(&bytes(&sent), uids::IMPLICIT_VR_LITTLE_ENDIAN)).await;
+        assert_eq!(again.expect("the same").outcome, Outcome::Same);
+        let other = bytes(&object("2.25.3", &[(tags::STUDY_ID, VR::SH, "x")]));
+        let other = node.send(Form::File, &file(&other, uids::IMPLICIT_VR_LITTLE_ENDIAN)).await;
+        assert_eq!(other.expect_err("it says something else").reason(), "conflict");
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_again_and_again_is_set_aside_once() {
+        let node = node(|_| {}).await;
+        node.send_as("2.25.3", &object("2.25.3", &[])).await.expect("kept");
+        let other = object("2.25.3", &[(tags::STUDY_ID, VR::SH, "x")]);
+        for _ in 0..3 {
+            assert_eq!(node.send_as("2.25.3", &other).await.expect_err("a conflict").reason(), "conflict");
+        }
+        assert_eq!((node.files("quarantine").len(), node.store.quarantine_count().await.expect("the journal")), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_somebody_else_holds_is_waited_for() {
+        let node = node(|_| {}).await;
+        let held = node.store.begin().await.expect("a batch");
+        let release = async {
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            drop(held);
+        };
+        let object = object("2.25.3", &[]);
+        let (sent, ()) = tokio::join!(node.send_as("2.25.3", &object), release);
+        assert_eq!(sent.expect("kept").outcome, Outcome::New);
     }
 
     #[tokio::test]

@@ -203,6 +203,7 @@ impl Recording {
             let row = self.store.instance(uid).await.expect("readable").expect("every instance is journalled");
             rows.insert(row.id, (uid.clone(), PathBuf::from(row.path), row.sha256));
         }
+        drop(self.intake);
         self.store.close().await;
         let log = self.recorder.log.lock().expect("nobody failed").clone();
         History { log, rows, expected: self.expected }

@@ -95,6 +95,21 @@ pub fn explain(study: &Study, plan: &Plan, seen: &Circumstances) -> Vec<ModuleEx
     explained
 }
 
+/// Why no module runs on a study that cannot be read, or has no images.
+#[must_use]
+pub fn explain_unread(reason: &str, plan: &Plan) -> Vec<ModuleExplanation> {
+    let rule = RuleVerdict { rule: "study".into(), series: None, passes: false, reason: reason.to_owned() };
+    let explained = |module: &Planned| ModuleExplanation {
+        module: module.name.clone(),
+        would_run: false,
+        waits_for: Vec::new(),
+        priors: None,
+        priority: module.priority,
+        rules: vec![rule.clone()],
+    };
+    plan.modules.iter().map(explained).collect()
+}
+
 /// The manifest's verdicts on every series, and the positions of those that pass.
 fn accept(study: &Study, module: &Planned) -> (Vec<RuleVerdict>, Vec<usize>) {
     let (mut rules, mut accepted) = (Vec::new(), Vec::new());

@@ -76,7 +76,20 @@ impl Router {
         };
         let (version, correlation) = (closed.version, &arrivals.correlation);
         if store.route(&routed, correlation, &jobs).await? {
-            tracing::info!(study = uid, version, correlation, outcome, jobs = jobs.len(), "routed: {}", routed.detail);
+            match outcome {
+                "unreadable" => {
+                    tracing::warn!(study = uid, version, correlation, "no module can read it: {}", routed.detail)
+                }
+                _ => tracing::info!(
+                    study = uid,
+                    version,
+                    correlation,
+                    outcome,
+                    jobs = jobs.len(),
+                    "routed: {}",
+                    routed.detail
+                ),
+            }
         } else {
             tracing::info!(study = uid, version, correlation, "this version or a later one was routed before");
         }

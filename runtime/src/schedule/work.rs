@@ -152,6 +152,11 @@ impl Shop {
             },
             Err(NoResult::Run(RunError::Job(JobError::Cancelled))) => Finished::Cancelled,
             Err(NoResult::Run(error)) => Finished::Failed(Cause::from(&error)),
+            Err(NoResult::Replaced) => {
+                let text =
+                    "instances of this version of the study were replaced; its next version runs on the new ones";
+                Finished::Failed(Cause { class: "input", passes: false, text: text.into() })
+            }
             Err(NoResult::Store(error)) => Finished::Failed(host(error.to_string())),
             Err(NoResult::Clear(error)) => {
                 Finished::Failed(Cause { class: "disk", passes: true, text: format!("the results' folder: {error}") })
@@ -164,7 +169,8 @@ impl Shop {
             return Ok(study);
         }
         let instances = self.store.instances_of_version(&job.study_instance_uid, job.study_version);
-        Ok(self.read(&self.runtime.block_on(instances)?).map_err(RunError::from)?)
+        let instances = self.runtime.block_on(instances)?.ok_or(NoResult::Replaced)?;
+        Ok(self.read(&instances).map_err(RunError::from)?)
     }
 
     /// Results of the modules that this one comes after, where it may look at them: of the same version of the study.
@@ -281,6 +287,8 @@ impl Shop {
 /// Why there is no result.
 enum NoResult {
     Run(RunError),
+    /// Not what the version was made of.
+    Replaced,
     Store(StoreError),
     Clear(std::io::Error),
 }

@@ -3,6 +3,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
 use super::{BUSY_TIMEOUT, Candidate, Filed, Kept, Known, Quarantined, Store, StoreError};
 use crate::audit::Head;
 use crate::study::PatientEntry;
@@ -12,7 +14,9 @@ const STATEMENTS_MAX: usize = 32;
 
 /// A connection to the journal that waits where it is called.
 pub struct IntakeWriter {
+    // Before the token: it is closed when the token goes.
     connection: Connection,
+    _open: TaskTrackerToken,
 }
 
 /// Changes that become durable together or not at all.
@@ -38,7 +42,7 @@ impl Store {
         if let Some(watch) = &self.watch {
             watch.over(&connection)?;
         }
-        Ok(IntakeWriter { connection })
+        Ok(IntakeWriter { connection, _open: self.writers.token() })
     }
 }
 

@@ -301,20 +301,27 @@ impl Store {
         Ok(Some(Arrivals { sources, correlation }))
     }
 
-    /// The instances that a version of a study is made of.
+    /// The instances that a version of a study is made of; nothing when some of them were replaced since.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn instances_of_version(&self, uid: &str, version: u32) -> Result<Vec<InstanceRow>, StoreError> {
-        let last = sqlx::query("SELECT last_instance FROM routed WHERE study_instance_uid = ? AND study_version = ?")
-            .bind(uid)
-            .bind(version)
-            .fetch_optional(&self.pool)
-            .await?;
-        let last: i64 = last.map_or(Ok(i64::MAX), |row| row.try_get("last_instance"))?;
+    pub async fn instances_of_version(&self, uid: &str, version: u32) -> Result<Option<Vec<InstanceRow>>, StoreError> {
+        let row = sqlx::query(
+            "SELECT last_instance, (SELECT instances FROM study JOIN study_version ON study_version.study = study.id \
+             WHERE study_instance_uid = ?1 AND version = ?2) AS instances \
+             FROM routed WHERE study_instance_uid = ?1 AND study_version = ?2",
+        )
+        .bind(uid)
+        .bind(version)
+        .fetch_optional(&self.pool)
+        .await?;
         let mut instances = self.instances_of_study(uid).await?;
+        let Some(row) = row else { return Ok(Some(instances)) };
+        let last: i64 = row.try_get("last_instance")?;
         instances.retain(|instance| instance.id <= last);
-        Ok(instances)
+        let all: Option<i64> = row.try_get("instances")?;
+        let whole = all.is_none_or(|all| all.unsigned_abs() == instances.len() as u64);
+        Ok(whole.then_some(instances))
     }
 
     /// Records what was decided, makes the jobs, and lets the version supersede earlier ones: of these, what waits is

@@ -21,6 +21,7 @@ use std::time::Duration;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, Transaction};
+use tokio_util::task::TaskTracker;
 
 pub use self::audit::AuditRow;
 pub use self::commitment::{CommitmentFailure, CommitmentItem, CommitmentReport};
@@ -53,6 +54,9 @@ const FILE: &str = "journal.sqlite";
 /// Connections at once: the writer waits its turn, readers do not.
 const CONNECTIONS_MAX: u32 = 8;
 
+/// How long closing waits for intakes.
+const WRITERS_CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long a writer waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -60,6 +64,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: SqlitePool,
+    /// Connections of intakes that are open.
+    writers: TaskTracker,
     #[cfg(test)]
     watch: Option<watched::Watch>,
 }
@@ -132,6 +138,7 @@ impl Store {
     fn of(pool: SqlitePool) -> Self {
         Self {
             pool,
+            writers: TaskTracker::new(),
             #[cfg(test)]
             watch: None,
         }
@@ -151,8 +158,11 @@ impl Store {
         sqlx::raw_sql(sql).execute(&self.pool).await.expect("SQL");
     }
 
-    /// Writes what is in memory and closes the file.
+    /// Writes what is in memory and closes the file: the last connection takes the write-ahead log into it. An intake that
+    /// somebody still has is waited for a moment only.
     pub async fn close(&self) {
+        self.writers.close();
+        let _ = tokio::time::timeout(WRITERS_CLOSE_WITHIN, self.writers.wait()).await;
         self.pool.close().await;
     }
 }

@@ -205,7 +205,10 @@ impl ReadError {
             Self::Series { uid, reason } => {
                 Self::Series { uid: uid.clone(), reason: Arc::new(reason.for_record(name)) }
             }
-            // The others fail the whole study, and then there is no record.
+            Self::NoSeries(reasons) => Self::NoSeries(reasons.iter().map(|reason| reason.for_record(name)).collect()),
+            Self::NoDicom { files } => Self::NoDicom { files: *files },
+            Self::NoImages { objects } => Self::NoImages { objects: *objects },
+            // The others are of more patients or studies than one, or of the host.
             _ => Self::NoVolume("it cannot be read".into()),
         }
     }

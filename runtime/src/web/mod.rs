@@ -50,6 +50,12 @@ use crate::study::ReadOptions;
 
 pub use self::auth::{TokenError, new_token};
 
+/// Connections beyond `web.connections_max`, which are told how the node is and nothing else: who watches it must not take it
+/// for dead because it is busy.
+const STATE_CONNECTIONS_MAX: usize = 8;
+/// How long each of them lasts at most.
+const STATE_WITHIN: Duration = Duration::from_secs(2);
+
 /// The service, listening.
 pub struct Web {
     listener: TcpListener,
@@ -150,25 +156,37 @@ impl Web {
     /// Serves until `stop`; what then runs, `tasks` see to its end.
     pub async fn run(self, stop: CancellationToken, tasks: TaskTracker) {
         let places = Arc::new(Semaphore::new(self.shared.config.connections_max));
-        let router = router(self.shared.clone());
+        let state_places = Arc::new(Semaphore::new(STATE_CONNECTIONS_MAX));
+        let all = router(self.shared.clone());
+        let busy = || async { WebError::Unavailable("web.connections_max are open; try again later").into_response() };
+        let state = state_router(self.shared.clone()).fallback(busy);
         loop {
-            let accepted = async {
-                // Closed never.
-                let place = places.clone().acquire_owned().await;
-                (place, self.listener.accept().await)
-            };
-            let (place, accepted) = tokio::select! {
+            let accepted = tokio::select! {
                 () = stop.cancelled() => return,
-                accepted = accepted => accepted,
+                accepted = self.listener.accept() => accepted,
             };
             let Ok((stream, from)) = accepted else {
                 // Too many open files, mostly: others end first.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let (shared, router, tls, stop) = (self.shared.clone(), router.clone(), self.tls.clone(), stop.clone());
+            // Closed never.
+            let (place, only_state) = tokio::select! {
+                biased;
+                place = places.clone().acquire_owned() => (place, false),
+                place = state_places.clone().acquire_owned() => (place, true),
+                () = stop.cancelled() => return,
+            };
+            let router = if only_state { state.clone() } else { all.clone() };
+            let (shared, tls, stop) = (self.shared.clone(), self.tls.clone(), stop.clone());
             tasks.spawn(async move {
-                connection(shared, router, tls, (stream, from.ip()), stop).await;
+                let served = connection(shared, router, tls, (stream, from.ip()), stop);
+                if only_state {
+                    // Within that time a question and its answer.
+                    let _ = tokio::time::timeout(STATE_WITHIN, served).await;
+                } else {
+                    served.await;
+                }
                 drop(place);
             });
         }
@@ -251,12 +269,21 @@ fn router(shared: Arc<Shared>) -> Router {
         .route(&at(instance, "/bulkdata/{*path}"), get(wado::bulkdata))
         .route("/dicom-web/series", get(qido::series))
         .route("/dicom-web/instances", get(qido::instances))
+        .layer(axum::middleware::from_fn_with_state(shared.clone(), authenticated))
+        .layer(axum::middleware::from_fn_with_state(shared.clone(), measured))
+        .with_state(shared.clone())
+        .merge(state_router(shared))
+        .fallback(|| async { WebError::NotFound("resource").into_response() })
+}
+
+/// How the node is.
+fn state_router(shared: Arc<Shared>) -> Router {
+    Router::new()
         .route("/metrics", get(metrics))
         .layer(axum::middleware::from_fn_with_state(shared.clone(), authenticated))
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .layer(axum::middleware::from_fn_with_state(shared.clone(), measured))
-        .fallback(|| async { WebError::NotFound("resource").into_response() })
         .with_state(shared)
 }
 

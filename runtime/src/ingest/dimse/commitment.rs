@@ -139,7 +139,7 @@ async fn accept(association: &Association, references: References) -> Result<Com
 
 /// Promises nothing whose file is gone or cut: the sender may hold the only good copy.
 async fn there(intake: Intake, items: Vec<(CommitmentItem, Option<(String, u64)>)>) -> Vec<CommitmentItem> {
-    let there = |(mut item, file): (CommitmentItem, Option<(String, u64)>)| {
+    let there = move |(mut item, file): (CommitmentItem, Option<(String, u64)>)| {
         let Some((path, bytes)) = file else { return item };
         if std::fs::metadata(intake.path(&path)).is_ok_and(|file| file.len() == bytes) {
             return item;

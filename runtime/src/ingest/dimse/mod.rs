@@ -14,14 +14,15 @@ mod commitment;
 mod negotiate;
 mod store;
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dicom_ul::pdu::{AssociationRJ, AssociationRQ, Pdu};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -38,8 +39,8 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::tls::{self, TlsError};
 
-/// Peers beyond `dimse.associations_max` that are told so at once; more than these are closed without a word.
-const REJECTIONS_AT_ONCE: usize = 16;
+/// Connections that have not associated yet, beyond as many as there may be associations; more are closed without a word.
+const ARRIVING_MORE: usize = 16;
 
 /// After an error that is the host's, such as no more file descriptors: nothing changes at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -76,6 +77,8 @@ struct Shared {
     stop: CancellationToken,
     /// There may be results of storage commitment to send.
     reports: Notify,
+    /// Of associations: taken by those who were admitted, so that strangers take none.
+    places: Arc<Semaphore>,
 }
 
 /// The service cannot start: the operator's to mend.
@@ -149,7 +152,7 @@ impl Dimse {
             self;
         tracing::info!(%address, ae_title = %config.ae_title, tls = tls.is_some(), "dimse listening");
         let places = Arc::new(Semaphore::new(config.associations_max));
-        let rejections = Arc::new(Semaphore::new(REJECTIONS_AT_ONCE));
+        let arriving = Arc::new(Arriving::new(config.associations_max + ARRIVING_MORE));
         let reports = Notify::new();
         let stopped = stop.clone();
         let shared = Shared {
@@ -164,6 +167,7 @@ impl Dimse {
             audit,
             stop: stopped,
             reports,
+            places,
         };
         let shared = Arc::new(shared);
         tasks.spawn(commitment::deliver(shared.clone()));
@@ -180,14 +184,9 @@ impl Dimse {
                     continue;
                 }
             };
-            let place = match places.clone().try_acquire_owned() {
-                Ok(permit) => Place { served: true, _permit: permit },
-                Err(_) => match rejections.clone().try_acquire_owned() {
-                    Ok(permit) => Place { served: false, _permit: permit },
-                    Err(_) => continue,
-                },
-            };
-            tasks.spawn(connection(shared.clone(), stream, from, place));
+            if let Some(arrived) = Arriving::enter(&arriving, from.ip()) {
+                tasks.spawn(connection(shared.clone(), stream, from, arrived));
+            }
         }
     }
 }
@@ -198,15 +197,50 @@ fn called_back(caller: &Caller) -> Result<(Caller, Option<tls::Client>), BindErr
     Ok((caller.clone(), tls))
 }
 
-/// Held as long as the connection.
-struct Place {
-    /// Or only told that there are too many.
-    served: bool,
-    _permit: OwnedSemaphorePermit,
+/// Connections that have not associated yet. One address has half of the places at most: whoever only connects does not keep
+/// others out.
+struct Arriving {
+    most: usize,
+    now: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// Held until the association is admitted, or the connection ends.
+struct Arrived {
+    arriving: Arc<Arriving>,
+    from: IpAddr,
+}
+
+impl Arriving {
+    fn new(most: usize) -> Self {
+        Self { most, now: Mutex::default() }
+    }
+
+    fn enter(this: &Arc<Self>, from: IpAddr) -> Option<Arrived> {
+        let from = from.to_canonical();
+        let mut now = this.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, own) = (now.values().sum::<usize>(), now.get(&from).copied().unwrap_or_default());
+        if all >= this.most || own >= this.most.div_ceil(2) {
+            return None;
+        }
+        now.insert(from, own + 1);
+        Some(Arrived { arriving: this.clone(), from })
+    }
+}
+
+impl Drop for Arrived {
+    fn drop(&mut self) {
+        let mut now = self.arriving.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = now.get_mut(&self.from) {
+            *own -= 1;
+            if *own == 0 {
+                now.remove(&self.from);
+            }
+        }
+    }
 }
 
 /// One connection, from its first byte.
-async fn connection(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, place: Place) {
+async fn connection(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, arrived: Arrived) {
     let deadline = Instant::now() + Duration::from_millis(shared.config.associate_timeout_ms);
     let secured = tokio::select! {
         () = shared.stop.cancelled() => return,
@@ -231,7 +265,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, pl
         read = timeout_at(deadline, wire.read()) => read.unwrap_or_else(|_| Err(late())),
     };
     match read {
-        Ok(Pdu::AssociationRQ(request)) => associate(shared, wire, from, request, place).await,
+        Ok(Pdu::AssociationRQ(request)) => associate(shared, wire, from, request, arrived).await,
         Ok(_) => end(wire, from, &Broken::Unexpected("what came first is no A-ASSOCIATE-RQ")).await,
         Err(broken) => end(wire, from, &broken).await,
     }
@@ -250,15 +284,8 @@ async fn secure(shared: &Shared, stream: TcpStream) -> Result<Box<dyn Stream>, B
     }
 }
 
-async fn associate(shared: Arc<Shared>, mut wire: Wire, from: SocketAddr, request: AssociationRQ, place: Place) {
+async fn associate(shared: Arc<Shared>, mut wire: Wire, from: SocketAddr, request: AssociationRQ, arrived: Arrived) {
     let calling = crate::printable(request.calling_ae_title.trim());
-    if !place.served {
-        let most = shared.config.associations_max;
-        tracing::warn!(%from, calling, "association rejected: dimse.associations_max = {most} are open");
-        shared.metrics.association_rejected("congestion");
-        reject(wire, negotiate::full()).await;
-        return shared.rejected(from, &calling, "dimse.associations_max are open").await;
-    }
     if let Err(rejection) = negotiate::admit(&request, &shared.config, from.ip()) {
         let reason = negotiate::reason(&rejection, &request, &shared.config);
         tracing::warn!(%from, calling, "association rejected: {reason}");
@@ -266,6 +293,14 @@ async fn associate(shared: Arc<Shared>, mut wire: Wire, from: SocketAddr, reques
         reject(wire, rejection).await;
         return shared.rejected(from, &calling, &reason).await;
     }
+    let Ok(place) = shared.places.clone().try_acquire_owned() else {
+        let most = shared.config.associations_max;
+        tracing::warn!(%from, calling, "association rejected: dimse.associations_max = {most} are open");
+        shared.metrics.association_rejected("congestion");
+        reject(wire, negotiate::full()).await;
+        return shared.rejected(from, &calling, "dimse.associations_max are open").await;
+    };
+    drop(arrived);
     let agreed = match negotiate::agree(&request, &shared.config) {
         Ok(agreed) => agreed,
         Err(negotiate::BadContext) => {
