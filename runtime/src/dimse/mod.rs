@@ -24,8 +24,8 @@ pub(crate) const APPLICATION_CONTEXT: &str = uids::DICOM_APPLICATION_CONTEXT;
 pub(crate) const PROTOCOL_VERSION: u16 = 1;
 
 /// Ours: under 2.25, from a UUID made once.
-const IMPLEMENTATION_CLASS_UID: &str = "2.25.156006781093459909648847103334666732402";
-const IMPLEMENTATION_VERSION_NAME: &str = concat!("GANTRY_", env!("CARGO_PKG_VERSION"));
+pub(crate) const IMPLEMENTATION_CLASS_UID: &str = "2.25.156006781093459909648847103334666732402";
+pub(crate) const IMPLEMENTATION_VERSION_NAME: &str = concat!("GANTRY_", env!("CARGO_PKG_VERSION"));
 
 /// What we say of ourselves on either side (PS3.7 annexes D.3.3.1 and D.3.3.2).
 pub(crate) fn own_variables(pdu_max_bytes: u32) -> Vec<UserVariableItem> {

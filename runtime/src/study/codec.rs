@@ -1,6 +1,7 @@
 //! Pixel data of one frame become stored values.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use dicom_core::value::C;
@@ -8,7 +9,7 @@ use dicom_encoding::TransferSyntaxIndex;
 use dicom_encoding::adapters::{PixelDataObject, RawPixelData};
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 
-use super::pixels::{Coding, Pixels};
+use super::pixels::{Coding, Photometric, Pixels};
 
 /// Decodes the frame whose Pixel Data value starts at `value`, which goes on to the end of the data set, into `out`
 /// (see [`Pixels::unpack`]). `scratch` is memory to reuse. `Err` says what is damaged.
@@ -32,29 +33,68 @@ pub(super) fn decode(
             let bytes = value.get(..expected).ok_or_else(|| short(&value))?;
             pixels.unpack(bytes, false, false, out).map_err(lost)
         }
-        Coding::Rle => {
-            let [fragment] = fragments(value)?[..] else {
-                return Err("RLE pixel data of one frame must be one fragment".into());
-            };
-            scratch.clear();
-            scratch.resize(expected, 0);
-            rle(fragment, usize::from(pixels.allocated / 8), scratch)?;
-            pixels.unpack(scratch, false, false, out).map_err(lost)
-        }
-        Coding::Jpeg | Coding::Jpeg2000 => {
-            let data = joined(&fragments(value)?);
-            let stream = if pixels.coding == Coding::Jpeg { jpeg(&data) } else { jpeg2000(&data) };
-            let stream = stream.ok_or("the compressed image has no header or no end")?;
-            stream.check(pixels)?;
-            let frame = Frame { pixels, transfer_syntax, data: &data[stream.range.clone()] };
-            scratch.clear();
-            frame.decode(scratch)?;
-            if scratch.len() != expected {
-                return Err("the compressed image is not of the size that the header says".into());
-            }
-            pixels.unpack(scratch, false, stream.precision > pixels.stored, out).map_err(lost)
+        Coding::Rle | Coding::Jpeg | Coding::Jpeg2000 => {
+            let precision = expand(pixels, transfer_syntax, value, scratch)?;
+            pixels.unpack(scratch, false, precision > pixels.stored, out).map_err(lost)
         }
     }
+}
+
+/// Decodes an encapsulated frame of several samples a pixel, as [`decode`] does, into bytes in little endian.
+/// Compressed ones become pixel after pixel. What the samples then mean.
+pub(super) fn decode_colour(
+    pixels: &Pixels,
+    transfer_syntax: &str,
+    value: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Photometric, String> {
+    if pixels.coding == Coding::Fragment {
+        let value = joined(&fragments(value)?);
+        let expected = pixels.bytes();
+        let short = || format!("{} bytes of pixel data where the header says {expected}", value.len());
+        out.extend_from_slice(value.get(..expected).ok_or_else(short)?);
+    } else {
+        expand(pixels, transfer_syntax, value, out)?;
+    }
+    becomes(pixels, value)
+}
+
+/// What samples mean once the frame is decoded. `Err` where its codestream cannot be decoded, as far as it says.
+pub(super) fn becomes(pixels: &Pixels, value: &[u8]) -> Result<Photometric, String> {
+    if !matches!(pixels.coding, Coding::Jpeg | Coding::Jpeg2000) {
+        return Ok(pixels.photometric);
+    }
+    let data = joined(&fragments(value)?);
+    let stream = Codestream::read(pixels, &data)?;
+    Ok(match pixels.photometric {
+        one if pixels.samples == 1 => one,
+        _ if stream.becomes_rgb => Photometric::Rgb,
+        Photometric::YbrFull422 => Photometric::YbrFull,
+        Photometric::YbrRct | Photometric::YbrIct => Photometric::Rgb,
+        other => other,
+    })
+}
+
+/// Decodes a compressed frame into `out`, in little endian; how many bits its samples have.
+fn expand(pixels: &Pixels, transfer_syntax: &str, value: &[u8], out: &mut Vec<u8>) -> Result<u16, String> {
+    let expected = pixels.bytes();
+    out.clear();
+    if pixels.coding == Coding::Rle {
+        let [fragment] = fragments(value)?[..] else {
+            return Err("RLE pixel data of one frame must be one fragment".into());
+        };
+        out.resize(expected, 0);
+        rle(fragment, usize::from(pixels.samples), usize::from(pixels.allocated / 8), out)?;
+        return Ok(pixels.stored);
+    }
+    let data = joined(&fragments(value)?);
+    let stream = Codestream::read(pixels, &data)?;
+    let frame = Frame { pixels, transfer_syntax, data: &stream.told(&data) };
+    frame.decode(out)?;
+    if out.len() != expected {
+        return Err("the compressed image is not of the size that the header says".into());
+    }
+    Ok(stream.precision)
 }
 
 /// The fragments of encapsulated pixel data (PS3.5 annex A.4), without the offset table.
@@ -91,9 +131,10 @@ fn joined<'a>(fragments: &[&'a [u8]]) -> Cow<'a, [u8]> {
     }
 }
 
-/// RLE Lossless (PS3.5 annex G): a plane for each byte of a pixel, the highest first, into little endian. The
-/// registry's decoder allocates as many offsets as the input says, so it is not used.
-fn rle(fragment: &[u8], planes: usize, out: &mut [u8]) -> Result<(), String> {
+/// RLE Lossless (PS3.5 annex G): for each sample a plane for each of its `bytes`, the highest first, into little
+/// endian, pixel after pixel. The registry's decoder allocates as many offsets as the input says, so it is not used.
+fn rle(fragment: &[u8], samples: usize, bytes: usize, out: &mut [u8]) -> Result<(), String> {
+    let planes = samples * bytes;
     let word = |i: usize| {
         let bytes = fragment.get(i * 4..i * 4 + 4)?;
         Some(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize)
@@ -106,7 +147,8 @@ fn rle(fragment: &[u8], planes: usize, out: &mut [u8]) -> Result<(), String> {
         let end = if plane + 1 < planes { word(2 + plane).unwrap_or(0) } else { fragment.len() };
         let segment = fragment.get(start..end).filter(|_| start >= 64);
         let segment = segment.ok_or("an RLE segment lies outside its fragment")?;
-        let places = out.iter_mut().skip(planes - 1 - plane).step_by(planes);
+        let (sample, byte) = (plane / bytes, bytes - 1 - plane % bytes);
+        let places = out.iter_mut().skip(sample * bytes + byte).step_by(planes);
         if !unpack_bits(segment, places) {
             return Err("an RLE segment is too short for the image".into());
         }
@@ -142,12 +184,28 @@ struct Codestream {
     width: u32,
     height: u32,
     components: u16,
+    /// All have the same depth, and a sample for each pixel once they are decoded.
+    alike: bool,
     precision: u16,
     /// Where it lies in the pixel data.
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
+    /// Decoded, three components are red, green and blue.
+    becomes_rgb: bool,
+    /// Of JPEG with three components: where the names of these are in it, and what the decoder is to take them for.
+    names: Vec<(usize, u8)>,
 }
 
 impl Codestream {
+    fn read(pixels: &Pixels, data: &[u8]) -> Result<Self, String> {
+        let stream = match pixels.coding {
+            Coding::Jpeg => jpeg(data, pixels.photometric)?,
+            _ => jpeg2000(data),
+        };
+        let stream = stream.ok_or("the compressed image has no header or no end")?;
+        stream.check(pixels)?;
+        Ok(stream)
+    }
+
     /// The decoders allocate by the codestream's own header and copy by the data set's: both must agree first.
     fn check(&self, pixels: &Pixels) -> Result<(), String> {
         if (self.width, self.height) != (u32::from(pixels.columns), u32::from(pixels.rows)) {
@@ -156,8 +214,11 @@ impl Codestream {
                 self.width, self.height, pixels.columns, pixels.rows
             ));
         }
-        if self.components != 1 {
-            return Err(format!("its compressed image has {} components, not one", self.components));
+        if self.components != pixels.samples {
+            return Err(format!("its compressed image has {} components, not {}", self.components, pixels.samples));
+        }
+        if !self.alike {
+            return Err("its compressed image has components of other sizes or depths than the first".into());
         }
         if self.precision.div_ceil(8) != pixels.allocated / 8
             && (pixels.coding == Coding::Jpeg || self.precision > pixels.allocated)
@@ -169,55 +230,145 @@ impl Codestream {
         }
         Ok(())
     }
+
+    /// The codestream, with names for its components from which the decoder takes what their colours are: it guesses by
+    /// them, and knows nothing of Photometric Interpretation.
+    fn told<'a>(&self, data: &'a [u8]) -> Cow<'a, [u8]> {
+        let stream = &data[self.range.clone()];
+        if self.names.is_empty() {
+            return Cow::Borrowed(stream);
+        }
+        let mut told = stream.to_vec();
+        self.names.iter().for_each(|(at, name)| told[*at] = *name);
+        Cow::Owned(told)
+    }
 }
 
-/// The start of frame of a JPEG image (ISO 10918-1 annex B).
-fn jpeg(data: &[u8]) -> Option<Codestream> {
-    let end = ended(data)?;
-    let mut at = 2;
-    if !data.starts_with(&[0xFF, 0xD8]) {
-        return None;
+/// The headers of a JPEG image (ISO 10918-1 annex B).
+fn jpeg(data: &[u8], photometric: Photometric) -> Result<Option<Codestream>, String> {
+    let Some(end) = ended(data) else { return Ok(None) };
+    let segments = segments(&data[..end]);
+    let frame = segments.iter().find(|s| matches!(s.marker, 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF));
+    let Some((frame, Some([precision, y0, y1, x0, x1, components]))) = frame.map(|f| (f, f.value.first_chunk())) else {
+        return Ok(None);
+    };
+    if !matches!(frame.marker, 0xC0..=0xC3) {
+        return Err(
+            "its compressed image is hierarchical or arithmetic-coded, which this version does not decode".into()
+        );
     }
-    loop {
-        let [0xFF, marker] = *data.get(at..at + 2)? else { return None };
-        match marker {
-            0xFF => at += 1,
-            0x01 | 0xD0..=0xD7 => at += 2,
-            0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF => {
-                let [precision, y0, y1, x0, x1, components] = *data.get(at + 4..at + 10)? else { return None };
-                return Some(Codestream {
-                    width: u32::from(u16::from_be_bytes([x0, x1])),
-                    height: u32::from(u16::from_be_bytes([y0, y1])),
-                    components: u16::from(components),
-                    precision: u16::from(precision),
-                    range: 0..end,
-                });
+    let lossless = frame.marker == 0xC3;
+    if !lossless && *precision != 8 {
+        return Err(format!("its compressed image has {precision} bits a sample, and this version decodes 8"));
+    }
+    let colours = *components == 3 && !lossless;
+    let rgb = colours && is_rgb(&segments, frame, photometric);
+    let names = if colours { names(&segments, frame, if rgb { *b"RGB" } else { [1, 2, 3] }) } else { Vec::new() };
+    Ok(Some(Codestream {
+        width: u32::from(u16::from_be_bytes([*x0, *x1])),
+        height: u32::from(u16::from_be_bytes([*y0, *y1])),
+        components: u16::from(*components),
+        alike: true,
+        precision: u16::from(*precision),
+        range: 0..end,
+        // The decoder makes RGB of YCbCr; lossless images are left as they are.
+        becomes_rgb: colours,
+        names,
+    }))
+}
+
+/// A marker segment of a JPEG image.
+struct Segment<'a> {
+    marker: u8,
+    /// Where the value starts.
+    at: usize,
+    value: &'a [u8],
+}
+
+/// The marker segments with a length, as far as there are some.
+fn segments(data: &[u8]) -> Vec<Segment<'_>> {
+    let mut segments = Vec::new();
+    let mut at = if data.starts_with(&[0xFF, 0xD8]) { 2 } else { data.len() };
+    while let Some([0xFF, marker, rest @ ..]) = data.get(at..) {
+        match (*marker, rest) {
+            (0xFF, _) => at += 1,
+            (0x01 | 0xD0..=0xD7, _) => at += 2,
+            (0xD8 | 0xD9, _) => break,
+            (marker, [l0, l1, ..]) => {
+                let length = usize::from(u16::from_be_bytes([*l0, *l1]).max(2));
+                let Some(value) = rest.get(2..length) else { break };
+                segments.push(Segment { marker, at: at + 4, value });
+                at += 2 + length;
+                if marker == 0xDA {
+                    // Coded data go on to the next marker that is no restart and no stuffed zero.
+                    let next = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7 | 0xFF);
+                    at += data[at..].windows(2).position(next).unwrap_or(data.len());
+                }
             }
-            0xD8..=0xDA => return None,
-            _ => {
-                let length = u16::from_be_bytes([*data.get(at + 2)?, *data.get(at + 3)?]);
-                at += 2 + usize::from(length.max(2));
-            }
+            _ => break,
         }
     }
+    segments
 }
 
-/// The SIZ marker of a JPEG 2000 codestream (ISO 15444-1 annex A.5.1), which some writers wrap into JP2 boxes.
+/// Whether three components are red, green and blue, rather than luminance and chrominance: by their names, by JFIF, by
+/// Adobe's marker (ISO 10918-6), and else as the data set says.
+fn is_rgb(segments: &[Segment<'_>], frame: &Segment<'_>, photometric: Photometric) -> bool {
+    let named: Vec<u8> = frame.value.iter().skip(6).step_by(3).take(3).copied().collect();
+    if named == b"RGB" {
+        return true;
+    }
+    if segments.iter().any(|s| s.marker == 0xE0 && s.value.starts_with(b"JFIF\0")) {
+        return false;
+    }
+    let adobe = segments.iter().find(|s| s.marker == 0xEE && s.value.starts_with(b"Adobe"));
+    match adobe.and_then(|s| s.value.get(11)) {
+        Some(transform) => *transform == 0,
+        None => photometric == Photometric::Rgb,
+    }
+}
+
+/// Where the names of components stand, in the frame's header and in each scan's, and what to write there.
+fn names(segments: &[Segment<'_>], frame: &Segment<'_>, new: [u8; 3]) -> Vec<(usize, u8)> {
+    let old: Vec<u8> = frame.value.iter().skip(6).step_by(3).take(3).copied().collect();
+    let mut names: Vec<(usize, u8)> = new.iter().enumerate().map(|(i, name)| (frame.at + 6 + i * 3, *name)).collect();
+    for scan in segments.iter().filter(|s| s.marker == 0xDA) {
+        let count = scan.value.first().copied().unwrap_or(0);
+        let selectors = scan.value.iter().enumerate().skip(1).step_by(2).take(count.into());
+        names.extend(selectors.filter_map(|(i, name)| {
+            let component = old.iter().position(|old| old == name)?;
+            Some((scan.at + i, new[component]))
+        }));
+    }
+    names
+}
+
+/// The SIZ and COD markers of a JPEG 2000 codestream (ISO 15444-1 annex A.5.1 and A.6.1), which some writers wrap into
+/// JP2 boxes.
 fn jpeg2000(data: &[u8]) -> Option<Codestream> {
     let end = ended(data)?;
     let start = data.windows(4).take(4096).position(|w| w == [0xFF, 0x4F, 0xFF, 0x51])?;
     let siz = data.get(start..end)?;
     let long = |at: usize| Some(u32::from_be_bytes(*siz.get(at..)?.first_chunk()?));
-    let [components0, components1, depth, across, down] = *siz.get(40..45)? else { return None };
-    if (across, down) != (1, 1) {
-        return None;
+    let short = |at: usize| Some(u16::from_be_bytes(*siz.get(at..)?.first_chunk()?));
+    let components = short(40)?;
+    let first = siz.get(42..45)?;
+    let described = siz.get(42..42 + usize::from(components) * 3).unwrap_or_default();
+    let alike = matches!(first, [_, 1, 1]) && described.chunks_exact(3).all(|component| component == first);
+    let depth = *first.first()?;
+    let mut at = 4 + usize::from(short(4)?);
+    while !matches!(siz.get(at..at + 2)?, [0xFF, 0x52 | 0x90]) {
+        at += 2 + usize::from(short(at + 2)?);
     }
     Some(Codestream {
         width: long(8)?.checked_sub(long(16)?)?,
         height: long(12)?.checked_sub(long(20)?)?,
-        components: u16::from_be_bytes([components0, components1]),
+        components,
+        alike,
         precision: u16::from(depth & 0x7F) + 1,
         range: start..end,
+        becomes_rgb: siz.get(at + 1) == Some(&0x52) && siz.get(at + 8) == Some(&1),
+        names: Vec::new(),
     })
 }
 
@@ -260,7 +411,7 @@ impl PixelDataObject for Frame<'_> {
         Some(self.pixels.columns)
     }
     fn samples_per_pixel(&self) -> Option<u16> {
-        Some(1)
+        Some(self.pixels.samples)
     }
     fn bits_allocated(&self) -> Option<u16> {
         Some(self.pixels.allocated)
@@ -269,7 +420,7 @@ impl PixelDataObject for Frame<'_> {
         Some(self.pixels.stored)
     }
     fn photometric_interpretation(&self) -> Option<&str> {
-        Some("MONOCHROME2")
+        Some(self.pixels.photometric.term())
     }
     fn number_of_frames(&self) -> Option<u32> {
         Some(1)

@@ -193,6 +193,10 @@ impl ReadError {
             Self::Attribute { path, tag, keyword, problem } => {
                 Self::Attribute { path: named(path), tag: *tag, keyword, problem: problem.clone() }
             }
+            Self::Damaged { path, reason } => Self::Damaged { path: named(path), reason: reason.clone() },
+            Self::Limit { what, limit, maximum, .. } => {
+                Self::Limit { path: None, what: what.clone(), limit, maximum: *maximum }
+            }
             Self::Unavailable { path, what } => Self::Unavailable { path: named(path), what: what.clone() },
             Self::TransferSyntax { path, uid, name } => {
                 Self::TransferSyntax { path: named(path), uid: uid.clone(), name: name.clone() }

@@ -283,6 +283,11 @@ fn meta<R: Read>(window: &mut Window<R>, options: &ReadOptions) -> Result<(Meta,
 }
 
 impl Opened {
+    /// The data set up to the group of pixel data.
+    pub(super) fn header_bytes(&self) -> &[u8] {
+        &self.bytes[self.start..self.header.end]
+    }
+
     /// Parses the walked header.
     pub(super) fn parse(&self, path: &Path) -> Result<InMemDicomObject, ReadError> {
         let uid = match self.syntax.encoding {
@@ -292,7 +297,7 @@ impl Opened {
             Encoding::ImplicitLittle => uids::IMPLICIT_VR_LITTLE_ENDIAN,
         };
         let ts = TransferSyntaxRegistry.get(uid).expect("the registry always has the three base transfer syntaxes");
-        let mut kept = Cow::Borrowed(&self.bytes[self.start..self.header.end]);
+        let mut kept = Cow::Borrowed(self.header_bytes());
         for cut in self.header.cuts.iter().rev() {
             kept.to_mut().drain(cut.start - self.start..cut.end - self.start);
         }

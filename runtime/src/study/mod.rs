@@ -15,6 +15,7 @@
 
 mod attributes;
 mod codec;
+mod colour;
 mod decode;
 mod error;
 mod files;
@@ -25,6 +26,7 @@ mod inspect;
 mod labels;
 mod pixels;
 mod retrieve;
+mod rewrite;
 mod scan;
 mod series;
 mod stack;
@@ -44,9 +46,9 @@ pub use self::error::ReadError;
 pub use self::gaps::gap;
 pub use self::inspect::{Entry, PatientEntry, SeriesEntry, StudyEntry, inspect, same_data_set};
 pub use self::labels::{Labels, labels};
-pub use self::pixels::decodes;
-pub use self::pixels::readable_syntax;
+pub use self::pixels::{decodes, readable_syntax};
 pub use self::retrieve::{Frame, Kept, Shown, keep};
+pub use self::rewrite::{Rewrite, rewrite};
 use crate::config::Limits;
 use crate::geometry::{Geometry, Vec3};
 use crate::memory::Budget;

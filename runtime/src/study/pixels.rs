@@ -70,6 +70,56 @@ pub(super) fn not_decoded(path: &std::path::Path, uid: &str) -> ReadError {
     ReadError::TransferSyntax { path: path.to_owned(), uid: uid.to_owned(), name: name.to_owned() }
 }
 
+/// What samples of a pixel mean (PS3.3 C.7.6.3.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Photometric {
+    Monochrome1,
+    Monochrome2,
+    PaletteColor,
+    Rgb,
+    YbrFull,
+    /// Two pixels share their chrominance.
+    YbrFull422,
+    /// As JPEG 2000 takes RGB apart: reversibly, or not.
+    YbrRct,
+    YbrIct,
+}
+
+impl Photometric {
+    const ALL: [Self; 8] = [
+        Self::Monochrome1,
+        Self::Monochrome2,
+        Self::PaletteColor,
+        Self::Rgb,
+        Self::YbrFull,
+        Self::YbrFull422,
+        Self::YbrRct,
+        Self::YbrIct,
+    ];
+
+    /// The value of Photometric Interpretation (0028,0004).
+    pub(super) fn term(self) -> &'static str {
+        match self {
+            Self::Monochrome1 => "MONOCHROME1",
+            Self::Monochrome2 => "MONOCHROME2",
+            Self::PaletteColor => "PALETTE COLOR",
+            Self::Rgb => "RGB",
+            Self::YbrFull => "YBR_FULL",
+            Self::YbrFull422 => "YBR_FULL_422",
+            Self::YbrRct => "YBR_RCT",
+            Self::YbrIct => "YBR_ICT",
+        }
+    }
+
+    /// How many samples a pixel then has.
+    fn samples(self) -> u16 {
+        match self {
+            Self::Monochrome1 | Self::Monochrome2 | Self::PaletteColor => 1,
+            Self::Rgb | Self::YbrFull | Self::YbrFull422 | Self::YbrRct | Self::YbrIct => 3,
+        }
+    }
+}
+
 /// What decoding needs to know of an instance: from its header.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Pixels {
@@ -83,6 +133,11 @@ pub(super) struct Pixels {
     pub(super) words: bool,
     pub(super) rows: u16,
     pub(super) columns: u16,
+    pub(super) photometric: Photometric,
+    /// 1, or 3 of a colour.
+    pub(super) samples: u16,
+    /// Plane after plane, rather than pixel after pixel.
+    pub(super) planar: bool,
     /// 8 or 16.
     pub(super) allocated: u16,
     pub(super) stored: u16,
@@ -93,12 +148,10 @@ pub(super) struct Pixels {
 }
 
 impl Pixels {
-    /// Reads the image pixel and modality LUT modules (PS3.3 C.7.6.3 and C.11.1).
+    /// Reads the image pixel and modality LUT modules (PS3.3 C.7.6.3 and C.11.1) of what can be a slice of a volume.
     pub(super) fn read(a: &Attributes<'_>, next: &Next, uid: &str, syntax: Syntax) -> Result<Self, ReadError> {
         let unavailable = |what: &str| Err(ReadError::unavailable(a.path, what));
-        if next.tag != tags::PIXEL_DATA {
-            return unavailable("pixel data of floating-point numbers");
-        }
+        floating_point(a, next)?;
         if a.present(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE) || a.small(tags::NUMBER_OF_FRAMES)?.is_some_and(|n| n > 1)
         {
             return unavailable("an image of several frames (enhanced or multi-frame object)");
@@ -111,11 +164,25 @@ impl Pixels {
         if a.present(tags::MODALITY_LUT_SEQUENCE) {
             return unavailable("a Modality LUT Sequence (0028,3000)");
         }
+        let pixels = Self::layout(a, next, uid, syntax)?;
+        let (slope, intercept) = rescale(a)?;
+        Ok(Self { slope, intercept, ..pixels })
+    }
+
+    /// Reads the image pixel module alone, of one frame: stored values are its values.
+    pub(super) fn layout(a: &Attributes<'_>, next: &Next, uid: &str, syntax: Syntax) -> Result<Self, ReadError> {
+        let unavailable = |what: &str| Err(ReadError::unavailable(a.path, what));
+        floating_point(a, next)?;
+        let (term, samples) =
+            (a.text(tags::PHOTOMETRIC_INTERPRETATION), a.small(tags::SAMPLES_PER_PIXEL)?.unwrap_or(1));
+        let known = Photometric::ALL.into_iter().find(|known| known.term() == term && known.samples() == samples);
+        let Some(photometric) = known else {
+            return unavailable("this Photometric Interpretation (0028,0004) with this many samples a pixel");
+        };
         let allocated = a.needed_small(tags::BITS_ALLOCATED)?;
         if !matches!(allocated, 8 | 16) {
             return unavailable("Bits Allocated (0028,0100) other than 8 and 16");
         }
-        let (slope, intercept) = rescale(a)?;
         let coding = syntax.coding.ok_or_else(|| not_decoded(a.path, uid))?;
         let pixels = Self {
             coding,
@@ -125,6 +192,9 @@ impl Pixels {
             words: next.vr == VR::OW,
             rows: a.needed_small(tags::ROWS)?,
             columns: a.needed_small(tags::COLUMNS)?,
+            photometric,
+            samples,
+            planar: samples > 1 && a.small(tags::PLANAR_CONFIGURATION)?.unwrap_or(0) != 0,
             allocated,
             stored: a.small(tags::BITS_STORED)?.unwrap_or(allocated),
             high: match a.small(tags::HIGH_BIT)? {
@@ -136,8 +206,8 @@ impl Pixels {
                 Some(0) | None => false,
                 Some(_) => return Err(a.fault(tags::PIXEL_REPRESENTATION, "is neither 0 nor 1")),
             },
-            slope,
-            intercept,
+            slope: 1.0,
+            intercept: 0.0,
         };
         pixels.check(a)?;
         Ok(pixels)
@@ -155,6 +225,9 @@ impl Pixels {
         if !(self.stored - 1..self.allocated).contains(&self.high) {
             return Err(a.fault(tags::HIGH_BIT, "does not fit Bits Stored and Bits Allocated"));
         }
+        if self.subsampled() && !self.columns.is_multiple_of(2) {
+            return Err(a.fault(tags::COLUMNS, "is odd, and two pixels share their chrominance"));
+        }
         let native = matches!(self.coding, Coding::Native { .. });
         match self.length {
             Some(length) if native => {
@@ -164,7 +237,7 @@ impl Pixels {
                     return Err(ReadError::damaged(a.path, reason));
                 }
                 // Writers pad to even and to blocks. A column or row more than the header says is no padding.
-                let side = usize::from(self.rows.min(self.columns)) * usize::from(self.allocated / 8);
+                let side = usize::from(self.rows.min(self.columns)) * usize::from(self.samples * self.allocated / 8);
                 if length > expected + 1 && length >= expected + side {
                     let reason = format!("{length} bytes of pixel data are more than the {expected} of its header");
                     return Err(ReadError::damaged(a.path, reason));
@@ -176,6 +249,16 @@ impl Pixels {
         }
     }
 
+    /// Whether they are not compressed.
+    pub(super) fn stored_as_is(&self) -> bool {
+        matches!(self.coding, Coding::Native { .. } | Coding::Fragment)
+    }
+
+    /// Whether two pixels share samples.
+    fn subsampled(&self) -> bool {
+        self.stored_as_is() && self.photometric == Photometric::YbrFull422
+    }
+
     /// Number of voxels.
     pub(super) fn voxels(&self) -> usize {
         usize::from(self.rows) * usize::from(self.columns)
@@ -183,7 +266,8 @@ impl Pixels {
 
     /// Bytes of the decoded pixel data.
     pub(super) fn bytes(&self) -> usize {
-        self.voxels() * usize::from(self.allocated / 8)
+        let samples = if self.subsampled() { 2 } else { usize::from(self.samples) };
+        self.voxels() * samples * usize::from(self.allocated / 8)
     }
 
     /// Bytes of native pixel data that unpacking looks at: whole words where bytes are swapped within them.
@@ -228,6 +312,16 @@ impl Pixels {
         }
     }
 
+    /// What [`unpack`](Self::unpack) gave, as native pixel data in little endian.
+    pub(super) fn pack(&self, values: &[i16]) -> Vec<u8> {
+        let up = self.high + 1 - self.stored;
+        let raw = values.iter().map(|v| ((i32::from(*v) + self.bias()) as u16) << up);
+        match self.allocated {
+            8 => raw.map(|v| v as u8).collect(),
+            _ => raw.flat_map(u16::to_le_bytes).collect(),
+        }
+    }
+
     /// Takes the stored bits out of each raw pixel: up to the top, then down with or without the sign.
     fn spread(&self, raw: impl Iterator<Item = u16>, exact: bool, out: &mut [i16]) -> Result<(), ()> {
         let (up, down) = (15 - self.high, 16 - self.stored);
@@ -241,6 +335,13 @@ impl Pixels {
             *out = value.wrapping_sub(bias) as i16;
         }
         if exact && lost && self.high + 1 == self.stored { Err(()) } else { Ok(()) }
+    }
+}
+
+fn floating_point(a: &Attributes<'_>, next: &Next) -> Result<(), ReadError> {
+    match next.tag {
+        tags::PIXEL_DATA => Ok(()),
+        _ => Err(ReadError::unavailable(a.path, "pixel data of floating-point numbers")),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
@@ -10,9 +11,9 @@ use dicom_object::InMemDicomObject;
 
 use super::attributes::Attributes;
 use super::header::{self, Opened};
-use super::pixels::{Coding, Pixels};
+use super::pixels::{Coding, Photometric, Pixels, Syntax};
 use super::scan::Next;
-use super::{ReadError, ReadOptions, codec};
+use super::{ReadError, ReadOptions, codec, colour};
 
 /// An item of encapsulated pixel data, and the delimiter after the last.
 const ITEM: [u8; 4] = [0xFE, 0xFF, 0x00, 0xE0];
@@ -26,14 +27,17 @@ pub struct Kept {
     pub pixel_vr: Option<VR>,
     /// Transfer Syntax UID (0002,0010).
     pub transfer_syntax_uid: String,
-    path: PathBuf,
-    opened: Box<Opened>,
+    pub(super) path: PathBuf,
+    pub(super) opened: Box<Opened>,
+    /// Place and length of every item of encapsulated pixel data, once they were asked for.
+    items: OnceLock<Vec<(u64, u64)>>,
 }
 
 /// One frame as stored. Holds a patient's image: no `Debug`.
 pub struct Frame<'a> {
     kept: &'a Kept,
-    /// The pixels, or the compressed image.
+    options: &'a ReadOptions,
+    /// The pixels in little endian, or the compressed image.
     pub bytes: Vec<u8>,
     /// Whether they are compressed, or otherwise in fragments.
     pub encapsulated: bool,
@@ -62,11 +66,11 @@ pub fn keep(path: &Path, options: &ReadOptions) -> Result<Kept, ReadError> {
     let next = opened.header.next.as_ref();
     let pixel_vr = next.filter(|next| next.tag == tags::PIXEL_DATA).map(|next| next.vr);
     let transfer_syntax_uid = opened.meta.transfer_syntax.clone();
-    Ok(Kept { dataset, pixel_vr, transfer_syntax_uid, path: path.to_owned(), opened })
+    Ok(Kept { dataset, pixel_vr, transfer_syntax_uid, path: path.to_owned(), opened, items: OnceLock::new() })
 }
 
 impl Kept {
-    fn attributes(&self) -> Attributes<'_> {
+    pub(super) fn attributes(&self) -> Attributes<'_> {
         Attributes { path: &self.path, object: &self.dataset }
     }
 
@@ -110,7 +114,7 @@ impl Kept {
     ///
     /// # Errors
     /// It cannot be found, or passes `volume_max_mib`.
-    pub fn frame(&self, number: u32, options: &ReadOptions) -> Result<Option<Frame<'_>>, ReadError> {
+    pub fn frame<'a>(&'a self, number: u32, options: &'a ReadOptions) -> Result<Option<Frame<'a>>, ReadError> {
         let frames = self.frames()?;
         let Some(next) = self.opened.header.next.as_ref().filter(|_| (1..=frames).contains(&number)) else {
             return Ok(None);
@@ -120,7 +124,63 @@ impl Kept {
             true => self.encapsulated(next, number, frames, options)?,
             false => self.native(next, number, frames, options)?,
         };
-        Ok(Some(Frame { kept: self, bytes, encapsulated }))
+        Ok(Some(Frame { kept: self, options, bytes, encapsulated }))
+    }
+
+    /// Whether its frames can be shown, as far as its header says.
+    ///
+    /// # Errors
+    /// They cannot, by this version.
+    pub fn can_be_shown(&self) -> Result<(), ReadError> {
+        let native = self.opened.header.next.as_ref().is_some_and(|next| next.length.is_some());
+        let length = if native { u32::try_from(self.native_bytes()?).ok() } else { None };
+        let pixels = self.pixels(length)?;
+        match pixels.photometric {
+            Photometric::Monochrome1 | Photometric::Monochrome2 => self.slice(length).map(|_| ()),
+            Photometric::PaletteColor => colour::Palette::read(&self.attributes()).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    /// How the pixels of a frame are stored, if its value has this length; `None`: it is encapsulated.
+    pub(super) fn pixels(&self, length: Option<u32>) -> Result<Pixels, ReadError> {
+        Pixels::layout(&self.attributes(), &self.next(length), &self.transfer_syntax_uid, self.frame_syntax())
+    }
+
+    /// The same, with what makes values of its pixels: as if the frame were alone in its file.
+    fn slice(&self, length: Option<u32>) -> Result<Pixels, ReadError> {
+        let mut alone = self.dataset.clone();
+        alone.remove_element(tags::NUMBER_OF_FRAMES);
+        let a = Attributes { path: &self.path, object: &alone };
+        Pixels::read(&a, &self.next(length), &self.transfer_syntax_uid, self.frame_syntax())
+    }
+
+    /// Of frames, which are read into little endian.
+    fn frame_syntax(&self) -> Syntax {
+        let Syntax { coding, .. } = self.opened.syntax;
+        let native = matches!(coding, Some(Coding::Native { .. }));
+        Syntax {
+            coding: if native { Some(Coding::Native { big_endian: false }) } else { coding },
+            ..self.opened.syntax
+        }
+    }
+
+    fn next(&self, length: Option<u32>) -> Next {
+        Next { tag: tags::PIXEL_DATA, vr: self.pixel_vr.unwrap_or(VR::OW), value: 0, length }
+    }
+
+    /// How many bytes are turned round to become little endian.
+    pub(super) fn swapped(&self) -> Result<usize, ReadError> {
+        if !matches!(self.opened.syntax.coding, Some(Coding::Native { big_endian: true })) {
+            return Ok(1);
+        }
+        let words = self.opened.header.next.as_ref().is_some_and(|next| next.vr == VR::OW);
+        match self.attributes().needed_small(tags::BITS_ALLOCATED)? {
+            bits @ (16 | 32 | 64) => Ok(usize::from(bits / 8)),
+            // PS3.5 annex A.3: OW swaps the bytes of a word in big endian, also those of smaller pixels.
+            1..=8 => Ok(if words { 2 } else { 1 }),
+            _ => Err(ReadError::unavailable(&self.path, "this Bits Allocated (0028,0100) in big endian")),
+        }
     }
 
     /// Bytes of one frame of native pixel data.
@@ -129,10 +189,11 @@ impl Kept {
         let (rows, columns) = self.size()?;
         let samples = a.small(tags::SAMPLES_PER_PIXEL)?.unwrap_or(1);
         let allocated = a.needed_small(tags::BITS_ALLOCATED)?;
-        if !allocated.is_multiple_of(8) || a.text(tags::PHOTOMETRIC_INTERPRETATION).ends_with("_422") {
-            let what = "a frame of pixels that are not whole bytes, or that share samples";
-            return Err(ReadError::unavailable(&self.path, what));
+        let shared = samples == 3 && a.text(tags::PHOTOMETRIC_INTERPRETATION).ends_with("_422");
+        if !allocated.is_multiple_of(8) || shared && !columns.is_multiple_of(2) {
+            return Err(ReadError::unavailable(&self.path, "a frame of pixels that are not whole bytes"));
         }
+        let samples = if shared { 2 } else { samples };
         Ok(u64::from(rows) * u64::from(columns) * u64::from(samples) * u64::from(allocated / 8))
     }
 
@@ -145,22 +206,38 @@ impl Kept {
             let reason = format!("{length} bytes of pixel data for {frames} frames of {frame}");
             return Err(ReadError::damaged(&self.path, reason));
         }
-        let at = next.value as u64 + frame * u64::from(number - 1);
-        let mut file = File::open(&self.path).map_err(io)?;
+        // Whole words, which are turned round; a frame may begin and end within one.
+        let unit = self.swapped()? as u64;
+        let start = frame * u64::from(number - 1);
+        let (first, end) = (start / unit * unit, (start + frame).next_multiple_of(unit).min(length));
+        let at = next.value as u64 + first;
         let mut bytes = Vec::new();
         if self.opened.syntax.deflated {
-            let damaged = |_| ReadError::damaged(&self.path, "its deflated data set cannot be inflated");
-            file.seek(SeekFrom::Start(self.opened.source.deflated)).map_err(io)?;
-            let mut inflated = header::inflate(file);
-            std::io::copy(&mut inflated.by_ref().take(at), &mut std::io::sink()).map_err(damaged)?;
-            inflated.take(frame).read_to_end(&mut bytes).map_err(damaged)?;
+            bytes = self.inflated(at, end - first)?;
         } else {
+            let mut file = File::open(&self.path).map_err(io)?;
             file.seek(SeekFrom::Start(at)).map_err(io)?;
-            file.take(frame).read_to_end(&mut bytes).map_err(io)?;
+            file.take(end - first).read_to_end(&mut bytes).map_err(io)?;
         }
-        if bytes.len() as u64 != frame {
+        if bytes.len() as u64 != end - first {
             return Err(ReadError::damaged(&self.path, "the file ends within its pixel data"));
         }
+        bytes.chunks_exact_mut(unit as usize).for_each(<[u8]>::reverse);
+        bytes.drain(..(start - first) as usize);
+        bytes.truncate(frame as usize);
+        Ok(bytes)
+    }
+
+    /// At most `most` bytes from `at` of a deflated data set.
+    pub(super) fn inflated(&self, at: u64, most: u64) -> Result<Vec<u8>, ReadError> {
+        let io = |e| ReadError::io(&self.path, e);
+        let damaged = |_| ReadError::damaged(&self.path, "its deflated data set cannot be inflated");
+        let mut file = File::open(&self.path).map_err(io)?;
+        file.seek(SeekFrom::Start(self.opened.source.deflated)).map_err(io)?;
+        let mut inflated = header::inflate(file);
+        std::io::copy(&mut inflated.by_ref().take(at), &mut std::io::sink()).map_err(damaged)?;
+        let mut bytes = Vec::new();
+        inflated.take(most).read_to_end(&mut bytes).map_err(damaged)?;
         Ok(bytes)
     }
 
@@ -168,7 +245,7 @@ impl Kept {
     fn encapsulated(&self, next: &Next, number: u32, frames: u32, options: &ReadOptions) -> Result<Vec<u8>, ReadError> {
         let io = |e| ReadError::io(&self.path, e);
         let mut file = BufReader::new(File::open(&self.path).map_err(io)?);
-        let items = self.items(&mut file, next.value as u64, options)?;
+        let items = self.items(next, options)?;
         let Some(((table_at, table_bytes), fragments)) = items.split_first().filter(|(_, rest)| !rest.is_empty())
         else {
             return Err(ReadError::damaged(&self.path, "its pixel data have no fragment"));
@@ -209,13 +286,17 @@ impl Kept {
     }
 
     /// Place and length of every item's value.
-    fn items(
-        &self,
-        file: &mut (impl Read + Seek),
-        start: u64,
-        options: &ReadOptions,
-    ) -> Result<Vec<(u64, u64)>, ReadError> {
+    pub(super) fn items(&self, next: &Next, options: &ReadOptions) -> Result<&[(u64, u64)], ReadError> {
+        if self.items.get().is_none() {
+            let items = self.walk_items(next.value as u64, options)?;
+            let _ = self.items.set(items);
+        }
+        Ok(self.items.get().map_or(&[], Vec::as_slice))
+    }
+
+    fn walk_items(&self, start: u64, options: &ReadOptions) -> Result<Vec<(u64, u64)>, ReadError> {
         let io = |e| ReadError::io(&self.path, e);
+        let mut file = File::open(&self.path).map_err(io)?;
         let (mut at, mut items) = (start, Vec::new());
         file.seek(SeekFrom::Start(at)).map_err(io)?;
         while items.len() <= options.elements_max {
@@ -235,74 +316,102 @@ impl Kept {
     }
 
     fn check(&self, bytes: u64, options: &ReadOptions) -> Result<(), ReadError> {
+        self.check_held(format!("a frame of {bytes} bytes"), bytes, options)
+    }
+
+    /// What is held in memory to decode it must fit.
+    pub(super) fn check_held(&self, what: String, bytes: u64, options: &ReadOptions) -> Result<(), ReadError> {
         if bytes <= options.volume_max_mib.saturating_mul(1 << 20) {
             return Ok(());
         }
         let (limit, maximum) = ("volume_max_mib", options.volume_max_mib);
-        Err(ReadError::Limit {
-            path: Some(self.path.clone()),
-            what: format!("a frame of {bytes} bytes"),
-            limit,
-            maximum,
-        })
+        Err(ReadError::Limit { path: Some(self.path.clone()), what, limit, maximum })
     }
 }
 
 impl Frame<'_> {
-    /// The pixels uncompressed, in little endian.
+    /// The pixels uncompressed, in little endian; those of a colour pixel after pixel where they were compressed.
     ///
     /// # Errors
     /// They cannot be decoded by this version.
     pub fn native(&self) -> Result<Vec<u8>, ReadError> {
-        let syntax = self.kept.opened.syntax;
-        if matches!(syntax.coding, Some(Coding::Native { big_endian: false })) {
+        if !self.encapsulated {
             return Ok(self.bytes.clone());
         }
-        let (pixels, values) = self.stored()?;
-        let mut out = Vec::with_capacity(pixels.bytes());
-        for value in values {
-            let value = (i32::from(value) + pixels.bias()) as u16;
-            match pixels.allocated {
-                8 => out.push(value as u8),
-                _ => out.extend_from_slice(&value.to_le_bytes()),
-            }
+        let pixels = self.pixels()?;
+        if pixels.samples == 1 {
+            return Ok(pixels.pack(&self.stored(&pixels)?));
         }
-        Ok(out)
+        Ok(self.colours(&pixels)?.1)
     }
 
     /// What is to be shown.
     ///
     /// # Errors
-    /// It is not MONOCHROME1, MONOCHROME2 or uncompressed RGB, or cannot be decoded by this version.
+    /// It cannot be decoded by this version.
     pub fn shown(&self) -> Result<Shown, ReadError> {
-        let a = self.kept.attributes();
-        let photometric = a.text(tags::PHOTOMETRIC_INTERPRETATION);
-        let interleaved = a.small(tags::PLANAR_CONFIGURATION)?.unwrap_or(0) == 0;
-        let bytes = a.small(tags::BITS_ALLOCATED)? == Some(8) && a.small(tags::SAMPLES_PER_PIXEL)? == Some(3);
-        if photometric == "RGB" && bytes && interleaved && !self.encapsulated {
-            return Ok(Shown::Colour(self.bytes.clone()));
+        let pixels = self.pixels()?;
+        match pixels.photometric {
+            Photometric::Monochrome1 | Photometric::Monochrome2 => {
+                let slice = self.kept.slice(self.length())?;
+                let value = |v: i16| (slice.slope * f64::from(i32::from(v) + slice.bias()) + slice.intercept) as f32;
+                let values = self.stored(&slice)?.into_iter().map(value).collect();
+                Ok(Shown::Grey { values, inverted: pixels.photometric == Photometric::Monochrome1 })
+            }
+            Photometric::PaletteColor => {
+                let palette = colour::Palette::read(&self.kept.attributes())?;
+                let bias = pixels.bias();
+                let entries = self.stored(&pixels)?.into_iter().map(|v| palette.colour(i32::from(v) + bias));
+                Ok(Shown::Colour(entries.flatten().collect()))
+            }
+            _ => {
+                let (photometric, bytes) = self.colours(&pixels)?;
+                let planar = pixels.planar && pixels.stored_as_is();
+                Ok(Shown::Colour(colour::rgb(&pixels, photometric, planar, &bytes)))
+            }
         }
-        let (pixels, values) = self.stored()?;
-        let value = |v: i16| (pixels.slope * f64::from(i32::from(v) + pixels.bias()) + pixels.intercept) as f32;
-        Ok(Shown::Grey { values: values.into_iter().map(value).collect(), inverted: photometric == "MONOCHROME1" })
     }
 
-    /// How the one frame is stored, and its values less their bias.
-    fn stored(&self) -> Result<(Pixels, Vec<i16>), ReadError> {
-        let kept = self.kept;
-        // As if the frame were alone in its file.
-        let mut alone = kept.dataset.clone();
-        alone.remove_element(tags::NUMBER_OF_FRAMES);
-        let a = Attributes { path: &kept.path, object: &alone };
-        let length = u32::try_from(self.bytes.len()).ok().filter(|_| !self.encapsulated);
-        let next = Next { tag: tags::PIXEL_DATA, vr: kept.pixel_vr.unwrap_or(VR::OW), value: 0, length };
-        let pixels = Pixels::read(&a, &next, &kept.transfer_syntax_uid, kept.opened.syntax)?;
+    /// What samples mean once the frame is decoded.
+    ///
+    /// # Errors
+    /// It cannot be decoded by this version, as far as its headers tell.
+    pub(super) fn becomes(&self) -> Result<(Pixels, Photometric), ReadError> {
+        let pixels = self.pixels()?;
+        let photometric = codec::becomes(&pixels, &self.value()?);
+        let photometric = photometric.map_err(|reason| ReadError::damaged(&self.kept.path, reason))?;
+        Ok((pixels, photometric))
+    }
+
+    /// How it is stored; decoded, it fits.
+    fn pixels(&self) -> Result<Pixels, ReadError> {
+        let pixels = self.kept.pixels(self.length())?;
+        self.kept.check(pixels.bytes() as u64, self.options)?;
+        Ok(pixels)
+    }
+
+    fn length(&self) -> Option<u32> {
+        u32::try_from(self.bytes.len()).ok().filter(|_| !self.encapsulated)
+    }
+
+    /// The stored values of one sample a pixel, less their bias.
+    fn stored(&self, pixels: &Pixels) -> Result<Vec<i16>, ReadError> {
         let mut values = vec![0; pixels.voxels()];
         let mut scratch = Vec::new();
-        let value = self.value()?;
-        codec::decode(&pixels, &kept.transfer_syntax_uid, &value, &mut scratch, &mut values)
-            .map_err(|reason| ReadError::damaged(&kept.path, reason))?;
-        Ok((pixels, values))
+        codec::decode(pixels, &self.kept.transfer_syntax_uid, &self.value()?, &mut scratch, &mut values)
+            .map_err(|reason| ReadError::damaged(&self.kept.path, reason))?;
+        Ok(values)
+    }
+
+    /// The samples of several a pixel in little endian, and what they mean.
+    fn colours(&self, pixels: &Pixels) -> Result<(Photometric, Vec<u8>), ReadError> {
+        if !self.encapsulated {
+            return Ok((pixels.photometric, self.bytes.clone()));
+        }
+        let mut bytes = Vec::new();
+        codec::decode_colour(pixels, &self.kept.transfer_syntax_uid, &self.value()?, &mut bytes)
+            .map(|photometric| (photometric, bytes))
+            .map_err(|reason| ReadError::damaged(&self.kept.path, reason))
     }
 
     /// The frame as the value of Pixel Data.

@@ -318,7 +318,7 @@ pub(super) fn element<R: Read>(
 
 /// Whether the first element in the first item of a sequence of unknown VR at `value` has a VR. The standard says no,
 /// and some writers, as the parser, say yes.
-fn explicit_items<R: Read>(window: &mut Window<R>, value: usize) -> Result<bool, Stop> {
+pub(super) fn explicit_items<R: Read>(window: &mut Window<R>, value: usize) -> Result<bool, Stop> {
     window.reach(value + 14)?;
     let vr = window.bytes.get(value + 12..value + 14).and_then(|vr| VR::from_binary([vr[0], vr[1]]));
     Ok(vr.is_some())

@@ -258,11 +258,19 @@ fn what_is_no_regular_file_is_never_opened() {
     says(&read(&[socket], &options()).expect_err("refused").to_string(), &["socket", "not a DICOM file"]);
 }
 
-/// Reads and decodes a file of `bytes`; the time it may take is far above what it takes.
+/// Reads, decodes, shows and rewrites a file of `bytes`; the time it may take is far above what it takes.
 fn survives(bytes: &[u8]) {
     let folder = Folder::new();
-    folder.add_bytes("a.dcm", bytes);
+    let path = folder.add_bytes("a.dcm", bytes);
     let start = Instant::now();
+    if let Ok(mut rewrite) = rewrite(&path, &options()) {
+        while let Ok(Some(_)) = rewrite.piece(&options()) {}
+    }
+    if let Ok(kept) = keep(&path, &options())
+        && let Ok(Some(frame)) = kept.frame(1, &options())
+    {
+        let _ = (kept.can_be_shown(), frame.shown(), frame.native());
+    }
     if let Ok(study) = folder.read() {
         for series in &study.series {
             let _ = series.voxels(0, &Budget::unlimited(), &options());
@@ -282,6 +290,7 @@ fn seeds() -> Vec<Vec<u8>> {
         uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
         uids::JPEG2000_LOSSLESS,
         uids::RLE_LOSSLESS,
+        uids::JPEG_BASELINE8_BIT,
     ] {
         let object = changed(|o| {
             let items = dicom_core::value::DataSetSequence::new(
@@ -296,6 +305,17 @@ fn seeds() -> Vec<Vec<u8>> {
                 encapsulate(o, &[&jpeg_2000()]);
             } else if ts == uids::RLE_LOSSLESS {
                 encapsulate(o, &[&[2; 90]]);
+            } else if ts == uids::JPEG_BASELINE8_BIT {
+                let mut jpeg = Vec::new();
+                let pixels = [7; COLUMNS as usize * ROWS as usize * 3];
+                let kind = jpeg_encoder::ColorType::Rgb;
+                jpeg_encoder::Encoder::new(&mut jpeg, 90).encode(&pixels, COLUMNS, ROWS, kind).expect("a JPEG");
+                set(o, tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "YBR_FULL_422");
+                set_us(o, tags::SAMPLES_PER_PIXEL, 3);
+                for (tag, value) in [(tags::BITS_ALLOCATED, 8), (tags::BITS_STORED, 8), (tags::HIGH_BIT, 7)] {
+                    set_us(o, tag, value);
+                }
+                encapsulate(o, &[&jpeg]);
             }
         });
         seeds.push(std::fs::read(folder.add_as("a.dcm", &object, ts)).expect("the file"));
@@ -308,7 +328,7 @@ proptest! {
 
     #[test]
     fn flipped_bytes_and_cuts_never_panic(
-        seed in 0..6usize,
+        seed in 0..7usize,
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {

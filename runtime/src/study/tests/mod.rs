@@ -6,6 +6,7 @@ mod identity;
 mod inspect;
 mod pixels;
 mod real;
+mod retrieve;
 
 use std::path::{Path, PathBuf};
 

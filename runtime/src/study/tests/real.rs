@@ -43,7 +43,7 @@ fn a_siemens_abdomen_without_uids_is_read_as_others_read_it() {
 }
 
 /// A file of the assets by its name, wherever it lies in `folder`.
-fn asset(folder: &str, name: &str) -> Option<PathBuf> {
+pub(super) fn asset(folder: &str, name: &str) -> Option<PathBuf> {
     let found = walkdir::WalkDir::new(assets(folder)?).into_iter().flatten().find(|e| e.file_name() == name);
     assert!(found.is_some(), "{name} is not in {folder}");
     found.map(walkdir::DirEntry::into_path)
