@@ -18,15 +18,15 @@ use gantry_tests::orthanc::Orthanc;
 use gantry_tests::peers::Peers;
 use gantry_tests::{change_files, write_ct};
 
-const WEB: &str = "[web]\nlisten = \"127.0.0.1:0\"\n";
-const MULTIPART: &str = "Content-Type: multipart/related; type=\"application/dicom\"; boundary=b\r\n";
-const INSTANCE: &str = "/dicom-web/studies/2.25.2/series/2.25.3/instances/2.25.10";
+pub(crate) const WEB: &str = "[web]\nlisten = \"127.0.0.1:0\"\n";
+pub(crate) const MULTIPART: &str = "Content-Type: multipart/related; type=\"application/dicom\"; boundary=b\r\n";
+pub(crate) const INSTANCE: &str = "/dicom-web/studies/2.25.2/series/2.25.3/instances/2.25.10";
 
 /// An answer.
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) head: String,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
@@ -35,7 +35,7 @@ impl Reply {
     }
 }
 
-fn web(node: &Node) -> SocketAddr {
+pub(crate) fn web(node: &Node) -> SocketAddr {
     node.ready["web"].as_str().expect("it listens").parse().expect("an address")
 }
 
@@ -53,7 +53,7 @@ fn exchange(node: &Node, request: &[u8]) -> Reply {
     Reply { status, head, body: all.split_off(end + 4) }
 }
 
-fn ask(node: &Node, method: &str, target: &str, headers: &str) -> Reply {
+pub(crate) fn ask(node: &Node, method: &str, target: &str, headers: &str) -> Reply {
     exchange(node, format!("{method} {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n").as_bytes())
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn get(node: &Node, target: &str) -> Reply {
     ask(node, "GET", target, "")
 }
 
-fn post(node: &Node, target: &str, headers: &str, body: &[u8]) -> Reply {
+pub(crate) fn post(node: &Node, target: &str, headers: &str, body: &[u8]) -> Reply {
     let length = body.len();
     let head =
         format!("POST {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n");
@@ -69,7 +69,7 @@ fn post(node: &Node, target: &str, headers: &str, body: &[u8]) -> Reply {
 }
 
 /// The small CT in files, and as the body of one request with the boundary `b`.
-fn study() -> (tempfile::TempDir, Vec<PathBuf>, Vec<u8>) {
+pub(crate) fn study() -> (tempfile::TempDir, Vec<PathBuf>, Vec<u8>) {
     let folder = tempfile::tempdir().expect("a folder");
     write_ct(folder.path()).expect("written");
     let files: Vec<PathBuf> = (0..10).map(|z| folder.path().join(format!("{z}.dcm"))).collect();
@@ -83,7 +83,7 @@ fn study() -> (tempfile::TempDir, Vec<PathBuf>, Vec<u8>) {
     (folder, files, body)
 }
 
-fn filled(config: &str) -> Node {
+pub(crate) fn filled(config: &str) -> Node {
     let node = Node::start(config);
     let reply = post(&node, "/dicom-web/studies", MULTIPART, &study().2);
     assert_eq!(reply.status, 200, "{}", reply.text());
@@ -238,7 +238,7 @@ fn an_unreasonable_viewport_is_refused() {
     assert_eq!(get(&node, &format!("{INSTANCE}/rendered?viewport=999999,999999")).status, 400);
     let reply = get(&node, &format!("{INSTANCE}/rendered?viewport=64,64&window=40,400"));
     assert_eq!(reply.status, 200, "{}", reply.text());
-    assert!(reply.head.contains("image/png"));
+    assert!(reply.head.contains("image/jpeg"));
 }
 
 #[test]

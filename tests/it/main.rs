@@ -18,3 +18,4 @@ mod readme;
 mod record;
 mod upstream;
 mod vendor;
+mod wado;

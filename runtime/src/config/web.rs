@@ -42,6 +42,8 @@ pub struct WebConfig {
     pub qido_results_max: usize,
     /// Pixels of one rendered image, and of the frame it is rendered from.
     pub rendered_pixels_max: u64,
+    /// Pictures of one answer.
+    pub rendered_images_max: usize,
     /// Frames that are decoded at once.
     pub renders_max: usize,
     /// Binary values above this are given by reference in metadata.
@@ -115,6 +117,7 @@ impl Default for WebConfig {
             parts_max: 100_000,
             qido_results_max: 1000,
             rendered_pixels_max: 16_777_216,
+            rendered_images_max: 1000,
             renders_max: 2,
             inline_max_bytes: 1024,
         }
@@ -134,6 +137,7 @@ impl WebConfig {
             ("parts_max", self.parts_max as u64, 1, 10_000_000),
             ("qido_results_max", self.qido_results_max as u64, 1, 100_000),
             ("rendered_pixels_max", self.rendered_pixels_max, 1, 1 << 28),
+            ("rendered_images_max", self.rendered_images_max as u64, 1, 100_000),
             ("renders_max", self.renders_max as u64, 1, 256),
             ("inline_max_bytes", self.inline_max_bytes, 0, 1 << 20),
         ]

@@ -49,14 +49,22 @@ impl Media {
         self.parameters.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// Whether it is wanted at all, and is this type.
+    pub(super) fn is(&self, kind: &str) -> bool {
+        self.quality > 0.0 && self.kind == kind
+    }
+
     /// Whether a type is in the range.
     pub(super) fn covers(&self, kind: &str) -> bool {
-        let family = self.kind.strip_suffix("/*");
-        self.kind == "*/*" || self.kind == kind || family.is_some_and(|f| kind.split('/').next() == Some(f))
+        let family = self.kind.strip_suffix("/*").is_some_and(|f| kind.split('/').next() == Some(f));
+        self.quality > 0.0 && (self.kind == "*/*" || self.kind == kind || family)
     }
 
     /// Whether the range is of multipart/related with parts of a type.
     pub(super) fn covers_parts(&self, kind: &str) -> bool {
+        if self.quality == 0.0 {
+            return false;
+        }
         if self.kind != "multipart/related" {
             return self.kind == "*/*" || self.kind == "multipart/*";
         }
@@ -80,14 +88,37 @@ pub(super) fn accepted(headers: &HeaderMap, parameter: Option<&str>) -> Result<V
     }
     let parsed: Option<Vec<Media>> = ranges.into_iter().filter(|r| !r.trim().is_empty()).map(Media::parse).collect();
     let mut media = parsed.ok_or_else(|| WebError::BadRequest("Accept is no list of media types".into()))?;
-    media.retain(|m| m.quality > 0.0);
     media.sort_by(|a, b| b.quality.total_cmp(&a.quality));
     Ok(media)
 }
 
 /// The first of `offers`, by what the client wants most.
 pub(super) fn choose(wanted: &[Media], offers: &[&'static str]) -> Result<&'static str, WebError> {
-    let chosen = wanted.iter().find_map(|range| offers.iter().find(|offer| range.covers(offer)).copied());
+    choose_with(wanted, offers, |range, offer| range.covers(offer).then_some(())).map(|(kind, ())| kind)
+}
+
+/// As [`choose`], of one resource (`several` is false) or several: the kind, and whether in parts of multipart/related,
+/// as several always are.
+pub(super) fn choose_parts(
+    wanted: &[Media],
+    offers: &[&'static str],
+    several: bool,
+) -> Result<(&'static str, bool), WebError> {
+    choose_with(wanted, offers, |range, offer| match (range.covers(offer), range.covers_parts(offer)) {
+        (true, _) => Some(several),
+        (false, true) => Some(true),
+        (false, false) => None,
+    })
+}
+
+fn choose_with<T>(
+    wanted: &[Media],
+    offers: &[&'static str],
+    fits: impl Fn(&Media, &str) -> Option<T>,
+) -> Result<(&'static str, T), WebError> {
+    let refused = |offer: &str| wanted.iter().any(|media| media.quality == 0.0 && media.kind == offer);
+    let offered = offers.iter().copied().filter(|offer| !refused(offer));
+    let chosen = wanted.iter().find_map(|range| offered.clone().find_map(|kind| Some((kind, fits(range, kind)?))));
     chosen.ok_or_else(|| WebError::NotAcceptable(format!("this is available as {}", offers.join(", "))))
 }
 
@@ -121,8 +152,28 @@ mod tests {
     #[test]
     fn what_is_wanted_most_comes_first() {
         let media = wanted("image/jpeg;q=0.2, image/png; q=0.9, application/dicom;q=0, */*;q=0.1").expect("sound");
-        assert_eq!(media.iter().map(|m| m.kind.as_str()).collect::<Vec<_>>(), ["image/png", "image/jpeg", "*/*"]);
+        let kinds: Vec<_> = media.iter().map(|m| m.kind.as_str()).collect();
+        assert_eq!(kinds, ["image/png", "image/jpeg", "*/*", "application/dicom"]);
         assert_eq!(choose(&media, &["image/png"]).expect("offered"), "image/png");
+        assert!(choose(&media, &["application/dicom"]).is_err(), "what has no quality is not wanted");
+    }
+
+    #[test]
+    fn pictures_are_jpeg_unless_the_client_says_otherwise() {
+        let chosen =
+            |text: &str, several| choose_parts(&wanted(text).expect("sound"), &["image/jpeg", "image/png"], several);
+        for (text, several, kind, parts) in [
+            ("", false, "image/jpeg", false),
+            ("*/*", true, "image/jpeg", true),
+            ("image/*, image/jpeg;q=0", false, "image/png", false),
+            ("text/html, image/png", true, "image/png", true),
+            ("image/jpeg;q=0.5, image/png", false, "image/png", false),
+            ("multipart/related; type=\"image/png\"", false, "image/png", true),
+            ("multipart/related", true, "image/jpeg", true),
+        ] {
+            assert_eq!(chosen(text, several).expect("offered"), (kind, parts), "{text}");
+        }
+        assert!(chosen("image/gif, text/html", false).is_err() && chosen("*/*;q=0", true).is_err());
     }
 
     #[test]

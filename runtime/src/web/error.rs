@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use super::multipart::MultipartError;
 use crate::config::Scope;
 use crate::store::StoreError;
+use crate::study::ReadError;
 
 /// How long to wait before trying again.
 pub(super) const RETRY_AFTER_SECONDS: &str = "30";
@@ -59,6 +60,15 @@ impl WebError {
     pub(super) fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!("a web request failed: {error}");
         Self::Internal
+    }
+
+    /// What is told of a file that cannot be given in this form.
+    pub(super) fn unreadable(error: &ReadError) -> Self {
+        match error {
+            ReadError::Io { .. } | ReadError::NotDicom(_) | ReadError::Changed(_) => Self::internal(error),
+            // Without the path, which is ours.
+            _ => Self::NotAcceptable(error.for_record(&|_| "the instance".into()).to_string()),
+        }
     }
 
     fn status(&self) -> StatusCode {

@@ -3,16 +3,19 @@
 //! ```text
 //! accept ─▶ TLS ─▶ hyper ─▶ router ─▶ auth ─┬─ stow ─▶ multipart ─▶ ingest
 //!                                           ├─ qido ─▶ store
-//!                                           └─ wado ─▶ store, study, files
+//!                                           ├─ wado ─▶ store, study, files
+//!                                           └─ rendered ─▶ store, study, render
 //! ```
 
 pub(crate) mod accept;
 mod auth;
+mod body;
 mod error;
 pub mod multipart;
 mod pace;
 mod qido;
 mod render;
+mod rendered;
 mod stow;
 mod wado;
 
@@ -253,19 +256,21 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/dicom-web/studies", post(stow::store).get(qido::studies))
         .route(study, post(stow::store_in_study).get(wado::retrieve))
         .route(&at(study, "/metadata"), get(wado::metadata))
-        .route(&at(study, "/thumbnail"), get(wado::thumbnail))
+        .route(&at(study, "/rendered"), get(rendered::rendered))
+        .route(&at(study, "/thumbnail"), get(rendered::thumbnail))
         .route(&at(study, "/series"), get(qido::series_of_study))
         .route(&at(study, "/instances"), get(qido::instances_of_study))
         .route(series, get(wado::retrieve))
         .route(&at(series, "/metadata"), get(wado::metadata))
-        .route(&at(series, "/thumbnail"), get(wado::thumbnail))
+        .route(&at(series, "/rendered"), get(rendered::rendered))
+        .route(&at(series, "/thumbnail"), get(rendered::thumbnail))
         .route(&at(series, "/instances"), get(qido::instances_of_series))
         .route(instance, get(wado::retrieve))
         .route(&at(instance, "/metadata"), get(wado::metadata))
-        .route(&at(instance, "/thumbnail"), get(wado::thumbnail))
-        .route(&at(instance, "/rendered"), get(wado::rendered))
+        .route(&at(instance, "/thumbnail"), get(rendered::thumbnail))
+        .route(&at(instance, "/rendered"), get(rendered::rendered))
         .route(&at(instance, "/frames/{frames}"), get(wado::frames))
-        .route(&at(instance, "/frames/{frames}/rendered"), get(wado::rendered))
+        .route(&at(instance, "/frames/{frames}/rendered"), get(rendered::rendered))
         .route(&at(instance, "/bulkdata/{*path}"), get(wado::bulkdata))
         .route("/dicom-web/series", get(qido::series))
         .route("/dicom-web/instances", get(qido::instances))

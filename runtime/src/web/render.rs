@@ -1,6 +1,37 @@
-//! A frame as a picture for people (PS3.18 section 8.3.5): window, size, PNG.
+//! A frame as a picture for people (PS3.18 section 8.3.5): window, size, JPEG or PNG.
 
 use super::error::WebError;
+
+pub(super) const JPEG: &str = "image/jpeg";
+pub(super) const PNG: &str = "image/png";
+/// Where a client says nothing.
+const QUALITY: u8 = 90;
+
+/// What pictures are encoded as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Baseline.
+    Jpeg {
+        /// From 1 to 100.
+        quality: u8,
+    },
+    Png,
+}
+
+impl Format {
+    pub(super) fn media_type(self) -> &'static str {
+        match self {
+            Self::Jpeg { .. } => JPEG,
+            Self::Png => PNG,
+        }
+    }
+}
+
+/// The quality of lossy pictures (PS3.18 section 8.3.5.1.2).
+pub(super) fn quality(text: Option<&str>) -> Result<u8, WebError> {
+    let sound = text.map_or(Some(QUALITY), |text| text.parse().ok().filter(|n| (1..=100).contains(n)));
+    sound.ok_or_else(|| WebError::BadRequest("quality is a whole number from 1 to 100".into()))
+}
 
 /// The window function of PS3.3 section C.11.2.1.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -111,7 +142,25 @@ impl Picture {
         ((sum + count / 2) / count) as u8
     }
 
-    pub(super) fn png(&self) -> Result<Vec<u8>, WebError> {
+    pub(super) fn encode(&self, format: Format) -> Result<Vec<u8>, WebError> {
+        match format {
+            Format::Jpeg { quality } => self.jpeg(quality),
+            Format::Png => self.png(),
+        }
+    }
+
+    fn jpeg(&self, quality: u8) -> Result<Vec<u8>, WebError> {
+        let (Ok(width), Ok(height)) = (u16::try_from(self.width), u16::try_from(self.height)) else {
+            return Err(WebError::BadRequest(format!("a JPEG picture has at most {} pixels a side", u16::MAX)));
+        };
+        let mut out = Vec::new();
+        let kind = if self.samples == 1 { jpeg_encoder::ColorType::Luma } else { jpeg_encoder::ColorType::Rgb };
+        let written = jpeg_encoder::Encoder::new(&mut out, quality).encode(&self.bytes, width, height, kind);
+        written.map_err(|e| WebError::internal(&e))?;
+        Ok(out)
+    }
+
+    fn png(&self) -> Result<Vec<u8>, WebError> {
         let mut out = Vec::new();
         let mut encoder = png::Encoder::new(&mut out, self.width, self.height);
         encoder.set_color(if self.samples == 1 { png::ColorType::Grayscale } else { png::ColorType::Rgb });
@@ -169,6 +218,14 @@ mod tests {
     }
 
     #[test]
+    fn qualities_are_from_1_to_100() {
+        assert_eq!([None, Some("1"), Some("100")].map(|text| quality(text).expect("sound")), [QUALITY, 1, 100]);
+        for text in ["0", "101", "x", "", "-1", "1.5", "99999999999"] {
+            assert!(matches!(quality(Some(text)), Err(WebError::BadRequest(_))), "{text}");
+        }
+    }
+
+    #[test]
     fn pictures_keep_their_proportions() {
         let picture =
             || Picture::grey(4, 2, &[0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0], &Window::whole(&[0.0, 1.0]), false);
@@ -176,6 +233,10 @@ mod tests {
         assert_eq!((small.width, small.height, small.bytes), (2, 1, vec![0, 255]));
         let large = picture().fit((8, 100));
         assert_eq!((large.width, large.height), (8, 4));
-        assert!(picture().fit((1, 1)).png().expect("written").starts_with(b"\x89PNG"));
+        assert!(picture().fit((1, 1)).encode(Format::Png).expect("written").starts_with(b"\x89PNG"));
+        let jpeg = Format::Jpeg { quality: 1 };
+        assert!(picture().fit((1, 1)).encode(jpeg).expect("written").starts_with(b"\xFF\xD8\xFF"));
+        let wide = Picture::grey(2000, 1, &[0.0; 2000], &Window::whole(&[0.0, 1.0]), false).fit((66_000, 66_000));
+        assert!(matches!(wide.encode(jpeg), Err(WebError::BadRequest(_))), "{} pixels wide", wide.width);
     }
 }

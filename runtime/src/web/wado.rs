@@ -2,63 +2,61 @@
 //!
 //! Files are found in the journal alone: no path is made of what a client sends.
 
-use std::collections::VecDeque;
-use std::io::SeekFrom;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, Response, StatusCode};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use dicom_core::Tag;
-use dicom_dictionary_std::{tags, uids};
+use dicom_dictionary_std::uids;
 use dicom_object::InMemDicomObject;
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::accept::{Media, accepted, choose};
+use super::body::{Piece, boundary, closing, multipart, part_head, pieced, streamed};
 use super::error::WebError;
-use super::render::{Function, Picture, Window, viewport};
 use super::{Shared, answer, blocking, uid};
 use crate::store::{InstanceRow, Part};
-use crate::study::{self, Kept, ReadError, ReadOptions, Shown};
+use crate::study::{self, Kept, ReadError, ReadOptions};
 
 const DICOM: &str = "application/dicom";
 const DICOM_JSON: &str = "application/dicom+json";
 const OCTETS: &str = "application/octet-stream";
-const PNG: &str = "image/png";
-/// A piece of a file.
-const PIECE_BYTES: usize = 256 << 10;
+const EXPLICIT: &str = uids::EXPLICIT_VR_LITTLE_ENDIAN;
 /// Frames of one request.
 const FRAMES_MAX: usize = 10_000;
-const THUMBNAIL: (u32, u32) = (128, 128);
+/// Transfer syntaxes that an error names.
+const SYNTAXES_NAMED_MAX: usize = 4;
 
-type Answer = Result<Response<Body>, WebError>;
+pub(super) type Answer = Result<Response<Body>, WebError>;
 
 /// What the path names.
 #[derive(Debug, Deserialize)]
 pub(super) struct Named {
     study: String,
     series: Option<String>,
-    instance: Option<String>,
-    frames: Option<String>,
+    pub(super) instance: Option<String>,
+    pub(super) frames: Option<String>,
     path: Option<String>,
 }
 
 /// What may follow the path.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Wanted {
-    accept: Option<String>,
-    window: Option<String>,
-    viewport: Option<String>,
+    pub(super) accept: Option<String>,
+    pub(super) quality: Option<String>,
+    pub(super) window: Option<String>,
+    pub(super) viewport: Option<String>,
 }
 
 impl Shared {
     /// The instances that a path names; at least one.
-    async fn named(&self, named: &Named) -> Result<Vec<InstanceRow>, WebError> {
+    pub(super) async fn named(&self, named: &Named) -> Result<Vec<InstanceRow>, WebError> {
         let study = uid(&named.study)?;
         let series = named.series.as_deref().map(uid).transpose()?;
         let instance = named.instance.as_deref().map(uid).transpose()?;
@@ -75,15 +73,14 @@ impl Shared {
         if rows.is_empty() { Err(WebError::NotFound(what)) } else { Ok(rows) }
     }
 
-    /// The one instance that a path names, or the middle one.
-    async fn middle(&self, named: &Named) -> Result<InstanceRow, WebError> {
-        let mut rows = self.named(named).await?;
-        let middle = rows.len() / 2;
-        Ok(rows.swap_remove(middle))
+    /// The one instance that a path names.
+    async fn one(&self, named: &Named) -> Result<InstanceRow, WebError> {
+        self.named(named).await?.pop().ok_or(WebError::NotFound("instance"))
     }
 }
 
-/// Whole files of a study, a series or an instance, as received.
+/// Whole files of a study, a series or an instance (PS3.18 section 10.4.1.1.1): as received, or in Explicit VR Little
+/// Endian.
 pub(super) async fn retrieve(
     State(shared): State<Arc<Shared>>,
     Path(named): Path<Named>,
@@ -92,94 +89,104 @@ pub(super) async fn retrieve(
 ) -> Answer {
     let media = accepted(&headers, wanted.accept.as_deref())?;
     let rows = shared.named(&named).await?;
-    let stored = |range: &Media| {
-        let wanted = range.parameter("transfer-syntax").unwrap_or("*");
-        wanted == "*" || rows.iter().all(|row| row.transfer_syntax_uid == wanted)
-    };
-    let single = |range: &Media| rows.len() == 1 && range.kind == DICOM;
-    let fitting = media.iter().find(|m| (m.covers_parts(DICOM) || single(m)) && stored(m));
-    let Some(chosen) = fitting else {
-        let text = "this is available as multipart/related; type=\"application/dicom\"; transfer-syntax=*: as received";
-        return Err(WebError::NotAcceptable(text.into()));
-    };
-    if single(chosen) {
-        let pieces = rows.iter().map(|row| Piece::File(shared.intake.path(&row.path))).collect();
-        return Ok(answer(StatusCode::OK, DICOM, Body::from_stream(pieced(pieces))));
-    }
-    let boundary = boundary();
-    let mut pieces = VecDeque::new();
-    for row in &rows {
-        let kind = format!("{DICOM}; transfer-syntax={}", row.transfer_syntax_uid);
-        pieces.push_back(Piece::Bytes(part_head(&boundary, &kind)));
-        pieces.push_back(Piece::File(shared.intake.path(&row.path)));
-        pieces.push_back(Piece::Bytes(Bytes::from_static(b"\r\n")));
-    }
-    pieces.push_back(Piece::Bytes(closing(&boundary)));
-    Ok(answer(StatusCode::OK, &multipart(DICOM, &boundary), Body::from_stream(pieced(pieces))))
-}
-
-/// A part of a body.
-enum Piece {
-    Bytes(Bytes),
-    File(PathBuf),
-    /// From a place in it, so many bytes.
-    Range(PathBuf, u64, u64),
-    Open(tokio::io::Take<tokio::fs::File>),
-}
-
-/// Reads as the client takes it.
-fn pieced(pieces: VecDeque<Piece>) -> impl stream::Stream<Item = std::io::Result<Bytes>> + Send + 'static {
-    stream::try_unfold(pieces, |mut pieces| async move {
-        loop {
-            match pieces.pop_front() {
-                None => return Ok(None),
-                Some(Piece::Bytes(bytes)) => return Ok(Some((bytes, pieces))),
-                Some(Piece::File(path)) => pieces.push_front(Piece::Range(path, 0, u64::MAX)),
-                Some(Piece::Range(path, at, length)) => {
-                    let mut file = tokio::fs::File::open(path).await?;
-                    file.seek(SeekFrom::Start(at)).await?;
-                    pieces.push_front(Piece::Open(file.take(length)));
-                }
-                Some(Piece::Open(mut file)) => {
-                    let mut bytes = BytesMut::with_capacity(PIECE_BYTES);
-                    if file.read_buf(&mut bytes).await? > 0 {
-                        pieces.push_front(Piece::Open(file));
-                        return Ok(Some((bytes.freeze(), pieces)));
-                    }
-                }
+    let (mut chosen, mut reason) = (None, None);
+    for range in &media {
+        let single = rows.len() == 1 && range.is(DICOM);
+        if !single && !range.covers_parts(DICOM) {
+            continue;
+        }
+        for syntax in syntaxes(range) {
+            match shared.prepared(&rows, syntax).await {
+                Ok(()) => chosen = Some((single, syntax)),
+                Err(e @ WebError::Internal) => return Err(e),
+                Err(e) => reason = reason.or(Some(e)),
+            }
+            if chosen.is_some() {
+                break;
             }
         }
-    })
+        if chosen.is_some() {
+            break;
+        }
+    }
+    let Some((single, syntax)) = chosen else { return Err(unavailable(&rows, reason)) };
+    let form = |row: &InstanceRow| {
+        let path = shared.intake.path(&row.path);
+        match syntax {
+            Some(uid) if uid != row.transfer_syntax_uid => (EXPLICIT.to_owned(), Piece::Explicit(path)),
+            _ => (row.transfer_syntax_uid.clone(), Piece::File(path)),
+        }
+    };
+    let boundary = boundary();
+    let mut pieces = VecDeque::new();
+    let mut whole = String::new();
+    for row in &rows {
+        let (syntax, piece) = form(row);
+        let kind = format!("{DICOM}; transfer-syntax={syntax}");
+        if single {
+            pieces.push_back(piece);
+            whole = kind;
+            continue;
+        }
+        pieces.push_back(Piece::Bytes(part_head(&boundary, &kind)));
+        pieces.push_back(piece);
+        pieces.push_back(Piece::Bytes(Bytes::from_static(b"\r\n")));
+    }
+    if !single {
+        pieces.push_back(Piece::Bytes(closing(&boundary)));
+        whole = multipart(DICOM, &boundary);
+    }
+    Ok(answer(StatusCode::OK, &whole, pieced(shared, pieces)))
 }
 
-fn boundary() -> String {
-    uuid::Uuid::now_v7().simple().to_string()
+/// The transfer syntaxes that a range asks for, `None` for those of the files: Explicit VR Little Endian where it says
+/// nothing (PS3.18 section 8.7.3.5.2), and then any where it is of everything.
+fn syntaxes(range: &Media) -> Vec<Option<&str>> {
+    match range.parameter("transfer-syntax") {
+        Some("*") => vec![None],
+        Some(uid) => vec![Some(uid)],
+        None if range.is("*/*") => vec![Some(EXPLICIT), None],
+        None => vec![Some(EXPLICIT)],
+    }
 }
 
-fn multipart(kind: &str, boundary: &str) -> String {
-    format!("multipart/related; type=\"{kind}\"; boundary={boundary}")
+/// Says what there is instead, and why not what was asked for.
+fn unavailable(rows: &[InstanceRow], reason: Option<WebError>) -> WebError {
+    let stored: BTreeSet<&str> = rows.iter().map(|row| row.transfer_syntax_uid.as_str()).collect();
+    let named: Vec<&str> = stored.iter().copied().take(SYNTAXES_NAMED_MAX).collect();
+    let more = if stored.len() > named.len() { " and others" } else { "" };
+    let reason = reason.map(|e| format!("; not as asked for: {e}")).unwrap_or_default();
+    WebError::NotAcceptable(format!(
+        "this is available as multipart/related; type=\"{DICOM}\"; transfer-syntax=*: as received, in {}{more}{reason}",
+        named.join(", ")
+    ))
 }
 
-fn part_head(boundary: &str, kind: &str) -> Bytes {
-    format!("--{boundary}\r\nContent-Type: {kind}\r\n\r\n").into()
-}
-
-fn closing(boundary: &str) -> Bytes {
-    format!("--{boundary}--\r\n").into()
-}
-
-/// What is told of a file that cannot be given in this form.
-fn unreadable(error: &ReadError) -> WebError {
-    match error {
-        ReadError::Io { .. } | ReadError::NotDicom(_) | ReadError::Changed(_) => WebError::internal(error),
-        // Without the path, which is ours.
-        _ => WebError::NotAcceptable(error.for_record(&|_| "the instance".into()).to_string()),
+impl Shared {
+    /// Whether all instances can be given in a transfer syntax, before the first of them goes out.
+    async fn prepared(&self, rows: &[InstanceRow], syntax: Option<&str>) -> Result<(), WebError> {
+        let Some(syntax) = syntax else { return Ok(()) };
+        let others = rows.iter().filter(|row| row.transfer_syntax_uid != syntax);
+        let undecoded = |row: &&InstanceRow| syntax != EXPLICIT || !study::decodes(&row.transfer_syntax_uid);
+        if let Some(row) = others.clone().find(undecoded) {
+            let stored = &row.transfer_syntax_uid;
+            return Err(WebError::NotAcceptable(match syntax {
+                EXPLICIT => format!("{stored} is not decoded by this version"),
+                _ => format!("of transfer syntaxes, only those received and {EXPLICIT} are offered"),
+            }));
+        }
+        for row in others {
+            let (path, options) = (self.intake.path(&row.path), self.options.clone());
+            let ready = blocking(move || study::rewrite(&path, &options).map(drop)).await?;
+            ready.map_err(|e| WebError::unreadable(&e))?;
+        }
+        Ok(())
     }
 }
 
 /// An instance without its pixels.
 async fn keep(path: PathBuf, options: ReadOptions) -> Result<Kept, WebError> {
-    blocking(move || study::keep(&path, &options)).await?.map_err(|e| unreadable(&e))
+    blocking(move || study::keep(&path, &options)).await?.map_err(|e| WebError::unreadable(&e))
 }
 
 /// Data sets without bulk data (PS3.18 section 10.4.1.1.2).
@@ -208,7 +215,7 @@ pub(super) async fn metadata(
         }
         Ok::<_, WebError>(Some((Bytes::from(text), (shared, rows, base, false))))
     });
-    Ok(answer(StatusCode::OK, kind, Body::from_stream(list)))
+    Ok(answer(StatusCode::OK, kind, streamed(list)))
 }
 
 /// One data set in DICOM JSON (PS3.18 annex F).
@@ -250,21 +257,21 @@ pub(super) async fn bulkdata(
     headers: HeaderMap,
 ) -> Answer {
     let media = accepted(&headers, wanted.accept.as_deref())?;
-    let row = shared.middle(&named).await?;
+    let row = shared.one(&named).await?;
     let path = shared.intake.path(&row.path);
     let kept = keep(path.clone(), shared.options.clone()).await?;
     let place = named.path.unwrap_or_default();
     if place == "7FE00010" && kept.pixel_vr.is_some() {
         return match kept.native_value() {
-            Some((at, length)) => octets(&media, VecDeque::from([Piece::Range(path, at, length)])),
+            Some((at, length)) => octets(shared, &media, VecDeque::from([Piece::Range(path, at, length)])),
             None => {
-                let frames = kept.frames().map_err(|e| unreadable(&e))?.min(FRAMES_MAX as u32);
+                let frames = kept.frames().map_err(|e| WebError::unreadable(&e))?.min(FRAMES_MAX as u32);
                 framed(shared, kept, (1..=frames).collect(), &media).await
             }
         };
     }
     let value = value_at(&kept.dataset, &place).ok_or(WebError::NotFound("bulk data"))?;
-    octets(&media, VecDeque::from([Piece::Bytes(value)]))
+    octets(shared, &media, VecDeque::from([Piece::Bytes(value)]))
 }
 
 /// The binary value at a place.
@@ -280,9 +287,9 @@ fn value_at(mut object: &InMemDicomObject, place: &str) -> Option<Bytes> {
     }
 }
 
-fn octets(media: &[Media], mut pieces: VecDeque<Piece>) -> Answer {
-    if media.iter().any(|m| m.kind == OCTETS) && !media.iter().any(|m| m.kind == "multipart/related") {
-        return Ok(answer(StatusCode::OK, OCTETS, Body::from_stream(pieced(pieces))));
+fn octets(shared: Arc<Shared>, media: &[Media], mut pieces: VecDeque<Piece>) -> Answer {
+    if media.iter().any(|m| m.is(OCTETS)) && !media.iter().any(|m| m.is("multipart/related")) {
+        return Ok(answer(StatusCode::OK, OCTETS, pieced(shared, pieces)));
     }
     if !media.iter().any(|m| m.covers_parts(OCTETS)) {
         return Err(WebError::NotAcceptable(format!("this is available as multipart/related; type=\"{OCTETS}\"")));
@@ -291,7 +298,7 @@ fn octets(media: &[Media], mut pieces: VecDeque<Piece>) -> Answer {
     pieces.push_front(Piece::Bytes(part_head(&boundary, OCTETS)));
     pieces.push_back(Piece::Bytes(Bytes::from_static(b"\r\n")));
     pieces.push_back(Piece::Bytes(closing(&boundary)));
-    Ok(answer(StatusCode::OK, &multipart(OCTETS, &boundary), Body::from_stream(pieced(pieces))))
+    Ok(answer(StatusCode::OK, &multipart(OCTETS, &boundary), pieced(shared, pieces)))
 }
 
 /// Frames: uncompressed, or as stored.
@@ -303,13 +310,13 @@ pub(super) async fn frames(
 ) -> Answer {
     let media = accepted(&headers, wanted.accept.as_deref())?;
     let numbers = frame_numbers(named.frames.as_deref().unwrap_or_default())?;
-    let row = shared.middle(&named).await?;
+    let row = shared.one(&named).await?;
     let kept = keep(shared.intake.path(&row.path), shared.options.clone()).await?;
     framed(shared, kept, numbers, &media).await
 }
 
 /// `1,2,3`.
-fn frame_numbers(text: &str) -> Result<Vec<u32>, WebError> {
+pub(super) fn frame_numbers(text: &str) -> Result<Vec<u32>, WebError> {
     let list: Option<Vec<u32>> = text.split(',').map(|n| n.parse().ok().filter(|n| *n > 0)).collect();
     let list = list.filter(|list| list.len() <= FRAMES_MAX);
     list.ok_or_else(|| {
@@ -345,10 +352,10 @@ async fn framed(shared: Arc<Shared>, kept: Kept, numbers: Vec<u32>, media: &[Med
     let (mut chosen, mut reason) = (None, None);
     for range in media {
         let alone = numbers.len() == 1;
-        let covers = |kind: &str| range.covers_parts(kind) || alone && range.kind == kind;
+        let covers = |kind: &str| range.covers_parts(kind) || alone && range.is(kind);
         let syntax = range.parameter("transfer-syntax").unwrap_or("*");
         let mut forms = Vec::new();
-        if covers(OCTETS) && (syntax == "*" || syntax == uids::EXPLICIT_VR_LITTLE_ENDIAN) {
+        if covers(OCTETS) && (syntax == "*" || syntax == EXPLICIT) {
             forms.push((Form::Native, OCTETS));
         }
         if stored != OCTETS && covers(stored) && (syntax == "*" || syntax == kept.transfer_syntax_uid) {
@@ -356,7 +363,7 @@ async fn framed(shared: Arc<Shared>, kept: Kept, numbers: Vec<u32>, media: &[Med
         }
         for (form, kind) in forms {
             match frame(&shared, &kept, first, form).await {
-                Ok(bytes) => chosen = Some((form, kind, range.kind == kind, bytes)),
+                Ok(bytes) => chosen = Some((form, kind, range.is(kind), bytes)),
                 Err(e @ (WebError::NotFound(_) | WebError::Internal)) => return Err(e),
                 Err(e) => reason = Some(e),
             }
@@ -376,7 +383,7 @@ async fn framed(shared: Arc<Shared>, kept: Kept, numbers: Vec<u32>, media: &[Med
         return Ok(answer(StatusCode::OK, kind, bytes));
     }
     let syntax = match form {
-        Form::Native => uids::EXPLICIT_VR_LITTLE_ENDIAN,
+        Form::Native => EXPLICIT,
         Form::Stored => kept.transfer_syntax_uid.as_str(),
     };
     let boundary = boundary();
@@ -398,7 +405,7 @@ async fn framed(shared: Arc<Shared>, kept: Kept, numbers: Vec<u32>, media: &[Med
         let part = [&head[..], &bytes, b"\r\n"].concat();
         Ok(Some((Bytes::from(part), (shared, kept, rest, None, head, end))))
     });
-    Ok(answer(StatusCode::OK, &multipart(kind, &boundary), Body::from_stream(body)))
+    Ok(answer(StatusCode::OK, &multipart(kind, &boundary), streamed(body)))
 }
 
 async fn frame(shared: &Arc<Shared>, kept: &Arc<Kept>, number: u32, form: Form) -> Result<Vec<u8>, WebError> {
@@ -411,78 +418,7 @@ async fn frame(shared: &Arc<Shared>, kept: &Arc<Kept>, number: u32, form: Form) 
             Form::Stored => Ok(Some(frame.bytes)),
         }
     });
-    bytes.await?.map_err(|e| unreadable(&e))?.ok_or(WebError::NotFound("frame"))
-}
-
-/// A picture of one frame.
-pub(super) async fn rendered(
-    State(shared): State<Arc<Shared>>,
-    Path(named): Path<Named>,
-    Query(wanted): Query<Wanted>,
-    headers: HeaderMap,
-) -> Answer {
-    picture(shared, named, wanted, headers, None).await
-}
-
-/// A small picture of the instance, or of the middle one.
-pub(super) async fn thumbnail(
-    State(shared): State<Arc<Shared>>,
-    Path(named): Path<Named>,
-    Query(wanted): Query<Wanted>,
-    headers: HeaderMap,
-) -> Answer {
-    picture(shared, named, wanted, headers, Some(THUMBNAIL)).await
-}
-
-async fn picture(
-    shared: Arc<Shared>,
-    named: Named,
-    wanted: Wanted,
-    headers: HeaderMap,
-    size: Option<(u32, u32)>,
-) -> Answer {
-    // Everything that is wrong with the request, before anything is read.
-    choose(&accepted(&headers, wanted.accept.as_deref())?, &[PNG])?;
-    let pixels_max = shared.config.rendered_pixels_max;
-    let size = wanted.viewport.as_deref().map(|text| viewport(text, pixels_max)).transpose()?.or(size);
-    let window = wanted.window.as_deref().map(Window::parse).transpose()?;
-    let numbers = frame_numbers(named.frames.as_deref().unwrap_or("1"))?;
-    let [number] = numbers[..] else {
-        return Err(WebError::BadRequest("one frame is rendered at a time".into()));
-    };
-    let row = shared.middle(&named).await?;
-    let (path, options) = (shared.intake.path(&row.path), shared.options.clone());
-    let _place = shared.renders.acquire().await.map_err(|e| WebError::internal(&e))?;
-    let png = blocking(move || {
-        let picture = draw(&path, &options, number, window, pixels_max)?;
-        size.into_iter().fold(picture, Picture::fit).png()
-    });
-    Ok(answer(StatusCode::OK, PNG, png.await??))
-}
-
-fn draw(
-    path: &std::path::Path,
-    options: &ReadOptions,
-    number: u32,
-    window: Option<Window>,
-    pixels_max: u64,
-) -> Result<Picture, WebError> {
-    let kept = study::keep(path, options).map_err(|e| unreadable(&e))?;
-    let (rows, columns) = kept.size().map_err(|e| unreadable(&e))?;
-    let (width, height) = (u32::from(columns), u32::from(rows));
-    if u64::from(width) * u64::from(height) > pixels_max {
-        return Err(WebError::NotAcceptable(format!("the frame passes web.rendered_pixels_max = {pixels_max}")));
-    }
-    let frame = kept.frame(number, options).map_err(|e| unreadable(&e))?.ok_or(WebError::NotFound("frame"))?;
-    match frame.shown().map_err(|e| unreadable(&e))? {
-        Shown::Colour(bytes) => Ok(Picture::colour(width, height, bytes)),
-        Shown::Grey { values, inverted } => {
-            let stated = kept.number(tags::WINDOW_CENTER).zip(kept.number(tags::WINDOW_WIDTH));
-            let stated = stated.map(|(centre, width)| Window { centre, width, function: Function::Linear });
-            let window = window.or(stated.filter(Window::is_sound)).unwrap_or_else(|| Window::whole(&values));
-            Ok(Picture::grey(width, height, &values, &window, inverted))
-        }
-    }
+    bytes.await?.map_err(|e| WebError::unreadable(&e))?.ok_or(WebError::NotFound("frame"))
 }
 
 #[cfg(test)]
