@@ -44,7 +44,7 @@ pub struct WebConfig {
     pub rendered_pixels_max: u64,
     /// Pictures of one answer.
     pub rendered_images_max: usize,
-    /// Frames that are decoded at once.
+    /// Frames that are decoded, and data sets that are told as metadata, at once.
     pub renders_max: usize,
     /// Binary values above this are given by reference in metadata.
     pub inline_max_bytes: u64,

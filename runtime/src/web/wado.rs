@@ -206,10 +206,13 @@ pub(super) async fn metadata(
             "{base}/studies/{}/series/{}/instances/{}/bulkdata",
             row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid
         );
+        // A data set of many small elements takes many times its bytes while it is parsed.
+        let place = shared.renders.acquire().await.map_err(|e| WebError::internal(&e))?;
         let kept = keep(shared.intake.path(&row.path), shared.options.clone()).await?;
         let inline_max = shared.config.inline_max_bytes;
         let object = blocking(move || described(&kept, &url, inline_max)).await??;
         text.push_str(&object.to_string());
+        drop((object, place));
         if rows.is_empty() {
             text.push(']');
         }
