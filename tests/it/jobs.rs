@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
 use gantry::app::App;
 use gantry::completion::Archive;
 use gantry::config::Config;
@@ -364,7 +366,11 @@ async fn a_study_with_nothing_to_run_says_so_and_why() {
     let plan = site.folder.path().join("plan");
     std::fs::create_dir(&plan).expect("made");
     let Some(file) = gantry_tests::asset("pydicom/test_files/rtplan.dcm") else { return };
-    std::fs::copy(file, plan.join("plan.dcm")).expect("copied");
+    let mut object = dicom_object::open_file(file).expect("DICOM");
+    // As it comes, its file meta information names another instance.
+    let uid = object.meta().media_storage_sop_instance_uid().to_owned();
+    object.put_str(tags::SOP_INSTANCE_UID, VR::UI, uid);
+    object.write_to_file(plan.join("plan.dcm")).expect("written");
     site.take_in(&plan).await;
     let says = site.says(&["route", "explain", PLAN]).await;
     for part in ["rogue would not run", "- study: none of the 1 DICOM objects given is an image", "nothing to run"] {
