@@ -145,18 +145,18 @@ pub(crate) fn named(
     if let Some(reason) = key.unusable() {
         return Err(PriorError::Unusable(reason));
     }
-    let mut earlier = Vec::new();
+    let mut earlier: Vec<Earlier> = Vec::new();
     for path in paths {
-        let (when, study, days_before) = read(path, &key, options)?;
-        if earlier.iter().any(|(_, known, _): &(_, Arc<Study>, _)| known.uid == study.uid) {
+        let named = read(path, &key, options)?;
+        if earlier.iter().any(|known| known.study.uid == named.study.uid) {
             return Err(PriorError::Twice(path.clone()));
         }
-        earlier.push((when, study, days_before));
+        earlier.push(named);
     }
     // As a node orders them.
-    earlier.sort_by(|(a, first, _), (b, second, _)| b.cmp(a).then_with(|| first.uid.cmp(&second.uid)));
+    earlier.sort_by(|a, b| b.when.cmp(&a.when).then_with(|| a.study.uid.cmp(&b.study.uid)));
     let mut priors: Vec<Prior> =
-        earlier.into_iter().filter_map(|(_, study, days_before)| prior(package, study, days_before)).collect();
+        earlier.into_iter().filter_map(|named| prior(package, named.study, named.days_before)).collect();
     let most = most(package, priors_max);
     let mut warnings = Vec::new();
     if priors.len() < paths.len() {
@@ -175,11 +175,19 @@ pub(crate) fn named(
     Ok((priors, warnings))
 }
 
-/// An earlier study, when it was, and how many days before the one of `key`.
-fn read(path: &Path, key: &PriorKey, options: &ReadOptions) -> Result<((String, String), Arc<Study>, u32), PriorError> {
+/// An earlier study that was named.
+struct Earlier {
+    /// Study Date (0008,0020) and Study Time (0008,0030).
+    when: (String, String),
+    study: Arc<Study>,
+    days_before: u32,
+}
+
+/// What `path` holds, if it is earlier than the study of `key` and of its patient.
+fn read(path: &Path, key: &PriorKey, options: &ReadOptions) -> Result<Earlier, PriorError> {
     let unreadable = |e| PriorError::Read { path: path.to_owned(), source: Box::new(e) };
     let study = study::read(&[path.to_owned()], options).map_err(unreadable)?;
     let own = PriorKey::of(&study);
     let days_before = key.days_before(&own).map_err(|reason| PriorError::Not { path: path.to_owned(), reason })?;
-    Ok(((own.study_date, own.study_time), Arc::new(study), days_before))
+    Ok(Earlier { when: (own.study_date, own.study_time), study: Arc::new(study), days_before })
 }

@@ -21,7 +21,9 @@ pub(crate) struct Change {
 
 /// Who hears of commits.
 #[derive(Clone)]
-pub(super) struct Watch(Arc<dyn Fn(&[Change]) + Send + Sync>);
+pub(super) struct Watch(Arc<Tell>);
+
+type Tell = dyn Fn(&[Change]) + Send + Sync;
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -286,7 +286,7 @@ impl Transcoder<'_> {
             let change = self.changes.iter().find(|(tag, _)| open.is_empty() && *tag == element.tag);
             match change {
                 // Group lengths are retired, and would be wrong.
-                _ if element.tag.element() == 0 && !(within.as_is && !open.is_empty()) => {}
+                _ if element.tag.element() == 0 && (!within.as_is || open.is_empty()) => {}
                 Some((tag, bytes)) => put(&mut out, *tag, element.vr, bytes, 1),
                 None if within.as_is => out.extend_from_slice(&header[at..end]),
                 None => {
