@@ -17,7 +17,7 @@ pub struct NodeConfig {
     pub disk_free_min_mib: u64,
     /// Instances that share one commit at most.
     pub commit_instances_max: usize,
-    /// What to do with other bytes under a SOP Instance UID that is known.
+    /// What to do with other bytes under a SOP Instance UID that is known in the same study.
     pub duplicates: Duplicates,
     /// How long SIGTERM waits for transfers and jobs.
     pub drain_ms: u64,
