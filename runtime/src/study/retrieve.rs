@@ -95,11 +95,14 @@ impl Kept {
         Ok(stated.map_or(1, |[n]| n.clamp(1.0, f64::from(u32::MAX)) as u32))
     }
 
-    /// A number that is there once, or first of several.
+    /// Centre and width of the first window that is stated (PS3.3 section C.11.2.1.2), in values after the modality LUT.
     #[must_use]
-    pub fn number(&self, tag: dicom_core::Tag) -> Option<f64> {
-        let text = super::attributes::text(&self.dataset, tag)?;
-        text.split('\\').next()?.trim().parse().ok().filter(|n: &f64| n.is_finite())
+    pub fn window(&self) -> Option<(f64, f64)> {
+        let first = |tag| {
+            let text = super::attributes::text(&self.dataset, tag)?;
+            text.split('\\').next()?.trim().parse().ok().filter(|n: &f64| n.is_finite())
+        };
+        first(tags::WINDOW_CENTER).zip(first(tags::WINDOW_WIDTH))
     }
 
     /// Where the value of native pixel data lies in the file, and its length; `None` when it is not there as it is.

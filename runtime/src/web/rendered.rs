@@ -7,8 +7,7 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use bytes::Bytes;
-use dicom_dictionary_std::tags;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 
 use super::accept::{accepted, choose_parts};
 use super::body::{boundary, closing, multipart, part_head_of, streamed};
@@ -216,26 +215,19 @@ async fn pictures(
         return Ok(answer(StatusCode::OK, kind, picture));
     }
     let boundary = boundary();
-    let (whole, end) = (multipart(kind, &boundary), closing(&boundary));
+    let whole = multipart(kind, &boundary);
+    let end = stream::iter([Ok(closing(&boundary))]);
     let part = move |subject: &Subject, picture: &[u8]| {
         let head = part_head_of(&boundary, kind, &format!("{base}{}", subject.url));
         Bytes::from([&head[..], picture, b"\r\n"].concat())
     };
-    let ready = Some(part(&first, &picture));
-    let state = (shared, subjects, ready, Some(end), part);
-    let body = stream::try_unfold(state, move |(shared, mut subjects, ready, end, part)| async move {
-        let bytes = match (ready, subjects.pop_front()) {
-            (Some(ready), next) => {
-                next.into_iter().for_each(|subject| subjects.push_front(subject));
-                ready
-            }
-            (None, Some(subject)) => part(&subject, &shared.draw(&subject, recipe).await?),
-            (None, None) => {
-                return Ok::<_, WebError>(end.map(|end| (end, (shared, subjects, None, None, part))));
-            }
-        };
-        Ok(Some((bytes, (shared, subjects, None, end, part))))
+    let ready = stream::iter([Ok(part(&first, &picture))]);
+    let rest = stream::try_unfold((shared, subjects, part), move |(shared, mut subjects, part)| async move {
+        let Some(subject) = subjects.pop_front() else { return Ok::<_, WebError>(None) };
+        let bytes = part(&subject, &shared.draw(&subject, recipe).await?);
+        Ok(Some((bytes, (shared, subjects, part))))
     });
+    let body = ready.chain(rest).chain(end);
     Ok(answer(StatusCode::OK, &whole, streamed(body)))
 }
 
@@ -259,8 +251,7 @@ fn draw(path: &std::path::Path, options: &ReadOptions, number: u32, recipe: &Rec
     match frame.shown().map_err(|e| WebError::unreadable(&e))? {
         Shown::Colour(bytes) => Ok(Picture::colour(width, height, bytes)),
         Shown::Grey { values, inverted } => {
-            let stated = kept.number(tags::WINDOW_CENTER).zip(kept.number(tags::WINDOW_WIDTH));
-            let stated = stated.map(|(centre, width)| Window { centre, width, function: Function::Linear });
+            let stated = kept.window().map(|(centre, width)| Window { centre, width, function: Function::Linear });
             let stated = stated.filter(Window::is_sound);
             let window = recipe.window.or(stated).unwrap_or_else(|| Window::whole(&values));
             Ok(Picture::grey(width, height, &values, &window, inverted))

@@ -89,27 +89,7 @@ pub(super) async fn retrieve(
 ) -> Answer {
     let media = accepted(&headers, wanted.accept.as_deref())?;
     let rows = shared.named(&named).await?;
-    let (mut chosen, mut reason) = (None, None);
-    for range in &media {
-        let single = rows.len() == 1 && range.is(DICOM);
-        if !single && !range.covers_parts(DICOM) {
-            continue;
-        }
-        for syntax in syntaxes(range) {
-            match shared.prepared(&rows, syntax).await {
-                Ok(()) => chosen = Some((single, syntax)),
-                Err(e @ WebError::Internal) => return Err(e),
-                Err(e) => reason = reason.or(Some(e)),
-            }
-            if chosen.is_some() {
-                break;
-            }
-        }
-        if chosen.is_some() {
-            break;
-        }
-    }
-    let Some((single, syntax)) = chosen else { return Err(unavailable(&rows, reason)) };
+    let (single, syntax) = shared.chosen(&rows, &media).await?;
     let form = |row: &InstanceRow| {
         let path = shared.intake.path(&row.path);
         match syntax {
@@ -163,6 +143,25 @@ fn unavailable(rows: &[InstanceRow], reason: Option<WebError>) -> WebError {
 }
 
 impl Shared {
+    /// The first that is asked for and can be given: whether alone instead of in parts, and in which transfer syntax.
+    async fn chosen<'a>(&self, rows: &[InstanceRow], media: &'a [Media]) -> Result<(bool, Option<&'a str>), WebError> {
+        let mut reason = None;
+        for range in media {
+            let single = rows.len() == 1 && range.is(DICOM);
+            if !single && !range.covers_parts(DICOM) {
+                continue;
+            }
+            for syntax in syntaxes(range) {
+                match self.prepared(rows, syntax).await {
+                    Ok(()) => return Ok((single, syntax)),
+                    Err(e @ WebError::Internal) => return Err(e),
+                    Err(e) => reason = reason.or(Some(e)),
+                }
+            }
+        }
+        Err(unavailable(rows, reason))
+    }
+
     /// Whether all instances can be given in a transfer syntax, before the first of them goes out.
     async fn prepared(&self, rows: &[InstanceRow], syntax: Option<&str>) -> Result<(), WebError> {
         let Some(syntax) = syntax else { return Ok(()) };
