@@ -56,6 +56,8 @@ pub use self::auth::{TokenError, new_token};
 /// Connections beyond `web.connections_max`, which are told how the node is and nothing else: who watches it must not take it
 /// for dead because it is busy.
 const STATE_CONNECTIONS_MAX: usize = 8;
+/// How long a place of the others is waited for before: one may just be given back.
+const STATE_AFTER: Duration = Duration::from_millis(250);
 /// How long each of them lasts at most.
 const STATE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -177,7 +179,10 @@ impl Web {
             let (place, only_state) = tokio::select! {
                 biased;
                 place = places.clone().acquire_owned() => (place, false),
-                place = state_places.clone().acquire_owned() => (place, true),
+                place = async {
+                    tokio::time::sleep(STATE_AFTER).await;
+                    state_places.clone().acquire_owned().await
+                } => (place, true),
                 () = stop.cancelled() => return,
             };
             let router = if only_state { state.clone() } else { all.clone() };
