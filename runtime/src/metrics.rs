@@ -46,6 +46,7 @@ pub struct Metrics {
     jobs: Family<[Word; 1], Gauge>,
     studies_closed: Family<[Word; 1], Counter>,
     seconds_saved: Seconds,
+    studies_routed: Family<[Word; 1], Counter>,
     http: Family<[(&'static str, String); 2], Counter>,
     http_latency: Family<[Word; 1], Histogram>,
     quarantine: Gauge,
@@ -85,6 +86,7 @@ impl Metrics {
             jobs: Family::default(),
             studies_closed: Family::default(),
             seconds_saved: Seconds::default(),
+            studies_routed: Family::default(),
             http: Family::default(),
             http_latency: Family::new_with_constructor(short as fn() -> Histogram),
             quarantine: Gauge::default(),
@@ -134,6 +136,8 @@ impl Metrics {
         );
         let help = "Time that evidence saved against the timer";
         r.register_with_unit("study_close_saved", help, Unit::Seconds, self.seconds_saved.clone());
+        let help = "Versions of studies routed, by what came of it: jobs, nothing-to-run or unreadable";
+        r.register("studies_routed", help, self.studies_routed.clone());
         r.register("http_requests", "HTTP requests, by route and status", self.http.clone());
         let help = "From the head of a request to the head of its response";
         r.register_with_unit("http_latency", help, Unit::Seconds, self.http_latency.clone());
@@ -209,6 +213,11 @@ impl Metrics {
     pub fn study_closed(&self, evidence: &'static str, saved: Duration) {
         self.studies_closed.get_or_create(&[("evidence", evidence)]).inc();
         self.seconds_saved.inc_by(saved.as_secs_f64());
+    }
+
+    /// A version of a study was routed, and this came of it, of a closed set.
+    pub fn study_routed(&self, outcome: &'static str) {
+        self.studies_routed.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// A request to a route (its pattern, not its path) was answered.

@@ -122,8 +122,10 @@ impl<P: Protection> Retention<P> {
         self.remove_files().await?;
         let before = |days: u64| now_ms.saturating_sub(i64::try_from(days).unwrap_or(i64::MAX).saturating_mul(DAY_MS));
         if let Some(days) = self.quarantine_days {
-            self.quarantine(before(days)).await?;
+            while self.quarantine(before(days), PAGE, "retention.quarantine_days").await? {}
         }
+        // Before any study: who sends what cannot be kept pushes out nothing that can.
+        while self.wants_space().await? && self.quarantine(i64::MAX, 1, "retention.disk_target_free_mib").await? {}
         self.studies(self.instances_days.map(before)).await?;
         if let Some(days) = self.results_days {
             self.results(before(days)).await?;
@@ -148,7 +150,7 @@ impl<P: Protection> Retention<P> {
             for study in studies {
                 let reason = match self.target_free_mib {
                     _ if before.is_some_and(|before| study.since_ms < before) => "retention.instances_days",
-                    Some(target) if self.free().await? >> 20 < target => "retention.disk_target_free_mib",
+                    Some(_) if self.wants_space().await? => "retention.disk_target_free_mib",
                     // Younger ones have no other reason to go.
                     _ => return Ok(()),
                 };
@@ -200,26 +202,26 @@ impl<P: Protection> Retention<P> {
         }
     }
 
-    async fn quarantine(&self, before_ms: i64) -> Result<(), RetentionError> {
-        loop {
-            let files = self.store.quarantined_before(before_ms, PAGE).await?;
-            if files.is_empty() {
-                return Ok(());
-            }
-            let mut batch = self.store.begin().await?;
-            for file in &files {
-                batch.delete_quarantined(file).await?;
-                let event = Event {
-                    object: file.uid.clone(),
-                    detail: "by retention.quarantine_days".into(),
-                    ..Event::new(NODE, Action::QuarantineDeleted)
-                };
-                batch.audit(&event).await?;
-            }
-            batch.commit().await?;
-            files.iter().for_each(|_| self.metrics.deleted("quarantine"));
-            self.remove_files().await?;
+    /// The files that were set aside first, before a time; whether there were any.
+    async fn quarantine(&self, before_ms: i64, most: u32, reason: &str) -> Result<bool, RetentionError> {
+        let files = self.store.quarantined_before(before_ms, most).await?;
+        if files.is_empty() {
+            return Ok(false);
         }
+        let mut batch = self.store.begin().await?;
+        for file in &files {
+            batch.delete_quarantined(file).await?;
+            let event = Event {
+                object: file.uid.clone(),
+                detail: format!("by {reason}"),
+                ..Event::new(NODE, Action::QuarantineDeleted)
+            };
+            batch.audit(&event).await?;
+        }
+        batch.commit().await?;
+        files.iter().for_each(|_| self.metrics.deleted("quarantine"));
+        self.remove_files().await?;
+        Ok(true)
     }
 
     /// Removes what the journal let go of. That a file is gone already is what a crash leaves.
@@ -244,6 +246,14 @@ impl<P: Protection> Retention<P> {
             };
             tokio::task::spawn_blocking(remove).await.map_err(io::Error::other)??;
             self.store.removed(last).await?;
+        }
+    }
+
+    /// Whether the disk has less than the site wants.
+    async fn wants_space(&self) -> Result<bool, RetentionError> {
+        match self.target_free_mib {
+            Some(target) => Ok(self.free().await? >> 20 < target),
+            None => Ok(false),
         }
     }
 
@@ -491,10 +501,13 @@ mod tests {
 
     #[tokio::test]
     async fn for_space_the_oldest_goes_and_no_more_than_is_needed() {
-        let settings = RetentionConfig { disk_target_free_mib: Some(200), ..RetentionConfig::default() };
-        let site = Site::new(settings).await;
-        assert!(site.round(3).await.expect("a round"));
-        assert_eq!(site.files(), "13q");
+        // What was set aside goes before any study.
+        for (target, left) in [(200, "123"), (300, "13")] {
+            let settings = RetentionConfig { disk_target_free_mib: Some(target), ..RetentionConfig::default() };
+            let site = Site::new(settings).await;
+            assert!(site.round(3).await.expect("a round"));
+            assert_eq!(site.files(), left);
+        }
     }
 
     #[tokio::test]

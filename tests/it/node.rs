@@ -374,6 +374,13 @@ fn a_node_is_looked_at_while_it_runs() {
         assert!(names.contains(&&Value::from(name)), "{name} is missing: {doctor}");
     }
 
+    assert_eq!(get(&node, "/dicom-web/series?Modality=CT&PatientID=SECRET*").status, 200);
+    let read = &audited(&node, "study-read")[0];
+    assert_eq!(
+        (&read["object"], &read["detail"]),
+        (&"/dicom-web/series".into(), &"1 found by Modality, PatientID".into())
+    );
+
     assert_eq!(get(&node, "/healthz").status, 200);
     let ready = get(&node, "/readyz");
     assert_eq!(ready.status, 200, "{}", ready.text());
@@ -382,6 +389,7 @@ fn a_node_is_looked_at_while_it_runs() {
     for line in [
         "gantry_instances_stored_total{via=\"dimse\",outcome=\"new\"} 10\n",
         "gantry_studies_closed_total{evidence=\"stated\"} 1\n",
+        "gantry_studies_routed_total{outcome=\"jobs\"} 1\n",
         "gantry_jobs{state=\"done\"} 1\n",
         "gantry_job_run_seconds_count{module=\"rogue\",device=\"none\"} 1\n",
     ] {

@@ -154,6 +154,7 @@ fn a_series_and_a_study_are_rendered_in_parts() {
     for (target, accept, kind, magic) in [
         (SERIES, "*/*", "image/jpeg", &b"\xFF\xD8\xFF"[..]),
         (SERIES, "image/png", "image/png", b"\x89PNG"),
+        (SERIES, "image/gif", "image/gif", b"GIF89a"),
         (STUDY, "multipart/related; type=\"image/png\"", "image/png", b"\x89PNG"),
         (STUDY, "image/jpeg", "image/jpeg", b"\xFF\xD8\xFF"),
     ] {
@@ -230,11 +231,11 @@ fn unreasonable_pictures_are_refused_at_every_level() {
             assert_eq!(reply.status, 400, "{target} {query}: {}", reply.text());
         }
         for accept in
-            ["text/html", "image/gif", "image/png;q=0, image/jpeg;q=0, */*", "multipart/related; type=\"video/mp4\""]
+            ["text/html", "image/png;q=0, image/jpeg;q=0, image/gif;q=0, */*", "multipart/related; type=\"video/mp4\""]
         {
             let reply = accepting(&node, &format!("{target}/rendered"), accept);
             assert!(
-                reply.status == 406 && reply.text().contains("image/jpeg, image/png"),
+                reply.status == 406 && reply.text().contains("image/jpeg, image/png, image/gif"),
                 "{accept}: {}",
                 reply.text()
             );

@@ -78,6 +78,9 @@ def judge(client, path):
     shown = numpy.array(Image.open(io.BytesIO(png)))
     # Conversions round.
     assert difference(picture, shown) <= max(tolerance, 1), difference(picture, shown)
+    gif = client.retrieve_instance_rendered(*at, media_types=("image/gif",))
+    shown = numpy.array(Image.open(io.BytesIO(gif)).convert("RGB" if picture.ndim == 3 else "L"))
+    assert difference(picture, shown) <= (RENDERED_TOLERANCE if picture.ndim == 3 else max(tolerance, 1))
     jpeg = client.retrieve_instance_rendered(*at, media_types=("image/jpeg",), params={"quality": 100})
     image = Image.open(io.BytesIO(jpeg))
     assert image.format == "JPEG" and difference(picture, numpy.array(image)) <= RENDERED_TOLERANCE

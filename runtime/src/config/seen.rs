@@ -93,7 +93,8 @@ pub struct RetentionConfig {
     /// Files in quarantine go after so long; never when not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine_days: Option<u64>,
-    /// With less space than this, the studies that wait longest go, however young; none do when not set.
+    /// With less space than this, what is in quarantine goes, and then the studies that wait longest, however young; none do
+    /// when not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_target_free_mib: Option<u64>,
     /// How often it is looked.

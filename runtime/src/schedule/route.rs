@@ -50,7 +50,7 @@ impl Router {
     }
 
     async fn route(&self, closed: &StudyClosed) -> Result<(), StoreError> {
-        let Shop { store, app, data, .. } = &*self.shop;
+        let Shop { store, app, data, metrics, .. } = &*self.shop;
         let uid = &closed.study_instance_uid;
         let Some(arrivals) = store.arrivals(uid).await? else {
             tracing::warn!(study = uid, "a study closed of which nothing is here");
@@ -76,6 +76,7 @@ impl Router {
         };
         let (version, correlation) = (closed.version, &arrivals.correlation);
         if store.route(&routed, correlation, &jobs).await? {
+            metrics.study_routed(outcome);
             match outcome {
                 "unreadable" => {
                     tracing::warn!(study = uid, version, correlation, "no module can read it: {}", routed.detail)

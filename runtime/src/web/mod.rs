@@ -318,8 +318,13 @@ async fn authenticated(
             let response = next.run(request).await;
             let told =
                 matches!(what, Method::GET | Method::HEAD) && path != "/metrics" && response.status().is_success();
+            let mut read = event(who, Action::StudyRead, &path);
+            if let Some(listed) = response.extensions().get::<qido::Listed>() {
+                read.study_instance_uid = listed.study_instance_uid.clone().unwrap_or(read.study_instance_uid);
+                read.detail.clone_from(&listed.detail);
+            }
             // What cannot be recorded is not told.
-            if told && let Err(e) = shared.audit.record(&event(who, Action::StudyRead, &path)).await {
+            if told && let Err(e) = shared.audit.record(&read).await {
                 tracing::error!("a request cannot be recorded in the audit log, and is not answered: {e}");
                 return WebError::Unavailable("the audit log cannot be written to; try again later").into_response();
             }

@@ -3,6 +3,7 @@
 //! An attribute that cannot be matched is an error and not ignored: more than was asked for would come, and somebody
 //! would take it for what they asked for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -82,12 +83,35 @@ async fn search(
         true => answer(StatusCode::NO_CONTENT, kind, Body::empty()),
         false => answer(StatusCode::OK, kind, Value::Array(list).to_string()),
     };
+    response.extensions_mut().insert(Listed::new(&query.search, &found));
     for warning in query.warnings {
         if let Ok(value) = HeaderValue::from_str(&format!("299 gantry \"{warning}\"")) {
             response.headers_mut().append(header::WARNING, value);
         }
     }
     Ok(response)
+}
+
+/// For the audit log: what a search told, as PS3.15 section A.5.3.10 has it for a query, and without values that were
+/// searched for, which may be a patient's.
+#[derive(Debug, Clone)]
+pub(super) struct Listed {
+    /// Study Instance UID, when all that was found is of one.
+    pub(super) study_instance_uid: Option<String>,
+    /// How many matches, and by which attributes.
+    pub(super) detail: String,
+}
+
+impl Listed {
+    fn new(search: &Search, found: &[Found]) -> Self {
+        let studies: BTreeSet<_> = found.iter().map(|f| f.get(Field::StudyInstanceUid)).collect();
+        let by: Vec<_> = search.filters.iter().map(|(field, _)| keyword(tag(*field))).collect();
+        let by = if by.is_empty() { "nothing".to_owned() } else { by.join(", ") };
+        Self {
+            study_instance_uid: (studies.len() == 1).then(|| studies.into_iter().collect()),
+            detail: format!("{} found by {by}", found.len()),
+        }
+    }
 }
 
 /// A search and what is to be said of it.

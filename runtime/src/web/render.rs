@@ -1,11 +1,14 @@
-//! A frame as a picture for people (PS3.18 section 8.3.5): window, size, JPEG or PNG.
+//! A frame as a picture for people (PS3.18 section 8.3.5): window, size, JPEG, PNG or GIF.
 
 use super::error::WebError;
 
 pub(super) const JPEG: &str = "image/jpeg";
 pub(super) const PNG: &str = "image/png";
+pub(super) const GIF: &str = "image/gif";
 /// Where a client says nothing.
 const QUALITY: u8 = 90;
+/// How hard the 256 colours of a GIF are looked for: 1 is best, 30 is fastest.
+const GIF_SPEED: i32 = 10;
 
 /// What pictures are encoded as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub(super) enum Format {
         quality: u8,
     },
     Png,
+    /// Colours become 256 of the picture's own.
+    Gif,
 }
 
 impl Format {
@@ -23,6 +28,7 @@ impl Format {
         match self {
             Self::Jpeg { .. } => JPEG,
             Self::Png => PNG,
+            Self::Gif => GIF,
         }
     }
 }
@@ -146,18 +152,38 @@ impl Picture {
         match format {
             Format::Jpeg { quality } => self.jpeg(quality),
             Format::Png => self.png(),
+            Format::Gif => self.gif(),
         }
     }
 
     fn jpeg(&self, quality: u8) -> Result<Vec<u8>, WebError> {
-        let (Ok(width), Ok(height)) = (u16::try_from(self.width), u16::try_from(self.height)) else {
-            return Err(WebError::BadRequest(format!("a JPEG picture has at most {} pixels a side", u16::MAX)));
-        };
+        let (width, height) = self.short_sides("JPEG")?;
         let mut out = Vec::new();
         let kind = if self.samples == 1 { jpeg_encoder::ColorType::Luma } else { jpeg_encoder::ColorType::Rgb };
         let written = jpeg_encoder::Encoder::new(&mut out, quality).encode(&self.bytes, width, height, kind);
         written.map_err(|e| WebError::internal(&e))?;
         Ok(out)
+    }
+
+    fn gif(&self) -> Result<Vec<u8>, WebError> {
+        let (width, height) = self.short_sides("GIF")?;
+        let frame = match self.samples {
+            1 => {
+                let greys: Vec<u8> = (0..=u8::MAX).flat_map(|grey| [grey; 3]).collect();
+                gif::Frame::from_palette_pixels(width, height, &*self.bytes, greys, None)
+            }
+            _ => gif::Frame::from_rgb_speed(width, height, &self.bytes, GIF_SPEED),
+        };
+        let mut out = Vec::new();
+        let written = gif::Encoder::new(&mut out, width, height, &[]).and_then(|mut gif| gif.write_frame(&frame));
+        written.map_err(|e| WebError::internal(&e))?;
+        Ok(out)
+    }
+
+    /// Width and height where a format has 16 bits for each.
+    fn short_sides(&self, format: &str) -> Result<(u16, u16), WebError> {
+        let sides = u16::try_from(self.width).ok().zip(u16::try_from(self.height).ok());
+        sides.ok_or_else(|| WebError::BadRequest(format!("a {format} picture has at most {} pixels a side", u16::MAX)))
     }
 
     fn png(&self) -> Result<Vec<u8>, WebError> {
@@ -234,9 +260,12 @@ mod tests {
         let large = picture().fit((8, 100));
         assert_eq!((large.width, large.height), (8, 4));
         assert!(picture().fit((1, 1)).encode(Format::Png).expect("written").starts_with(b"\x89PNG"));
+        assert!(picture().fit((1, 1)).encode(Format::Gif).expect("written").starts_with(b"GIF89a"));
         let jpeg = Format::Jpeg { quality: 1 };
         assert!(picture().fit((1, 1)).encode(jpeg).expect("written").starts_with(b"\xFF\xD8\xFF"));
         let wide = Picture::grey(2000, 1, &[0.0; 2000], &Window::whole(&[0.0, 1.0]), false).fit((66_000, 66_000));
-        assert!(matches!(wide.encode(jpeg), Err(WebError::BadRequest(_))), "{} pixels wide", wide.width);
+        for format in [jpeg, Format::Gif] {
+            assert!(matches!(wide.encode(format), Err(WebError::BadRequest(_))), "{} pixels wide", wide.width);
+        }
     }
 }

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use super::accept::{accepted, choose_parts};
 use super::body::{boundary, closing, multipart, part_head_of, streamed};
 use super::error::WebError;
-use super::render::{Format, Function, JPEG, PNG, Picture, Window, quality, viewport};
+use super::render::{Format, Function, GIF, JPEG, PNG, Picture, Window, quality, viewport};
 use super::wado::{Answer, Named, Wanted, frame_numbers};
 use super::{Shared, answer, blocking};
 use crate::store::InstanceRow;
@@ -120,11 +120,15 @@ fn recipe(
     size: Option<(u32, u32)>,
 ) -> Result<(Recipe, bool), WebError> {
     // PS3.18 table 8.7.4-1: JPEG is the default for single frames. For several it has none.
-    let (kind, parts) = choose_parts(&accepted(headers, wanted.accept.as_deref())?, &[JPEG, PNG], several)?;
+    let (kind, parts) = choose_parts(&accepted(headers, wanted.accept.as_deref())?, &[JPEG, PNG, GIF], several)?;
     let quality = quality(wanted.quality.as_deref())?;
     let pixels_max = shared.config.rendered_pixels_max;
     let recipe = Recipe {
-        format: if kind == PNG { Format::Png } else { Format::Jpeg { quality } },
+        format: match kind {
+            PNG => Format::Png,
+            GIF => Format::Gif,
+            _ => Format::Jpeg { quality },
+        },
         window: wanted.window.as_deref().map(Window::parse).transpose()?,
         size: wanted.viewport.as_deref().map(|text| viewport(text, pixels_max)).transpose()?.or(size),
         pixels_max,
