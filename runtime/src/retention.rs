@@ -472,6 +472,22 @@ mod tests {
         assert_eq!((site.results().as_str(), site.files().as_str()), ("", "q"));
     }
 
+    /// The wall clock of a host can jump by years: what came last may say an earlier time than what came before.
+    #[tokio::test]
+    async fn a_clock_that_jumps_back_keeps_no_study_for_ever() {
+        let settings = RetentionConfig { instances_days: Some(2), ..RetentionConfig::default() };
+        let site = Site::protecting(settings, Unfinished).await.with_results().await;
+        site.retention
+            .store
+            .tamper(
+                "UPDATE study_version SET last_received_ms = 4000000000000;
+                 INSERT INTO study_version SELECT id + 3, id, 2, 1, 'stated', 1, last_received_ms, '', 0 FROM study",
+            )
+            .await;
+        site.round(5).await.expect("a round");
+        assert_eq!(site.files(), "3q");
+    }
+
     /// Jobs and results are named by versions, and both outlive what they are of.
     #[tokio::test]
     async fn a_study_that_comes_again_after_it_was_deleted_is_a_later_version() {

@@ -260,3 +260,43 @@ fn sweep(incoming: &Path) -> std::io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{ANCHOR_EVERY, Action, Event, verify};
+
+    #[tokio::test]
+    async fn the_audit_log_is_anchored_while_a_node_drains_and_when_that_takes_too_long() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path();
+        let store = Store::open(data).await.expect("a journal");
+        let audit = Audit::new(store.clone(), data);
+        audit.start().await.expect("started");
+        let tasks = TaskTracker::new();
+        // It never ends, and is waited for until the head was due again.
+        tasks.spawn(std::future::pending::<()>());
+        let node = Node {
+            dimse: None,
+            web: None,
+            store: store.clone(),
+            audit: audit.clone(),
+            stop: CancellationToken::new(),
+            tasks,
+            drain: ANCHOR_EVERY,
+            _lock: lock(data).expect("nobody else runs on it"),
+        };
+        let stopping = tokio::spawn(node.stop());
+        audit.record(&Event::new("CT1", Action::InstanceStored)).await.expect("recorded");
+        let mut verified = verify(&store, data).await.expect("whole");
+        while verified.anchored == 1 && !stopping.is_finished() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            verified = verify(&store, data).await.expect("whole");
+        }
+        assert_eq!((verified.anchored, verified.head.id), (2, 2), "what came while it drains");
+        stopping.await.expect("it ends");
+        let verified = verify(&store, data).await.expect("whole");
+        assert_eq!((verified.anchored, verified.head.id), (3, 3), "that it stops");
+        assert_eq!(store.audit_latest(None, 1).await.expect("a log")[0].action, "node-stopped");
+    }
+}

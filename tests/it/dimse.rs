@@ -608,6 +608,36 @@ fn storage_commitment_is_answered_from_the_journal() {
     assert_eq!((&row["object"], &row["detail"]), (&"2.25.777".into(), &"1 instances promised of 3 asked for".into()));
 }
 
+#[test]
+fn nothing_is_promised_whose_file_is_gone_or_cut() {
+    let node = Node::start("");
+    let mut peer = Peer::associate(node.dimse, &[(CT, EXPLICIT), (uids::STORAGE_COMMITMENT_PUSH_MODEL, EXPLICIT)]);
+    let (ct, [whole, gone, cut]) = (ct(), [SLICE, "2.25.11", "2.25.12"]);
+    for (slice, file) in [whole, gone, cut].into_iter().zip(files(ct.path())) {
+        assert_eq!(peer.store(1, CT, slice, &data_set(&file)).0, 0, "{slice}");
+    }
+    let kept = |slice: &str| node.data().join(node.instance(slice).expect("journalled").path);
+    std::fs::remove_file(kept(gone)).expect("removed");
+    std::fs::write(kept(cut), "cut").expect("written");
+    ask_for_commitment(&mut peer, 3, &[(CT, whole), (CT, gone), (CT, cut)]);
+    assert_eq!(peer.status().0, 0);
+    let Some(Pdu::PData { data }) = peer.read() else { panic!("no N-EVENT-REPORT") };
+    assert_eq!(element(&data[0].data, 0x1002).expect("an event type"), [2, 0], "failures exist");
+    let Some(Pdu::PData { data }) = peer.read() else { panic!("no data set") };
+    // Failed SOP Sequence (0008,1198) comes before Referenced SOP Sequence (0008,1199).
+    let promised = data[0].data.windows(6).position(|window| window == b"\x08\x00\x99\x11SQ").expect("promised");
+    let (failed, promised) = data[0].data.split_at(promised);
+    for (slice, is_promised) in [(whole, true), (gone, false), (cut, false)] {
+        let within = |bytes: &[u8]| bytes.windows(slice.len()).any(|window| window == slice.as_bytes());
+        assert_eq!((within(failed), within(promised)), (!is_promised, is_promised), "{slice}");
+    }
+    let no_such_instance = [0x08, 0x00, 0x97, 0x11, b'U', b'S', 2, 0, 0x12, 0x01];
+    assert_eq!(failed.windows(10).filter(|window| *window == no_such_instance).count(), 2);
+    event_taken(&mut peer, 3);
+    assert!(peer.release());
+    assert_eq!(node.audited("instances-committed")[0]["detail"], "1 instances promised of 3 asked for");
+}
+
 /// Takes one N-EVENT-REPORT on an association that the node asks for; whether it came whole.
 fn take_report(listener: &TcpListener) -> bool {
     let mut peer = Peer::on(listener.accept().expect("a connection").0);

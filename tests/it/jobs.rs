@@ -8,12 +8,12 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use gantry::app::App;
 use gantry::completion::Archive;
-use gantry::config::Config;
+use gantry::config::{Config, Duplicates};
 use gantry::findings::Urgency;
 use gantry::ingest::disk::RealDisk;
 use gantry::ingest::{Arrival, Form, Intake, Via};
 use gantry::schedule::{self, PriorSource, StudyClosed};
-use gantry::store::{Changed, Ending, Job, JobState, NewJob, Routed, Store};
+use gantry::store::{Changed, Closing, Ending, Job, JobState, NewJob, Routed, Store};
 use gantry_tests::Scenario;
 use gantry_tests::command::{Said, gantry};
 use tempfile::TempDir;
@@ -86,6 +86,21 @@ impl Site {
         }
         drop(intake);
         store.close().await;
+    }
+
+    /// Makes the job of the study's first version, which goes up to an instance; no node runs on it.
+    async fn route(&self, store: &Store, last_instance: i64) {
+        let identity = self.packages[0].package().expect("a package").identity();
+        let routed = Routed {
+            study_instance_uid: STUDY.into(),
+            study_version: 1,
+            routed_ms: 1_700_000_000_000,
+            outcome: "jobs".into(),
+            detail: String::new(),
+            last_instance,
+        };
+        let new = NewJob { module: "rogue".into(), identity, gated: false, priority: Urgency::Routine };
+        assert!(store.route(&routed, "c", &[new]).await.expect("routed"));
     }
 
     /// The journal's file; nobody has it open.
@@ -213,17 +228,7 @@ async fn a_closed_study_becomes_a_result_that_a_repeated_run_equals() {
 async fn what_a_killed_process_left_is_taken_up_and_gives_the_same_bytes() {
     let Some(site) = Site::new(&[("well-behaved", "")], "").await else { return };
     let store = site.store().await;
-    let identity = site.packages[0].package().expect("a package").identity();
-    let routed = Routed {
-        study_instance_uid: STUDY.into(),
-        study_version: 1,
-        routed_ms: 1_700_000_000_000,
-        outcome: "jobs".into(),
-        detail: String::new(),
-        last_instance: i64::MAX,
-    };
-    let new = NewJob { module: "rogue".into(), identity, gated: false, priority: Urgency::Routine };
-    assert!(store.route(&routed, "c", &[new]).await.expect("routed"));
+    site.route(&store, i64::MAX).await;
     let claimed = store.claim(i64::MAX).await.expect("claimed").expect("a job");
     store.close().await;
     let journal = site.journal();
@@ -242,6 +247,36 @@ async fn what_a_killed_process_left_is_taken_up_and_gives_the_same_bytes() {
             std::fs::remove_file(folder.join("result.json")).expect("removed");
         }
     }
+}
+
+/// A process was killed before the job ran, and the next one takes other bytes in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_version_lost_instances_ends_instead_of_running_on_fewer() {
+    let Some(mut site) = Site::new(&[("well-behaved", "")], "").await else { return };
+    let store = site.store().await;
+    let facts = store.study_facts(STUDY).await.expect("read").expect("there");
+    let closing =
+        Closing { study_instance_uid: STUDY, by: "stated", facts: &facts, gap: "", saved_ms: 0, closed_ms: 1 };
+    assert_eq!(store.close_study(&closing).await.expect("closed"), Some(1));
+    let instances = store.instances_of_study(STUDY).await.expect("read");
+    site.route(&store, instances.last().expect("ten").id).await;
+    store.close().await;
+
+    site.config.node.duplicates = Duplicates::Replace;
+    let study = site.folder.path().join("study");
+    let replace_two = |index: usize, slice: &mut dicom_object::InMemDicomObject| {
+        if index < 2 {
+            slice.put_str(tags::SLICE_THICKNESS, VR::DS, "3");
+        }
+    };
+    gantry_tests::change_files(&study, replace_two).expect("changed");
+    site.take_in(&study).await;
+    let node = Running::start(&site).await;
+    let failed = node.over("rogue").await;
+    assert_eq!((failed.state, failed.attempts), (JobState::Failed, 1), "{failed:?}");
+    assert_eq!(failed.error_class.as_deref(), Some("input"), "{failed:?}");
+    assert!(failed.error.as_ref().is_some_and(|e| e.contains("were replaced")), "{failed:?}");
+    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

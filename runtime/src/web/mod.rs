@@ -444,3 +444,52 @@ fn answer(status: StatusCode, kind: &str, body: impl Into<Body>) -> Response<Bod
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper::service::Service;
+
+    use super::*;
+
+    const INSTANCE: &str = "
+        INSERT INTO study SELECT 1, '2.25.1', '', '', '', '', '', '', '', '', '', '', '', NULL, NULL, 1, 1;
+        INSERT INTO series SELECT 1, 1, '2.25.2', '', '', '', '', '', '', '', '', NULL;
+        INSERT INTO instance SELECT 1, 1, '2.25.3', '', '1.2.840.10008.1.2.1', '', 1, 1, 1, 1, 'kept', 1, zeroblob(32),
+            1, 'dimse', '', '';
+    ";
+
+    #[tokio::test]
+    async fn a_read_that_cannot_be_recorded_is_not_answered() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (data, config, metrics) = (folder.path().to_owned(), Config::default(), Metrics::new());
+        let store = Store::open(&data).await.expect("a journal");
+        store.tamper(INSTANCE).await;
+        std::fs::write(data.join("kept"), "the file of 2.25.3").expect("written");
+        let (disk, audit) = (Arc::new(RealDisk), Audit::new(store.clone(), &data));
+        let intake = Intake::start(&config, data.clone(), store.clone(), disk, metrics.clone()).expect("starts").0;
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let web = Web::bind(address, &config, intake, store.clone(), data, metrics, audit).await.expect("listens");
+        let connected = Connected { common_name: None, loopback: true, from: address.ip() };
+        let service = TowerToHyperService::new(router(web.shared).layer(axum::Extension(connected)));
+        let ask = async |method: &Method, path: &str| {
+            let request = axum::http::Request::builder().method(method).uri(path).body(Body::empty());
+            let response = service.call(request.expect("a request")).await.expect("an answer");
+            let status = response.status().as_u16();
+            let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+            (status, String::from_utf8_lossy(&body).into_owned())
+        };
+
+        let full = "CREATE TRIGGER unwritable BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no space'); END";
+        for (sql, expected) in [("SELECT 1", 200), (full, 503)] {
+            store.tamper(sql).await;
+            for path in ["/dicom-web/studies", "/dicom-web/studies/2.25.1/series/2.25.2/instances/2.25.3"] {
+                for method in [Method::GET, Method::HEAD] {
+                    let (status, body) = ask(&method, path).await;
+                    assert_eq!(status, expected, "{method} {path}: {body}");
+                    let told = status == 200 && method == Method::GET;
+                    assert_eq!(body.contains("2.25."), told, "{method} {path}: {body}");
+                }
+            }
+        }
+    }
+}

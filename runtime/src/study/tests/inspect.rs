@@ -39,6 +39,24 @@ fn an_entry_has_what_files_are_found_by() {
 }
 
 #[test]
+fn a_text_without_end_is_filed_cut() {
+    for characters in [1024, 1025, 5000] {
+        let text = "ä".repeat(characters);
+        let object = changed(|o| {
+            set(o, tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192");
+            set(o, tags::PATIENT_NAME, VR::PN, &text);
+            set(o, tags::STUDY_DESCRIPTION, VR::LO, &text);
+            set(o, tags::SERIES_DESCRIPTION, VR::LO, &text);
+        });
+        let folder = Folder::new();
+        folder.add("a.dcm", &object);
+        let entry = kept(&folder).expect("sound");
+        let filed = "ä".repeat(1024);
+        assert_eq!([entry.patient.name, entry.study.description, entry.series.description], [filed.as_str(); 3]);
+    }
+}
+
+#[test]
 fn a_file_cut_anywhere_is_refused() {
     let whole = bytes_as(EXPLICIT, |o| set(o, Tag(0x7FE1, 0x0010), VR::LO, "AFTER THE PIXELS"));
     let fragments = bytes_as(uids::JPEG2000_LOSSLESS, |o| encapsulate(o, &[&jpeg_2000(), &jpeg_2000()]));
