@@ -47,6 +47,7 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (7, "priors", include_str!("schema/0007_priors.sql")),
     (8, "results", include_str!("schema/0008_results.sql")),
     (9, "quarantine", include_str!("schema/0009_quarantine.sql")),
+    (10, "instance ids", include_str!("schema/0010_instance_ids.sql")),
 ];
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";
