@@ -15,13 +15,14 @@ use serde::Serialize;
 
 use crate::completion::Archive;
 use crate::config::{Config, PeerTlsConfig, TlsConfig};
-use crate::inference::Engines;
+use crate::inference::{EngineConfig, Engines};
 use crate::ingest::disk::{Disk, RealDisk};
 use crate::ingest::folder as watched_folder;
 use crate::routing::{Plan, Planned};
 use crate::store::Store;
 use crate::tls::{self, TlsError};
 use crate::web;
+use crate::worker::{self, Program};
 
 /// Certificates that end within so many days are warned of.
 const EXPIRY_WARN_DAYS: i64 = 30;
@@ -117,6 +118,7 @@ pub fn check_all(config: &Config) -> Vec<Check> {
         checks.push(port("web.listen", listen));
         checks.extend(web::needs_token(listen, &config.web).then(|| token(config, listen)));
     }
+    checks.push(workers(config));
     checks.extend([clock(), gpu(), codecs(), files(config.dimse.associations_max)]);
     checks
 }
@@ -346,6 +348,42 @@ fn engine(config: &Config) -> Check {
             None => Check::ok(NAME, engines.kind().to_string()),
         },
         Err(e) => Check::fail(NAME, e.to_string(), "install the library, or set engines.engine"),
+    }
+}
+
+/// Whether a worker can do what it is not to do, tried by one.
+fn workers(config: &Config) -> Check {
+    const NAME: &str = "workers";
+    let engines = EngineConfig { model_max_mib: config.limits.model_max_mib, ..config.engines.clone() };
+    let library = Engines::discover(&engines).ok().and_then(|found| found.library().map(Path::to_path_buf));
+    let tried = Program::own().map_err(|e| e.to_string()).and_then(|own| worker::self_check(&engines, &own, library));
+    let (kept, probes) = match tried {
+        Ok(tried) => tried,
+        Err(e) => return Check::fail(NAME, e, "models cannot run here; see engines in gantry.toml"),
+    };
+    let missing: Vec<_> = kept.iter().filter_map(|kept| Some((kept.wall, kept.missing.as_ref()?))).collect();
+    let told = missing.iter().map(|(wall, why)| format!("no {} ({why})", wall.name())).collect::<Vec<_>>().join(", ");
+    let possible: Vec<_> = probes.iter().filter(|probe| probe.refused.is_none()).map(|p| p.what.as_str()).collect();
+    let refused = probes.len() - possible.len();
+    let unaccepted = missing.iter().any(|(wall, _)| wall.is_required() && !engines.accept_missing.contains(wall));
+    if unaccepted {
+        return Check::fail(
+            NAME,
+            told,
+            "use a kernel that has it (Landlock: 5.13, and `lsm=landlock,…`), or accept it by name in engines.accept_missing",
+        );
+    }
+    let found = format!("{refused} of {} things that a worker gave up were tried by one and refused", probes.len());
+    match (possible.is_empty(), missing.is_empty()) {
+        (true, true) => Check::ok(NAME, found),
+        (true, false) => {
+            Check::warn(NAME, format!("{found}; {told}"), "what is missing is held by the other walls too")
+        }
+        (false, _) => Check::fail(
+            NAME,
+            format!("{found}; possible were: {}; {told}", possible.join(", ")),
+            "a model that breaks its engine could do this; use a kernel that refuses it",
+        ),
     }
 }
 

@@ -31,6 +31,7 @@ pub mod tls;
 pub mod upstream;
 pub mod volumes;
 pub mod web;
+pub mod worker;
 
 /// Makes a folder and those above it, where they are missing, for its owner alone (mode 0700). One that is there stays as it is.
 ///

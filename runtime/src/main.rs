@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use gantry::app::App;
 use gantry::config::Config;
-use gantry::inference::EnginePreference;
+use gantry::inference::{EnginePreference, Turn, local};
 use gantry::module::build::{self, BuildError};
 use gantry::module::inspect;
 use gantry::module::new::{self, NewError};
@@ -18,7 +18,7 @@ use gantry::outputs::{RESULT_FILE, Stamp};
 use gantry::pipeline::{self, Event, Request, RunError};
 use gantry::priors::PriorError;
 use gantry::sandbox::grants::Policy;
-use gantry::sandbox::{CancelToken, JobError, PrepareError};
+use gantry::sandbox::{JobError, PrepareError};
 use gantry::serve::Node;
 use gantry::study::ReadError;
 use gantry::telemetry;
@@ -102,6 +102,9 @@ enum Command {
         "  gantry audit verify --config /etc/gantry/gantry.toml\n"
     ))]
     Audit(node::AuditCommand),
+    /// Run models for a host that started this, on the socket that is its standard input.
+    #[command(hide = true)]
+    Worker,
     /// Make and look at modules.
     #[command(subcommand, after_help = concat!(
         "Examples:\n",
@@ -200,6 +203,12 @@ enum ModuleCommand {
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
+    // Before anything is opened, and without a log: it has nowhere to write to.
+    if matches!(command, Command::Worker) {
+        let Err(e) = gantry::worker::run(|start| local(start.library(), start.device(), start.threads()));
+        eprintln!("error: {e}");
+        return ExitCode::from(2);
+    }
     // The node's log is as its configuration says.
     if !matches!(command, Command::Serve { .. }) {
         tracing_subscriber::fmt()
@@ -217,6 +226,7 @@ fn main() -> ExitCode {
         Command::Doctor { config, json } => node::doctor(&config, json),
         Command::Audit(command) => node::audit(command),
         Command::Module(command) => module(command),
+        Command::Worker => unreachable!("it has ended"),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -240,8 +250,8 @@ fn run(args: &RunArgs) -> Result<(), (u8, anyhow::Error)> {
     }
     let policy = Policy::new(&config.grants, &args.grant).map_err(|e| usage(e.into()))?;
     let app = App::start(config).map_err(|e| usage(e.into()))?;
-    let cancel = CancelToken::default();
-    let on_signal = cancel.clone();
+    let turn = Turn::default();
+    let on_signal = turn.clone();
     ctrlc::set_handler(move || on_signal.cancel()).map_err(|e| usage(e.into()))?;
     let request = Request {
         module: &args.module,
@@ -256,7 +266,7 @@ fn run(args: &RunArgs) -> Result<(), (u8, anyhow::Error)> {
     };
     let bar = indicatif::ProgressBar::new_spinner();
     bar.enable_steady_tick(std::time::Duration::from_millis(100));
-    let result = pipeline::run(&app, &request, &cancel, &|event| match event {
+    let result = pipeline::run(&app, &request, &turn, &|event| match event {
         Event::Step(step) => {
             tracing::info!("{step}");
             bar.set_message(step);

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::app::App;
 use crate::findings::LogLine;
+use crate::inference::Turn;
 use crate::memory::Budget;
 use crate::module::manifest::Interface;
 use crate::module::package::{Package, PackageError};
@@ -21,7 +22,7 @@ use crate::outputs::{
 use crate::priors::{self, PriorError};
 use crate::routing;
 use crate::sandbox::grants::Policy;
-use crate::sandbox::{CancelToken, JobError, JobInput, Outcome, PrepareError, Prepared, Prior};
+use crate::sandbox::{JobError, JobInput, Outcome, PrepareError, Prepared, Prior};
 use crate::study::{self, ReadError, Series, Study};
 use crate::upstream::{Finished, Handed};
 
@@ -130,12 +131,7 @@ pub struct Work<'a> {
 }
 
 /// Runs a module on a study and writes what it found.
-pub fn run(
-    app: &App,
-    request: &Request<'_>,
-    cancel: &CancelToken,
-    observe: &dyn Fn(Event<'_>),
-) -> Result<JobResult, RunError> {
+pub fn run(app: &App, request: &Request<'_>, turn: &Turn, observe: &dyn Fn(Event<'_>)) -> Result<JobResult, RunError> {
     let mut phases = Phases::start();
 
     let package = Arc::new(Package::open(request.module)?);
@@ -168,14 +164,14 @@ pub fn run(
         stamp,
         phases,
     };
-    run_prepared(app, work, cancel, observe)
+    run_prepared(app, work, turn, observe)
 }
 
 /// Runs a module that is ready on a study that was read, and writes what it found.
 pub fn run_prepared(
     app: &App,
     work: Work<'_>,
-    cancel: &CancelToken,
+    turn: &Turn,
     observe: &dyn Fn(Event<'_>),
 ) -> Result<JobResult, RunError> {
     let Work { prepared, policy, study, accepted, upstream, priors, warnings, out, strict, overlay, stamp, mut phases } =
@@ -196,7 +192,7 @@ pub fn run_prepared(
         read: app.read_options(strict),
         engines: app.engines.clone(),
         pseudonym_key: app.pseudonym_key,
-        cancel: cancel.clone(),
+        turn: turn.clone(),
     });
     let outcome = outcome.map_err(|failure| {
         failure.log.iter().for_each(|line| observe(Event::Log(line)));
@@ -226,7 +222,7 @@ pub fn run_prepared(
     if overlay {
         draw(app, &mut transaction, &record, &findings, strict)?;
     }
-    if cancel.is_cancelled() {
+    if turn.is_cancelled() {
         return Err(JobError::Cancelled.into());
     }
     phases.end("encode");

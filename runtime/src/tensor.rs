@@ -1,9 +1,10 @@
 //! A tensor on the host: what volumes become, and what engines take and give.
 
 use crate::memory::{Budget, Charge, OverBudget};
+use crate::worker::Mapped;
 
 /// Type of every element of a [`Tensor`]: those of wasi-nn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ElementType {
     /// IEEE 754 binary16.
@@ -53,8 +54,14 @@ impl std::fmt::Display for ElementType {
 pub struct Tensor {
     shape: Vec<usize>,
     element: ElementType,
-    data: Vec<u8>,
+    data: Data,
     charge: Charge,
+}
+
+enum Data {
+    Owned(Vec<u8>),
+    /// A range of what another process handed over.
+    Mapped(Mapped, std::ops::Range<usize>),
 }
 
 /// Why a tensor cannot be.
@@ -88,14 +95,33 @@ impl Tensor {
             return Err(TensorError::Length { shape, element, expected, got: data.len() });
         }
         let charge = budget.charge(expected as u64)?;
-        Ok(Self { shape, element, data, charge })
+        Ok(Self { shape, element, data: Data::Owned(data), charge })
     }
 
     /// A tensor of zeros, charged before it is allocated.
     pub fn zeroed(shape: Vec<usize>, element: ElementType, budget: &Budget) -> Result<Self, TensorError> {
         let bytes = Self::bytes_of(&shape, element)?;
         let charge = budget.charge(bytes as u64)?;
-        Ok(Self { shape, element, data: vec![0; bytes], charge })
+        Ok(Self { shape, element, data: Data::Owned(vec![0; bytes]), charge })
+    }
+
+    /// A tensor that lies in memory which nobody can change, so many bytes from its start.
+    pub(crate) fn mapped(
+        shape: Vec<usize>,
+        element: ElementType,
+        mapped: Mapped,
+        offset: usize,
+        budget: &Budget,
+    ) -> Result<Self, TensorError> {
+        let expected = Self::bytes_of(&shape, element)?;
+        let range = offset..offset.saturating_add(expected);
+        let got = mapped.bytes().get(range.clone()).map(<[u8]>::len);
+        if got != Some(expected) {
+            let got = mapped.bytes().len().saturating_sub(offset);
+            return Err(TensorError::Length { shape, element, expected, got });
+        }
+        let charge = budget.charge(expected as u64)?;
+        Ok(Self { shape, element, data: Data::Mapped(mapped, range), charge })
     }
 
     /// Bytes that a tensor of this shape takes.
@@ -128,24 +154,36 @@ impl Tensor {
     /// The elements.
     #[must_use]
     pub fn data(&self) -> &[u8] {
-        &self.data
+        match &self.data {
+            Data::Owned(data) => data,
+            Data::Mapped(mapped, range) => &mapped.bytes()[range.clone()],
+        }
     }
 
     /// The elements alone; the budget gets its bytes back.
     #[must_use]
     pub fn into_data(self) -> Vec<u8> {
-        self.data
+        match self.data {
+            Data::Owned(data) => data,
+            Data::Mapped(mapped, range) => mapped.bytes()[range].to_vec(),
+        }
     }
 
-    /// The elements, to be written.
+    /// The elements, to be written: copied before, where they are not the tensor's own.
     pub fn data_mut(&mut self) -> &mut [u8] {
-        &mut self.data
+        if let Data::Mapped(mapped, range) = &self.data {
+            self.data = Data::Owned(mapped.bytes()[range.clone()].to_vec());
+        }
+        match &mut self.data {
+            Data::Owned(data) => data,
+            Data::Mapped(..) => &mut [],
+        }
     }
 
     /// The elements as `f32`, if they are and lie aligned in memory.
     #[must_use]
     pub fn as_f32(&self) -> Option<&[f32]> {
-        (self.element == ElementType::F32).then(|| bytemuck::try_cast_slice(&self.data).ok()).flatten()
+        (self.element == ElementType::F32).then(|| bytemuck::try_cast_slice(self.data()).ok()).flatten()
     }
 }
 

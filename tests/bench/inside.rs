@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use gantry::app::App;
 use gantry::config::Config;
+use gantry::inference::Turn;
 use gantry::module::package::Package;
 use gantry::sandbox::grants::Policy;
-use gantry::sandbox::{CancelToken, JobInput, Outcome, Prepared};
+use gantry::sandbox::{JobInput, Outcome, Prepared};
 use gantry::study::Study;
 
 use crate::Places;
@@ -37,6 +38,7 @@ pub(crate) fn measure(places: &Places, rounds: usize, report: &mut Report) -> Re
 impl Bench {
     fn ready(places: &Places) -> Result<Self> {
         let mut config = Config::default();
+        config.engines.isolation = gantry::inference::Isolation::SameProcess;
         config.cache.folder = Some(places.folder.join("gantry"));
         let app = App::start(config)?;
         let package = Arc::new(Package::open(&places.package)?);
@@ -57,7 +59,7 @@ impl Bench {
             read: self.app.read_options(false),
             engines: self.app.engines.clone(),
             pseudonym_key: self.app.pseudonym_key,
-            cancel: CancelToken::default(),
+            turn: Turn::default(),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result};
 use gantry::geometry::Region;
-use gantry::inference::{Device, Engines, LoadedModel};
+use gantry::inference::{Call, Device, Engines, LoadedModel, Request, Turn};
 use gantry::memory::Budget;
 use gantry::module::package::Package;
 use gantry::study::{ReadOptions, Study};
@@ -60,12 +60,15 @@ fn segment(source: &Volume, job: &Job<'_>, budget: &Budget) -> Result<(Volume, L
     let input = input.pad([up(size[0]), up(size[1]), size[2]], AIR_HU)?.window(WINDOW_HU.0, WINDOW_HU.1)?;
 
     let bytes = job.package.model("organs", job.engines.model_max_mib())?;
-    let model = job.engines.load("organs", &bytes, Device::Cpu)?;
+    let turn = Turn::default();
+    let call = Call { budget, deadline: None, turn: &turn, batch: false };
+    let request = Request { vendor: "bench", name: "organs", bytes: &bytes, target: Device::Cpu };
+    let model = job.engines.load(request, &call)?;
     let mut slabs = Vec::new();
     for first in (0..size[2]).step_by(SLAB) {
         let count = SLAB.min(size[2] - first);
         let slab = input.crop(slices(&input, first, count))?;
-        let outputs = model.run(vec![("ct".into(), slab.to_tensor(ElementType::F32, true)?)], budget)?;
+        let outputs = model.run(vec![("ct".into(), slab.to_tensor(ElementType::F32, true)?)], &call)?;
         let onto = upright.crop(slices(&upright, first, count))?;
         let logits = outputs.iter().find(|(name, _)| name == "logits").map(|(_, tensor)| tensor);
         slabs.push(volumes::argmax(logits.context("the model gives logits")?, &slab, &onto)?);

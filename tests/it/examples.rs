@@ -41,8 +41,19 @@ fn the_example_of_gantry_toml_has_every_key_with_its_default() {
         onnxruntime_library: Some(_),
         intra_threads: _,
         gpu_fallback_to_cpu: _,
+        worker_memory_mib: _,
+        load_deadline_ms: _,
+        compute_deadline_ms: _,
+        models_memory_mib: _,
+        model_failures_max: _,
+        runs_at_once_max: _,
+        queue_length_max: _,
+        routine_wait_max_ms: _,
+        device_slice_ms_max: _,
+        accept_missing: _,
+        isolation: _,
         model_max_mib: _,
-    } = whole.engines
+    } = &whole.engines
     else {
         panic!("an optional key of [engines] is missing")
     };
@@ -114,7 +125,7 @@ fn the_example_of_module_toml_has_every_key() {
     let ComponentEntry { file: _, sha256: Some(_) } = whole.component else {
         panic!("an optional key of [component] is missing")
     };
-    let [ModelEntry { name: _, file: _, target: _, sha256: Some(_) }] = whole.models.as_slice() else {
+    let [ModelEntry { name: _, file: _, target: _, batch: _, sha256: Some(_) }] = whole.models.as_slice() else {
         panic!("an optional key of [[models]] is missing")
     };
 }

@@ -1,18 +1,32 @@
 //! The `gantry` command as people call it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+
+use gantry::inference::Isolation;
+use gantry::worker::Program;
 
 use crate::{Scenario, repository};
 
 /// A call of `gantry`, built as these tests are. Cargo makes it: what lies about may be older than the sources.
 #[must_use]
 pub fn gantry() -> Command {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let mut command = Command::new(BUILT.get_or_init(build));
+    let mut command = Command::new(program());
     command.current_dir(repository()).env_remove("RUST_LOG").env("GANTRY_ASSETS", crate::assets());
     command
+}
+
+/// The file.
+fn program() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build)
+}
+
+/// Where a test runs models that is no `gantry` itself.
+#[must_use]
+pub fn workers() -> Isolation {
+    Isolation::Program(Program { file: program().to_owned(), arguments: vec!["worker".into()] })
 }
 
 /// `target/PROFILE/deps/it-…` tells the build folder and the profile.

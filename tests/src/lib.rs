@@ -16,12 +16,13 @@ use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 use gantry::app::App;
 use gantry::config::Config;
+use gantry::inference::Turn;
 use gantry::module::package::Package;
 use gantry::outputs::Stamp;
 use gantry::outputs::result::JobResult;
 use gantry::pipeline::{self, Event, Request, RunError};
 use gantry::sandbox::grants::Policy;
-use gantry::sandbox::{CancelToken, JobInput, Outcome};
+use gantry::sandbox::{JobInput, Outcome};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -211,6 +212,7 @@ impl Scenario {
         let mut config = Config::default();
         config.cache.folder = Some(repository().join("target/test-code-cache"));
         config.limits.job_deadline_ms = 20_000;
+        config.engines.isolation = command::workers();
         Self {
             folder,
             package,
@@ -271,7 +273,7 @@ impl Scenario {
             overlay: false,
             stamp: Stamp { date: "20240102".into(), time: "030405".into() },
         };
-        pipeline::run(&app, &request, &CancelToken::default(), observe)
+        pipeline::run(&app, &request, &Turn::default(), observe)
     }
 
     /// What the module states of all series, before anything that writes DICOM has seen it.
@@ -291,7 +293,7 @@ impl Scenario {
             read,
             engines: app.engines.clone(),
             pseudonym_key: app.pseudonym_key,
-            cancel: CancelToken::default(),
+            turn: Turn::default(),
         };
         Ok(app.sandbox.prepare(package, grants)?.run(input).map_err(|failure| failure.error)?)
     }

@@ -158,6 +158,7 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         let sections = [
             ("limits", self.limits.ranges()),
+            ("engines", self.engines.ranges()),
             ("node", self.node.ranges()),
             ("dimse", self.dimse.ranges()),
             ("folder", self.folder.ranges()),

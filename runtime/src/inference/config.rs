@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::worker::{Program, Wall};
+
 /// Which engine to use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -13,6 +15,18 @@ pub enum EnginePreference {
     Tract,
     /// Always ONNX Runtime; an error where its library is not found.
     OnnxRuntime,
+}
+
+/// Where engines run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// In processes of this program.
+    #[default]
+    OwnProgram,
+    /// In processes of another one, which calls [`crate::worker::run`].
+    Program(Program),
+    /// Here: what a model does to an engine, it does to this process.
+    SameProcess,
 }
 
 /// The operator's choices about inference.
@@ -28,6 +42,30 @@ pub struct EngineConfig {
     pub intra_threads: usize,
     /// Whether a model that asks for a GPU may run on the CPU where it cannot have one. The result says so.
     pub gpu_fallback_to_cpu: bool,
+    /// Private memory of one worker, MiB; also the most that one output may have.
+    pub worker_memory_mib: u64,
+    /// A model that is not loaded by then is refused, and its worker ended, ms.
+    pub load_deadline_ms: u64,
+    /// A run that takes longer is ended with its worker, ms. A job's own deadline ends it earlier.
+    pub compute_deadline_ms: u64,
+    /// Loaded models of one worker, MiB: those that were not used for the longest time go.
+    pub models_memory_mib: u64,
+    /// A model that ended so many workers, with no run that ended well in between, is not run any more.
+    pub model_failures_max: u32,
+    /// Runs that use one device at once.
+    pub runs_at_once_max: usize,
+    /// Runs that wait for one device.
+    pub queue_length_max: usize,
+    /// A run that waited so long is as urgent as any, ms.
+    pub routine_wait_max_ms: u64,
+    /// How long a routine run with a batch may hold a device, as far as that can be foreseen, ms.
+    pub device_slice_ms_max: u64,
+    /// Walls around workers that this machine need not have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accept_missing: Vec<Wall>,
+    /// Where engines run: no choice of a file.
+    #[serde(skip)]
+    pub isolation: Isolation,
     /// Models larger than this are refused, MiB: `limits.model_max_mib`.
     #[serde(skip, default = "model_max_mib")]
     pub model_max_mib: u64,
@@ -44,8 +82,38 @@ impl Default for EngineConfig {
             onnxruntime_library: None,
             intra_threads: 0,
             gpu_fallback_to_cpu: false,
+            worker_memory_mib: 8192,
+            load_deadline_ms: 120_000,
+            compute_deadline_ms: 600_000,
+            models_memory_mib: 4096,
+            model_failures_max: 3,
+            runs_at_once_max: 1,
+            queue_length_max: 1000,
+            routine_wait_max_ms: 30_000,
+            device_slice_ms_max: 500,
+            accept_missing: Vec::new(),
+            isolation: Isolation::OwnProgram,
             model_max_mib: model_max_mib(),
         }
+    }
+}
+
+impl EngineConfig {
+    /// Name, value, least and most of each number.
+    pub(crate) fn ranges(&self) -> Vec<(&'static str, u64, u64, u64)> {
+        let day_ms = 24 * 3_600_000;
+        vec![
+            ("intra_threads", self.intra_threads as u64, 0, 1024),
+            ("worker_memory_mib", self.worker_memory_mib, 64, 1 << 22),
+            ("load_deadline_ms", self.load_deadline_ms, 100, day_ms),
+            ("compute_deadline_ms", self.compute_deadline_ms, 100, day_ms),
+            ("models_memory_mib", self.models_memory_mib, 1, 1 << 22),
+            ("model_failures_max", self.model_failures_max.into(), 1, 1000),
+            ("runs_at_once_max", self.runs_at_once_max as u64, 1, 256),
+            ("queue_length_max", self.queue_length_max as u64, 1, 1_000_000),
+            ("routine_wait_max_ms", self.routine_wait_max_ms, 0, day_ms),
+            ("device_slice_ms_max", self.device_slice_ms_max, 1, day_ms),
+        ]
     }
 }
 

@@ -1,19 +1,45 @@
 //! Which engines there are, and which one runs a model.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::onnxruntime::OnnxRuntime;
 use super::tract::Tract;
-use super::{Device, Engine, EngineConfig, EngineKind, EnginePreference, InferenceError, LoadedModel, OnnxModel};
+use super::{
+    Call, Device, DeviceQueue, Engine, EngineConfig, EngineKind, EnginePreference, InferenceError, Isolation,
+    LoadedModel, OnnxModel, QueueLimits,
+};
+use crate::worker::{self, Health, Program, RemoteEngine, WorkerReport};
 
-/// The engines of this process. Cheap to find, started when the first model needs one: loading ONNX Runtime takes
+/// The engines of a host. Cheap to find, started when the first model needs one: loading ONNX Runtime takes
 /// longer than everything else at start.
 pub struct Engines {
     config: EngineConfig,
     library: Option<PathBuf>,
-    started: Mutex<Vec<Arc<dyn Engine>>>,
+    started: Mutex<HashMap<(String, Device), Started>>,
+    queues: Mutex<HashMap<Device, Arc<DeviceQueue>>>,
+    health: Arc<Health>,
+}
+
+#[derive(Clone)]
+enum Started {
+    Here(Arc<dyn Engine>),
+    Worker(Arc<RemoteEngine>),
+}
+
+/// A model that is to be loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Whose it is: vendors share no process.
+    pub vendor: &'a str,
+    /// Its name in the package.
+    pub name: &'a str,
+    /// The file.
+    pub bytes: &'a [u8],
+    /// Where it is to run.
+    pub target: Device,
 }
 
 impl Engines {
@@ -42,7 +68,8 @@ impl Engines {
             }
             _ => {}
         }
-        Ok(Self { config: config.clone(), library, started: Mutex::new(Vec::new()) })
+        let (started, queues, health) = Default::default();
+        Ok(Self { config: config.clone(), library, started, queues, health })
     }
 
     /// The engine that models will run on.
@@ -63,18 +90,19 @@ impl Engines {
         self.config.model_max_mib
     }
 
-    /// Loads a model to run on `target`.
+    /// Loads a model to run where it asks to.
     ///
     /// A GPU that cannot be had is an error, unless the operator allowed the CPU in its place: then
     /// [`LoadedModel::fallback`] says why.
-    pub fn load(&self, name: &str, bytes: &[u8], target: Device) -> Result<LoadedModel, InferenceError> {
+    pub fn load(&self, request: Request<'_>, call: &Call<'_>) -> Result<LoadedModel, InferenceError> {
         let begun = Instant::now();
+        let Request { vendor, name, bytes, target } = request;
         let model = OnnxModel::read(name, bytes, self.config.model_max_mib)?;
-        let load_on = |device| {
-            let engine = self.engine(device)?;
-            engine.load(&model).map(|loaded| (engine, loaded))
+        let load_on = |device| match self.engine(vendor, device)? {
+            Started::Here(engine) => loaded(&model, &*engine, call, target),
+            Started::Worker(engine) => loaded(&model, &engine, call, target),
         };
-        let (fallback, (engine, loaded)) = match load_on(target) {
+        let (fallback, mut loaded) = match load_on(target) {
             Err(error) if target == Device::Gpu && self.config.gpu_fallback_to_cpu => {
                 let reason = error.to_string();
                 tracing::warn!(model = super::name(name), reason, "falls back from GPU to CPU");
@@ -82,28 +110,70 @@ impl Engines {
             }
             result => (None, result?),
         };
-        Ok(LoadedModel::new(&model, engine.as_ref(), loaded, target, fallback, begun.elapsed()))
+        loaded.came_up(fallback, begun.elapsed());
+        Ok(loaded)
     }
 
-    /// The engine of a device, started if it has not been.
-    fn engine(&self, device: Device) -> Result<Arc<dyn Engine>, InferenceError> {
+    /// The engine of a vendor and a device, started if it has not been.
+    fn engine(&self, vendor: &str, device: Device) -> Result<Started, InferenceError> {
+        // Without a process of its own there is nothing that vendors could share.
+        let vendor = if self.config.isolation == Isolation::SameProcess { "" } else { vendor };
         let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(engine) = started.iter().find(|engine| engine.device() == device) {
-            return Ok(Arc::clone(engine));
+        let key = (vendor.to_owned(), device);
+        if let Some(engine) = started.get(&key) {
+            return Ok(engine.clone());
         }
-        let threads = self.threads();
-        let engine: Arc<dyn Engine> = match (&self.library, device) {
-            (Some(library), device) => Arc::new(OnnxRuntime::new(library, device, threads)?),
-            (None, Device::Cpu) => Arc::new(Tract::new(threads)),
-            (None, Device::Gpu) => {
-                return Err(InferenceError::DeviceUnavailable {
-                    device,
-                    reason: "tract runs on processors only; provide ONNX Runtime with CUDA".into(),
-                });
+        let (library, threads) = (self.library.as_deref(), self.threads());
+        let program = match &self.config.isolation {
+            Isolation::SameProcess => None,
+            Isolation::Program(program) => Some(program.clone()),
+            Isolation::OwnProgram => Some(Program::own().map_err(|e| InferenceError::EngineUnavailable {
+                engine: self.kind(),
+                reason: format!("the system does not say which program this is ({e}), so no worker can be started"),
+            })?),
+        };
+        let engine = match program {
+            None => Started::Here(local(library, device, threads)?.into()),
+            Some(program) => {
+                let start = worker::start(&self.config, self.library.clone(), device, threads);
+                let queue = self.queue(device);
+                let engine = RemoteEngine::new(vendor, program, start, self.config.clone(), queue, self.health.clone());
+                Started::Worker(Arc::new(engine))
             }
         };
-        started.push(Arc::clone(&engine));
+        started.insert(key, engine.clone());
         Ok(engine)
+    }
+
+    fn queue(&self, device: Device) -> Arc<DeviceQueue> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let limits = QueueLimits {
+            at_once: self.config.runs_at_once_max,
+            length_max: self.config.queue_length_max,
+            routine_wait_max: Duration::from_millis(self.config.routine_wait_max_ms),
+        };
+        queues.entry(device).or_insert_with(|| Arc::new(DeviceQueue::new(limits))).clone()
+    }
+
+    /// Every worker that was needed so far, by vendor and device.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerReport> {
+        let started = self.started.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut reports: Vec<_> = started
+            .into_values()
+            .filter_map(|started| match started {
+                Started::Worker(engine) => Some(engine.report()),
+                Started::Here(_) => None,
+            })
+            .collect();
+        reports.sort_by(|a, b| (&a.vendor, a.device as u8).cmp(&(&b.vendor, b.device as u8)));
+        reports
+    }
+
+    /// Runs that wait for a device, and the longest wait among them.
+    #[must_use]
+    pub fn waiting(&self, device: Device) -> (usize, Duration) {
+        self.queue(device).waiting()
     }
 
     fn threads(&self) -> usize {
@@ -111,6 +181,31 @@ impl Engines {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => threads,
         }
+    }
+}
+
+fn loaded(
+    model: &OnnxModel<'_>,
+    engine: &dyn Engine,
+    call: &Call<'_>,
+    requested: Device,
+) -> Result<LoadedModel, InferenceError> {
+    let loaded = engine.load(model, call)?;
+    Ok(LoadedModel::new(model, engine, loaded, requested))
+}
+
+/// An engine in this process: what a worker is made of.
+///
+/// # Errors
+/// The library or the device cannot be used.
+pub fn local(library: Option<&Path>, device: Device, threads: usize) -> Result<Box<dyn Engine>, InferenceError> {
+    match (library, device) {
+        (Some(library), device) => Ok(Box::new(OnnxRuntime::new(library, device, threads)?)),
+        (None, Device::Cpu) => Ok(Box::new(Tract::new(threads))),
+        (None, Device::Gpu) => Err(InferenceError::DeviceUnavailable {
+            device,
+            reason: "tract runs on processors only; provide ONNX Runtime with CUDA".into(),
+        }),
     }
 }
 

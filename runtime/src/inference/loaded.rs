@@ -4,8 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::check::check;
-use super::{Device, Engine, EngineKind, InferenceError, Model, OnnxModel, TensorSpec, name};
-use crate::memory::Budget;
+use super::{Call, Device, Engine, EngineKind, InferenceError, Model, OnnxModel, TensorSpec, name};
 use crate::tensor::Tensor;
 
 /// A loaded model with its name, digest, engine and device.
@@ -33,14 +32,7 @@ pub struct Usage {
 }
 
 impl LoadedModel {
-    pub(super) fn new(
-        file: &OnnxModel<'_>,
-        engine: &dyn Engine,
-        model: Box<dyn Model>,
-        requested: Device,
-        fallback: Option<String>,
-        load_time: Duration,
-    ) -> Self {
+    pub(super) fn new(file: &OnnxModel<'_>, engine: &dyn Engine, model: Box<dyn Model>, requested: Device) -> Self {
         Self {
             name: file.name().to_string(),
             sha256: file.sha256(),
@@ -48,32 +40,28 @@ impl LoadedModel {
             engine_version: engine.version(),
             requested,
             device: engine.device(),
-            fallback,
-            load_time,
+            fallback: None,
+            load_time: Duration::ZERO,
             model,
             calls: AtomicU64::new(0),
             compute_ns: AtomicU64::new(0),
         }
     }
 
+    /// How it came to be where it is.
+    pub(super) fn came_up(&mut self, fallback: Option<String>, load_time: Duration) {
+        self.fallback = fallback;
+        self.load_time = load_time;
+    }
+
     /// Runs it on named inputs; gives every output with its name, in the model's order.
     ///
     /// Fails with [`InferenceError::Input`] when the inputs do not fit, before the engine sees them.
-    pub fn run(&self, inputs: Vec<(String, Tensor)>, budget: &Budget) -> Result<Vec<(String, Tensor)>, InferenceError> {
-        self.run_until(inputs, budget, None)
-    }
-
-    /// [`LoadedModel::run`] that ends with [`InferenceError::Deadline`] at the first operator after `deadline`.
-    pub fn run_until(
-        &self,
-        inputs: Vec<(String, Tensor)>,
-        budget: &Budget,
-        deadline: Option<Instant>,
-    ) -> Result<Vec<(String, Tensor)>, InferenceError> {
+    pub fn run(&self, inputs: Vec<(String, Tensor)>, call: &Call<'_>) -> Result<Vec<(String, Tensor)>, InferenceError> {
         let inputs = check(&self.name, self.model.inputs(), inputs)?;
         self.calls.fetch_add(1, Ordering::Relaxed);
         let begun = Instant::now();
-        let result = self.model.run(inputs, budget, deadline);
+        let result = self.model.run(inputs, call);
         let nanoseconds = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.compute_ns.fetch_add(nanoseconds, Ordering::Relaxed);
         self.verified(result?)

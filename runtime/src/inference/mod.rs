@@ -13,9 +13,9 @@
 //! allowed. A panic in an engine is an error of that call: both engines are other people's code that parses a
 //! vendor's bytes, and a wrong index there must not end the runtime.
 //!
-//! **What does not.** Engines run in this process. A memory error inside ONNX Runtime ends it; an engine's own memory
-//! is not charged to the job's [`Budget`] (inputs and outputs are); and a deadline is looked at between two operators
-//! of a graph, not within one, nor while a model is loaded. Worker processes are to lift all three.
+//! **Where they run.** In processes of their own ([`crate::worker`]): a memory error inside ONNX Runtime ends one of those, its
+//! memory has a limit, and a deadline reaches it wherever it is. [`Isolation::SameProcess`] is what runs in a worker, and
+//! what tests of engines use.
 
 mod check;
 mod config;
@@ -23,6 +23,7 @@ mod engines;
 mod loaded;
 mod onnx;
 mod onnxruntime;
+mod queue;
 mod tract;
 
 #[cfg(test)]
@@ -34,10 +35,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 pub use check::check;
-pub use config::{EngineConfig, EnginePreference};
-pub use engines::{Engines, find_library};
+pub use config::{EngineConfig, EnginePreference, Isolation};
+pub use engines::{Engines, Request, find_library, local};
 pub use loaded::{LoadedModel, Usage};
 pub use onnx::OnnxModel;
+pub use queue::{DeviceQueue, NoTurn, Permit, QueueLimits, Turn};
 
 use crate::memory::{Budget, OverBudget};
 use crate::tensor::{ElementType, Tensor, TensorError};
@@ -81,7 +83,7 @@ impl std::fmt::Display for Device {
 }
 
 /// Size of one dimension of a model's input or output.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]
 pub enum Dim {
     /// Always this.
@@ -93,7 +95,7 @@ pub enum Dim {
 }
 
 /// An input or output of a model.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TensorSpec {
     /// Its name in the model.
     pub name: String,
@@ -111,8 +113,21 @@ pub trait Engine: Send + Sync {
     fn version(&self) -> String;
     /// Where its models run.
     fn device(&self) -> Device;
-    /// Loads an ONNX model.
-    fn load(&self, model: &OnnxModel<'_>) -> Result<Box<dyn Model>, InferenceError>;
+    /// Loads an ONNX model, for a job.
+    fn load(&self, model: &OnnxModel<'_>, call: &Call<'_>) -> Result<Box<dyn Model>, InferenceError>;
+}
+
+/// For whom something is loaded or run.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// Host memory of the job.
+    pub budget: &'a Budget,
+    /// When the job ends at the latest.
+    pub deadline: Option<Instant>,
+    /// How urgent it is, and whether it is still wanted.
+    pub turn: &'a Turn,
+    /// The first axis of all inputs and outputs is a batch of items that do not depend on one another.
+    pub batch: bool,
 }
 
 /// A loaded model. May be run from several threads.
@@ -122,13 +137,8 @@ pub trait Model: Send + Sync {
     /// What it gives.
     fn outputs(&self) -> &[TensorSpec];
     /// Runs it on inputs that [`check()`] accepted, in the order of [`Model::inputs`]. Outputs in the order of
-    /// [`Model::outputs`]. Ends with [`InferenceError::Deadline`] at the first operator after `deadline`.
-    fn run(
-        &self,
-        inputs: Vec<Tensor>,
-        budget: &Budget,
-        deadline: Option<Instant>,
-    ) -> Result<Vec<Tensor>, InferenceError>;
+    /// [`Model::outputs`]. Ends with [`InferenceError::Deadline`] at the first operator after the deadline, or wherever it is.
+    fn run(&self, inputs: Vec<Tensor>, call: &Call<'_>) -> Result<Vec<Tensor>, InferenceError>;
 }
 
 /// Why a model did not run.
@@ -168,6 +178,50 @@ pub enum InferenceError {
     /// The deadline passed while the model ran.
     #[error("model '{model}' was stopped at the job's deadline")]
     Deadline {
+        /// Its name in the package.
+        model: String,
+    },
+    /// It was too slow for a limit of the configuration.
+    #[error("model '{model}' was stopped at {limit} = {ms}")]
+    TooLong {
+        /// Its name in the package.
+        model: String,
+        /// The limit.
+        limit: &'static str,
+        /// Its value, ms.
+        ms: u64,
+    },
+    /// The process that ran it ended, and so did the one that tried again.
+    #[error("model '{model}' ended the worker that ran it: the process {how}")]
+    Crashed {
+        /// Its name in the package.
+        model: String,
+        /// How the process ended.
+        how: String,
+    },
+    /// It ended too many workers.
+    #[error(
+        "model '{model}' is out of service: it ended its worker {failures} times (engines.model_failures_max), the last time the process {last}"
+    )]
+    OutOfService {
+        /// Its name in the package.
+        model: String,
+        /// How often.
+        failures: u32,
+        /// How the last process ended.
+        last: String,
+    },
+    /// Others have the device.
+    #[error("the {device} is busy: {reason}")]
+    Busy {
+        /// Which.
+        device: Device,
+        /// What is too much.
+        reason: String,
+    },
+    /// Nobody waits for it any more.
+    #[error("model '{model}' was stopped: its job was cancelled")]
+    Cancelled {
         /// Its name in the package.
         model: String,
     },

@@ -18,7 +18,7 @@ use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, PrimitiveTensorElementType, TensorElementType, TensorRef};
 
 use super::{
-    Device, Engine, EngineKind, InferenceError, Model, OnnxModel, REASON_CHARS, TensorSpec, guarded, name, shown,
+    Call, Device, Engine, EngineKind, InferenceError, Model, OnnxModel, REASON_CHARS, TensorSpec, guarded, name, shown,
 };
 use crate::memory::Budget;
 use crate::tensor::{ElementType, Tensor};
@@ -110,7 +110,7 @@ impl Engine for OnnxRuntime {
         self.device
     }
 
-    fn load(&self, model: &OnnxModel<'_>) -> Result<Box<dyn Model>, InferenceError> {
+    fn load(&self, model: &OnnxModel<'_>, _call: &Call<'_>) -> Result<Box<dyn Model>, InferenceError> {
         let fail = |reason| InferenceError::Load { engine: EngineKind::OnnxRuntime, model: name(model.name()), reason };
         guarded(|| {
             let session = self
@@ -211,12 +211,8 @@ impl Model for OrtModel {
         &self.outputs
     }
 
-    fn run(
-        &self,
-        inputs: Vec<Tensor>,
-        budget: &Budget,
-        deadline: Option<Instant>,
-    ) -> Result<Vec<Tensor>, InferenceError> {
+    fn run(&self, inputs: Vec<Tensor>, call: &Call<'_>) -> Result<Vec<Tensor>, InferenceError> {
+        let Call { budget, deadline, .. } = *call;
         guarded(|| {
             let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
             match deadline {

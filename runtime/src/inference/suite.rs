@@ -8,7 +8,7 @@ use super::*;
 
 /// Engines to test. ONNX Runtime's half is left out, with a word, where the library is not there; CI must have it.
 fn engines() -> Vec<Engines> {
-    let tract = EngineConfig { engine: EnginePreference::Tract, intra_threads: 2, ..EngineConfig::default() };
+    let tract = EngineConfig { engine: EnginePreference::Tract, ..here() };
     let mut engines = vec![Engines::discover(&tract).expect("always there")];
     match library() {
         Some(path) => engines.push(onnxruntime(path)),
@@ -24,17 +24,32 @@ pub(super) fn library() -> Option<PathBuf> {
 }
 
 fn onnxruntime(path: PathBuf) -> Engines {
-    let config = EngineConfig {
-        engine: EnginePreference::OnnxRuntime,
-        onnxruntime_library: Some(path),
-        intra_threads: 2,
-        ..EngineConfig::default()
-    };
+    let config = EngineConfig { engine: EnginePreference::OnnxRuntime, onnxruntime_library: Some(path), ..here() };
     Engines::discover(&config).expect("the library is there")
 }
 
+/// What is tested are the engines, not the processes around them.
+fn here() -> EngineConfig {
+    EngineConfig { intra_threads: 2, isolation: Isolation::SameProcess, ..EngineConfig::default() }
+}
+
 fn load(engines: &Engines, bytes: &[u8]) -> LoadedModel {
-    engines.load("m", bytes, Device::Cpu).unwrap_or_else(|e| panic!("{e}"))
+    load_on(engines, bytes, Device::Cpu).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn load_on(engines: &Engines, bytes: &[u8], target: Device) -> Result<LoadedModel, InferenceError> {
+    let (budget, turn) = (Budget::unlimited(), Turn::default());
+    let call = Call { budget: &budget, deadline: None, turn: &turn, batch: false };
+    engines.load(Request { vendor: "v", name: "m", bytes, target }, &call)
+}
+
+fn run_until(
+    model: &LoadedModel,
+    inputs: Vec<(String, Tensor)>,
+    budget: &Budget,
+    deadline: Option<Instant>,
+) -> Result<Vec<(String, Tensor)>, InferenceError> {
+    model.run(inputs, &Call { budget, deadline, turn: &Turn::default(), batch: false })
 }
 
 fn tensor(element: ElementType, shape: &[usize], data: Vec<u8>) -> Tensor {
@@ -63,7 +78,7 @@ fn noisy(shape: &[usize], seed: u32) -> Tensor {
 
 fn run(model: &LoadedModel, inputs: Vec<(&str, Tensor)>) -> Vec<(String, Tensor)> {
     let inputs = inputs.into_iter().map(|(n, t)| (n.to_string(), t)).collect();
-    model.run(inputs, &Budget::unlimited()).unwrap_or_else(|e| panic!("{e}"))
+    run_until(model, inputs, &Budget::unlimited(), None).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn only(mut outputs: Vec<(String, Tensor)>) -> Tensor {
@@ -102,7 +117,7 @@ fn elements_of_every_type_pass_through_bit_by_bit() {
             };
             let identity = unary("Identity", number_of(element), &dims.0, &dims.0, &[]);
             for (bytes, copies) in [(concat.model(), 2), (identity, 1)] {
-                let loaded = engines.load("m", &bytes, Device::Cpu);
+                let loaded = load_on(&engines, &bytes, Device::Cpu);
                 if element == ElementType::Bf16 && engines.kind() == EngineKind::Tract {
                     let refusal = loaded.expect_err("tract has no bf16").to_string();
                     assert!(refusal.ends_with("'x' is bf16, which tract lacks; use ONNX Runtime"), "{refusal}");
@@ -217,7 +232,7 @@ fn inputs_that_do_not_fit_never_reach_an_engine() {
             vec![("ct".into(), noisy(&[1, 1, 4, 4], 1)), ("x".repeat(1 << 20), noisy(&[1], 1))],
         ];
         for inputs in bad {
-            let error = model.run(inputs, &Budget::unlimited()).expect_err("refused");
+            let error = run_until(&model, inputs, &Budget::unlimited(), None).expect_err("refused");
             assert!(matches!(error, InferenceError::Input(_)), "{error}");
         }
         assert_eq!(model.usage(), Usage { calls: 0, compute: Duration::ZERO });
@@ -232,10 +247,10 @@ fn the_record_says_what_ran_where() {
     use sha2::Digest as _;
     let bytes = unary("Neg", F32, &[D::Any], &[D::Any], &[]);
     for engines in engines() {
-        let model = engines.load("neg", &bytes, Device::Cpu).expect("loads");
+        let model = load_on(&engines, &bytes, Device::Cpu).expect("loads");
         let prefix = if engines.kind() == EngineKind::Tract { "tract 0." } else { "onnxruntime 1." };
         assert!(model.engine_version().starts_with(prefix), "{}", model.engine_version());
-        assert_eq!((model.name(), model.engine()), ("neg", engines.kind()));
+        assert_eq!((model.name(), model.engine()), ("m", engines.kind()));
         assert_eq!((model.requested_device(), model.device(), model.fallback()), (Device::Cpu, Device::Cpu, None));
         assert_eq!(model.sha256()[..], sha2::Sha256::digest(&bytes)[..]);
         assert!(model.load_time() > Duration::ZERO);
@@ -251,9 +266,10 @@ fn outputs_are_charged_to_the_job_and_inputs_given_back() {
             let tensor = Tensor::zeroed(vec![count], ElementType::F32, &budget).expect("room");
             vec![("x".to_string(), tensor)]
         };
-        let outputs = model.run(input(100), &budget).expect("400 bytes at a time");
+        let outputs = run_until(&model, input(100), &budget, None).expect("400 bytes at a time");
         assert_eq!(budget.used(), 400, "only the output is left");
-        let error = model.run(input(100), &Budget::bytes(399)).expect_err("too small a budget for the output");
+        let error =
+            run_until(&model, input(100), &Budget::bytes(399), None).expect_err("too small a budget for the output");
         assert!(matches!(error, InferenceError::Tensor(TensorError::OverBudget(_))), "{error}");
         drop(outputs);
         assert_eq!(budget.used(), 0);
@@ -265,7 +281,7 @@ fn a_gpu_is_never_replaced_in_silence() {
     let bytes = unary("Neg", F32, &[D::Any], &[D::Any], &[]);
     for refusing in engines() {
         let kind = refusing.kind();
-        match refusing.load("m", &bytes, Device::Gpu) {
+        match load_on(&refusing, &bytes, Device::Gpu) {
             // On a machine that has one.
             Ok(model) => assert_eq!((model.device(), model.fallback()), (Device::Gpu, None)),
             Err(error) => {
@@ -280,7 +296,7 @@ fn a_gpu_is_never_replaced_in_silence() {
                     ..EngineConfig::default()
                 };
                 let allowing = Engines::discover(&config).expect("as before");
-                let model = allowing.load("m", &bytes, Device::Gpu).expect("falls back");
+                let model = load_on(&allowing, &bytes, Device::Gpu).expect("falls back");
                 assert_eq!((model.requested_device(), model.device()), (Device::Gpu, Device::Cpu));
                 assert_eq!(model.fallback(), Some(error.to_string().as_str()));
                 assert_eq!(floats(&only(run(&model, vec![("x", f32s(&[1], &[3.0]))]))), [-3.0]);
@@ -303,10 +319,10 @@ fn a_run_ends_at_its_deadline() {
     for engines in engines() {
         let model = load(&engines, &slow.model());
         let input = || vec![("v0".to_string(), noisy(&[384, 384], 4))];
-        let error = model.run_until(input(), &Budget::unlimited(), Some(Instant::now())).expect_err("too late");
+        let error = run_until(&model, input(), &Budget::unlimited(), Some(Instant::now())).expect_err("too late");
         assert_eq!(error.to_string(), "model 'm' was stopped at the job's deadline");
         let later = Instant::now() + Duration::from_secs(600);
-        assert!(model.run_until(input(), &Budget::unlimited(), Some(later)).is_ok(), "and can be run again");
+        assert!(run_until(&model, input(), &Budget::unlimited(), Some(later)).is_ok(), "and can be run again");
     }
 }
 
@@ -343,7 +359,7 @@ fn a_model_that_an_engine_cannot_load_is_an_error_that_names_both() {
     let missing = Graph { outputs: vec![value("nowhere", F32, &[D::Any])], ..dangling.clone() };
     for engines in engines() {
         for bytes in [&unknown, &dangling.model(), &missing.model()] {
-            let error = engines.load("m", bytes, Device::Cpu).expect_err("refused");
+            let error = load_on(&engines, bytes, Device::Cpu).expect_err("refused");
             assert!(matches!(error, InferenceError::Load { .. }), "{error}");
             assert!(error.to_string().starts_with(&format!("{} cannot load model 'm': ", engines.kind())), "{error}");
         }
@@ -356,14 +372,14 @@ fn damaged_models_do_not_panic() {
     let whole = convolution(1, &noise(18, 1), &[0.0; 2]);
     for engines in engines() {
         for length in 0..whole.len() {
-            assert!(engines.load("m", &whole[..length], Device::Cpu).is_err(), "{length} bytes of a model are none");
+            assert!(load_on(&engines, &whole[..length], Device::Cpu).is_err(), "{length} bytes of a model are none");
         }
         for at in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 1 << (at % 8);
-            if let Ok(model) = engines.load("m", &damaged, Device::Cpu) {
+            if let Ok(model) = load_on(&engines, &damaged, Device::Cpu) {
                 // Small, whatever the damage made of the shapes.
-                let _ = model.run(vec![("ct".into(), noisy(&[1, 1, 4, 4], 1))], &Budget::mib(64));
+                let _ = run_until(&model, vec![("ct".into(), noisy(&[1, 1, 4, 4], 1))], &Budget::mib(64), None);
             }
         }
     }
@@ -380,7 +396,7 @@ fn a_library_that_is_missing_or_wrong_is_an_error() {
     std::fs::write(&wrong, b"not a library").expect("written");
     let engines = Engines::discover(&config(&wrong)).expect("something is there");
     let bytes = unary("Neg", F32, &[D::Any], &[D::Any], &[]);
-    let error = engines.load("m", &bytes, Device::Cpu).expect_err("refused");
+    let error = load_on(&engines, &bytes, Device::Cpu).expect_err("refused");
     assert!(matches!(error, InferenceError::EngineUnavailable { engine: EngineKind::OnnxRuntime, .. }), "{error}");
     assert!(error.to_string().contains("onnxruntime_library"), "{error}");
 }

@@ -13,7 +13,8 @@ use tract_onnx::tract_core::plan;
 use tract_onnx::tract_hir::ops::unimpl::UnimplementedOp;
 
 use super::{
-    Device, Dim, Engine, EngineKind, InferenceError, Model, OnnxModel, REASON_CHARS, TensorSpec, guarded, name, shown,
+    Call, Device, Dim, Engine, EngineKind, InferenceError, Model, OnnxModel, REASON_CHARS, TensorSpec, guarded, name,
+    shown,
 };
 use crate::memory::Budget;
 use crate::tensor::{ElementType, Tensor};
@@ -52,7 +53,7 @@ impl Engine for Tract {
         Device::Cpu
     }
 
-    fn load(&self, model: &OnnxModel<'_>) -> Result<Box<dyn Model>, InferenceError> {
+    fn load(&self, model: &OnnxModel<'_>, _call: &Call<'_>) -> Result<Box<dyn Model>, InferenceError> {
         let fail = |reason| load_error(model.name(), reason);
         guarded(|| {
             for spec in model.inputs().iter().chain(model.outputs()) {
@@ -181,12 +182,8 @@ impl Model for TractModel {
         &self.outputs
     }
 
-    fn run(
-        &self,
-        inputs: Vec<Tensor>,
-        budget: &Budget,
-        deadline: Option<Instant>,
-    ) -> Result<Vec<Tensor>, InferenceError> {
+    fn run(&self, inputs: Vec<Tensor>, call: &Call<'_>) -> Result<Vec<Tensor>, InferenceError> {
+        let Call { budget, deadline, .. } = *call;
         let fail = |reason| InferenceError::Run { engine: EngineKind::Tract, model: name(&self.name), reason };
         guarded(|| {
             let shapes: Shapes = inputs.iter().map(|t| t.shape().to_vec()).collect();

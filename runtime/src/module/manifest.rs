@@ -209,6 +209,10 @@ pub struct ModelEntry {
     /// Where it is to run.
     #[serde(default = "cpu")]
     pub target: Device,
+    /// The first axis of all its inputs and outputs is a batch of items that do not depend on one another: the host may run
+    /// some of them at a time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub batch: bool,
     /// In a package: SHA-256, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256Hex>,

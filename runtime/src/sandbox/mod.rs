@@ -31,11 +31,11 @@ pub use cache::{CacheError, CodeCache, Origin};
 pub use capability::study::{InputRecord, SeriesHandle};
 pub use capability::upstream::FinishedHandle;
 pub use limits::LimitHit;
-pub use state::{CancelToken, Failure, JobState};
+pub use state::{Failure, JobState};
 
 use crate::config::Limits;
 use crate::findings::{Findings, LogLine};
-use crate::inference::{Engines, LoadedModel};
+use crate::inference::{Engines, LoadedModel, Turn};
 use crate::memory::Budget;
 use crate::module::manifest::Manifest;
 use crate::module::package::{Package, PackageError};
@@ -78,8 +78,8 @@ pub struct JobInput {
     pub engines: Arc<Engines>,
     /// Makes pseudonyms of UIDs: secret, one a site.
     pub pseudonym_key: [u8; 32],
-    /// Stops the job from outside.
-    pub cancel: CancelToken,
+    /// How urgent it is; stops it from outside.
+    pub turn: Turn,
 }
 
 /// An earlier study of the patient.
@@ -324,7 +324,11 @@ impl Prepared {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles_max);
         let deadline = state::deadline(&limits);
-        let models = capability::nn::Models::new(self.package.clone(), input.engines, budget.clone(), deadline);
+        let models = capability::nn::Models::new(
+            self.package.clone(),
+            input.engines,
+            capability::nn::Job { budget: budget.clone(), deadline, turn: input.turn.clone() },
+        );
         let upstream = capability::upstream::UpstreamView::new(
             input.upstream,
             input.study.clone(),
@@ -352,7 +356,7 @@ impl Prepared {
             log: capability::log::JobLog::new(limits.log_kib),
             wasi: None,
             deadline,
-            cancel: input.cancel,
+            turn: input.turn,
             limits,
         };
         let mut store = Store::new(self.analyzer.engine(), state);

@@ -1,7 +1,5 @@
 //! Everything that one guest can reach: one [`JobState`] a job, gone when the job ends.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{HasSelf, ResourceTable, ResourceTableError};
@@ -15,6 +13,7 @@ use super::capability::wasi::EmptyWasi;
 use super::limits::GrowthLimiter;
 use crate::config::Limits;
 use crate::findings::Findings;
+use crate::inference::Turn;
 use crate::memory::{Budget, OverBudget};
 use crate::volumes::VolumeError;
 
@@ -31,28 +30,11 @@ pub struct JobState {
     pub(super) log: JobLog,
     pub(super) wasi: Option<EmptyWasi>,
     pub(super) deadline: Instant,
-    pub(super) cancel: CancelToken,
+    pub(super) turn: Turn,
 }
 
 /// How host functions find their state.
 pub(super) type State = HasSelf<JobState>;
-
-/// Asks a running job to stop, from any thread.
-#[derive(Debug, Clone, Default)]
-pub struct CancelToken(Arc<AtomicBool>);
-
-impl CancelToken {
-    /// Asks.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether somebody asked.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// What a host function answers a guest when it cannot do what was asked; see `types.failure` in the contract.
 #[derive(Debug)]
@@ -87,7 +69,7 @@ pub(super) struct LimitTrap(pub(super) String);
 impl JobState {
     /// Called by wasmtime when the epoch moved on: may the guest go on?
     pub(super) fn check_time(&self) -> wasmtime::Result<()> {
-        if self.cancel.is_cancelled() {
+        if self.turn.is_cancelled() {
             return Err(Cancelled.into());
         }
         if Instant::now() >= self.deadline {

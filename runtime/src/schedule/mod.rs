@@ -35,10 +35,11 @@ pub use self::priors::PriorSource;
 use self::route::Router;
 use self::work::{Assignment, Ended, Finished, Ready, Recent, Shop};
 use crate::app::App;
+use crate::inference::Turn;
 use crate::ingest::blocking;
 use crate::metrics::Metrics;
 use crate::routing::{Plan, PlanError};
-use crate::sandbox::{CancelToken, PrepareError};
+use crate::sandbox::PrepareError;
 use crate::store::{Ending, Job, JobState, Store, StoreError, now_ms};
 
 /// How long a guest that was told to stop may take: host calls on large volumes are not interrupted.
@@ -155,7 +156,7 @@ struct Dispatcher {
     plan: Arc<Plan>,
     assign: std::sync::mpsc::Sender<Assignment>,
     priors: Gatherer,
-    running: HashMap<i64, CancelToken>,
+    running: HashMap<i64, Turn>,
     /// What the journal could not take yet.
     unrecorded: Vec<(Job, Ending)>,
 }
@@ -182,16 +183,16 @@ impl Dispatcher {
     async fn advance(&mut self) -> Result<(), StoreError> {
         self.record().await?;
         for id in self.shop.store.jobs_to_cancel().await? {
-            if let Some(cancel) = self.running.get(&id) {
-                cancel.cancel();
+            if let Some(turn) = self.running.get(&id) {
+                turn.cancel();
             }
         }
         self.gates().await?;
         while self.running.len() < self.shop.app.config.limits.jobs_max as usize {
             let Some(job) = self.shop.store.claim(now_ms()).await? else { break };
-            let cancel = CancelToken::default();
-            self.running.insert(job.id, cancel.clone());
-            let sent = self.assign.send(Assignment { job, cancel });
+            let turn = Turn::new(job.priority);
+            self.running.insert(job.id, turn.clone());
+            let sent = self.assign.send(Assignment { job, turn });
             sent.expect("workers hold the receiver as long as this sender lives");
         }
         Ok(())
@@ -282,7 +283,7 @@ impl Dispatcher {
         let asked: Vec<i64> = self.shop.store.jobs_to_cancel().await.unwrap_or_default();
         for (deadline, stopping) in [(told_at, false), (told_at + STOP_GRACE, true)] {
             if stopping {
-                self.running.values().for_each(CancelToken::cancel);
+                self.running.values().for_each(Turn::cancel);
             }
             while !self.running.is_empty() {
                 match tokio::time::timeout_at(deadline, ended.recv()).await {

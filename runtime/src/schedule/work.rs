@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::retry::Cause;
 use crate::app::App;
 use crate::findings::Urgency;
-use crate::inference::Device;
+use crate::inference::{Device, Turn};
 use crate::metrics::Metrics;
 use crate::module::manifest::Interface;
 use crate::outputs::result::{JobResult, Status};
@@ -21,7 +21,7 @@ use crate::outputs::{RESULT_FILE, Stamp};
 use crate::pipeline::{self, Event, Phases, RunError, Work};
 use crate::priors;
 use crate::routing::Planned;
-use crate::sandbox::{CancelToken, JobError, Prepared, Prior};
+use crate::sandbox::{JobError, Prepared, Prior};
 use crate::store::{FoundRow, Gathered, InstanceRow, Job, JobState, PriorRow, Store, StoreError, now_ms};
 use crate::study::{self, ReadError, Study};
 use crate::upstream::Handed;
@@ -53,10 +53,10 @@ pub(super) struct Shop {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// A job that was claimed, and how to stop it.
+/// A job that was claimed, and how to stop and to hurry it.
 pub(super) struct Assignment {
     pub(super) job: Job,
-    pub(super) cancel: CancelToken,
+    pub(super) turn: Turn,
 }
 
 /// How a run ended.
@@ -104,11 +104,11 @@ impl Recent {
 pub(super) fn worker(shop: &Shop, jobs: &Mutex<std::sync::mpsc::Receiver<Assignment>>, ended: &UnboundedSender<Ended>) {
     loop {
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Assignment { job, cancel }) = next else { return };
+        let Ok(Assignment { job, turn }) = next else { return };
         let span = tracing::info_span!("job", job = job.id, module = job.module, correlation = job.correlation);
         let how = span.in_scope(|| {
             // A fault of ours costs this run, not the node.
-            let run = std::panic::catch_unwind(AssertUnwindSafe(|| shop.run(&job, &cancel)));
+            let run = std::panic::catch_unwind(AssertUnwindSafe(|| shop.run(&job, &turn)));
             run.unwrap_or_else(|_| Finished::Failed(host("the runtime panicked; its log says where".into())))
         });
         if ended.send(Ended { job, how }).is_err() {
@@ -122,7 +122,7 @@ fn host(text: String) -> Cause {
 }
 
 impl Shop {
-    fn run(&self, job: &Job, cancel: &CancelToken) -> Finished {
+    fn run(&self, job: &Job, turn: &Turn) -> Finished {
         let (phases, began) = (Phases::start(), Instant::now());
         let Some(ready) =
             self.modules.get(&job.module).filter(|r| crate::hex(&r.planned.package.identity()) == job.module_identity)
@@ -132,7 +132,7 @@ impl Shop {
         };
         let below = folder(&job.study_instance_uid, &job.module, job.study_version);
         let out = self.data.join(&below);
-        let done = self.study(job).and_then(|study| self.analyse(job, ready, study, &out, cancel, phases));
+        let done = self.study(job).and_then(|study| self.analyse(job, ready, study, &out, turn, phases));
         let device = done.as_ref().map_or("none", |result| device(result));
         self.metrics.job_ended(&job.module, device, began.elapsed());
         match done {
@@ -240,7 +240,7 @@ impl Shop {
         ready: &Ready,
         study: Arc<Study>,
         out: &Path,
-        cancel: &CancelToken,
+        turn: &Turn,
         mut phases: Phases,
     ) -> Result<JobResult, NoResult> {
         clear_unfinished(out).map_err(NoResult::Clear)?;
@@ -267,7 +267,7 @@ impl Shop {
             Event::Guest => self.started(job),
             Event::Log(line) => tracing::info!(level = line.level, "module: {}", line.message),
         };
-        Ok(pipeline::run_prepared(&self.app, work, cancel, &observe)?)
+        Ok(pipeline::run_prepared(&self.app, work, turn, &observe)?)
     }
 
     /// Does not wait for the journal: the guest starts now.

@@ -12,7 +12,7 @@ use wasmtime::component::Resource;
 use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
 use wasmtime_wasi_nn::{ExecutionContext, Graph};
 
-use crate::inference::{Engines, InferenceError, LoadedModel};
+use crate::inference::{Call, Engines, InferenceError, LoadedModel, Request, Turn};
 use crate::memory::Budget;
 use crate::module::package::{Package, PackageError};
 use crate::sandbox::bindings::wasi::nn::errors::ErrorCode;
@@ -38,12 +38,25 @@ impl NnError {
     }
 }
 
+/// For which job models run.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub(crate) budget: Budget,
+    pub(crate) deadline: Instant,
+    pub(crate) turn: Turn,
+}
+
+impl Job {
+    fn call(&self, batch: bool) -> Call<'_> {
+        Call { budget: &self.budget, deadline: Some(self.deadline), turn: &self.turn, batch }
+    }
+}
+
 /// The models of the module's package, loaded when first asked for.
 pub(crate) struct Models {
     package: Arc<Package>,
     engines: Arc<Engines>,
-    budget: Budget,
-    deadline: Instant,
+    job: Job,
     loaded: BTreeMap<String, Arc<LoadedModel>>,
     /// Why a model of the package could not be read, if one could not.
     pub(in crate::sandbox) failed: Option<PackageError>,
@@ -52,8 +65,8 @@ pub(crate) struct Models {
 }
 
 impl Models {
-    pub(crate) fn new(package: Arc<Package>, engines: Arc<Engines>, budget: Budget, deadline: Instant) -> Self {
-        Self { package, engines, budget, deadline, loaded: BTreeMap::new(), failed: None, engine_failed: None }
+    pub(crate) fn new(package: Arc<Package>, engines: Arc<Engines>, job: Job) -> Self {
+        Self { package, engines, job, loaded: BTreeMap::new(), failed: None, engine_failed: None }
     }
 
     /// Those that were used.
@@ -70,8 +83,9 @@ impl Models {
                 model
             }
         };
-        let graph: Box<dyn BackendGraph> =
-            Box::new(GantryGraph { model, budget: self.budget.clone(), deadline: self.deadline });
+        let entry = self.package.manifest().models.iter().find(|entry| entry.name == name);
+        let batch = entry.is_some_and(|entry| entry.batch);
+        let graph: Box<dyn BackendGraph> = Box::new(GantryGraph { model, job: self.job.clone(), batch });
         Ok(Graph::from(graph))
     }
 
@@ -91,21 +105,23 @@ impl Models {
                 return Err(NnError::refused(ErrorCode::RuntimeError, text));
             }
         };
-        self.engines.load(&entry.name, &bytes, entry.target).map_err(Into::into)
+        let vendor = &self.package.manifest().vendor;
+        let request = Request { vendor, name: &entry.name, bytes: &bytes, target: entry.target };
+        self.engines.load(request, &self.job.call(entry.batch)).map_err(Into::into)
     }
 }
 
 /// A model as wasi-nn sees it.
 struct GantryGraph {
     model: Arc<LoadedModel>,
-    budget: Budget,
-    deadline: Instant,
+    job: Job,
+    batch: bool,
 }
 
 impl BackendGraph for GantryGraph {
     fn init_execution_context(&self) -> Result<ExecutionContext, BackendError> {
         let context: Box<dyn BackendExecutionContext> =
-            Box::new(GantryContext { model: self.model.clone(), budget: self.budget.clone(), deadline: self.deadline });
+            Box::new(GantryContext { model: self.model.clone(), job: self.job.clone(), batch: self.batch });
         Ok(context.into())
     }
 }
@@ -113,8 +129,8 @@ impl BackendGraph for GantryGraph {
 /// A context: the model keeps no state between calls.
 struct GantryContext {
     model: Arc<LoadedModel>,
-    budget: Budget,
-    deadline: Instant,
+    job: Job,
+    batch: bool,
 }
 
 impl BackendExecutionContext for GantryContext {
@@ -131,10 +147,10 @@ impl BackendExecutionContext for GantryContext {
         let inputs = inputs
             .ok_or_else(only_components)?
             .into_iter()
-            .map(|input| Ok((input.name, from_wasi_nn(input.tensor, &self.budget)?)))
+            .map(|input| Ok((input.name, from_wasi_nn(input.tensor, &self.job.budget)?)))
             .collect::<Result<Vec<_>, TensorError>>()
             .map_err(|e| failed(e.into()))?;
-        let outputs = self.model.run_until(inputs, &self.budget, Some(self.deadline)).map_err(failed)?;
+        let outputs = self.model.run(inputs, &self.job.call(self.batch)).map_err(failed)?;
         Ok(Some(outputs.into_iter().map(|(name, tensor)| NamedTensor { name, tensor: to_wasi_nn(tensor) }).collect()))
     }
 }
@@ -184,7 +200,10 @@ impl From<InferenceError> for NnError {
             InferenceError::OverBudget(_) | InferenceError::Tensor(TensorError::OverBudget(_)) => ErrorCode::TooLarge,
             InferenceError::Tensor(_) => ErrorCode::InvalidArgument,
             InferenceError::DeviceUnavailable { .. } => ErrorCode::UnsupportedOperation,
-            InferenceError::Deadline { .. } => ErrorCode::Timeout,
+            InferenceError::Deadline { .. } | InferenceError::TooLong { .. } | InferenceError::Cancelled { .. } => {
+                ErrorCode::Timeout
+            }
+            InferenceError::Busy { .. } => ErrorCode::RuntimeError,
             _ => ErrorCode::RuntimeError,
         };
         let of_engine = matches!(
@@ -193,6 +212,7 @@ impl From<InferenceError> for NnError {
                 | InferenceError::Run { .. }
                 | InferenceError::EngineUnavailable { .. }
                 | InferenceError::DeviceUnavailable { .. }
+                | InferenceError::Busy { .. }
         );
         Self { code, text: error.to_string(), of_engine }
     }

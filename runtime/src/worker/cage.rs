@@ -1,0 +1,364 @@
+//! What a worker gives up before it sees anything of a vendor, and how that is tried from inside.
+//!
+//! Four walls. Each would do for most of what an attacker wants; a hole in one is none in the others:
+//!
+//! - seccomp: the kernel's functions that computing needs, and no other: nothing is opened, connected, started, traced or
+//!   signalled, and no memory becomes executable;
+//! - Landlock: no file by its name, no port, no signal or abstract socket beyond the process;
+//! - limits: memory, the size and number of files, processor time;
+//! - namespaces, where the kernel lets users have them: no network but a loopback of its own.
+//!
+//! On a GPU the vendor's driver needs device nodes and most of the kernel's functions: there seccomp forbids by name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
+    Scope, path_beneath_rules,
+};
+use nix::libc;
+use nix::sched::CloneFlags;
+use nix::sys::resource::{Resource, setrlimit};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+use serde::{Deserialize, Serialize};
+
+use super::trusted_code;
+use crate::inference::Device;
+
+/// One of the four.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wall {
+    /// seccomp.
+    Seccomp,
+    /// Landlock.
+    Landlock,
+    /// Resource limits.
+    Limits,
+    /// Namespaces of users, network, inter-process communication and host name.
+    Namespaces,
+}
+
+impl Wall {
+    /// As in configurations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seccomp => "seccomp",
+            Self::Landlock => "landlock",
+            Self::Limits => "limits",
+            Self::Namespaces => "namespaces",
+        }
+    }
+
+    /// Whether no worker starts without it, unless the operator accepted that by name. Many systems keep namespaces from
+    /// users; what they would hold is held by seccomp too.
+    #[must_use]
+    pub fn is_required(self) -> bool {
+        self != Self::Namespaces
+    }
+}
+
+/// Whether a wall stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// Which.
+    pub wall: Wall,
+    /// Why it does not, if so.
+    pub missing: Option<String>,
+}
+
+/// What was tried from inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// What.
+    pub what: String,
+    /// How the kernel refused it; nothing when it was possible.
+    pub refused: Option<String>,
+}
+
+/// Files that a worker can write to, descriptors that it can hold.
+const FILES_MAX: u64 = 64;
+
+/// Leaves the network and what else a user can leave. First of all, while the process has one thread.
+pub(super) fn leave_namespaces() -> Kept {
+    let spaces =
+        CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    let missing = nix::sched::unshare(spaces).err().map(|e| e.desc().to_owned());
+    Kept { wall: Wall::Namespaces, missing }
+}
+
+/// Puts up the other walls, for this thread and all that it starts. Nothing can take them down.
+pub(super) fn close(device: Device, library: Option<&Path>, memory_mib: u64) -> Vec<Kept> {
+    let kept = |wall, done: Result<(), String>| Kept { wall, missing: done.err() };
+    vec![
+        kept(Wall::Limits, limit(device, memory_mib)),
+        kept(Wall::Landlock, landlock(device, library)),
+        // Last: it forbids what the others need.
+        kept(Wall::Seccomp, seccomp(device)),
+    ]
+}
+
+fn limit(device: Device, memory_mib: u64) -> Result<(), String> {
+    let told = |e: nix::Error| e.desc().to_owned();
+    // No core: it would have voxels in it. And nobody of the same user looks in.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(|e| e.to_string())?;
+    let bytes = memory_mib.saturating_mul(1 << 20);
+    let mut limits = vec![
+        (Resource::RLIMIT_CORE, 0),
+        (Resource::RLIMIT_NOFILE, FILES_MAX),
+        (Resource::RLIMIT_FSIZE, bytes),
+        (Resource::RLIMIT_MEMLOCK, 0),
+    ];
+    if device == Device::Cpu {
+        // CUDA reserves far more addresses than it uses, and pins memory.
+        limits.push((Resource::RLIMIT_DATA, bytes));
+    } else {
+        limits.retain(|(resource, _)| *resource == Resource::RLIMIT_CORE);
+    }
+    limits.into_iter().try_for_each(|(resource, most)| setrlimit(resource, most, most).map_err(told))
+}
+
+/// From now on the process may use what so long a run may on so many threads, and a minute; without end where a run may take
+/// any time. The kernel ends it then.
+pub(super) fn limit_processor_time(run_ms: Option<u64>, threads: usize) {
+    let Ok(usage) = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF) else { return };
+    let used = (usage.user_time().tv_sec() + usage.system_time().tv_sec()).unsigned_abs();
+    let run = run_ms.map(|ms| (ms / 1000 + 1).saturating_mul(threads as u64).saturating_add(used + 60));
+    // It can only be refused where somebody else lowered it.
+    let _ = setrlimit(Resource::RLIMIT_CPU, run.unwrap_or(libc::RLIM_INFINITY), libc::RLIM_INFINITY);
+}
+
+fn landlock(device: Device, library: Option<&Path>) -> Result<(), String> {
+    let told = |e: landlock::RulesetError| e.to_string();
+    let abi = ABI::V6;
+    let readable = readable(device, library);
+    let devices = nodes(device);
+    let ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(abi))
+        .and_then(|r| r.handle_access(AccessNet::from_all(abi)))
+        .and_then(|r| r.scope(Scope::from_all(abi)))
+        .and_then(Ruleset::create)
+        .and_then(|r| r.add_rules(path_beneath_rules(readable, AccessFs::from_read(abi))))
+        .and_then(|r| r.add_rules(path_beneath_rules(devices, AccessFs::from_file(abi))));
+    match ruleset.and_then(|r| r.restrict_self()).map_err(told)?.ruleset {
+        RulesetStatus::NotEnforced => Err("this kernel has no Landlock, or it is not switched on".into()),
+        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+    }
+}
+
+/// The engine is loaded already: nothing, but where CUDA looks for more of itself.
+fn readable(device: Device, library: Option<&Path>) -> Vec<PathBuf> {
+    if device == Device::Cpu {
+        return Vec::new();
+    }
+    let mut paths: Vec<_> =
+        ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/sys", "/proc", "/opt"].map(PathBuf::from).into();
+    paths.extend(library.and_then(Path::parent).map(Path::to_path_buf));
+    paths
+}
+
+/// The device nodes of NVIDIA's driver.
+fn nodes(device: Device) -> Vec<PathBuf> {
+    if device == Device::Cpu {
+        return Vec::new();
+    }
+    let names = std::fs::read_dir("/dev").into_iter().flatten().flatten().map(|entry| entry.path());
+    names.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("nvidia"))).collect()
+}
+
+fn seccomp(device: Device) -> Result<(), String> {
+    // glibc falls back to `clone`, whose flags can be looked at.
+    let no_clone3 = [(libc::SYS_clone3, vec![])].into();
+    apply(no_clone3, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS.unsigned_abs()))?;
+    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    match device {
+        Device::Cpu => apply(allowed()?, refused, SeccompAction::Allow),
+        Device::Gpu => apply(forbidden()?, SeccompAction::Allow, refused),
+    }
+}
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+fn apply(rules: Rules, otherwise: SeccompAction, these: SeccompAction) -> Result<(), String> {
+    let filter = SeccompFilter::new(rules, otherwise, these, std::env::consts::ARCH.try_into().map_err(told)?);
+    let program: BpfProgram = filter.map_err(told)?.try_into().map_err(told)?;
+    seccompiler::apply_filter(&program).map_err(|e| e.to_string())
+}
+
+fn told(error: seccompiler::BackendError) -> String {
+    error.to_string()
+}
+
+/// Only when the bits of `mask` in an argument are `value`.
+fn when(argument: u8, mask: u64, value: u64) -> Result<Vec<SeccompRule>, String> {
+    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask), value);
+    Ok(vec![SeccompRule::new(vec![condition.map_err(told)?]).map_err(told)?])
+}
+
+/// What computing needs: memory, threads, time, and the files that it was handed.
+fn allowed() -> Result<Rules, String> {
+    const PLAIN: &[i64] = &[
+        libc::SYS_read,
+        libc::SYS_write,
+        libc::SYS_pread64,
+        libc::SYS_pwrite64,
+        libc::SYS_readv,
+        libc::SYS_writev,
+        libc::SYS_lseek,
+        libc::SYS_close,
+        libc::SYS_fstat,
+        libc::SYS_newfstatat,
+        libc::SYS_fcntl,
+        libc::SYS_sendmsg,
+        libc::SYS_recvmsg,
+        libc::SYS_ppoll,
+        libc::SYS_munmap,
+        libc::SYS_mremap,
+        libc::SYS_madvise,
+        libc::SYS_brk,
+        libc::SYS_futex,
+        libc::SYS_membarrier,
+        libc::SYS_rseq,
+        libc::SYS_set_robust_list,
+        libc::SYS_get_robust_list,
+        libc::SYS_sigaltstack,
+        libc::SYS_rt_sigaction,
+        libc::SYS_rt_sigprocmask,
+        libc::SYS_rt_sigreturn,
+        libc::SYS_restart_syscall,
+        libc::SYS_sched_yield,
+        libc::SYS_sched_getaffinity,
+        libc::SYS_sched_setaffinity,
+        libc::SYS_getcpu,
+        libc::SYS_getpid,
+        libc::SYS_getppid,
+        libc::SYS_gettid,
+        libc::SYS_getrandom,
+        libc::SYS_getrusage,
+        libc::SYS_prlimit64,
+        libc::SYS_sysinfo,
+        libc::SYS_uname,
+        libc::SYS_clock_gettime,
+        libc::SYS_clock_getres,
+        libc::SYS_clock_nanosleep,
+        libc::SYS_nanosleep,
+        libc::SYS_gettimeofday,
+        libc::SYS_exit,
+        libc::SYS_exit_group,
+        // Answered with ENOSYS by the filter before.
+        libc::SYS_clone3,
+    ];
+    let mut rules: Rules = PLAIN.iter().map(|&number| (number, vec![])).collect();
+    #[cfg(target_arch = "x86_64")]
+    rules.extend([libc::SYS_poll, libc::SYS_time].map(|number| (number, vec![])));
+    let executable = u64::from(libc::PROT_EXEC.unsigned_abs());
+    rules.insert(libc::SYS_mmap, when(2, executable, 0)?);
+    rules.insert(libc::SYS_mprotect, when(2, executable, 0)?);
+    let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
+    rules.insert(libc::SYS_clone, when(0, thread, thread)?);
+    // To abort.
+    rules.insert(libc::SYS_tgkill, when(0, u64::from(u32::MAX), u64::from(std::process::id()))?);
+    let mut names = when(0, u64::from(u32::MAX), u64::from(libc::PR_SET_NAME.unsigned_abs()))?;
+    names.extend(when(0, u64::from(u32::MAX), u64::from(libc::PR_SET_VMA.unsigned_abs()))?);
+    rules.insert(libc::SYS_prctl, names);
+    Ok(rules)
+}
+
+/// Beside a GPU's driver: what leads out of the process.
+fn forbidden() -> Result<Rules, String> {
+    const PLAIN: &[i64] = &[
+        libc::SYS_socket,
+        libc::SYS_socketpair,
+        libc::SYS_connect,
+        libc::SYS_bind,
+        libc::SYS_listen,
+        libc::SYS_accept4,
+        libc::SYS_execve,
+        libc::SYS_execveat,
+        libc::SYS_ptrace,
+        libc::SYS_process_vm_readv,
+        libc::SYS_process_vm_writev,
+        libc::SYS_pidfd_open,
+        libc::SYS_pidfd_getfd,
+        libc::SYS_pidfd_send_signal,
+        libc::SYS_kill,
+        libc::SYS_tkill,
+        libc::SYS_unshare,
+        libc::SYS_setns,
+        libc::SYS_mount,
+        libc::SYS_umount2,
+        libc::SYS_pivot_root,
+        libc::SYS_chroot,
+        libc::SYS_bpf,
+        libc::SYS_perf_event_open,
+        libc::SYS_io_uring_setup,
+        libc::SYS_userfaultfd,
+        libc::SYS_keyctl,
+        libc::SYS_add_key,
+        libc::SYS_request_key,
+    ];
+    let mut rules: Rules = PLAIN.iter().map(|&number| (number, vec![])).collect();
+    #[cfg(target_arch = "x86_64")]
+    rules.extend([libc::SYS_fork, libc::SYS_vfork].map(|number| (number, vec![])));
+    rules.insert(libc::SYS_clone, when(0, u64::from(libc::CLONE_THREAD.unsigned_abs()), 0)?);
+    Ok(rules)
+}
+
+/// Tries everything that was given up.
+pub(super) fn probe() -> Vec<Probe> {
+    use std::fs::{File, read_dir};
+    use std::net::{TcpListener, UdpSocket};
+    use std::os::unix::net::UnixDatagram;
+
+    fn io<T>(done: std::io::Result<T>) -> Result<(), String> {
+        done.map(drop).map_err(|e| e.to_string())
+    }
+    fn nix<T>(done: nix::Result<T>) -> Result<(), String> {
+        done.map(drop).map_err(|e| e.desc().to_owned())
+    }
+    let parent = nix::unistd::getppid();
+    let tried: Vec<(&str, Result<(), String>)> = vec![
+        ("opening a file", io(File::open("/etc/passwd"))),
+        ("opening its own program", io(File::open("/proc/self/exe"))),
+        ("reading /proc", io(File::open("/proc/self/environ"))),
+        ("listing a folder", io(read_dir("/"))),
+        ("making a file", io(File::create(std::env::temp_dir().join(format!("gantry-{}", std::process::id()))))),
+        ("a TCP socket", io(TcpListener::bind("127.0.0.1:0"))),
+        ("a UDP socket", io(UdpSocket::bind("127.0.0.1:0"))),
+        ("a Unix socket", io(UnixDatagram::unbound())),
+        ("starting a program", io(std::process::Command::new("/bin/true").spawn())),
+        ("tracing its parent", nix(nix::sys::ptrace::attach(parent))),
+        ("signalling its parent", nix(nix::sys::signal::kill(parent, None))),
+        ("a user namespace", nix(nix::sched::unshare(CloneFlags::CLONE_NEWUSER))),
+        ("executable memory", io(memmap2::MmapMut::map_anon(4096).and_then(memmap2::MmapMut::make_exec))),
+        ("more memory than its limit", io(memory())),
+        ("an environment", if std::env::vars_os().next().is_some() { Ok(()) } else { Err("it is empty".into()) }),
+        ("inherited descriptors", descriptors()),
+    ];
+    let probe = |(what, done): (&str, Result<(), String>)| Probe { what: what.to_owned(), refused: done.err() };
+    tried.into_iter().map(probe).collect()
+}
+
+/// As many bytes as the limit allows, more than what is in use leaves.
+fn memory() -> std::io::Result<()> {
+    let (most, _) = nix::sys::resource::getrlimit(Resource::RLIMIT_DATA).map_err(std::io::Error::from)?;
+    let most = usize::try_from(most).unwrap_or(usize::MAX).min(1 << 46);
+    memmap2::MmapMut::map_anon(most).map(drop)
+}
+
+/// 0 is the socket, 1 and 2 lead nowhere, and one is the socket again.
+fn descriptors() -> Result<(), String> {
+    let open = (3..1024).filter(|&number| trusted_code::is_open(number)).count();
+    match open {
+        0..=2 => Err("there are none".into()),
+        _ => Ok(()),
+    }
+}

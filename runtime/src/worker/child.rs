@@ -1,0 +1,192 @@
+//! The worker itself: one engine on one device, for one vendor's models.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use super::protocol::{Answer, Ask, Described, Numbered, Start, VERSION, receive, send};
+use super::{cage, shared, trusted_code};
+use crate::inference::{Call, Engine, InferenceError, Model, OnnxModel, Turn};
+use crate::memory::Budget;
+
+/// Answers on its standard input until that is closed. The first message says what it is to be; before it takes a second one,
+/// it can do nothing any more but what it is for.
+///
+/// `engine` is called while files can still be read.
+///
+/// # Errors
+/// It was not started by a host.
+pub fn run(
+    engine: impl FnOnce(&StartOf<'_>) -> Result<Box<dyn Engine>, InferenceError>,
+) -> io::Result<std::convert::Infallible> {
+    trusted_code::close_inherited()?;
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    let mut buffer = Vec::new();
+    let not_ours = |e: &dyn std::fmt::Display| {
+        io::Error::other(format!(
+            "`gantry worker` is started by gantry itself, to run models; its input is no host ({e})"
+        ))
+    };
+    let first = receive::<Ask>(&socket, &mut buffer).map_err(|e| not_ours(&e))?;
+    let Some((Numbered { number, what: Ask::Start(start) }, _)) = first else {
+        return Err(not_ours(&"it says nothing"));
+    };
+    if start.version != VERSION {
+        let text =
+            format!("the host speaks version {}, this program {VERSION}; was it replaced? Restart", start.version);
+        let how = super::protocol::Failure::Engine;
+        send(&socket, &Numbered { number, what: Answer::Failed { how, text } }, &[])?;
+        std::process::exit(0);
+    }
+    let mut kept = vec![cage::leave_namespaces()];
+    // Opened while files can be.
+    let resident = Resident(File::open("/proc/self/statm")?);
+    let engine = match engine(&StartOf(&start)) {
+        Ok(engine) => engine,
+        Err(e) => {
+            send(&socket, &Numbered { number, what: Answer::failed(&e) }, &[])?;
+            std::process::exit(0);
+        }
+    };
+    kept.extend(cage::close(start.device, start.library.as_deref(), start.memory_mib));
+    let answer = Answer::Started { version: VERSION, engine_version: engine.version(), kept };
+    send(&socket, &Numbered { number, what: answer }, &[])?;
+
+    let (asks, asked) = mpsc::channel();
+    let replies = socket.try_clone()?;
+    let (models_max_mib, threads) = (start.model_max_mib, start.threads);
+    std::thread::Builder::new().name("engine".into()).spawn(move || {
+        let mut work = Work { engine, models: HashMap::new(), models_max_mib, threads, resident };
+        for (Numbered { number, what }, files) in asked {
+            let answer = Numbered { number, what: work.answer(what, files) };
+            if let Err(e) = send(&replies, &answer, &[]) {
+                let how = super::protocol::Failure::Run;
+                let what = Answer::Failed { how, text: format!("the answer cannot be sent: {e}") };
+                let _ = send(&replies, &Numbered { number, what }, &[]);
+            }
+        }
+    })?;
+    // The host's end is seen while the engine runs.
+    while let Ok(Some(ask)) = receive::<Ask>(&socket, &mut buffer) {
+        if asks.send(ask).is_err() {
+            break;
+        }
+    }
+    std::process::exit(0)
+}
+
+/// What a worker is to be, for those who make its engine.
+#[derive(Debug, Clone, Copy)]
+pub struct StartOf<'a>(&'a Start);
+
+impl StartOf<'_> {
+    /// ONNX Runtime's library; tract where there is none.
+    #[must_use]
+    pub fn library(&self) -> Option<&std::path::Path> {
+        self.0.library.as_deref()
+    }
+
+    /// Where its models run.
+    #[must_use]
+    pub fn device(&self) -> crate::inference::Device {
+        self.0.device
+    }
+
+    /// Threads of one run.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.0.threads
+    }
+}
+
+/// `/proc/self/statm`, which cannot be opened any more.
+struct Resident(File);
+
+impl Resident {
+    /// Bytes of the process that are in memory; 0 where the kernel does not say.
+    fn bytes(&self) -> u64 {
+        let mut text = [0; 128];
+        let read = self.0.read_at(&mut text, 0).unwrap_or(0);
+        let text = String::from_utf8_lossy(text.get(..read).unwrap_or_default()).into_owned();
+        let pages: u64 = text.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+        pages.saturating_mul(rustix::param::page_size() as u64)
+    }
+}
+
+struct Work {
+    engine: Box<dyn Engine>,
+    models: HashMap<u64, (String, Box<dyn Model>)>,
+    models_max_mib: u64,
+    threads: usize,
+    resident: Resident,
+}
+
+impl Work {
+    fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Answer {
+        let mut files = files.into_iter();
+        let answered = match ask {
+            Ask::Start(_) => Err(misused("it was started")),
+            Ask::Load { model, name } => self.load(model, &name, files.next()),
+            Ask::Run { model, inputs, deadline_ms } => self.run(model, inputs, deadline_ms, files.next(), files.next()),
+            Ask::Unload { model } => {
+                self.models.remove(&model);
+                Ok(Answer::Unloaded { resident_bytes: self.resident.bytes() })
+            }
+            Ask::Probe => Ok(Answer::Probed(cage::probe())),
+        };
+        answered.unwrap_or_else(|error| Answer::failed(&error))
+    }
+
+    fn load(&mut self, model: u64, name: &str, file: Option<OwnedFd>) -> Result<Answer, InferenceError> {
+        let before = self.resident.bytes();
+        let mapped = mapped(file)?;
+        let read = OnnxModel::read(name, mapped.bytes(), self.models_max_mib)?;
+        let (budget, turn) = (Budget::unlimited(), Turn::default());
+        let call = Call { budget: &budget, deadline: None, turn: &turn, batch: false };
+        let loaded = self.engine.load(&read, &call)?;
+        let (inputs, outputs) = (loaded.inputs().to_vec(), loaded.outputs().to_vec());
+        self.models.insert(model, (name.to_owned(), loaded));
+        drop(mapped);
+        Ok(Answer::Loaded { inputs, outputs, resident_bytes: self.resident.bytes().saturating_sub(before) })
+    }
+
+    fn run(
+        &self,
+        model: u64,
+        inputs: Vec<Described>,
+        deadline_ms: Option<u64>,
+        from: Option<OwnedFd>,
+        to: Option<OwnedFd>,
+    ) -> Result<Answer, InferenceError> {
+        let (name, model) = self.models.get(&model).ok_or_else(|| misused("there is no such model"))?;
+        let budget = Budget::unlimited();
+        let inputs = shared::tensors(&mapped(from)?, inputs, &budget)?;
+        let deadline = deadline_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+        // Ends what the engine does not, should the host be gone by then too.
+        cage::limit_processor_time(deadline_ms, self.threads);
+        let turn = Turn::default();
+        let outputs = model.run(inputs, &Call { budget: &budget, deadline, turn: &turn, batch: false })?;
+        let to = File::from(to.ok_or_else(|| misused("no file for outputs"))?);
+        let written = shared::write(&to, &outputs.iter().map(Into::into).collect::<Vec<_>>());
+        let outputs = written.map_err(|e| InferenceError::Run {
+            engine: self.engine.kind(),
+            model: name.clone(),
+            reason: format!("its outputs cannot be handed over: {e}"),
+        })?;
+        Ok(Answer::Ran { outputs })
+    }
+}
+
+fn mapped(file: Option<OwnedFd>) -> Result<shared::Mapped, InferenceError> {
+    let file = file.ok_or_else(|| misused("no file"))?;
+    shared::map(&file).map_err(|e| misused(&e.to_string()))
+}
+
+/// The host broke the protocol: a fault of ours.
+fn misused(what: &str) -> InferenceError {
+    InferenceError::Input(format!("the worker was asked for what cannot be: {what}"))
+}

@@ -1,0 +1,65 @@
+//! Engines run in processes of their own, one for each vendor and device, started from the same program.
+//!
+//! ```text
+//! host: Engines ─▶ RemoteEngine ─ socket, sealed files in memory ─▶ gantry worker: cage ─▶ Engine (tract, ONNX Runtime)
+//! ```
+//!
+//! A vendor's weights are parsed by native libraries that were not made for an enemy's files. What such a library does
+//! wrong ends a process that has no file, no network, no other program, no memory without end, and one vendor's models.
+//!
+//! Read on in this order: `protocol`, `shared` (files in memory), `cage`, `child` (the worker), `host` (its process),
+//! `remote` (an engine, as the host sees it). `trusted_code` has what is unsafe.
+
+mod cage;
+mod child;
+mod host;
+mod protocol;
+mod remote;
+mod shared;
+mod trusted_code;
+
+use std::path::PathBuf;
+
+pub use cage::{Kept, Probe, Wall};
+pub use child::{StartOf, run};
+pub use host::Program;
+pub use remote::WorkerReport;
+pub(crate) use remote::{Health, RemoteEngine};
+pub(crate) use shared::Mapped;
+
+use crate::inference::{Device, EngineConfig};
+
+/// What a worker is to be, by the operator's choices.
+pub(crate) fn start(
+    config: &EngineConfig,
+    library: Option<PathBuf>,
+    device: Device,
+    threads: usize,
+) -> protocol::Start {
+    protocol::Start {
+        version: protocol::VERSION,
+        library,
+        device,
+        threads,
+        memory_mib: config.worker_memory_mib,
+        model_max_mib: config.model_max_mib,
+    }
+}
+
+/// Starts a worker for nobody, has it try everything that it gave up, and ends it.
+///
+/// # Errors
+/// Why there is no worker, for people.
+pub fn self_check(
+    config: &EngineConfig,
+    program: &Program,
+    library: Option<PathBuf>,
+) -> Result<(Vec<Kept>, Vec<Probe>), String> {
+    let start = start(config, library, Device::Cpu, 1);
+    let mut worker = host::Worker::start(program, &start).map_err(|no| match no {
+        host::NoStart::Engine(_, text) => crate::printable(&text),
+        host::NoStart::Process(text) => text,
+    })?;
+    let probes = worker.probe().map_err(|no| format!("the worker that was to be tried is lost: {no:?}"))?;
+    Ok((worker.kept().to_vec(), probes))
+}
