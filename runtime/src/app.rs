@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::inference::{EngineConfig, Engines, InferenceError};
+use crate::inference::{Engines, InferenceError};
 use crate::sandbox::{CacheError, CodeCache, Sandbox};
 use crate::study::ReadOptions;
 
@@ -39,8 +39,7 @@ impl App {
         let cache = CodeCache::open(config.cache.folder.as_deref())?;
         let pseudonym_key = cache.derive_key(b"pseudonyms");
         let sandbox = Sandbox::new(&config.limits, cache).map_err(|e| StartError::Sandbox(format!("{e:#}")))?;
-        let engines = EngineConfig { model_max_mib: config.limits.model_max_mib, ..config.engines.clone() };
-        Ok(Self { sandbox, engines: Arc::new(Engines::discover(&engines)?), pseudonym_key, config })
+        Ok(Self { sandbox, engines: Arc::new(Engines::discover(&config.engines())?), pseudonym_key, config })
     }
 
     /// How studies are read.

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::completion::Archive;
 use crate::config::{Config, PeerTlsConfig, TlsConfig};
-use crate::inference::{EngineConfig, Engines};
+use crate::inference::Engines;
 use crate::ingest::disk::{Disk, RealDisk};
 use crate::ingest::folder as watched_folder;
 use crate::routing::{Plan, Planned};
@@ -354,7 +354,7 @@ fn engine(config: &Config) -> Check {
 /// Whether a worker can do what it is not to do, tried by one.
 fn workers(config: &Config) -> Check {
     const NAME: &str = "workers";
-    let engines = EngineConfig { model_max_mib: config.limits.model_max_mib, ..config.engines.clone() };
+    let engines = config.engines();
     let library = Engines::discover(&engines).ok().and_then(|found| found.library().map(Path::to_path_buf));
     let tried = Program::own().map_err(|e| e.to_string()).and_then(|own| worker::self_check(&engines, &own, library));
     let (kept, probes) = match tried {

@@ -9,11 +9,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use gantry::app::App;
 use gantry::config::Config;
-use gantry::inference::{EnginePreference, Turn, local};
+use gantry::inference::{EnginePreference, Engines, Turn, local};
 use gantry::module::build::{self, BuildError};
-use gantry::module::inspect;
 use gantry::module::new::{self, NewError};
 use gantry::module::package::{Package, PackageError};
+use gantry::module::{check, inspect};
 use gantry::outputs::{RESULT_FILE, Stamp};
 use gantry::pipeline::{self, Event, Request, RunError};
 use gantry::priors::PriorError;
@@ -25,7 +25,7 @@ use gantry::telemetry;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::summary::Summary;
-use crate::cli::{job, node, token};
+use crate::cli::{job, node, token, worker};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -102,9 +102,13 @@ enum Command {
         "  gantry audit verify --config /etc/gantry/gantry.toml\n"
     ))]
     Audit(node::AuditCommand),
-    /// Run models for a host that started this, on the socket that is its standard input.
-    #[command(hide = true)]
-    Worker,
+    /// Look at the processes in which a node runs models.
+    #[command(after_help = "Example:\n  gantry worker list --config /etc/gantry/gantry.toml\n")]
+    Worker {
+        /// Without one: run models for a host that started this, on the socket that is its standard input.
+        #[command(subcommand)]
+        command: Option<worker::WorkerCommand>,
+    },
     /// Make and look at modules.
     #[command(subcommand, after_help = concat!(
         "Examples:\n",
@@ -189,6 +193,23 @@ enum ModuleCommand {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+    /// Load every model of a package in a worker that can do no harm, and tell what it is made of.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  gantry module check modules/ct-organs/package\n",
+        "  gantry module check PACKAGE --config /etc/gantry/gantry.toml --json\n"
+    ))]
+    Check {
+        /// A package folder.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// Which engines, and their limits; without it, the defaults.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// For scripts.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what a package is, asks for and imports.
     #[command(after_help = "Example:\n  gantry module inspect modules/ct-organs/package --json\n")]
     Inspect {
@@ -204,7 +225,7 @@ enum ModuleCommand {
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     // Before anything is opened, and without a log: it has nowhere to write to.
-    if matches!(command, Command::Worker) {
+    if matches!(command, Command::Worker { command: None }) {
         let Err(e) = gantry::worker::run(|start| local(start.library(), start.device(), start.threads()));
         eprintln!("error: {e}");
         return ExitCode::from(2);
@@ -226,7 +247,7 @@ fn main() -> ExitCode {
         Command::Doctor { config, json } => node::doctor(&config, json),
         Command::Audit(command) => node::audit(command),
         Command::Module(command) => module(command),
-        Command::Worker => unreachable!("it has ended"),
+        Command::Worker { command } => command.map_or(Ok(()), |command| worker::run(&command)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -374,6 +395,19 @@ fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {
         ModuleCommand::BuildExamples { folder, out } => {
             let components = build::build_examples(&folder, &out, &mut progress).map_err(not_built)?;
             print(components.iter().map(|c| format!("{}\n", c.display())).collect::<String>().as_bytes())
+        }
+        ModuleCommand::Check { folder, config, json } => {
+            let package = Package::open(&folder).map_err(|e| (if e.is_usage() { 2 } else { 4 }, e.into()))?;
+            let config = config.as_deref().map_or(Ok(Config::default()), Config::read).map_err(|e| (2, e.into()))?;
+            let engines = Engines::discover(&config.engines()).map_err(|e| (2, e.into()))?;
+            let checked = check::check(&package, &engines).map_err(|e| (4, e.into()))?;
+            print(
+                match json {
+                    true => serde_json::to_string_pretty(&checked).map_err(|e| (1, e.into()))? + "\n",
+                    false => checked.to_string(),
+                }
+                .as_bytes(),
+            )
         }
         ModuleCommand::Inspect { folder, json } => {
             let package = Package::open(&folder).map_err(|e| (if e.is_usage() { 2 } else { 4 }, e.into()))?;

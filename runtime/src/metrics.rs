@@ -25,6 +25,7 @@ pub const MODULES_MAX: usize = 256;
 type Word = (&'static str, &'static str);
 /// Module and device.
 type OnDevice = [(&'static str, String); 2];
+type OfVendor = [(&'static str, String); 2];
 type Seconds = Counter<f64, AtomicU64>;
 
 /// Everything that is counted and measured.
@@ -49,6 +50,12 @@ pub struct Metrics {
     studies_routed: Family<[Word; 1], Counter>,
     http: Family<[(&'static str, String); 2], Counter>,
     http_latency: Family<[Word; 1], Histogram>,
+    model_wait: Family<OnDevice, Histogram>,
+    model_run: Family<OnDevice, Histogram>,
+    model_items: Family<OnDevice, Histogram>,
+    runs_refused: Family<[Word; 1], Counter>,
+    workers_lost: Family<OfVendor, Counter>,
+    worker_models: Family<OfVendor, Gauge>,
     quarantine: Gauge,
     disk_free: Gauge,
     deleted: Family<[Word; 1], Counter>,
@@ -89,6 +96,12 @@ impl Metrics {
             studies_routed: Family::default(),
             http: Family::default(),
             http_latency: Family::new_with_constructor(short as fn() -> Histogram),
+            model_wait: Family::new_with_constructor(short as fn() -> Histogram),
+            model_run: Family::new_with_constructor(short as fn() -> Histogram),
+            model_items: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 10))),
+            runs_refused: Family::default(),
+            workers_lost: Family::default(),
+            worker_models: Family::default(),
             quarantine: Gauge::default(),
             disk_free: Gauge::default(),
             deleted: Family::default(),
@@ -96,6 +109,7 @@ impl Metrics {
         };
         metrics.register_intake();
         metrics.register_work();
+        metrics.register_inference();
         Arc::new(metrics)
     }
 
@@ -141,6 +155,23 @@ impl Metrics {
         r.register("http_requests", "HTTP requests, by route and status", self.http.clone());
         let help = "From the head of a request to the head of its response";
         r.register_with_unit("http_latency", help, Unit::Seconds, self.http_latency.clone());
+    }
+
+    fn register_inference(&mut self) {
+        let r = &mut self.registry;
+        let help = "Wait of a model's run for its device";
+        r.register_with_unit("model_wait", help, Unit::Seconds, self.model_wait.clone());
+        let help = "Run of a model, or of a piece of its batch, handing tensors over included";
+        r.register_with_unit("model_run", help, Unit::Seconds, self.model_run.clone());
+        r.register("model_batch_items", "Items of a batch that were run at once", self.model_items.clone());
+        r.register(
+            "model_runs_refused",
+            "Runs of models that were refused or ended, by reason",
+            self.runs_refused.clone(),
+        );
+        r.register("workers_lost", "Workers that ended while they were needed", self.workers_lost.clone());
+        let help = "What loading the models of a worker took of memory";
+        r.register_with_unit("worker_models", help, Unit::Bytes, self.worker_models.clone());
     }
 
     /// As OpenMetrics text (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
@@ -226,6 +257,34 @@ impl Metrics {
         self.http_latency.get_or_create(&[("route", route)]).observe(took.as_secs_f64());
     }
 
+    /// A run of a model got its device after such a wait.
+    pub fn model_waited(&self, model: &str, device: &str, waited: Duration) {
+        self.model_wait.get_or_create(&self.of_model(model, device)).observe(waited.as_secs_f64());
+    }
+
+    /// So many items of a batch were run at once, or one run of what has no batch.
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]
+    pub fn model_ran(&self, model: &str, device: &str, items: usize, ran: Duration) {
+        self.model_run.get_or_create(&self.of_model(model, device)).observe(ran.as_secs_f64());
+        self.model_items.get_or_create(&self.of_model(model, device)).observe(items as f64);
+    }
+
+    /// A run was refused or ended, for a reason of a closed set.
+    pub fn run_refused(&self, reason: &'static str) {
+        self.runs_refused.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A worker ended while it was needed.
+    pub fn worker_lost(&self, vendor: &str, device: &str) {
+        self.workers_lost.get_or_create(&[("vendor", vendor.into()), ("device", device.into())]).inc();
+    }
+
+    /// What the models of a worker take, bytes.
+    pub fn worker_models(&self, vendor: &str, device: &str, bytes: u64) {
+        let worker = [("vendor", vendor.into()), ("device", device.into())];
+        self.worker_models.get_or_create(&worker).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     /// So many files are set aside.
     pub fn quarantine(&self, files: u64) {
         self.quarantine.set(files.cast_signed());
@@ -244,6 +303,11 @@ impl Metrics {
     /// Retention deleted something: `study`, `result` or `quarantine`.
     pub fn deleted(&self, what: &'static str) {
         self.deleted.get_or_create(&[("what", what)]).inc();
+    }
+
+    fn of_model(&self, model: &str, device: &str) -> OnDevice {
+        let [(_, model), (_, device)] = self.on_device(model, device);
+        [("model", model), ("device", device)]
     }
 
     fn on_device(&self, module: &str, device: &str) -> OnDevice {

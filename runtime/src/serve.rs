@@ -137,6 +137,7 @@ impl Node {
         } else {
             let of_app = config.clone();
             let app = Arc::new(ingest::blocking(move || App::start(of_app)).await?);
+            app.engines.count(metrics.clone());
             let priors = PriorSource { archives, intake: intake.clone() };
             let (store, data, metrics) = (store.clone(), data.clone(), metrics.clone());
             let parts = schedule::Parts { app, store, data, priors, metrics };

@@ -19,3 +19,4 @@ mod record;
 mod upstream;
 mod vendor;
 mod wado;
+mod workers;

@@ -115,6 +115,8 @@ actions! {
     ResultDeleted = "result-deleted",
     /// Retention deleted a file that was set aside.
     QuarantineDeleted = "quarantine-deleted",
+    /// A model was loaded where it could do no harm, before any job runs it.
+    ModelVetted = "model-vetted",
     /// A token was made.
     TokenCreated = "token-created",
     /// A token was taken back.

@@ -4,3 +4,4 @@ pub(crate) mod job;
 pub(crate) mod node;
 pub(crate) mod summary;
 pub(crate) mod token;
+pub(crate) mod worker;

@@ -134,6 +134,12 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// `[engines]`, with the limits that hold for them too.
+    #[must_use]
+    pub fn engines(&self) -> crate::inference::EngineConfig {
+        crate::inference::EngineConfig { model_max_mib: self.limits.model_max_mib, ..self.engines.clone() }
+    }
+
     /// Reads and checks a file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         // Bounded, because a device or a pipe need not end.

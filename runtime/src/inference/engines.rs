@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::onnxruntime::OnnxRuntime;
@@ -11,7 +11,8 @@ use super::{
     Call, Device, DeviceQueue, Engine, EngineConfig, EngineKind, EnginePreference, InferenceError, Isolation,
     LoadedModel, OnnxModel, QueueLimits,
 };
-use crate::worker::{self, Health, Program, RemoteEngine, WorkerReport};
+use crate::metrics::Metrics;
+use crate::worker::{self, Common, Health, Program, RemoteEngine, WorkerReport};
 
 /// The engines of a host. Cheap to find, started when the first model needs one: loading ONNX Runtime takes
 /// longer than everything else at start.
@@ -21,6 +22,7 @@ pub struct Engines {
     started: Mutex<HashMap<(String, Device), Started>>,
     queues: Mutex<HashMap<Device, Arc<DeviceQueue>>>,
     health: Arc<Health>,
+    metrics: OnceLock<Arc<Metrics>>,
 }
 
 #[derive(Clone)]
@@ -68,8 +70,14 @@ impl Engines {
             }
             _ => {}
         }
-        let (started, queues, health) = Default::default();
-        Ok(Self { config: config.clone(), library, started, queues, health })
+        let (started, queues, health, metrics) = Default::default();
+        Ok(Self { config: config.clone(), library, started, queues, health, metrics })
+    }
+
+    /// Counts and times what runs from now on, in workers that are not started yet.
+    pub fn count(&self, metrics: Arc<Metrics>) {
+        // Whoever came first counts.
+        let _ = self.metrics.set(metrics);
     }
 
     /// The engine that models will run on.
@@ -136,8 +144,13 @@ impl Engines {
             None => Started::Here(local(library, device, threads)?.into()),
             Some(program) => {
                 let start = worker::start(&self.config, self.library.clone(), device, threads);
-                let queue = self.queue(device);
-                let engine = RemoteEngine::new(vendor, program, start, self.config.clone(), queue, self.health.clone());
+                let common = Common {
+                    config: self.config.clone(),
+                    queue: self.queue(device),
+                    health: self.health.clone(),
+                    metrics: self.metrics.get().cloned(),
+                };
+                let engine = RemoteEngine::new(vendor, program, start, common);
                 Started::Worker(Arc::new(engine))
             }
         };

@@ -38,7 +38,7 @@ pub use check::check;
 pub use config::{EngineConfig, EnginePreference, Isolation};
 pub use engines::{Engines, Request, find_library, local};
 pub use loaded::{LoadedModel, Usage};
-pub use onnx::OnnxModel;
+pub use onnx::{Anatomy, OnnxModel};
 pub use queue::{DeviceQueue, NoTurn, Permit, QueueLimits, Turn};
 
 use crate::memory::{Budget, OverBudget};

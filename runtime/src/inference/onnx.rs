@@ -7,7 +7,7 @@
 //!
 //! Message and field numbers are those of `onnx.proto` 1.20.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use sha2::{Digest, Sha256};
 
@@ -18,6 +18,26 @@ use crate::tensor::ElementType;
 /// Graphs within attributes of nodes within graphs: deeper than any exporter nests, shallower than our stack.
 const DEPTH_MAX: usize = 24;
 
+/// Nodes of all graphs: nets for volumes have some thousand.
+const NODES_MAX: usize = 100_000;
+/// The latest operator set of [`STANDARD`] that is known: a model of a later one is of an exporter that nobody tried here.
+const OPSET_MAX: u64 = 25;
+/// Operator sets that engines bring along. Operators of others are native code of a vendor, which no engine here has.
+const DOMAINS: [&str; 4] = [STANDARD, "ai.onnx", "ai.onnx.ml", "com.microsoft"];
+/// How most models write `ai.onnx`.
+const STANDARD: &str = "";
+
+/// What a model is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Anatomy {
+    /// Nodes of all graphs and functions.
+    pub nodes: usize,
+    /// Version of the standard's operator set.
+    pub opset: u64,
+    /// Names of its operators, with their domain where that is not the standard's.
+    pub operators: BTreeSet<String>,
+}
+
 /// The bytes of a model that the host has looked through, and its signature.
 #[derive(Debug)]
 pub struct OnnxModel<'a> {
@@ -25,6 +45,7 @@ pub struct OnnxModel<'a> {
     bytes: &'a [u8],
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
+    anatomy: Anatomy,
 }
 
 impl<'a> OnnxModel<'a> {
@@ -41,8 +62,8 @@ impl<'a> OnnxModel<'a> {
         if bytes.get(4..8) == Some(b"ORTM") {
             return Err(refused("it is in ORT format; export it as ONNX".into()));
         }
-        let (inputs, outputs) = signature(bytes).map_err(refused)?;
-        Ok(Self { name, bytes, inputs, outputs })
+        let (inputs, outputs, anatomy) = signature(bytes).map_err(refused)?;
+        Ok(Self { name, bytes, inputs, outputs, anatomy })
     }
 
     /// Its name in the package.
@@ -69,6 +90,12 @@ impl<'a> OnnxModel<'a> {
         &self.outputs
     }
 
+    /// What it is made of.
+    #[must_use]
+    pub fn anatomy(&self) -> &Anatomy {
+        &self.anatomy
+    }
+
     /// SHA-256 of the file.
     #[must_use]
     pub fn sha256(&self) -> [u8; 32] {
@@ -78,31 +105,62 @@ impl<'a> OnnxModel<'a> {
 
 type Read<T> = Result<T, String>;
 
+/// What was seen on the way through a file.
+#[derive(Default)]
+struct Seen<'a> {
+    nodes: usize,
+    /// Domain and name.
+    operators: BTreeSet<(&'a str, &'a str)>,
+}
+
 /// `ModelProto`.
-fn signature(bytes: &[u8]) -> Read<(Vec<TensorSpec>, Vec<TensorSpec>)> {
+fn signature(bytes: &[u8]) -> Read<(Vec<TensorSpec>, Vec<TensorSpec>, Anatomy)> {
     let mut graph = None;
-    let mut operators = false;
+    let mut opsets = Vec::new();
+    let mut functions = HashSet::new();
+    let mut seen = Seen::default();
     for field in Fields(bytes) {
         match field? {
-            (8, Value::Bytes(_)) => operators = true,
+            (8, Value::Bytes(opset)) => opsets.push(read_opset(opset)?),
             (7, Value::Bytes(bytes)) => once(&mut graph, bytes, "graph")?,
             // TrainingInfoProto: two graphs.
             (20, Value::Bytes(training)) => {
                 for field in Fields(training) {
                     if let (1 | 2, Value::Bytes(bytes)) = field? {
-                        read_graph(bytes, 0)?;
+                        read_graph(bytes, 0, &mut seen)?;
                     }
                 }
             }
-            (25, Value::Bytes(bytes)) => read_function(bytes)?,
+            (25, Value::Bytes(bytes)) => {
+                functions.insert(read_function(bytes, &mut seen)?);
+            }
             _ => {}
         }
     }
     let graph = graph.ok_or("it holds no graph: it is no ONNX model")?;
-    if !operators {
+    if opsets.is_empty() {
         return Err("it states no operator set, or is truncated".into());
     }
-    let GraphParts { inputs, outputs, initializers } = read_graph(graph, 0)?;
+    let standard = |domain: &str| domain == STANDARD || domain == "ai.onnx";
+    let opset = opsets.iter().filter(|(domain, _)| standard(domain)).map(|(_, version)| *version).max().unwrap_or(0);
+    if opset > OPSET_MAX {
+        return Err(format!("it is of operator set {opset}, later than {OPSET_MAX}; export it for an earlier one"));
+    }
+    let GraphParts { inputs, outputs, initializers } = read_graph(graph, 0, &mut seen)?;
+    let foreign =
+        |(domain, operator): &&(&str, &str)| !DOMAINS.contains(domain) && !functions.contains(&(*domain, *operator));
+    if let Some((domain, operator)) = seen.operators.iter().find(foreign) {
+        return Err(format!(
+            "operator '{}' of '{}' is a vendor's own, which no engine has; export the model with standard operators",
+            name(operator),
+            name(domain)
+        ));
+    }
+    let written = |(domain, operator): &(&str, &str)| match standard(domain) {
+        true => name(operator),
+        false => format!("{}.{}", name(domain), name(operator)),
+    };
+    let anatomy = Anatomy { nodes: seen.nodes, opset, operators: seen.operators.iter().map(written).collect() };
     let inputs = inputs
         .into_iter()
         .map(|bytes| read_value(bytes, "input"))
@@ -115,7 +173,20 @@ fn signature(bytes: &[u8]) -> Read<(Vec<TensorSpec>, Vec<TensorSpec>)> {
     }
     distinct(&inputs, "inputs")?;
     distinct(&outputs, "outputs")?;
-    Ok((inputs, outputs))
+    Ok((inputs, outputs, anatomy))
+}
+
+/// `OperatorSetIdProto`: domain and version.
+fn read_opset(bytes: &[u8]) -> Read<(&str, u64)> {
+    let (mut domain, mut version) = ("", 0);
+    for field in Fields(bytes) {
+        match field? {
+            (1, Value::Bytes(bytes)) => domain = text(bytes, "domain")?,
+            (2, Value::Number(number)) => version = number,
+            _ => {}
+        }
+    }
+    Ok((domain, version))
 }
 
 fn distinct(specs: &[TensorSpec], which: &str) -> Read<()> {
@@ -133,14 +204,14 @@ struct GraphParts<'a> {
     initializers: HashSet<&'a str>,
 }
 
-fn read_graph(bytes: &[u8], depth: usize) -> Read<GraphParts<'_>> {
+fn read_graph<'a>(bytes: &'a [u8], depth: usize, seen: &mut Seen<'a>) -> Read<GraphParts<'a>> {
     if depth > DEPTH_MAX {
         return Err(format!("graphs are nested deeper than {DEPTH_MAX}"));
     }
     let mut graph = GraphParts { inputs: vec![], outputs: vec![], initializers: HashSet::new() };
     for field in Fields(bytes) {
         match field? {
-            (1, Value::Bytes(node)) => read_node(node, depth)?,
+            (1, Value::Bytes(node)) => read_node(node, depth, seen)?,
             (5, Value::Bytes(tensor)) => {
                 graph.initializers.insert(read_tensor(tensor)?);
             }
@@ -155,36 +226,48 @@ fn read_graph(bytes: &[u8], depth: usize) -> Read<GraphParts<'_>> {
     Ok(graph)
 }
 
-/// `FunctionProto`: nodes, and default values of attributes.
-fn read_function(bytes: &[u8]) -> Read<()> {
+/// `FunctionProto`: nodes, and default values of attributes. Its domain and name.
+fn read_function<'a>(bytes: &'a [u8], seen: &mut Seen<'a>) -> Read<(&'a str, &'a str)> {
+    let (mut domain, mut function) = ("", "");
     for field in Fields(bytes) {
         match field? {
-            (7, Value::Bytes(node)) => read_node(node, 0)?,
-            (11, Value::Bytes(attribute)) => read_attribute(attribute, 0)?,
+            (1, Value::Bytes(bytes)) => function = text(bytes, "function")?,
+            (10, Value::Bytes(bytes)) => domain = text(bytes, "domain")?,
+            (7, Value::Bytes(node)) => read_node(node, 0, seen)?,
+            (11, Value::Bytes(attribute)) => read_attribute(attribute, 0, seen)?,
             _ => {}
         }
     }
-    Ok(())
+    Ok((domain, function))
 }
 
-fn read_node(bytes: &[u8], depth: usize) -> Read<()> {
+fn read_node<'a>(bytes: &'a [u8], depth: usize, seen: &mut Seen<'a>) -> Read<()> {
+    seen.nodes += 1;
+    if seen.nodes > NODES_MAX {
+        return Err(format!("it has more than {NODES_MAX} nodes"));
+    }
+    let (mut domain, mut operator) = ("", "");
     for field in Fields(bytes) {
-        if let (5, Value::Bytes(attribute)) = field? {
-            read_attribute(attribute, depth)?;
+        match field? {
+            (4, Value::Bytes(bytes)) => operator = text(bytes, "operator")?,
+            (7, Value::Bytes(bytes)) => domain = text(bytes, "domain")?,
+            (5, Value::Bytes(attribute)) => read_attribute(attribute, depth, seen)?,
+            _ => {}
         }
     }
+    seen.operators.insert((domain, operator));
     Ok(())
 }
 
 /// `AttributeProto`: may hold tensors and graphs, one or many.
-fn read_attribute(bytes: &[u8], depth: usize) -> Read<()> {
+fn read_attribute<'a>(bytes: &'a [u8], depth: usize, seen: &mut Seen<'a>) -> Read<()> {
     for field in Fields(bytes) {
         match field? {
             (5 | 10, Value::Bytes(tensor)) => {
                 read_tensor(tensor)?;
             }
             (6 | 11, Value::Bytes(graph)) => {
-                read_graph(graph, depth + 1)?;
+                read_graph(graph, depth + 1, seen)?;
             }
             (22 | 23, Value::Bytes(sparse)) => {
                 read_sparse(sparse)?;
@@ -210,12 +293,22 @@ fn read_sparse(bytes: &[u8]) -> Read<&str> {
     Ok(name)
 }
 
-/// `TensorProto`: its name, once it is clear that its values are in the file.
+/// `TensorProto`: its name, once it is clear that its values are in the file, as many as it states.
 fn read_tensor(bytes: &[u8]) -> Read<&str> {
     let mut tensor_name = None;
     let mut external = false;
+    let mut elements = Some(1u64);
     for field in Fields(bytes) {
         match field? {
+            (1, Value::Number(size)) => elements = elements.and_then(|n| n.checked_mul(size)),
+            // Packed.
+            (1, Value::Bytes(sizes)) => {
+                let mut sizes = Fields(sizes);
+                while !sizes.0.is_empty() {
+                    let size = sizes.varint().ok_or("a tensor states no dimensions that can be read")?;
+                    elements = elements.and_then(|n| n.checked_mul(size));
+                }
+            }
             (8, Value::Bytes(bytes)) => once(&mut tensor_name, text(bytes, "tensor")?, "name of a tensor")?,
             (13, _) => external = true,
             (14, Value::Number(location)) => external |= location != 0,
@@ -228,6 +321,10 @@ fn read_tensor(bytes: &[u8]) -> Read<&str> {
             "tensor '{}' is kept in another file; save the model with its weights inside",
             name(tensor_name)
         ));
+    }
+    // The smallest elements are of four bits.
+    if elements.is_none_or(|n| n > 2 * bytes.len() as u64) {
+        return Err(format!("tensor '{}' states more elements than the file holds", name(tensor_name)));
     }
     Ok(tensor_name)
 }
@@ -580,6 +677,47 @@ mod tests {
                 .message();
         }
         assert!(refusal(&model(&nested).0).contains("nested deeper"));
+    }
+
+    #[test]
+    fn what_it_is_made_of_is_told_and_bounded() {
+        let graph =
+            Graph { nodes: vec![node("Neg", &["x"], &["t"], &[]), node("Neg", &["t"], &["y"], &[])], ..identity() };
+        let bytes = graph.model();
+        let anatomy = read(&bytes).expect("a model").anatomy().clone();
+        assert_eq!(anatomy, Anatomy { nodes: 2, opset: 17, operators: ["Neg".to_owned()].into() });
+        let many = Graph { nodes: vec![Message::default(); NODES_MAX + 1], ..identity() };
+        assert_eq!(refusal(&many.model()), "it has more than 100000 nodes");
+        let future = identity().message();
+        let future = Message::default().message(7, &future).message(8, &Message::default().text(1, "").number(2, 999));
+        assert!(refusal(&future.0).contains("operator set 999, later than 25"));
+    }
+
+    #[test]
+    fn operators_of_a_vendor_are_refused_unless_the_file_defines_them() {
+        let own = node("Decode", &["x"], &["y"], &[]).text(7, "com.vendor");
+        let graph = model(&Graph { nodes: vec![own], ..identity() }.message());
+        assert!(refusal(&graph.0).starts_with("operator 'Decode' of 'com.vendor' is a vendor's own"));
+        let function =
+            Message::default().text(1, "Decode").text(10, "com.vendor").message(7, &node("Neg", &[], &[], &[]));
+        let defined = graph.message(25, &function);
+        let operators = read(&defined.0).expect("a model").anatomy().operators.clone();
+        assert_eq!(operators.iter().collect::<Vec<_>>(), ["Neg", "com.vendor.Decode"]);
+        let built_in = node("FusedConv", &["x"], &["y"], &[]).text(7, "com.microsoft");
+        assert!(read(&Graph { nodes: vec![built_in], ..identity() }.model()).is_ok());
+    }
+
+    #[test]
+    fn a_tensor_holds_what_it_states() {
+        let stated = |dims: &[u64], values: &[f32]| {
+            Graph { initializers: vec![weights("w", dims, values)], ..identity() }.model()
+        };
+        assert!(read(&stated(&[2, 2], &[0.0; 4])).is_ok());
+        for dims in [&[1 << 40][..], &[u64::MAX], &[1 << 40, 1 << 40], &[1000, 1000]] {
+            assert_eq!(refusal(&stated(dims, &[0.0; 4])), "tensor 'w' states more elements than the file holds");
+        }
+        let packed = Message::default().bytes(1, &[0xff, 0xff, 0xff, 0xff, 0x0f]).number(2, F32).text(8, "w");
+        assert!(refusal(&Graph { initializers: vec![packed], ..identity() }.model()).contains("more elements"));
     }
 
     proptest! {

@@ -6,9 +6,10 @@
 //! ```
 //!
 //! [`manifest`] says what a module is and needs; [`package`] opens what was built and checks digests; [`build`],
-//! [`new`] and [`inspect`] are the commands.
+//! [`new`], [`inspect`] and [`check`] are the commands.
 
 pub mod build;
+pub mod check;
 pub mod inspect;
 pub mod manifest;
 pub mod needs;

@@ -35,12 +35,16 @@ pub use self::priors::PriorSource;
 use self::route::Router;
 use self::work::{Assignment, Ended, Finished, Ready, Recent, Shop};
 use crate::app::App;
+use crate::audit::{Action, Event, NODE};
 use crate::inference::Turn;
 use crate::ingest::blocking;
 use crate::metrics::Metrics;
+use crate::module::check::{self, CheckError};
 use crate::routing::{Plan, PlanError};
 use crate::sandbox::PrepareError;
 use crate::store::{Ending, Job, JobState, Store, StoreError, now_ms};
+use crate::worker::list::WorkerList;
+use crate::worker::{self, WorkerReport};
 
 /// How long a guest that was told to stop may take: host calls on large volumes are not interrupted.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -67,6 +71,14 @@ pub enum ScheduleError {
         module: String,
         /// Why.
         reason: PrepareError,
+    },
+    /// One of its models.
+    #[error("modules ({module}): {reason}")]
+    Model {
+        /// Of which module.
+        module: String,
+        /// Why.
+        reason: CheckError,
     },
     /// The journal.
     #[error(transparent)]
@@ -103,7 +115,8 @@ pub async fn start(
 ) -> Result<(), ScheduleError> {
     let plan = Arc::new(Plan::load(&app.config)?);
     let (of_app, of_plan) = (app.clone(), plan.clone());
-    let modules = blocking(move || prepare(&of_app, &of_plan)).await?;
+    let (modules, vetted) = blocking(move || prepare(&of_app, &of_plan)).await?;
+    record(&store, &vetted).await?;
     let again = store.recover_jobs(app.config.schedule.attempts_max).await?;
     if again > 0 {
         tracing::warn!("{again} jobs ran when the node ended; they are taken up");
@@ -116,23 +129,43 @@ pub async fn start(
     tasks.spawn(router.run(closed));
     changed.notify_one();
     let priors = Gatherer::new(shop.clone(), priors, tasks.clone(), changed.clone(), stop.clone());
-    let dispatcher = Dispatcher { shop, plan, assign, priors, running: HashMap::new(), unrecorded: Vec::new() };
+    let dispatcher =
+        Dispatcher { shop, plan, assign, priors, running: HashMap::new(), unrecorded: Vec::new(), workers: Vec::new() };
     tasks.spawn(dispatcher.run(ended, changed, stop));
     Ok(())
 }
 
-/// Every module compiled, checked and linked, once.
-fn prepare(app: &App, plan: &Plan) -> Result<HashMap<String, Ready>, ScheduleError> {
-    let prepare = |planned: &crate::routing::Planned| {
+/// The models that a node is about to use, in its audit log.
+async fn record(store: &Store, vetted: &[Event]) -> Result<(), StoreError> {
+    let mut batch = store.begin().await?;
+    for event in vetted {
+        batch.audit(event).await?;
+    }
+    batch.commit().await
+}
+
+/// Every module compiled, checked and linked, and its models loaded, once.
+fn prepare(app: &App, plan: &Plan) -> Result<(HashMap<String, Ready>, Vec<Event>), ScheduleError> {
+    let mut vetted = Vec::new();
+    let mut prepare = |planned: &crate::routing::Planned| {
         let (grants, denied) = planned.policy.grant(&planned.package.manifest().needs);
         for ask in denied {
             tracing::warn!(module = planned.name, "the module asks for {ask}, which was not granted");
         }
         let prepared = app.sandbox.prepare(planned.package.clone(), grants);
         let prepared = prepared.map_err(|reason| ScheduleError::Prepare { module: planned.name.clone(), reason })?;
+        let checked = check::check(&planned.package, &app.engines);
+        let checked = checked.map_err(|reason| ScheduleError::Model { module: planned.name.clone(), reason })?;
+        vetted.extend(planned.package.manifest().models.iter().zip(&checked.models).map(|(entry, model)| Event {
+            object: format!("{}/{}", planned.name, entry.name),
+            digests: entry.sha256.iter().map(|digest| ("model", digest.0)).collect(),
+            detail: format!("{} nodes, loaded by {} in {} ms", model.anatomy.nodes, model.engine, model.load_ms),
+            ..Event::new(NODE, Action::ModelVetted)
+        }));
         Ok((planned.name.clone(), Ready { planned: planned.clone(), prepared }))
     };
-    plan.modules.iter().map(prepare).collect()
+    let modules = plan.modules.iter().map(&mut prepare).collect::<Result<_, ScheduleError>>()?;
+    Ok((modules, vetted))
 }
 
 type Channels = (std::sync::mpsc::Sender<Assignment>, mpsc::UnboundedReceiver<Ended>);
@@ -159,6 +192,8 @@ struct Dispatcher {
     running: HashMap<i64, Turn>,
     /// What the journal could not take yet.
     unrecorded: Vec<(Job, Ending)>,
+    /// As told last.
+    workers: Vec<WorkerReport>,
 }
 
 impl Dispatcher {
@@ -175,8 +210,22 @@ impl Dispatcher {
             if let Err(e) = self.advance().await {
                 tracing::error!("{e}; jobs wait until it can be used again");
             }
+            self.tell_workers();
         }
         self.drain(ended).await;
+    }
+
+    /// For `gantry worker list`.
+    fn tell_workers(&mut self) {
+        let workers = self.shop.app.engines.workers();
+        if workers == self.workers {
+            return;
+        }
+        let list = WorkerList { written_ms: now_ms(), workers };
+        if let Err(e) = worker::list::write(&self.shop.data, &list) {
+            tracing::warn!("the list of workers cannot be written: {e}");
+        }
+        self.workers = list.workers;
     }
 
     /// Everything that can go on does.

@@ -13,6 +13,7 @@
 mod cage;
 mod child;
 mod host;
+pub mod list;
 mod protocol;
 mod remote;
 mod shared;
@@ -24,7 +25,7 @@ pub use cage::{Kept, Probe, Wall};
 pub use child::{StartOf, run};
 pub use host::Program;
 pub use remote::WorkerReport;
-pub(crate) use remote::{Health, RemoteEngine};
+pub(crate) use remote::{Common, Health, RemoteEngine};
 pub(crate) use shared::Mapped;
 
 use crate::inference::{Device, EngineConfig};

@@ -24,6 +24,7 @@ use crate::inference::{
     Call, Device, DeviceQueue, Dim, Engine, EngineConfig, EngineKind, InferenceError, Model, NoTurn, OnnxModel,
     TensorSpec,
 };
+use crate::metrics::Metrics;
 use crate::tensor::Tensor;
 
 /// After a deadline, until an engine that is to stop by itself is ended.
@@ -56,11 +57,19 @@ pub(crate) struct RemoteEngine {
     vendor: String,
     program: Program,
     start: Start,
-    config: EngineConfig,
-    queue: Arc<DeviceQueue>,
-    health: Arc<Health>,
+    common: Common,
     slot: Mutex<Slot>,
+    seen: Mutex<WorkerReport>,
     version: OnceLock<String>,
+}
+
+/// What the workers of a host, or of a device, have in common.
+pub(crate) struct Common {
+    pub(crate) config: EngineConfig,
+    /// Of the device.
+    pub(crate) queue: Arc<DeviceQueue>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Option<Arc<Metrics>>,
 }
 
 /// The process, when there is one, and what is in it.
@@ -89,7 +98,7 @@ struct ModelFile {
 }
 
 /// A worker as operators see it.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct WorkerReport {
     /// Whose models it runs.
     pub vendor: String,
@@ -107,6 +116,13 @@ pub struct WorkerReport {
     pub models: Vec<(String, u64)>,
     /// Walls that do not stand.
     pub missing: Vec<super::cage::Kept>,
+}
+
+impl WorkerReport {
+    fn of(vendor: &str, device: Device) -> Self {
+        let (engine, process, restarts, runs, models, missing) = Default::default();
+        Self { vendor: vendor.to_owned(), device, engine, process, restarts, runs, models, missing }
+    }
 }
 
 /// Why a try did not end well.
@@ -131,28 +147,43 @@ impl From<NoAnswer> for Trouble {
 }
 
 impl RemoteEngine {
-    pub(crate) fn new(
-        vendor: &str,
-        program: Program,
-        start: Start,
-        config: EngineConfig,
-        queue: Arc<DeviceQueue>,
-        health: Arc<Health>,
-    ) -> Self {
+    pub(crate) fn new(vendor: &str, program: Program, start: Start, common: Common) -> Self {
         let (slot, version) = Default::default();
-        Self { vendor: vendor.to_owned(), program, start, config, queue, health, slot, version }
+        let seen = Mutex::new(WorkerReport::of(vendor, start.device));
+        Self { vendor: vendor.to_owned(), program, start, common, slot, seen, version }
+    }
+
+    fn count(&self, count: impl FnOnce(&Metrics)) {
+        if let Some(metrics) = &self.common.metrics {
+            count(metrics);
+        }
+    }
+
+    fn device_name(&self) -> String {
+        self.start.device.to_string()
     }
 
     fn kind(&self) -> EngineKind {
         if self.start.library.is_some() { EngineKind::OnnxRuntime } else { EngineKind::Tract }
     }
 
+    /// As it is, or as it was before the run that it is in.
     pub(crate) fn report(&self) -> WorkerReport {
-        let mut slot = self.lock();
-        let running = slot.worker.as_mut().is_some_and(Worker::is_running);
-        let worker = slot.worker.as_ref().filter(|_| running);
+        let idle = self.slot.try_lock();
+        if let Ok(mut slot) = idle {
+            let gone = !slot.worker.as_mut().is_some_and(Worker::is_running);
+            if gone {
+                slot.clear();
+            }
+            self.note(&slot);
+        }
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, slot: &Slot) {
+        let worker = slot.worker.as_ref();
         let missing = worker.map(|w| w.kept().iter().filter(|kept| kept.missing.is_some()).cloned().collect());
-        WorkerReport {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = WorkerReport {
             vendor: self.vendor.clone(),
             device: self.start.device,
             engine: self.version.get().cloned(),
@@ -161,7 +192,7 @@ impl RemoteEngine {
             runs: slot.runs,
             models: slot.loaded.iter().map(|l| (l.file.name.clone(), l.resident_bytes)).collect(),
             missing: missing.unwrap_or_default(),
-        }
+        };
     }
 
     fn lock(&self) -> MutexGuard<'_, Slot> {
@@ -170,8 +201,8 @@ impl RemoteEngine {
 
     /// Refuses a model that ended its process too often.
     fn admit(&self, file: &ModelFile) -> Result<(), InferenceError> {
-        let most = self.config.model_failures_max;
-        self.health.with(&file.sha256, |record| match record.failures >= most {
+        let most = self.common.config.model_failures_max;
+        self.common.health.with(&file.sha256, |record| match record.failures >= most {
             true => Err(InferenceError::OutOfService {
                 model: file.name.clone(),
                 failures: record.failures,
@@ -183,12 +214,13 @@ impl RemoteEngine {
 
     /// A process ended with a model: whether that was once too often.
     fn failed(&self, file: &ModelFile, how: &str) -> bool {
-        let failures = self.health.with(&file.sha256, |record| {
+        let failures = self.common.health.with(&file.sha256, |record| {
             record.failures += 1;
             how.clone_into(&mut record.last);
             record.failures
         });
-        let out = failures >= self.config.model_failures_max;
+        let out = failures >= self.common.config.model_failures_max;
+        self.count(|metrics| metrics.worker_lost(&self.vendor, &self.device_name()));
         let (model, vendor, device) = (&file.name, &self.vendor, self.start.device);
         tracing::warn!(model, vendor, %device, failures, "a worker was lost: it {how}");
         if out {
@@ -210,7 +242,8 @@ impl RemoteEngine {
         work: impl Fn(&mut Worker, &Loaded) -> Result<T, Trouble>,
     ) -> Result<T, InferenceError> {
         self.admit(file)?;
-        let _permit = self.queue.enter(call.turn, call.deadline).map_err(|no| self.no_turn(&file.name, &no))?;
+        let permit = self.common.queue.enter(call.turn, call.deadline).map_err(|no| self.no_turn(&file.name, &no))?;
+        self.count(|metrics| metrics.model_waited(&file.name, &self.device_name(), permit.waited));
         let mut slot = self.lock();
         let mut again = true;
         loop {
@@ -220,7 +253,8 @@ impl RemoteEngine {
                 work(worker.as_mut().expect("it is ready"), &loaded[place])
             }) {
                 Ok(done) => {
-                    self.health.with(&file.sha256, |record| record.failures = 0);
+                    self.note(&slot);
+                    self.common.health.with(&file.sha256, |record| record.failures = 0);
                     return Ok(done);
                 }
                 Err(trouble) => trouble,
@@ -236,6 +270,7 @@ impl RemoteEngine {
                 }
                 Trouble::Late(limit) => {
                     slot.clear();
+                    self.count(|metrics| metrics.run_refused("deadline"));
                     self.failed(file, "did not end in time, and was ended");
                     return Err(match limit {
                         Some((limit, ms)) => InferenceError::TooLong { model: file.name.clone(), limit, ms },
@@ -271,13 +306,15 @@ impl RemoteEngine {
         self.make_room(slot, file)?;
         slot.models += 1;
         let number = slot.models;
-        let load = self.config.load_deadline_ms;
+        let load = self.common.config.load_deadline_ms;
         let (until, limit) = earlier(call.deadline, Duration::from_millis(load), ("engines.load_deadline_ms", load));
         let ask = Ask::Load { model: number, name: file.name.clone() };
         let worker = slot.worker.as_mut().expect("it was started");
         match worker.ask(ask, &[file.sealed.as_fd()], Some(until), &|| call.turn.is_cancelled()) {
             Ok(Answer::Loaded { inputs, outputs, resident_bytes }) => {
                 slot.loaded.push(Loaded { number, file: file.clone(), inputs, outputs, resident_bytes });
+                let resident = slot.resident();
+                self.count(|metrics| metrics.worker_models(&self.vendor, &self.device_name(), resident));
                 Ok(slot.loaded.len() - 1)
             }
             Ok(Answer::Failed { how, text }) => Err(Trouble::Failed(how, text)),
@@ -290,15 +327,15 @@ impl RemoteEngine {
     /// Lets go of what was not used for the longest time, until a model of this size fits. Where that gives too little back, the
     /// process is ended: that gives all of it back.
     fn make_room(&self, slot: &mut Slot, file: &ModelFile) -> Result<(), Trouble> {
-        let most = self.config.models_memory_mib << 20;
+        let most = self.common.config.models_memory_mib << 20;
         let size = file.sealed.metadata().map_or(0, |found| found.len());
         while !slot.loaded.is_empty() && slot.resident().saturating_add(size) > most {
             let oldest = slot.loaded.remove(0);
             let worker = slot.worker.as_mut().expect("something is loaded");
-            let until = Instant::now() + Duration::from_millis(self.config.load_deadline_ms);
+            let until = Instant::now() + Duration::from_millis(self.common.config.load_deadline_ms);
             match worker.ask(Ask::Unload { model: oldest.number }, &[], Some(until), &|| false) {
                 Ok(Answer::Unloaded { resident_bytes })
-                    if slot.loaded.is_empty() && resident_bytes > self.config.models_memory_mib << 20 =>
+                    if slot.loaded.is_empty() && resident_bytes > self.common.config.models_memory_mib << 20 =>
                 {
                     slot.clear();
                     slot.worker = Some(self.begin().map_err(Trouble::Start)?);
@@ -313,7 +350,7 @@ impl RemoteEngine {
 
     fn begin(&self) -> Result<Worker, NoStart> {
         let worker = Worker::start(&self.program, &self.start)?;
-        let accepted = |wall: Wall| !wall.is_required() || self.config.accept_missing.contains(&wall);
+        let accepted = |wall: Wall| !wall.is_required() || self.common.config.accept_missing.contains(&wall);
         let missing = worker.kept().iter().filter(|kept| !accepted(kept.wall));
         if let Some((wall, why)) = missing.filter_map(|kept| Some((kept.wall, kept.missing.as_ref()?))).next() {
             return Err(NoStart::Process(format!(
@@ -328,6 +365,13 @@ impl RemoteEngine {
 
     fn no_turn(&self, model: &str, no: &NoTurn) -> InferenceError {
         let device = self.start.device;
+        self.count(|metrics| {
+            metrics.run_refused(match no {
+                NoTurn::Full(_) => "queue-full",
+                NoTurn::Late => "late",
+                NoTurn::Cancelled => "cancelled",
+            });
+        });
         match no {
             NoTurn::Full(waiting) => {
                 InferenceError::Busy { device, reason: format!("{waiting} runs wait for it, engines.queue_length_max") }
@@ -422,17 +466,17 @@ impl Model for RemoteModel {
 
     fn run(&self, inputs: Vec<Tensor>, call: &Call<'_>) -> Result<Vec<Tensor>, InferenceError> {
         let Some(items) = self.items(&inputs, call) else {
-            return self.run_piece(&inputs.iter().map(Piece::from).collect::<Vec<_>>(), call);
+            let whole: Vec<_> = inputs.iter().map(Piece::from).collect();
+            return Ok(self.run_piece(&whole, 1, call)?.0);
         };
         let mut done = 0;
         let mut joined: Option<Vec<Joined>> = None;
         while done < items {
             let count = self.piece(items - done);
             let piece: Vec<_> = inputs.iter().map(|tensor| part(tensor, done, count)).collect();
-            let begun = Instant::now();
-            let outputs = self.run_piece(&piece, call)?;
-            let per_item = begun.elapsed() / u32::try_from(count).unwrap_or(u32::MAX);
-            self.engine.health.with(&self.file.sha256, |record| record.per_item = Some(per_item));
+            let (outputs, ran) = self.run_piece(&piece, count, call)?;
+            let per_item = ran / u32::try_from(count).unwrap_or(u32::MAX);
+            self.engine.common.health.with(&self.file.sha256, |record| record.per_item = Some(per_item));
             if outputs.iter().any(|output| output.shape().first() != Some(&count)) {
                 return Err(self.engine.error(
                     &self.file.name,
@@ -505,14 +549,20 @@ impl RemoteModel {
 
     /// As many items as the device is to be held for.
     fn piece(&self, left: usize) -> usize {
-        let slice = Duration::from_millis(self.engine.config.device_slice_ms_max);
-        let per_item = self.engine.health.with(&self.file.sha256, |record| record.per_item);
+        let slice = Duration::from_millis(self.engine.common.config.device_slice_ms_max);
+        let per_item = self.engine.common.health.with(&self.file.sha256, |record| record.per_item);
         let fit = per_item.map_or(FIRST_PIECE as u128, |each| slice.as_nanos() / each.as_nanos().max(1));
         usize::try_from(fit).unwrap_or(left).clamp(1, left)
     }
 
-    fn run_piece(&self, inputs: &[Piece<'_>], call: &Call<'_>) -> Result<Vec<Tensor>, InferenceError> {
-        let most = self.engine.config.compute_deadline_ms;
+    /// Outputs, and how long the device was held for them.
+    fn run_piece(
+        &self,
+        inputs: &[Piece<'_>],
+        items: usize,
+        call: &Call<'_>,
+    ) -> Result<(Vec<Tensor>, Duration), InferenceError> {
+        let most = self.engine.common.config.compute_deadline_ms;
         let given = || {
             let (from, to) = (shared::empty()?, shared::empty()?);
             let described = shared::write(&from, inputs)?;
@@ -523,6 +573,7 @@ impl RemoteModel {
             self.engine.error(&self.file.name, Failure::Run, format!("tensors cannot be handed over: {e}"))
         };
         self.engine.in_worker(&self.file, call, |worker, loaded| {
+            let since = Instant::now();
             let (from, to, described): (File, File, Vec<Described>) = given().map_err(|e| Trouble::Other(handed(e)))?;
             let limit = ("engines.compute_deadline_ms", most);
             let (until, limit) = earlier(call.deadline, Duration::from_millis(most), limit);
@@ -535,10 +586,14 @@ impl RemoteModel {
                 Ok(Answer::Ran { outputs }) if outputs.len() == self.outputs.len() => {
                     // A mapping that could still be written to would keep it open.
                     shared::seal(&to).map_err(|_| Trouble::Died("keeps its outputs open".into()))?;
-                    shared::read(&to, outputs, call.budget).map_err(|e| match e {
+                    let outputs = shared::read(&to, outputs, call.budget).map_err(|e| match e {
                         shared::ReadError::Tensor(e) => Trouble::Other(e.into()),
                         shared::ReadError::Io(e) => Trouble::Died(format!("gave outputs that are not there ({e})")),
-                    })
+                    })?;
+                    let ran = since.elapsed();
+                    let engine = &self.engine;
+                    engine.count(|metrics| metrics.model_ran(&self.file.name, &engine.device_name(), items, ran));
+                    Ok((outputs, ran))
                 }
                 Ok(Answer::Failed { how: Failure::Deadline, .. }) => Err(Trouble::Other(match limit {
                     Some((limit, ms)) => InferenceError::TooLong { model: self.file.name.clone(), limit, ms },

@@ -1,0 +1,118 @@
+//! `gantry module check`, and what a node does before it takes a module: every model is read, and loaded where it can do no harm.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::manifest::Sha256Hex;
+use super::package::{Package, PackageError};
+use crate::inference::{Anatomy, Call, Device, Dim, Engines, InferenceError, OnnxModel, Request, TensorSpec, Turn};
+use crate::memory::Budget;
+
+/// What was found of a package's models.
+#[derive(Debug, Serialize)]
+pub struct Checked {
+    /// SHA-256 over the manifest: the module's identity.
+    pub identity_sha256: String,
+    /// Each model.
+    pub models: Vec<CheckedModel>,
+}
+
+/// A model that an engine took.
+#[derive(Debug, Serialize)]
+pub struct CheckedModel {
+    /// Its name in the package.
+    pub name: String,
+    /// SHA-256 of its file.
+    pub sha256: String,
+    /// Bytes of its file.
+    pub bytes: usize,
+    /// What it is made of.
+    #[serde(flatten)]
+    pub anatomy: Anatomy,
+    /// What it takes.
+    pub inputs: Vec<TensorSpec>,
+    /// What it gives.
+    pub outputs: Vec<TensorSpec>,
+    /// The engine that loaded it on the processor, wherever it is to run.
+    pub engine: String,
+    /// Time that took, the start of a worker included, ms.
+    pub load_ms: u64,
+}
+
+/// Why a package is not to be used. The vendor's to mend, or the host's.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The package does not hold what its manifest says.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// A model.
+    #[error(transparent)]
+    Model(#[from] InferenceError),
+}
+
+/// Looks at every model of a package, and loads it on the processor, in a worker, within `engines.load_deadline_ms` and
+/// `engines.worker_memory_mib`.
+///
+/// # Errors
+/// The first that is refused.
+pub fn check(package: &Package, engines: &Engines) -> Result<Checked, CheckError> {
+    let models = package.manifest().models.iter().map(|entry| {
+        let bytes = package.model(&entry.name, engines.model_max_mib())?;
+        let anatomy = OnnxModel::read(&entry.name, &bytes, engines.model_max_mib())?.anatomy().clone();
+        let (budget, turn, since) = (Budget::unlimited(), Turn::default(), Instant::now());
+        let call = Call { budget: &budget, deadline: None, turn: &turn, batch: false };
+        let vendor = &package.manifest().vendor;
+        let request = Request { vendor, name: &entry.name, bytes: &bytes, target: Device::Cpu };
+        let loaded = engines.load(request, &call)?;
+        Ok::<_, CheckError>(CheckedModel {
+            name: entry.name.clone(),
+            sha256: crate::hex(loaded.sha256()),
+            bytes: bytes.len(),
+            anatomy,
+            inputs: loaded.inputs().to_vec(),
+            outputs: loaded.outputs().to_vec(),
+            engine: loaded.engine_version().to_owned(),
+            load_ms: milliseconds(since.elapsed()),
+        })
+    });
+    Ok(Checked { identity_sha256: Sha256Hex(package.identity()).into(), models: models.collect::<Result<_, _>>()? })
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "identity    sha256:{}", self.identity_sha256)?;
+        for model in &self.models {
+            let Anatomy { nodes, opset, operators } = &model.anatomy;
+            let operators: Vec<_> = operators.iter().map(String::as_str).collect();
+            writeln!(f, "model       {}, {} KiB, sha256:{}", model.name, model.bytes.div_ceil(1024), model.sha256)?;
+            writeln!(f, "  takes     {}", signature(&model.inputs))?;
+            writeln!(f, "  gives     {}", signature(&model.outputs))?;
+            writeln!(f, "  made of   {nodes} nodes of operator set {opset}: {}", operators.join(", "))?;
+            writeln!(f, "  loaded    by {} in {} ms", model.engine, model.load_ms)?;
+        }
+        match self.models.len() {
+            0 => writeln!(f, "it has no models"),
+            _ => writeln!(f, "every model was loaded, in a worker and within its limits"),
+        }
+    }
+}
+
+/// `ct: f32 [n, 1, 512, 512]`; names are the vendor's.
+fn signature(specs: &[TensorSpec]) -> String {
+    let size = |dim: &Dim| match dim {
+        Dim::Fixed(size) => size.to_string(),
+        Dim::Named(name) => crate::printable(name),
+        Dim::Any => "?".into(),
+    };
+    let one = |spec: &TensorSpec| {
+        let dims: Vec<_> = spec.dims.iter().map(size).collect();
+        format!("{}: {} [{}]", crate::printable(&spec.name), spec.element, dims.join(", "))
+    };
+    specs.iter().map(one).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,49 @@
+//! What workers there are, for who asks while a node runs: a file in its data folder.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::WorkerReport;
+
+/// Of the file, bytes: it is ours, and read by a command.
+const FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// The workers of a node at a moment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WorkerList {
+    /// When, ms since 1970 (UTC).
+    pub written_ms: i64,
+    /// By vendor and device.
+    pub workers: Vec<WorkerReport>,
+}
+
+fn path(data: &Path) -> PathBuf {
+    data.join("workers.json")
+}
+
+/// Writes the file anew. It need not survive a power cut: no worker does.
+///
+/// # Errors
+/// Of the file system.
+pub(crate) fn write(data: &Path, list: &WorkerList) -> io::Result<()> {
+    let new = data.join("workers.json.new");
+    std::fs::write(&new, serde_json::to_vec(list)?)?;
+    std::fs::rename(new, path(data))
+}
+
+/// What the node wrote last; nothing when it has not run a model yet.
+///
+/// # Errors
+/// Of the file system, or the file is none of ours.
+pub fn read(data: &Path) -> io::Result<Option<WorkerList>> {
+    use io::Read as _;
+    let file = match std::fs::File::open(path(data)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut text = String::new();
+    file.take(FILE_MAX_BYTES).read_to_string(&mut text)?;
+    Ok(Some(serde_json::from_str(&text)?))
+}

@@ -1,0 +1,113 @@
+//! A worker whose engine does what no engine should, as the name of its model says. Everything around the engine is that of
+//! `gantry worker`.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use gantry::inference::{Call, Device, Engine, EngineKind, InferenceError, Model, OnnxModel, TensorSpec};
+use gantry::tensor::Tensor;
+
+struct Faulty;
+
+struct Obedient {
+    name: String,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    ballast: Vec<u8>,
+}
+
+impl Engine for Faulty {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Tract
+    }
+
+    fn version(&self) -> String {
+        "faulty 1".into()
+    }
+
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    fn load(&self, model: &OnnxModel<'_>, _: &Call<'_>) -> Result<Box<dyn Model>, InferenceError> {
+        let ballast = if model.name().starts_with("large") { vec![1; 40 << 20] } else { Vec::new() };
+        if let Some(what) = model.name().strip_prefix("load-") {
+            misbehave(what);
+        }
+        let (inputs, outputs) = (model.inputs().to_vec(), model.outputs().to_vec());
+        Ok(Box::new(Obedient { name: model.name().to_owned(), inputs, outputs, ballast }))
+    }
+}
+
+impl Model for Obedient {
+    fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
+    }
+
+    /// Gives back what it got, once it did what its name says.
+    fn run(&self, inputs: Vec<Tensor>, call: &Call<'_>) -> Result<Vec<Tensor>, InferenceError> {
+        let items = inputs.first().and_then(|tensor| tensor.shape().first().copied()).unwrap_or(1);
+        match self.name.strip_prefix("slow-").and_then(|ms| ms.parse().ok()) {
+            // Milliseconds an item.
+            Some(ms) => std::thread::sleep(Duration::from_millis(ms) * u32::try_from(items).unwrap_or(1)),
+            None => misbehave(&self.name),
+        }
+        assert!(self.ballast.iter().all(|byte| *byte == 1));
+        let copies = inputs.iter().map(|tensor| {
+            let (shape, element) = (tensor.shape().to_vec(), tensor.element());
+            Tensor::new(shape, element, tensor.data().to_vec(), call.budget)
+        });
+        let mut outputs = copies.collect::<Result<Vec<_>, _>>()?;
+        if self.name == "too-many" {
+            outputs.push(Tensor::zeroed(vec![1], outputs[0].element(), call.budget)?);
+        }
+        Ok(outputs)
+    }
+}
+
+fn misbehave(what: &str) {
+    match what {
+        "abort" => std::process::abort(),
+        "exit" => std::process::exit(7),
+        "panic" => panic!("as it was told"),
+        "hang" => loop {
+            std::thread::sleep(Duration::from_secs(1));
+        },
+        "spin" => {
+            let since = Instant::now();
+            while since.elapsed() < Duration::from_secs(600) {
+                std::hint::spin_loop();
+            }
+        }
+        "recurse" => println!("{}", deeper(1)),
+        "allocate" => {
+            let mut all = Vec::new();
+            loop {
+                all.push(vec![1u8; 16 << 20]);
+            }
+        }
+        // Descriptor 0 is the socket.
+        "garbage" => drop(rustix::io::write(std::io::stdin(), b"{\"number\":1,\"what\":\"nonsense\"}")),
+        "twice" => drop(rustix::io::write(std::io::stdin(), b"{\"number\":1,\"what\":{\"ran\":{\"outputs\":[]}}}")),
+        "flood" => drop(rustix::io::write(std::io::stdin(), &vec![b' '; 150 << 10])),
+        "read" => assert!(std::fs::read("/etc/hostname").is_ok(), "refused"),
+        "connect" => assert!(std::net::TcpStream::connect("127.0.0.1:1").is_err_and(|e| e.raw_os_error() != Some(1))),
+        _ => {}
+    }
+}
+
+#[expect(unconditional_recursion, reason = "that is what is tested")]
+fn deeper(n: u64) -> u64 {
+    let place = std::hint::black_box([n; 512]);
+    deeper(n + 1) + place[7]
+}
+
+fn main() -> ExitCode {
+    let Err(e) = gantry::worker::run(|_| Ok(Box::new(Faulty)));
+    eprintln!("error: {e}");
+    ExitCode::FAILURE
+}

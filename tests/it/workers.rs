@@ -1,0 +1,290 @@
+//! What a model does to its engine ends a process, and nothing else: with an engine that does it on command, and with the real
+//! ones in `gantry worker`.
+
+use std::time::{Duration, Instant};
+
+use gantry::findings::Urgency;
+use gantry::inference::{
+    Call, Device, EngineConfig, EnginePreference, Engines, InferenceError, Isolation, LoadedModel, Request, Turn,
+};
+use gantry::memory::Budget;
+use gantry::tensor::{ElementType, Tensor};
+use gantry::worker::Program;
+
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(bytes.len()).expect("a short message");
+    assert!(length < 128, "one byte of a length");
+    [&[number << 3 | 2, length], bytes].concat()
+}
+
+/// `y = -x`, of `[n, 4]` numbers. Models of two names are two models.
+fn model(name: &str) -> Vec<u8> {
+    let dims = [field(1, &field(2, b"n")), field(1, &[8, 4])].concat();
+    let kind = field(2, &field(1, &[vec![8, 1], field(2, &dims)].concat()));
+    let value = |name: &[u8]| [field(1, name), kind.clone()].concat();
+    let node = [field(1, b"x"), field(2, b"y"), field(4, b"Neg")].concat();
+    let graph = [field(1, &node), field(2, name.as_bytes()), field(11, &value(b"x")), field(12, &value(b"y"))].concat();
+    [vec![8, 8], field(7, &graph), field(8, &[16, 17])].concat()
+}
+
+/// Engines in workers that misbehave.
+fn faulty(change: impl FnOnce(&mut EngineConfig)) -> Engines {
+    let program = Program { file: env!("CARGO_BIN_EXE_faulty-worker").into(), arguments: Vec::new() };
+    engines(Isolation::Program(program), change)
+}
+
+/// Engines in workers as they are.
+fn real(change: impl FnOnce(&mut EngineConfig)) -> Engines {
+    engines(gantry_tests::command::workers(), change)
+}
+
+fn engines(isolation: Isolation, change: impl FnOnce(&mut EngineConfig)) -> Engines {
+    let engine = EnginePreference::Tract;
+    let mut config =
+        EngineConfig { engine, intra_threads: 1, worker_memory_mib: 512, isolation, ..EngineConfig::default() };
+    change(&mut config);
+    Engines::discover(&config).expect("engines")
+}
+
+struct Job {
+    budget: Budget,
+    turn: Turn,
+    deadline: Option<Duration>,
+    batch: bool,
+}
+
+impl Job {
+    fn new() -> Self {
+        Self { budget: Budget::mib(256), turn: Turn::default(), deadline: Some(Duration::from_secs(20)), batch: false }
+    }
+
+    fn call(&self) -> Call<'_> {
+        let deadline = self.deadline.map(|deadline| Instant::now() + deadline);
+        Call { budget: &self.budget, deadline, turn: &self.turn, batch: self.batch }
+    }
+
+    fn load(&self, engines: &Engines, vendor: &str, name: &str) -> Result<LoadedModel, InferenceError> {
+        let bytes = model(name);
+        engines.load(Request { vendor, name, bytes: &bytes, target: Device::Cpu }, &self.call())
+    }
+
+    fn run(&self, model: &LoadedModel, numbers: &[f32]) -> Result<Vec<f32>, InferenceError> {
+        let bytes = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+        let x = Tensor::new(vec![numbers.len() / 4, 4], ElementType::F32, bytes, &self.budget)?;
+        let outputs = model.run(vec![("x".into(), x)], &self.call())?;
+        Ok(outputs[0].1.data().chunks(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes"))).collect())
+    }
+}
+
+const NUMBERS: [f32; 4] = [1.0, -2.0, 3.5, 0.0];
+
+#[test]
+fn a_model_runs_in_a_worker_of_its_vendor() {
+    let engines = real(|_| {});
+    let job = Job::new();
+    for vendor in ["one", "another"] {
+        let model = job.load(&engines, vendor, "neg").expect("loads");
+        assert_eq!(job.run(&model, &NUMBERS).expect("runs"), [-1.0, 2.0, -3.5, 0.0]);
+        assert!(model.engine_version().starts_with("tract 0."), "{}", model.engine_version());
+    }
+    let workers = engines.workers();
+    assert_eq!(workers.iter().map(|w| w.vendor.as_str()).collect::<Vec<_>>(), ["another", "one"]);
+    assert!(workers.iter().all(|w| w.process.is_some() && w.restarts == 0 && w.models.len() == 1), "{workers:?}");
+    assert_ne!(workers[0].process, workers[1].process);
+    assert_eq!(job.budget.used(), 0, "all is given back");
+}
+
+#[test]
+fn everything_that_a_worker_gave_up_is_refused() {
+    let Isolation::Program(program) = gantry_tests::command::workers() else { unreachable!("a program") };
+    let libraries = [None, gantry_tests::asset("onnxruntime").and_then(|_| gantry::inference::find_library(None))];
+    for library in libraries {
+        let (kept, probes) =
+            gantry::worker::self_check(&EngineConfig::default(), &program, library).expect("a worker starts");
+        assert!(kept.iter().all(|kept| kept.missing.is_none() || !kept.wall.is_required()), "{kept:?}");
+        assert_eq!(kept.len(), 4);
+        let possible: Vec<_> = probes.iter().filter(|probe| probe.refused.is_none()).collect();
+        assert!(possible.is_empty() && probes.len() >= 15, "{possible:?}");
+    }
+}
+
+/// What became of a model that misbehaves, and that another model of the same vendor runs all the same.
+fn ends(name: &str, expected: &str) {
+    let engines = faulty(|_| {});
+    let mut job = Job::new();
+    job.deadline = Some(Duration::from_secs(5));
+    let good = job.load(&engines, "v", "good").expect("loads");
+    assert_eq!(job.run(&good, &NUMBERS).expect("runs"), NUMBERS);
+    let error = job.load(&engines, "v", name).and_then(|model| job.run(&model, &NUMBERS)).expect_err(name);
+    assert!(error.to_string().contains(expected), "{name}: {error}");
+    assert_eq!(job.run(&good, &NUMBERS).expect("a neighbour runs"), NUMBERS, "{name}");
+    assert_eq!(job.budget.used(), 0, "{name}");
+}
+
+#[test]
+fn a_crash_is_an_error_of_the_job() {
+    ends("abort", "the process was ended by SIGABRT");
+    ends("load-abort", "the process was ended by SIGABRT");
+    ends("exit", "the process ended with exit status 7");
+    ends("recurse", "the process was ended by SIG");
+    ends("panic", "as it was told");
+}
+
+#[test]
+fn memory_has_an_end() {
+    ends("allocate", "the process was ended by SIGABRT");
+}
+
+#[test]
+fn an_engine_reaches_no_file_and_no_network() {
+    ends("read", "refused");
+    ends("connect", "assertion failed");
+}
+
+#[test]
+fn answers_that_are_none_end_the_worker() {
+    ends("garbage", "the process broke the protocol");
+    ends("twice", "the process answered what was not asked");
+    ends("flood", "the process broke the protocol");
+    ends("too-many", "2 outputs came, 1 are stated");
+}
+
+#[test]
+fn a_deadline_reaches_native_code() {
+    for name in ["hang", "spin", "load-hang"] {
+        let engines = faulty(|_| {});
+        let mut job = Job::new();
+        job.deadline = Some(Duration::from_millis(400));
+        let since = Instant::now();
+        let error = job.load(&engines, "v", name).and_then(|model| job.run(&model, &NUMBERS)).expect_err(name);
+        assert!(matches!(error, InferenceError::Deadline { .. }), "{name}: {error}");
+        assert!(since.elapsed() < Duration::from_secs(3), "{name} took {:?}", since.elapsed());
+        let good = Job::new().load(&engines, "v", "good").expect("loads");
+        assert_eq!(Job::new().run(&good, &NUMBERS).expect("runs"), NUMBERS);
+    }
+}
+
+#[test]
+fn a_run_and_a_load_have_limits_of_their_own() {
+    let engines = faulty(|config| (config.compute_deadline_ms, config.load_deadline_ms) = (300, 300));
+    for (name, limit) in
+        [("hang", "engines.compute_deadline_ms = 300"), ("load-hang", "engines.load_deadline_ms = 300")]
+    {
+        let job = Job::new();
+        let error = job.load(&engines, "v", name).and_then(|model| job.run(&model, &NUMBERS)).expect_err(name);
+        assert!(error.to_string().contains(limit), "{error}");
+    }
+}
+
+#[test]
+fn cancelling_reaches_native_code() {
+    let engines = faulty(|_| {});
+    let job = Job::new();
+    let model = job.load(&engines, "v", "hang").expect("loads");
+    let since = Instant::now();
+    let error = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            job.turn.cancel();
+        });
+        job.run(&model, &NUMBERS).expect_err("cancelled")
+    });
+    assert!(matches!(error, InferenceError::Cancelled { .. }), "{error}");
+    assert!(since.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn a_worker_that_is_killed_while_it_runs_is_started_again_and_the_run_succeeds() {
+    let engines = faulty(|_| {});
+    let job = Job::new();
+    let model = job.load(&engines, "v", "slow-600").expect("loads");
+    let process = engines.workers()[0].process.expect("it runs");
+    let answer = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            let process = rustix::process::Pid::from_raw(process.cast_signed()).expect("a process");
+            rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("killed");
+        });
+        job.run(&model, &NUMBERS)
+    });
+    assert_eq!(answer.expect("the second run"), NUMBERS);
+    assert_eq!(engines.workers()[0].restarts, 1);
+}
+
+#[test]
+fn a_model_that_keeps_failing_is_taken_out_of_service_and_others_go_on() {
+    let engines = faulty(|config| config.model_failures_max = 2);
+    let job = Job::new();
+    let bad = job.load(&engines, "v", "abort").expect("loads");
+    job.run(&bad, &NUMBERS).expect_err("it ends two workers");
+    let processes = engines.workers()[0].restarts;
+    let error = job.run(&bad, &NUMBERS).expect_err("out of service");
+    assert!(matches!(error, InferenceError::OutOfService { failures: 2, .. }), "{error}");
+    // Whatever it is called, and whoever asks.
+    assert!(job.load(&engines, "other", "abort").is_err());
+    assert_eq!(engines.workers().iter().find(|w| w.vendor == "v").expect("one").restarts, processes);
+    let good = job.load(&engines, "v", "good").expect("loads");
+    assert_eq!(job.run(&good, &NUMBERS).expect("runs"), NUMBERS);
+}
+
+#[test]
+fn models_that_were_not_used_for_the_longest_time_make_room() {
+    let engines = faulty(|config| config.models_memory_mib = 100);
+    let job = Job::new();
+    let models: Vec<_> = (0..4).map(|n| job.load(&engines, "v", &format!("large-{n}")).expect("loads")).collect();
+    for model in models.iter().chain(models.iter().rev()) {
+        assert_eq!(job.run(model, &NUMBERS).expect("runs"), NUMBERS);
+        let workers = engines.workers();
+        let held: u64 = workers[0].models.iter().map(|(_, bytes)| bytes).sum();
+        assert!(workers[0].models.len() <= 2 && held <= 100 << 20, "{workers:?}");
+        // Pages of the process: what was let go of is given back.
+        let status = std::fs::read_to_string(format!("/proc/{}/statm", workers[0].process.expect("it runs")));
+        let pages: u64 = status.expect("readable").split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number");
+        assert!(pages * 4096 < 200 << 20, "{pages} pages");
+    }
+}
+
+#[test]
+fn urgent_work_waits_for_a_slice_of_a_batch_and_not_for_all_of_it() {
+    let engines = faulty(|config| config.device_slice_ms_max = 100);
+    let mut routine = Job::new();
+    routine.batch = true;
+    let slow = routine.load(&engines, "v", "slow-20").expect("loads");
+    let mut urgent = Job::new();
+    urgent.turn = Turn::new(Urgency::Urgent);
+    let good = urgent.load(&engines, "other", "good").expect("loads");
+    let numbers: Vec<f32> = (0..4 * 100).map(|n| n as f32).collect();
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| routine.run(&slow, &numbers).expect("runs"));
+        for _ in 0..5 {
+            std::thread::sleep(Duration::from_millis(150));
+            let since = Instant::now();
+            assert_eq!(urgent.run(&good, &NUMBERS).expect("runs"), NUMBERS);
+            assert!(since.elapsed() < Duration::from_millis(600), "waited {:?}", since.elapsed());
+            assert!(!running.is_finished(), "2 s of routine work");
+        }
+        assert_eq!(running.join().expect("it does not panic"), numbers, "the pieces are one again, in order");
+    });
+}
+
+#[test]
+fn a_full_queue_refuses_at_once() {
+    let engines = faulty(|config| config.queue_length_max = 1);
+    let job = Job::new();
+    let slow = job.load(&engines, "v", "slow-800").expect("loads");
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| job.run(&slow, &NUMBERS).expect("runs"));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        let error = job.run(&slow, &NUMBERS).expect_err("full");
+        assert!(error.to_string().contains("engines.queue_length_max"), "{error}");
+    });
+}
+
+#[test]
+fn the_command_that_is_a_worker_is_for_the_host_alone() {
+    let said: gantry_tests::command::Said =
+        gantry_tests::command::gantry().arg("worker").output().expect("gantry runs").into();
+    assert!(said.code == Some(2) && said.err.contains("is started by gantry itself"), "{said:?}");
+}
