@@ -229,7 +229,7 @@ async fn what_a_killed_process_left_is_taken_up_and_gives_the_same_bytes() {
     let Some(site) = Site::new(&[("well-behaved", "")], "").await else { return };
     let store = site.store().await;
     site.route(&store, i64::MAX).await;
-    let claimed = store.claim(i64::MAX).await.expect("claimed").expect("a job");
+    let claimed = store.claim(i64::MAX, Urgency::Routine).await.expect("claimed").expect("a job");
     store.close().await;
     let journal = site.journal();
 

@@ -293,7 +293,7 @@ fn a_gpu_is_never_replaced_in_silence() {
                         EngineKind::OnnxRuntime => EnginePreference::OnnxRuntime,
                     },
                     onnxruntime_library: refusing.library().map(Path::to_path_buf),
-                    ..EngineConfig::default()
+                    ..here()
                 };
                 let allowing = Engines::discover(&config).expect("as before");
                 let model = load_on(&allowing, &bytes, Device::Gpu).expect("falls back");
@@ -387,8 +387,7 @@ fn damaged_models_do_not_panic() {
 
 #[test]
 fn a_library_that_is_missing_or_wrong_is_an_error() {
-    let config =
-        |library: &Path| EngineConfig { onnxruntime_library: Some(library.to_path_buf()), ..EngineConfig::default() };
+    let config = |library: &Path| EngineConfig { onnxruntime_library: Some(library.to_path_buf()), ..here() };
     let missing = Engines::discover(&config(Path::new("/nonexistent/libonnxruntime.so"))).err().expect("refused");
     assert!(matches!(missing, InferenceError::EngineUnavailable { .. }), "{missing}");
     let folder = tempfile::tempdir().expect("a folder");

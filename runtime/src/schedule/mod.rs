@@ -36,6 +36,7 @@ use self::route::Router;
 use self::work::{Assignment, Ended, Finished, Ready, Recent, Shop};
 use crate::app::App;
 use crate::audit::{Action, Event, NODE};
+use crate::findings::Urgency;
 use crate::inference::Turn;
 use crate::ingest::blocking;
 use crate::metrics::Metrics;
@@ -183,13 +184,20 @@ fn workers(shop: &Arc<Shop>) -> std::io::Result<Channels> {
     Ok((assign, ended))
 }
 
+/// A job that runs.
+struct Running {
+    turn: Turn,
+    /// Study Instance UID.
+    study: String,
+}
+
 /// Moves jobs from state to state.
 struct Dispatcher {
     shop: Arc<Shop>,
     plan: Arc<Plan>,
     assign: std::sync::mpsc::Sender<Assignment>,
     priors: Gatherer,
-    running: HashMap<i64, Turn>,
+    running: HashMap<i64, Running>,
     /// What the journal could not take yet.
     unrecorded: Vec<(Job, Ending)>,
     /// As told last.
@@ -232,15 +240,19 @@ impl Dispatcher {
     async fn advance(&mut self) -> Result<(), StoreError> {
         self.record().await?;
         for id in self.shop.store.jobs_to_cancel().await? {
-            if let Some(turn) = self.running.get(&id) {
-                turn.cancel();
+            if let Some(running) = self.running.get(&id) {
+                running.turn.cancel();
             }
         }
         self.gates().await?;
-        while self.running.len() < self.shop.app.config.limits.jobs_max as usize {
-            let Some(job) = self.shop.store.claim(now_ms()).await? else { break };
+        let places = self.shop.app.config.limits.jobs_max as usize;
+        while self.running.len() < places {
+            // The last place is for what cannot wait until another job ends.
+            let last = places > 1 && self.running.len() + 1 == places;
+            let least = if last { Urgency::Urgent } else { Urgency::Routine };
+            let Some(job) = self.shop.store.claim(now_ms(), least).await? else { break };
             let turn = Turn::new(job.priority);
-            self.running.insert(job.id, turn.clone());
+            self.running.insert(job.id, Running { turn: turn.clone(), study: job.study_instance_uid.clone() });
             let sent = self.assign.send(Assignment { job, turn });
             sent.expect("workers hold the receiver as long as this sender lives");
         }
@@ -304,8 +316,11 @@ impl Dispatcher {
             Finished::Failed(cause) => retry::after(cause, job.attempts, config, now_ms()),
         };
         match &ending {
-            Ending::Done { result_path, .. } => {
+            Ending::Done { result_path, raise, .. } => {
                 tracing::info!(job = job.id, correlation = job.correlation, "done: {result_path}");
+                // In the journal the others are raised with it.
+                let of_study = self.running.values().filter(|running| running.study == job.study_instance_uid);
+                of_study.for_each(|running| running.turn.raise(*raise));
             }
             Ending::Again { class, error, .. } | Ending::Over { class, error, .. } => {
                 tracing::warn!(job = job.id, correlation = job.correlation, class, "no result: {error}");
@@ -332,7 +347,7 @@ impl Dispatcher {
         let asked: Vec<i64> = self.shop.store.jobs_to_cancel().await.unwrap_or_default();
         for (deadline, stopping) in [(told_at, false), (told_at + STOP_GRACE, true)] {
             if stopping {
-                self.running.values().for_each(Turn::cancel);
+                self.running.values().for_each(|running| running.turn.cancel());
             }
             while !self.running.is_empty() {
                 match tokio::time::timeout_at(deadline, ended.recv()).await {

@@ -428,18 +428,19 @@ async fn supersede(batch: &mut Batch, uid: &str, version: u32, now: i64) -> Resu
 
 /// Running.
 impl Store {
-    /// Takes the next job: the most urgent first, and of these the one that waits longest.
+    /// Takes the next job that is at least so urgent: the most urgent first, and of these the one that waits longest.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn claim(&self, now_ms: i64) -> Result<Option<Job>, StoreError> {
+    pub async fn claim(&self, now_ms: i64, least: Urgency) -> Result<Option<Job>, StoreError> {
         let mut batch = self.begin().await?;
         let row = sqlx::query(
             "UPDATE job SET state = 'running', attempts = attempts + 1, started_ms = NULL, ended_ms = NULL WHERE id = (\
-             SELECT id FROM job WHERE state = 'queued' AND not_before_ms <= ? \
+             SELECT id FROM job WHERE state = 'queued' AND not_before_ms <= ? AND priority >= ? \
              ORDER BY priority DESC, created_ms, id LIMIT 1) RETURNING *",
         )
         .bind(now_ms)
+        .bind(level(least))
         .fetch_optional(&mut *batch.transaction)
         .await?;
         let Some(row) = row else { return Ok(None) };
@@ -850,9 +851,10 @@ mod tests {
         let store = Store::open(folder.path()).await.expect("a journal");
         route(&store, 1, &[("triage", Urgency::Routine), ("volume", Urgency::Routine), ("first", Urgency::Critical)])
             .await;
-        let first = store.claim(now_ms()).await.expect("the journal").expect("a job");
+        let first = store.claim(now_ms(), Urgency::Routine).await.expect("the journal").expect("a job");
         assert_eq!(first.module, "first", "urgent work goes first");
-        let triage = store.claim(now_ms()).await.expect("the journal").expect("a job");
+        assert_eq!(store.claim(now_ms(), Urgency::Urgent).await.expect("the journal"), None, "the others can wait");
+        let triage = store.claim(now_ms(), Urgency::Routine).await.expect("the journal").expect("a job");
         let done = |raise| Ending::Done {
             result_path: "results/x".into(),
             result_sha256: [2; 32],
@@ -884,9 +886,9 @@ mod tests {
         let store = Store::open(folder.path()).await.expect("a journal");
         let own = |action: &str, detail: &str| (action.to_owned(), detail.to_owned());
         route(&store, 1, &[("runs", Urgency::Critical), ("waits", Urgency::Routine)]).await;
-        store.claim(now_ms()).await.expect("the journal").expect("a job");
+        store.claim(now_ms(), Urgency::Routine).await.expect("the journal").expect("a job");
         assert_eq!(store.recover_jobs(2).await.expect("recovered"), 1);
-        store.claim(now_ms()).await.expect("the journal").expect("a job");
+        store.claim(now_ms(), Urgency::Routine).await.expect("the journal").expect("a job");
         route(&store, 2, &[]).await;
         let superseded = [
             own("job-requeued", "the node ended while it ran"),

@@ -44,7 +44,7 @@ pub fn run(
     }
     let mut kept = vec![cage::leave_namespaces()];
     // Opened while files can be.
-    let resident = Resident(File::open("/proc/self/statm")?);
+    let resident = Resident { statm: File::open("/proc/self/statm")?, page_bytes: rustix::param::page_size() as u64 };
     let engine = match engine(&StartOf(&start)) {
         Ok(engine) => engine,
         Err(e) => {
@@ -61,6 +61,7 @@ pub fn run(
     let (models_max_mib, threads) = (start.model_max_mib, start.threads);
     std::thread::Builder::new().name("engine".into()).spawn(move || {
         let mut work = Work { engine, models: HashMap::new(), models_max_mib, threads, resident };
+        let _end = EndsProcess;
         for (Numbered { number, what }, files) in asked {
             let answer = Numbered { number, what: work.answer(what, files) };
             if let Err(e) = send(&replies, &answer, &[]) {
@@ -77,6 +78,15 @@ pub fn run(
         }
     }
     std::process::exit(0)
+}
+
+/// A host that waits for an answer must not wait for a thread that is gone.
+struct EndsProcess;
+
+impl Drop for EndsProcess {
+    fn drop(&mut self) {
+        std::process::exit(101);
+    }
 }
 
 /// What a worker is to be, for those who make its engine.
@@ -104,16 +114,19 @@ impl StartOf<'_> {
 }
 
 /// `/proc/self/statm`, which cannot be opened any more.
-struct Resident(File);
+struct Resident {
+    statm: File,
+    page_bytes: u64,
+}
 
 impl Resident {
     /// Bytes of the process that are in memory; 0 where the kernel does not say.
     fn bytes(&self) -> u64 {
         let mut text = [0; 128];
-        let read = self.0.read_at(&mut text, 0).unwrap_or(0);
+        let read = self.statm.read_at(&mut text, 0).unwrap_or(0);
         let text = String::from_utf8_lossy(text.get(..read).unwrap_or_default()).into_owned();
         let pages: u64 = text.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
-        pages.saturating_mul(rustix::param::page_size() as u64)
+        pages.saturating_mul(self.page_bytes)
     }
 }
 
