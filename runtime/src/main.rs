@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use gantry::app::App;
 use gantry::config::Config;
-use gantry::inference::{EnginePreference, Engines, Turn, local};
+use gantry::inference::{EnginePreference, Engines, Turn, bring_in, local};
 use gantry::module::build::{self, BuildError};
 use gantry::module::new::{self, NewError};
 use gantry::module::package::{Package, PackageError};
@@ -226,7 +226,10 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     // Before anything is opened, and without a log: it has nowhere to write to.
     if matches!(command, Command::Worker { command: None }) {
-        let Err(e) = gantry::worker::run(|start| local(start.library(), start.device(), start.threads()));
+        let Err(e) = gantry::worker::run(
+            |start| bring_in(start.library()),
+            |start| local(start.library(), start.device(), start.threads()),
+        );
         eprintln!("error: {e}");
         return ExitCode::from(2);
     }

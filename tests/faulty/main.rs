@@ -107,7 +107,7 @@ fn deeper(n: u64) -> u64 {
 }
 
 fn main() -> ExitCode {
-    let Err(e) = gantry::worker::run(|_| Ok(Box::new(Faulty)));
+    let Err(e) = gantry::worker::run(|_| Ok(()), |_| Ok(Box::new(Faulty)));
     eprintln!("error: {e}");
     ExitCode::FAILURE
 }

@@ -207,6 +207,14 @@ fn loaded(
     Ok(LoadedModel::new(model, engine, loaded, requested))
 }
 
+/// Brings a library into this process and runs nothing of it.
+///
+/// # Errors
+/// It cannot be used.
+pub fn bring_in(library: Option<&Path>) -> Result<(), InferenceError> {
+    library.map_or(Ok(()), super::onnxruntime::bring_in)
+}
+
 /// An engine in this process: what a worker is made of.
 ///
 /// # Errors

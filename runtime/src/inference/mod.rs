@@ -36,7 +36,7 @@ use std::time::Instant;
 
 pub use check::check;
 pub use config::{EngineConfig, EnginePreference, Isolation};
-pub use engines::{Engines, Request, find_library, local};
+pub use engines::{Engines, Request, bring_in, find_library, local};
 pub use loaded::{LoadedModel, Usage};
 pub use onnx::{Anatomy, OnnxModel};
 pub use queue::{DeviceQueue, NoTurn, Permit, QueueLimits, Turn};

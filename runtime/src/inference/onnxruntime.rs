@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
-use ort::environment::Environment;
+use ort::environment::{Environment, EnvironmentBuilder};
 use ort::ep::{self, ExecutionProvider};
 use ort::logging::LogLevel;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
@@ -41,14 +41,8 @@ impl OnnxRuntime {
     /// Fails with [`InferenceError::EngineUnavailable`] when the library cannot be used and
     /// [`InferenceError::DeviceUnavailable`] when the device cannot.
     pub(super) fn new(library: &Path, device: Device, threads: usize) -> Result<Self, InferenceError> {
-        let environment = environment(library).map_err(|reason| InferenceError::EngineUnavailable {
-            engine: EngineKind::OnnxRuntime,
-            reason: format!(
-                "{reason}; set onnxruntime_library or GANTRY_ONNXRUNTIME to a libonnxruntime.so of version 1.{} or newer",
-                ort::MINOR_VERSION
-            ),
-        })?;
-        let engine = Self { environment, version: version(library), device, threads };
+        let (environment, version) = environment(library).map_err(unusable)?;
+        let engine = Self { environment, version, device, threads };
         if device == Device::Gpu {
             engine.probe_gpu()?;
         }
@@ -139,32 +133,88 @@ fn agree(outlets: &[Outlet], specs: &[TensorSpec]) -> bool {
         })
 }
 
-/// The one environment of this process, of `library`.
-fn environment(library: &Path) -> Result<Environment, String> {
-    // Once the library is in, no other can be, even if its environment failed.
-    static LOADED: Mutex<Option<(PathBuf, Result<Environment, String>)>> = Mutex::new(None);
-    let library = library.canonicalize().map_err(|e| format!("{}: {e}", library.display()))?;
-    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((path, environment)) = &*loaded {
-        return if *path == library {
-            environment.clone()
-        } else {
-            Err(format!("this process has loaded {} and cannot load {}", path.display(), library.display()))
-        };
+/// The one library of this process.
+struct Library {
+    /// As it was named.
+    named: PathBuf,
+    path: PathBuf,
+    version: String,
+    environment: State,
+}
+
+enum State {
+    Unused(Box<EnvironmentBuilder>),
+    /// Once it failed, there is no other.
+    Made(Result<Environment, String>),
+}
+
+/// Once a library is in, no other can be.
+static LIBRARY: Mutex<Option<Library>> = Mutex::new(None);
+
+/// Brings the library into this process and runs nothing of it: an environment starts threads, and opens what it finds.
+pub(super) fn bring_in(library: &Path) -> Result<(), InferenceError> {
+    bring(&mut LIBRARY.lock().unwrap_or_else(PoisonError::into_inner), library).map(drop).map_err(unusable)
+}
+
+fn unusable(reason: String) -> InferenceError {
+    InferenceError::EngineUnavailable {
+        engine: EngineKind::OnnxRuntime,
+        reason: format!(
+            "{reason}; set onnxruntime_library or GANTRY_ONNXRUNTIME to a libonnxruntime.so of version 1.{} or newer",
+            ort::MINOR_VERSION
+        ),
     }
-    // `ort` asserts where a library has the right symbol and the wrong content.
-    let builder = catch_unwind(|| ort::init_from(&library))
-        .map_err(|_| format!("{} is no usable ONNX Runtime", library.display()))?
-        .map_err(|e| shown(&e.to_string(), REASON_CHARS))?;
-    let environment = catch_unwind(AssertUnwindSafe(|| {
+}
+
+fn bring<'l>(loaded: &'l mut Option<Library>, library: &Path) -> Result<&'l mut Library, String> {
+    // By its name first: in a worker, no name leads anywhere any more.
+    let is_in = loaded.as_ref().is_some_and(|loaded| loaded.named == library);
+    if !is_in {
+        let path = library.canonicalize().map_err(|e| format!("{}: {e}", library.display()))?;
+        match loaded {
+            Some(loaded) if loaded.path == path => {}
+            Some(loaded) => {
+                return Err(format!(
+                    "this process has loaded {} and cannot load {}",
+                    loaded.path.display(),
+                    path.display()
+                ));
+            }
+            None => {
+                // `ort` asserts where a library has the right symbol and the wrong content.
+                let builder = catch_unwind(|| ort::init_from(&path))
+                    .map_err(|_| format!("{} is no usable ONNX Runtime", path.display()))?
+                    .map_err(|e| shown(&e.to_string(), REASON_CHARS))?;
+                let (named, version) = (library.to_path_buf(), version(&path));
+                *loaded = Some(Library { named, path, version, environment: State::Unused(Box::new(builder)) });
+            }
+        }
+    }
+    loaded.as_mut().ok_or_else(|| "it is not loaded".into())
+}
+
+/// The one environment of this process, and the library's version.
+fn environment(library: &Path) -> Result<(Environment, String), String> {
+    let mut loaded = LIBRARY.lock().unwrap_or_else(PoisonError::into_inner);
+    let library = bring(&mut loaded, library)?;
+    let version = library.version.clone();
+    let unmade = State::Made(Err("its environment could not be made".into()));
+    let made = match std::mem::replace(&mut library.environment, unmade) {
+        State::Made(made) => made,
+        State::Unused(builder) => make(*builder, &library.path),
+    };
+    library.environment = State::Made(made.clone());
+    Ok((made?, version))
+}
+
+fn make(builder: EnvironmentBuilder, path: &Path) -> Result<Environment, String> {
+    catch_unwind(AssertUnwindSafe(|| {
         let environment = builder.with_name("gantry").with_telemetry(false).with_logger(Arc::new(log)).build()?;
         environment.set_log_level(LogLevel::Warning);
         Ok(environment)
     }))
-    .map_err(|_| format!("{} lacks version {} of its interface", library.display(), ort::MINOR_VERSION))
-    .and_then(|built: ort::Result<_>| built.map_err(|e| told(&e)));
-    *loaded = Some((library, environment.clone()));
-    environment
+    .map_err(|_| format!("{} lacks version {} of its interface", path.display(), ort::MINOR_VERSION))
+    .and_then(|built: ort::Result<_>| built.map_err(|e| told(&e)))
 }
 
 /// ONNX Runtime's log into ours. What it calls an error also comes back as one.

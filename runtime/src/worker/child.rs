@@ -16,11 +16,13 @@ use crate::memory::Budget;
 /// Answers on its standard input until that is closed. The first message says what it is to be; before it takes a second one,
 /// it can do nothing any more but what it is for.
 ///
-/// `engine` is called while files can still be read.
+/// `prepare` is called while files can still be read, and must start no thread: what is started then stays free. `engine` is called
+/// when nothing can be done any more.
 ///
 /// # Errors
 /// It was not started by a host.
 pub fn run(
+    prepare: impl FnOnce(&StartOf<'_>) -> Result<(), InferenceError>,
     engine: impl FnOnce(&StartOf<'_>) -> Result<Box<dyn Engine>, InferenceError>,
 ) -> io::Result<std::convert::Infallible> {
     trusted_code::close_inherited()?;
@@ -45,14 +47,24 @@ pub fn run(
     let mut kept = vec![cage::leave_namespaces()];
     // Opened while files can be.
     let resident = Resident { statm: File::open("/proc/self/statm")?, page_bytes: rustix::param::page_size() as u64 };
+    let fail = |answer: Answer| {
+        let _ = send(&socket, &Numbered { number, what: answer }, &[]);
+        std::process::exit(0)
+    };
+    if let Err(e) = prepare(&StartOf(&start)) {
+        fail(Answer::failed(&e));
+    }
+    // Walls are around the threads of those who put them up.
+    let threads = std::fs::read_dir("/proc/self/task")?.count();
+    if threads != 1 {
+        let text = format!("its library started {} threads of its own when it was loaded", threads - 1);
+        fail(Answer::Failed { how: super::protocol::Failure::Engine, text });
+    }
+    kept.extend(cage::close(start.device, start.library.as_deref(), start.memory_mib));
     let engine = match engine(&StartOf(&start)) {
         Ok(engine) => engine,
-        Err(e) => {
-            send(&socket, &Numbered { number, what: Answer::failed(&e) }, &[])?;
-            std::process::exit(0);
-        }
+        Err(e) => fail(Answer::failed(&e)),
     };
-    kept.extend(cage::close(start.device, start.library.as_deref(), start.memory_mib));
     let answer = Answer::Started { version: VERSION, engine_version: engine.version(), kept };
     send(&socket, &Numbered { number, what: answer }, &[])?;
 

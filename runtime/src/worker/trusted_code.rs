@@ -18,13 +18,15 @@ impl Mapped {
 
 /// Maps a file in memory that is sealed against writing, growing and shrinking, which the caller has looked at.
 pub(super) fn map_sealed(file: &OwnedFd) -> io::Result<Mapped> {
+    // Asked for here: the library would ask in a way that a worker may not.
+    let length = usize::try_from(rustix::fs::fstat(file)?.st_size).map_err(io::Error::other)?;
     // An empty file cannot be mapped.
-    if rustix::fs::fstat(file)?.st_size == 0 {
+    if length == 0 {
         return Ok(Mapped(None));
     }
     // SAFETY: the kernel refuses every change to a file with these seals, by whatever descriptor or mapping, for as long
     // as it exists; so the bytes are as constant as a slice must be.
-    let mapped = unsafe { memmap2::MmapOptions::new().map(file) }?;
+    let mapped = unsafe { memmap2::MmapOptions::new().len(length).map(file) }?;
     Ok(Mapped(Some(Arc::new(mapped))))
 }
 
