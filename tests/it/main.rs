@@ -16,6 +16,7 @@ mod peers;
 mod priors;
 mod readme;
 mod record;
+mod triage;
 mod upstream;
 mod vendor;
 mod wado;

@@ -68,47 +68,91 @@ pub fn skipped(why: &str) {
 /// Writes a CT of ten slices of 16 × 16 voxels, 2 mm apart: air, with a block of 400 HU in the middle.
 pub fn write_ct(folder: &Path) -> Result<()> {
     for z in 0..10u16 {
-        let mut slice = InMemDicomObject::new_empty();
-        let sop = format!("2.25.1{z}");
-        for (tag, vr, value) in [
-            (tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE.to_owned()),
-            (tags::SOP_INSTANCE_UID, VR::UI, sop.clone()),
-            (tags::STUDY_INSTANCE_UID, VR::UI, "2.25.2".into()),
-            (tags::SERIES_INSTANCE_UID, VR::UI, "2.25.3".into()),
-            (tags::FRAME_OF_REFERENCE_UID, VR::UI, "2.25.4".into()),
-            (tags::PATIENT_NAME, VR::PN, "Secret^Person".into()),
-            (tags::PATIENT_ID, VR::LO, "SECRET-ID".into()),
-            (tags::STUDY_DATE, VR::DA, "20240102".into()),
-            (tags::STUDY_TIME, VR::TM, "030405".into()),
-            (tags::MODALITY, VR::CS, "CT".into()),
-            (tags::IMAGE_POSITION_PATIENT, VR::DS, format!("-8\\-8\\{}", f64::from(z) * 2.0)),
-            (tags::IMAGE_ORIENTATION_PATIENT, VR::DS, "1\\0\\0\\0\\1\\0".into()),
-            (tags::PIXEL_SPACING, VR::DS, "1\\1".into()),
-            (tags::SLICE_THICKNESS, VR::DS, "2".into()),
-            (tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME2".into()),
-            (tags::RESCALE_INTERCEPT, VR::DS, "-1024".into()),
-            (tags::RESCALE_SLOPE, VR::DS, "1".into()),
-        ] {
-            slice.put_str(tag, vr, value);
-        }
-        for (tag, value) in [
-            (tags::ROWS, 16u16),
-            (tags::COLUMNS, 16),
-            (tags::SAMPLES_PER_PIXEL, 1),
-            (tags::BITS_ALLOCATED, 16),
-            (tags::BITS_STORED, 16),
-            (tags::HIGH_BIT, 15),
-            (tags::PIXEL_REPRESENTATION, 0),
-        ] {
-            slice.put(DataElement::new(tag, VR::US, PrimitiveValue::from(value)));
-        }
         let inside = |n: u16| (5..11).contains(&n);
         let voxels =
             (0..256u16).map(|i| if inside(i % 16) && inside(i / 16) && (2..8).contains(&z) { 1424 } else { 24 });
-        slice.put(DataElement::new(tags::PIXEL_DATA, VR::OW, PrimitiveValue::U16(voxels.collect())));
-        let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
-        slice.with_meta(meta)?.write_to_file(folder.join(format!("{z}.dcm")))?;
+        write_slice(folder, ct_slice(z, 16, 1, 2), z, voxels.collect())?;
     }
+    Ok(())
+}
+
+/// Writes a CT of a head made of ellipsoids, 32 slices of 112 × 112 voxels of 2 × 2 × 5 mm: skull, brain with grain, and in
+/// one half, where it is wanted, a ball of 70 HU and 20 mL.
+pub fn write_head_ct(folder: &Path, lesion: bool) -> Result<()> {
+    for z in 0..32u16 {
+        let voxel = |i: u16| {
+            // Tenths of mm from the middle of the head.
+            let [x, y, z] = [(i % 112, 20, 1115), (i / 112, 20, 1115), (z, 50, 700)]
+                .map(|(at, step, middle)| i64::from(at) * step - middle);
+            // Thousandths: 1000 on an ellipsoid of these radii.
+            let within =
+                |a: i64, b: i64, c: i64| 1000 * x * x / (a * a) + 1000 * y * y / (b * b) + 1000 * z * z / (c * c);
+            let ball = (x - 350).pow(2) + (y - 100).pow(2) + (z - 200).pow(2);
+            let grain = (i64::from(i) * 7919 + z * 104_729).rem_euclid(9) - 4;
+            if within(750, 920, 880) > 1000 {
+                -1000
+            } else if within(680, 850, 810) > 1000 {
+                1000
+            } else if within(660, 830, 790) > 1000 {
+                8
+            } else if lesion && ball < 168 * 168 {
+                70 + grain
+            } else {
+                32 + grain
+            }
+        };
+        let voxels = (0..112 * 112).map(|i| u16::try_from(voxel(i) + 1024).expect("from -1000 HU on")).collect();
+        let mut slice = ct_slice(z, 112, 2, 5);
+        slice.put_str(tags::BODY_PART_EXAMINED, VR::CS, "HEAD");
+        write_slice(folder, slice, z, voxels)?;
+    }
+    Ok(())
+}
+
+/// The slice at `z` of the small study, without its voxels: `size` × `size` of `pixel_mm`, slices `step_mm` apart.
+fn ct_slice(z: u16, size: u16, pixel_mm: u16, step_mm: u16) -> InMemDicomObject {
+    let mut slice = InMemDicomObject::new_empty();
+    let corner = -i32::from(size * pixel_mm) / 2;
+    for (tag, vr, value) in [
+        (tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE.to_owned()),
+        (tags::SOP_INSTANCE_UID, VR::UI, format!("2.25.1{z}")),
+        (tags::STUDY_INSTANCE_UID, VR::UI, "2.25.2".into()),
+        (tags::SERIES_INSTANCE_UID, VR::UI, "2.25.3".into()),
+        (tags::FRAME_OF_REFERENCE_UID, VR::UI, "2.25.4".into()),
+        (tags::PATIENT_NAME, VR::PN, "Secret^Person".into()),
+        (tags::PATIENT_ID, VR::LO, "SECRET-ID".into()),
+        (tags::STUDY_DATE, VR::DA, "20240102".into()),
+        (tags::STUDY_TIME, VR::TM, "030405".into()),
+        (tags::MODALITY, VR::CS, "CT".into()),
+        (tags::IMAGE_POSITION_PATIENT, VR::DS, format!("{corner}\\{corner}\\{}", f64::from(z * step_mm))),
+        (tags::IMAGE_ORIENTATION_PATIENT, VR::DS, "1\\0\\0\\0\\1\\0".into()),
+        (tags::PIXEL_SPACING, VR::DS, format!("{pixel_mm}\\{pixel_mm}")),
+        (tags::SLICE_THICKNESS, VR::DS, step_mm.to_string()),
+        (tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME2".into()),
+        (tags::RESCALE_INTERCEPT, VR::DS, "-1024".into()),
+        (tags::RESCALE_SLOPE, VR::DS, "1".into()),
+    ] {
+        slice.put_str(tag, vr, value);
+    }
+    for (tag, value) in [
+        (tags::ROWS, size),
+        (tags::COLUMNS, size),
+        (tags::SAMPLES_PER_PIXEL, 1),
+        (tags::BITS_ALLOCATED, 16),
+        (tags::BITS_STORED, 16),
+        (tags::HIGH_BIT, 15),
+        (tags::PIXEL_REPRESENTATION, 0),
+    ] {
+        slice.put(DataElement::new(tag, VR::US, PrimitiveValue::from(value)));
+    }
+    slice
+}
+
+/// Writes a slice with its voxels as stored.
+fn write_slice(folder: &Path, mut slice: InMemDicomObject, z: u16, voxels: Vec<u16>) -> Result<()> {
+    slice.put(DataElement::new(tags::PIXEL_DATA, VR::OW, PrimitiveValue::U16(voxels.into())));
+    let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+    slice.with_meta(meta)?.write_to_file(folder.join(format!("{z}.dcm")))?;
     Ok(())
 }
 

@@ -436,3 +436,25 @@ fn the_organ_net_gives_the_same_scores() {
         agree(&outputs, 1e-3);
     }
 }
+
+/// The net for volumes of the package that this repository ships. Its batch may be split: slabs know nothing of each other.
+#[test]
+fn the_triage_net_gives_the_same_scores_whole_and_split() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../modules/head-ct-triage/models/triage.onnx");
+    let Ok(bytes) = std::fs::read(&path) else {
+        eprintln!("skipped: {} is not there", path.display());
+        return;
+    };
+    let slabs = noise(2 * 16 * 128 * 128, 11);
+    let half = slabs.len() / 2;
+    let mut outputs = Vec::new();
+    for engine in engines() {
+        let model = load(&engine, &bytes);
+        let whole = only(run(&model, vec![("ct", f32s(&[2, 1, 16, 128, 128], &slabs))]));
+        let second = only(run(&model, vec![("ct", f32s(&[1, 1, 16, 128, 128], &slabs[half..]))]));
+        let worst = furthest(&floats(&whole)[half..], floats(&second));
+        assert!(worst <= 1e-4, "a slab alone differs by {worst} in {}", engine.kind());
+        outputs.push(whole);
+    }
+    agree(&outputs, 1e-3);
+}
