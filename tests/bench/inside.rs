@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use gantry::app::App;
 use gantry::config::Config;
-use gantry::inference::Turn;
+use gantry::inference::{Isolation, Turn};
 use gantry::module::package::Package;
 use gantry::sandbox::grants::Policy;
 use gantry::sandbox::{JobInput, Outcome, Prepared};
@@ -20,7 +20,7 @@ const INSTANCES: usize = 2000;
 const MIB: f64 = 1048576.0;
 
 /// One study and one component, ready.
-struct Bench {
+pub(crate) struct Bench {
     app: App,
     package: Arc<Package>,
     prepared: Prepared,
@@ -30,15 +30,15 @@ struct Bench {
 
 /// Measures and reports.
 pub(crate) fn measure(places: &Places, rounds: usize, report: &mut Report) -> Result<()> {
-    let bench = Bench::ready(places)?;
+    let bench = Bench::ready(places, Isolation::SameProcess)?;
     bench.compare(rounds, report)?;
     bench.instantiate(report)
 }
 
 impl Bench {
-    fn ready(places: &Places) -> Result<Self> {
+    pub(crate) fn ready(places: &Places, isolation: Isolation) -> Result<Self> {
         let mut config = Config::default();
-        config.engines.isolation = gantry::inference::Isolation::SameProcess;
+        config.engines.isolation = isolation;
         config.cache.folder = Some(places.folder.join("gantry"));
         let app = App::start(config)?;
         let package = Arc::new(Package::open(&places.package)?);
@@ -63,7 +63,7 @@ impl Bench {
         }
     }
 
-    fn sandboxed(&self) -> Result<Outcome> {
+    pub(crate) fn sandboxed(&self) -> Result<Outcome> {
         Ok(self.prepared.run(self.input())?)
     }
 
@@ -161,7 +161,7 @@ impl Sandboxed {
 }
 
 /// The middle one of the ratios of each round.
-fn ratio(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn ratio(a: &[f64], b: &[f64]) -> f64 {
     median(&a.iter().zip(b).map(|(a, b)| a / b).collect::<Vec<_>>())
 }
 

@@ -19,6 +19,7 @@ mod report;
 mod sender;
 mod study;
 mod synthetic;
+mod workers;
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,8 @@ struct Cli {
 enum Subject {
     /// What the sandbox costs over native Rust, and what the whole command costs beside the network.
     Sandbox(Options),
+    /// What processes around engines cost, and what urgent work waits for.
+    Workers(workers::Options),
     /// How fast images come in, beside other receivers and the disk alone.
     Ingest(ingest::Options),
     /// The busiest hour of a large hospital, in less time.
@@ -98,6 +101,7 @@ fn main() -> Result<()> {
     let subject = Cli::parse().subject;
     let built = match &subject {
         Subject::Sandbox(options) => &options.built,
+        Subject::Workers(options) => &options.built,
         Subject::Ingest(options) => &options.built,
         Subject::Hospital(options) => &options.built,
     };
@@ -112,6 +116,12 @@ fn main() -> Result<()> {
     anyhow::ensure!(gantry.is_file(), "{} is missing: build gantry first", gantry.display());
     let report = match &subject {
         Subject::Sandbox(options) => sandbox(folder, gantry, options, processors)?,
+        Subject::Workers(options) => {
+            let places = places(folder, gantry, options.slices)?;
+            let mut report = Report::begin(format!("workers, {}", profile(&places.gantry)), processors);
+            workers::measure(&places, options, &mut report)?;
+            report
+        }
         Subject::Ingest(options) => {
             let mut report = Report::begin(format!("ingest, {}", profile(&gantry)), processors);
             ingest::measure(&folder, &gantry, options, &mut report)?;
@@ -139,15 +149,14 @@ fn profile(gantry: &Path) -> String {
     }
 }
 
-fn sandbox(folder: PathBuf, gantry: PathBuf, options: &Options, processors: usize) -> Result<Report> {
-    let places = Places {
-        study: study::repeated(&folder, options.slices)?,
-        package: repository().join("modules/ct-organs/package"),
-        folder,
-        gantry,
-    };
-    anyhow::ensure!(places.package.is_dir(), "{} is missing: run `cargo xtask guests`", places.package.display());
+fn places(folder: PathBuf, gantry: PathBuf, slices: usize) -> Result<Places> {
+    let package = repository().join("modules/ct-organs/package");
+    anyhow::ensure!(package.is_dir(), "{} is missing: run `cargo xtask guests`", package.display());
+    Ok(Places { study: study::repeated(&folder, slices)?, package, folder, gantry })
+}
 
+fn sandbox(folder: PathBuf, gantry: PathBuf, options: &Options, processors: usize) -> Result<Report> {
+    let places = places(folder, gantry, options.slices)?;
     let subject = match options.slices {
         TARGET_SLICES => format!("{TARGET_SLICES} slices"),
         slices => format!("{slices} slices (targets are those of {TARGET_SLICES})"),

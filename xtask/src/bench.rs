@@ -15,6 +15,7 @@ Examples:
   cargo xtask bench sandbox                  what the sandbox costs over native Rust, and the command over its network
   cargo xtask bench sandbox -- --json        the same for scripts
   cargo xtask bench sandbox -- --help        what that benchmark can vary
+  cargo xtask bench workers                  what workers cost, and what urgent work waits for
   cargo xtask bench ingest                   images a second, beside storescp, Orthanc and the disk alone
   cargo xtask bench ingest --development     the same with what `cargo build` makes
   cargo xtask bench hospital -- --times 60   a hospital's busiest hour in a minute: what is lost, and the node's memory
@@ -35,6 +36,8 @@ pub(crate) struct Options {
 enum Subject {
     /// A 300-slice CT through ct-organs against the same steps in native Rust; the whole command; starting a component
     Sandbox,
+    /// ct-organs with its engine in a worker and in the process; a killed worker; urgent runs beside routine batches
+    Workers,
     /// 400 CT slices by dcmsend and by a sender that does not stall, over one and four associations; the time to the module
     Ingest,
     /// The busiest hour of a large hospital in less time, sent to `gantry serve`
@@ -46,6 +49,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
     let profile = Profile::from_flag(!options.development);
     let (subject, runs_modules) = match options.subject {
         Subject::Sandbox => ("sandbox", true),
+        Subject::Workers => ("workers", true),
         Subject::Ingest => ("ingest", true),
         Subject::Hospital => ("hospital", false),
     };

@@ -303,7 +303,8 @@ impl RemoteEngine {
             slot.loaded.push(loaded);
             return Ok(slot.loaded.len() - 1);
         }
-        self.make_room(slot, file)?;
+        let size = file.sealed.metadata().map_or(0, |found| found.len());
+        self.make_room(slot, size, 0)?;
         slot.models += 1;
         let number = slot.models;
         let load = self.common.config.load_deadline_ms;
@@ -315,6 +316,8 @@ impl RemoteEngine {
                 slot.loaded.push(Loaded { number, file: file.clone(), inputs, outputs, resident_bytes });
                 let resident = slot.resident();
                 self.count(|metrics| metrics.worker_models(&self.vendor, &self.device_name(), resident));
+                // How much it takes is known only now.
+                self.make_room(slot, 0, 1)?;
                 Ok(slot.loaded.len() - 1)
             }
             Ok(Answer::Failed { how, text }) => Err(Trouble::Failed(how, text)),
@@ -324,12 +327,11 @@ impl RemoteEngine {
         }
     }
 
-    /// Lets go of what was not used for the longest time, until a model of this size fits. Where that gives too little back, the
-    /// process is ended: that gives all of it back.
-    fn make_room(&self, slot: &mut Slot, file: &ModelFile) -> Result<(), Trouble> {
+    /// Lets go of what was not used for the longest time, until so many bytes more fit, and keeps so many models whatever they
+    /// take. Where nothing is loaded and the process holds more all the same, it is ended: that gives all of it back.
+    fn make_room(&self, slot: &mut Slot, size: u64, keep: usize) -> Result<(), Trouble> {
         let most = self.common.config.models_memory_mib << 20;
-        let size = file.sealed.metadata().map_or(0, |found| found.len());
-        while !slot.loaded.is_empty() && slot.resident().saturating_add(size) > most {
+        while slot.loaded.len() > keep && slot.resident().saturating_add(size) > most {
             let oldest = slot.loaded.remove(0);
             let worker = slot.worker.as_mut().expect("something is loaded");
             let until = Instant::now() + Duration::from_millis(self.common.config.load_deadline_ms);
