@@ -10,6 +10,7 @@ mod examples;
 mod grants;
 mod input;
 mod jobs;
+mod malformed;
 mod models;
 mod node;
 mod peers;

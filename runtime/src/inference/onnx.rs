@@ -208,10 +208,11 @@ fn read_graph<'a>(bytes: &'a [u8], depth: usize, seen: &mut Seen<'a>) -> Read<Gr
     if depth > DEPTH_MAX {
         return Err(format!("graphs are nested deeper than {DEPTH_MAX}"));
     }
+    let mut made = HashSet::new();
     let mut graph = GraphParts { inputs: vec![], outputs: vec![], initializers: HashSet::new() };
     for field in Fields(bytes) {
         match field? {
-            (1, Value::Bytes(node)) => read_node(node, depth, seen)?,
+            (1, Value::Bytes(node)) => read_node(node, depth, seen, &mut made)?,
             (5, Value::Bytes(tensor)) => {
                 graph.initializers.insert(read_tensor(tensor)?);
             }
@@ -229,11 +230,12 @@ fn read_graph<'a>(bytes: &'a [u8], depth: usize, seen: &mut Seen<'a>) -> Read<Gr
 /// `FunctionProto`: nodes, and default values of attributes. Its domain and name.
 fn read_function<'a>(bytes: &'a [u8], seen: &mut Seen<'a>) -> Read<(&'a str, &'a str)> {
     let (mut domain, mut function) = ("", "");
+    let mut made = HashSet::new();
     for field in Fields(bytes) {
         match field? {
             (1, Value::Bytes(bytes)) => function = text(bytes, "function")?,
             (10, Value::Bytes(bytes)) => domain = text(bytes, "domain")?,
-            (7, Value::Bytes(node)) => read_node(node, 0, seen)?,
+            (7, Value::Bytes(node)) => read_node(node, 0, seen, &mut made)?,
             (11, Value::Bytes(attribute)) => read_attribute(attribute, 0, seen)?,
             _ => {}
         }
@@ -241,7 +243,8 @@ fn read_function<'a>(bytes: &'a [u8], seen: &mut Seen<'a>) -> Read<(&'a str, &'a
     Ok((domain, function))
 }
 
-fn read_node<'a>(bytes: &'a [u8], depth: usize, seen: &mut Seen<'a>) -> Read<()> {
+/// `made` has what the nodes before it make: each value is made once, and engines differ where it is not.
+fn read_node<'a>(bytes: &'a [u8], depth: usize, seen: &mut Seen<'a>, made: &mut HashSet<&'a str>) -> Read<()> {
     seen.nodes += 1;
     if seen.nodes > NODES_MAX {
         return Err(format!("it has more than {NODES_MAX} nodes"));
@@ -249,6 +252,13 @@ fn read_node<'a>(bytes: &'a [u8], depth: usize, seen: &mut Seen<'a>) -> Read<()>
     let (mut domain, mut operator) = ("", "");
     for field in Fields(bytes) {
         match field? {
+            (2, Value::Bytes(bytes)) => {
+                let output = text(bytes, "value")?;
+                // Without a name: one that nobody wants.
+                if !output.is_empty() && !made.insert(output) {
+                    return Err(format!("two nodes make '{}'", name(output)));
+                }
+            }
             (4, Value::Bytes(bytes)) => operator = text(bytes, "operator")?,
             (7, Value::Bytes(bytes)) => domain = text(bytes, "domain")?,
             (5, Value::Bytes(attribute)) => read_attribute(attribute, depth, seen)?,
@@ -686,6 +696,9 @@ mod tests {
         let bytes = graph.model();
         let anatomy = read(&bytes).expect("a model").anatomy().clone();
         assert_eq!(anatomy, Anatomy { nodes: 2, opset: 17, operators: ["Neg".to_owned()].into() });
+        let twice =
+            Graph { nodes: vec![node("Neg", &["x"], &["y"], &[]), node("Abs", &["x"], &["y"], &[])], ..identity() };
+        assert_eq!(refusal(&twice.model()), "two nodes make 'y'");
         let many = Graph { nodes: vec![Message::default(); NODES_MAX + 1], ..identity() };
         assert_eq!(refusal(&many.model()), "it has more than 100000 nodes");
         let future = identity().message();
