@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::check::check;
-use super::{Call, Device, Engine, EngineKind, InferenceError, Model, OnnxModel, TensorSpec, name};
+use super::{Call, Device, Dim, Engine, EngineKind, InferenceError, Model, OnnxModel, TensorSpec, name};
 use crate::tensor::Tensor;
 
 /// A loaded model with its name, digest, engine and device.
@@ -67,7 +67,7 @@ impl LoadedModel {
         self.verified(result?)
     }
 
-    /// Outputs by name, if they are of the number and types that the model states.
+    /// Outputs by name, if they are of the number, types and fixed sizes that the model states.
     fn verified(&self, outputs: Vec<Tensor>) -> Result<Vec<(String, Tensor)>, InferenceError> {
         let specs = self.model.outputs();
         let fail = |reason| InferenceError::Run { engine: self.engine, model: name(&self.name), reason };
@@ -77,9 +77,14 @@ impl LoadedModel {
         specs
             .iter()
             .zip(outputs)
-            .map(|(spec, tensor)| match tensor.element() == spec.element {
+            .map(|(spec, tensor)| match tensor.element() == spec.element && fits(spec, tensor.shape()) {
                 true => Ok((spec.name.clone(), tensor)),
-                false => Err(fail(format!("output '{}' came as {}", name(&spec.name), tensor.element()))),
+                false => Err(fail(format!(
+                    "output '{}' came as {} {:?}, which the model does not state",
+                    name(&spec.name),
+                    tensor.element(),
+                    tensor.shape()
+                ))),
             })
             .collect()
     }
@@ -152,6 +157,12 @@ impl LoadedModel {
             compute: Duration::from_nanos(self.compute_ns.load(Ordering::Relaxed)),
         }
     }
+}
+
+/// An engine that counts wrong gives another shape; a model may be silent about it.
+fn fits(spec: &TensorSpec, shape: &[usize]) -> bool {
+    let stated = |(dim, size): (&Dim, &usize)| !matches!(dim, Dim::Fixed(fixed) if fixed != size);
+    spec.dims.is_empty() || spec.dims.len() == shape.len() && spec.dims.iter().zip(shape).all(stated)
 }
 
 impl std::fmt::Debug for LoadedModel {
