@@ -478,7 +478,11 @@ impl Model for RemoteModel {
             let piece: Vec<_> = inputs.iter().map(|tensor| part(tensor, done, count)).collect();
             let (outputs, ran) = self.run_piece(&piece, count, call)?;
             let per_item = ran / u32::try_from(count).unwrap_or(u32::MAX);
-            self.engine.common.health.with(&self.file.sha256, |record| record.per_item = Some(per_item));
+            // A slow piece counts at once and is forgotten slowly: the next one must not hold the device for longer.
+            self.engine.common.health.with(&self.file.sha256, |record| {
+                let before = record.per_item.unwrap_or(per_item);
+                record.per_item = Some(per_item.max(before / 8 * 7 + per_item / 8));
+            });
             if outputs.iter().any(|output| output.shape().first() != Some(&count)) {
                 return Err(self.engine.error(
                     &self.file.name,
@@ -554,7 +558,9 @@ impl RemoteModel {
         let slice = Duration::from_millis(self.engine.common.config.device_slice_ms_max);
         let per_item = self.engine.common.health.with(&self.file.sha256, |record| record.per_item);
         let fit = per_item.map_or(FIRST_PIECE as u128, |each| slice.as_nanos() / each.as_nanos().max(1));
-        usize::try_from(fit).unwrap_or(left).clamp(1, left)
+        // Few sizes: engines plan for each that they have not seen.
+        let fit = usize::try_from(fit).unwrap_or(left).max(1);
+        (1 << fit.ilog2()).min(left)
     }
 
     /// Outputs, and how long the device was held for them.
