@@ -30,7 +30,7 @@ pub mod findings {
 #[path = "../../runtime/src/inference"]
 pub mod inference {
     mod config;
-    pub use config::{EngineConfig, EnginePreference};
+    pub use config::{EngineConfig, EnginePreference, Isolation};
 }
 
 /// Of `crate::module`, what the configuration names.
@@ -44,6 +44,13 @@ pub mod module {
 #[path = "../../runtime/src/sandbox"]
 pub mod sandbox {
     pub mod grants;
+}
+
+/// Of `crate::worker`, what the configuration names.
+#[path = "../../runtime/src/worker"]
+pub mod worker {
+    mod choice;
+    pub use choice::{Program, Wall};
 }
 
 /// The first byte of an input says how many of the next ones are sizes of pieces; the rest is what comes in those pieces.

@@ -25,42 +25,9 @@ use seccompiler::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::choice::Wall;
 use super::trusted_code;
 use crate::inference::Device;
-
-/// One of the four.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Wall {
-    /// seccomp.
-    Seccomp,
-    /// Landlock.
-    Landlock,
-    /// Resource limits.
-    Limits,
-    /// Namespaces of users, network, inter-process communication and host name.
-    Namespaces,
-}
-
-impl Wall {
-    /// As in configurations.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Seccomp => "seccomp",
-            Self::Landlock => "landlock",
-            Self::Limits => "limits",
-            Self::Namespaces => "namespaces",
-        }
-    }
-
-    /// Whether no worker starts without it, unless the operator accepted that by name. Many systems keep namespaces from
-    /// users; what they would hold is held by seccomp too.
-    #[must_use]
-    pub fn is_required(self) -> bool {
-        self != Self::Namespaces
-    }
-}
 
 /// Whether a wall stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

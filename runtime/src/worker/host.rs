@@ -1,40 +1,20 @@
 //! The host's side of a worker: starts it, asks it, ends it.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::cage::{Kept, Probe};
+use super::choice::Program;
 use super::protocol::{Answer, Ask, Failure, Numbered, Start, VERSION, pair, receive, send};
 
 /// From the start of the program to what it says first: an engine library of some hundred MB is read.
 const START_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked whether the one who waits still wants to.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// The program that becomes a worker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
-    /// The file.
-    pub file: PathBuf,
-    /// What it is called with.
-    pub arguments: Vec<String>,
-}
-
-impl Program {
-    /// This program, as `gantry worker`.
-    ///
-    /// # Errors
-    /// The system does not say what this program is.
-    pub fn own() -> io::Result<Self> {
-        Ok(Self { file: std::env::current_exe()?, arguments: vec!["worker".into()] })
-    }
-}
 
 /// A process that runs.
 #[derive(Debug)]

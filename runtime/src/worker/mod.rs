@@ -12,6 +12,7 @@
 
 mod cage;
 mod child;
+mod choice;
 mod host;
 pub mod list;
 mod protocol;
@@ -21,9 +22,9 @@ mod trusted_code;
 
 use std::path::PathBuf;
 
-pub use cage::{Kept, Probe, Wall};
+pub use cage::{Kept, Probe};
 pub use child::{StartOf, run};
-pub use host::Program;
+pub use choice::{Program, Wall};
 pub use remote::WorkerReport;
 pub(crate) use remote::{Common, Health, RemoteEngine};
 pub(crate) use shared::Mapped;

@@ -15,8 +15,8 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::cage::Wall;
-use super::host::{NoAnswer, NoStart, Program, Worker};
+use super::choice::{Program, Wall};
+use super::host::{NoAnswer, NoStart, Worker};
 use super::protocol::{Answer, Ask, Described, Failure, Start};
 use super::shared::{self, Piece};
 use crate::findings::Urgency;
@@ -555,7 +555,8 @@ impl RemoteModel {
 
     /// As many items as the device is to be held for.
     fn piece(&self, left: usize) -> usize {
-        let slice = Duration::from_millis(self.engine.common.config.device_slice_ms_max);
+        // A fifth is left: no two runs take the same time.
+        let slice = Duration::from_millis(self.engine.common.config.device_slice_ms_max) / 5 * 4;
         let per_item = self.engine.common.health.with(&self.file.sha256, |record| record.per_item);
         let fit = per_item.map_or(FIRST_PIECE as u128, |each| slice.as_nanos() / each.as_nanos().max(1));
         // Few sizes: engines plan for each that they have not seen.
