@@ -56,7 +56,7 @@ pub struct EngineConfig {
     pub runs_at_once_max: usize,
     /// Runs that wait for one device.
     pub queue_length_max: usize,
-    /// A run that waited so long is as urgent as any, ms.
+    /// A run that waited so long counts as urgent, ms.
     pub routine_wait_max_ms: u64,
     /// How long a routine run with a batch may hold a device, as far as that can be foreseen, ms.
     pub device_slice_ms_max: u64,

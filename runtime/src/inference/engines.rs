@@ -12,7 +12,7 @@ use super::{
     LoadedModel, OnnxModel, QueueLimits,
 };
 use crate::metrics::Metrics;
-use crate::worker::{self, Common, Health, Program, RemoteEngine, WorkerReport};
+use crate::worker::{self, Common, Program, RemoteEngine, WorkerReport};
 
 /// The engines of a host. Cheap to find, started when the first model needs one: loading ONNX Runtime takes
 /// longer than everything else at start.
@@ -21,7 +21,6 @@ pub struct Engines {
     library: Option<PathBuf>,
     started: Mutex<HashMap<(String, Device), Started>>,
     queues: Mutex<HashMap<Device, Arc<DeviceQueue>>>,
-    health: Arc<Health>,
     metrics: OnceLock<Arc<Metrics>>,
 }
 
@@ -70,8 +69,8 @@ impl Engines {
             }
             _ => {}
         }
-        let (started, queues, health, metrics) = Default::default();
-        Ok(Self { config: config.clone(), library, started, queues, health, metrics })
+        let (started, queues, metrics) = Default::default();
+        Ok(Self { config: config.clone(), library, started, queues, metrics })
     }
 
     /// Counts and times what runs from now on, in workers that are not started yet.
@@ -147,7 +146,6 @@ impl Engines {
                 let common = Common {
                     config: self.config.clone(),
                     queue: self.queue(device),
-                    health: self.health.clone(),
                     metrics: self.metrics.get().cloned(),
                 };
                 let engine = RemoteEngine::new(vendor, program, start, common);

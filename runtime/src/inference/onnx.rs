@@ -20,6 +20,8 @@ const DEPTH_MAX: usize = 24;
 
 /// Nodes of all graphs: nets for volumes have some thousand.
 const NODES_MAX: usize = 100_000;
+/// Inputs and outputs of a graph, operator sets, dimensions: each takes more of the host's memory than of the file.
+const PORTS_MAX: usize = 1024;
 /// The latest operator set of [`STANDARD`] that is known: a model of a later one is of an exporter that nobody tried here.
 const OPSET_MAX: u64 = 25;
 /// Operator sets that engines bring along. Operators of others are native code of a vendor, which no engine here has.
@@ -121,7 +123,8 @@ fn signature(bytes: &[u8]) -> Read<(Vec<TensorSpec>, Vec<TensorSpec>, Anatomy)> 
     let mut seen = Seen::default();
     for field in Fields(bytes) {
         match field? {
-            (8, Value::Bytes(opset)) => opsets.push(read_opset(opset)?),
+            (8, Value::Bytes(opset)) if opsets.len() < PORTS_MAX => opsets.push(read_opset(opset)?),
+            (8, Value::Bytes(_)) => return Err(format!("it states more than {PORTS_MAX} operator sets")),
             (7, Value::Bytes(bytes)) => once(&mut graph, bytes, "graph")?,
             // TrainingInfoProto: two graphs.
             (20, Value::Bytes(training)) => {
@@ -215,6 +218,9 @@ fn read_graph<'a>(bytes: &'a [u8], depth: usize, seen: &mut Seen<'a>) -> Read<Gr
             (1, Value::Bytes(node)) => read_node(node, depth, seen, &mut made)?,
             (5, Value::Bytes(tensor)) => {
                 graph.initializers.insert(read_tensor(tensor)?);
+            }
+            (11 | 12, _) if graph.inputs.len() + graph.outputs.len() >= PORTS_MAX => {
+                return Err(format!("it has more than {PORTS_MAX} inputs and outputs"));
             }
             (11, Value::Bytes(input)) => graph.inputs.push(input),
             (12, Value::Bytes(output)) => graph.outputs.push(output),
@@ -416,6 +422,9 @@ fn read_type(bytes: &[u8]) -> Read<&[u8]> {
 fn read_shape(bytes: &[u8]) -> Read<Vec<Dim>> {
     let mut dims = Vec::new();
     for field in Fields(bytes) {
+        if dims.len() >= PORTS_MAX {
+            return Err(format!("has more than {PORTS_MAX} dimensions"));
+        }
         if let (1, Value::Bytes(dimension)) = field? {
             let mut dim = None;
             for field in Fields(dimension) {

@@ -2,7 +2,7 @@
 //!
 //! One queue for each device, whatever vendors' models run there. A run has the device until it ends, so how long an urgent
 //! one waits depends on how long a routine one may take: see `engines.device_slice_ms_max`. A routine run that waited
-//! `engines.routine_wait_max_ms` is as urgent as any, so that it comes at last.
+//! `engines.routine_wait_max_ms` counts as urgent, so that it comes at last; what is critical goes before it.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -66,7 +66,7 @@ pub struct QueueLimits {
     pub at_once: usize,
     /// Runs that wait.
     pub length_max: usize,
-    /// What waited so long is as urgent as can be.
+    /// What waited so long counts as urgent.
     pub routine_wait_max: Duration,
 }
 
@@ -162,7 +162,9 @@ impl DeviceQueue {
 
     fn next(&self, state: &State) -> Option<u64> {
         let (now, long) = (Instant::now(), self.limits.routine_wait_max);
-        let urgency = |w: &Waiting| if now - w.since >= long { u8::MAX } else { w.turn.urgency() };
+        let urgency = |w: &Waiting| {
+            if now - w.since >= long { w.turn.urgency().max(Urgency::Urgent as u8) } else { w.turn.urgency() }
+        };
         // No deadline is later than any.
         let order = |w: &Waiting| (std::cmp::Reverse(urgency(w)), w.deadline.is_none(), w.deadline, w.number);
         state.waiting.iter().min_by_key(|w| order(w)).map(|w| w.number)
@@ -237,8 +239,12 @@ mod tests {
     #[test]
     fn routine_work_comes_at_last() {
         let limits = QueueLimits { routine_wait_max: Duration::ZERO, ..LIMITS };
-        let coming = [("routine", Turn::new(Urgency::Routine), None), ("urgent", Turn::new(Urgency::Critical), None)];
-        assert_eq!(order(limits, &coming), ["routine", "urgent"]);
+        let coming = [
+            ("routine", Turn::new(Urgency::Routine), None),
+            ("urgent", Turn::new(Urgency::Urgent), None),
+            ("critical", Turn::new(Urgency::Critical), None),
+        ];
+        assert_eq!(order(limits, &coming), ["critical", "routine", "urgent"]);
     }
 
     #[test]

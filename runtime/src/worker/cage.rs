@@ -50,7 +50,7 @@ pub struct Probe {
 }
 
 /// Files that a worker can write to, descriptors that it can hold.
-const FILES_MAX: u64 = 64;
+const FILES_MAX: u64 = 16;
 
 /// Leaves the network and what else a user can leave. First of all, while the process has one thread.
 pub(super) fn leave_namespaces() -> Kept {
@@ -166,7 +166,20 @@ fn told(error: seccompiler::BackendError) -> String {
 
 /// Only when the bits of `mask` in an argument are `value`.
 fn when(argument: u8, mask: u64, value: u64) -> Result<Vec<SeccompRule>, String> {
-    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask), value);
+    Ok(vec![all(&[(argument, mask, value)])?])
+}
+
+/// Only when that holds for each of these.
+fn all(conditions: &[(u8, u64, u64)]) -> Result<SeccompRule, String> {
+    let condition = |&(argument, mask, value): &(u8, u64, u64)| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask), value).map_err(told)
+    };
+    SeccompRule::new(conditions.iter().map(condition).collect::<Result<_, _>>()?).map_err(told)
+}
+
+/// Only when an argument is another value.
+fn unless(argument: u8, value: u64) -> Result<Vec<SeccompRule>, String> {
+    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value);
     Ok(vec![SeccompRule::new(vec![condition.map_err(told)?]).map_err(told)?])
 }
 
@@ -183,7 +196,6 @@ fn allowed() -> Result<Rules, String> {
         libc::SYS_close,
         libc::SYS_fstat,
         libc::SYS_newfstatat,
-        libc::SYS_fcntl,
         libc::SYS_sendmsg,
         libc::SYS_recvmsg,
         libc::SYS_ppoll,
@@ -203,14 +215,12 @@ fn allowed() -> Result<Rules, String> {
         libc::SYS_restart_syscall,
         libc::SYS_sched_yield,
         libc::SYS_sched_getaffinity,
-        libc::SYS_sched_setaffinity,
         libc::SYS_getcpu,
         libc::SYS_getpid,
         libc::SYS_getppid,
         libc::SYS_gettid,
         libc::SYS_getrandom,
         libc::SYS_getrusage,
-        libc::SYS_prlimit64,
         libc::SYS_sysinfo,
         libc::SYS_uname,
         libc::SYS_clock_gettime,
@@ -227,8 +237,20 @@ fn allowed() -> Result<Rules, String> {
     #[cfg(target_arch = "x86_64")]
     rules.extend([libc::SYS_poll, libc::SYS_time].map(|number| (number, vec![])));
     let executable = u64::from(libc::PROT_EXEC.unsigned_abs());
-    rules.insert(libc::SYS_mmap, when(2, executable, 0)?);
+    let flags = |flags: i32| u64::from(flags.unsigned_abs());
+    // Files that it was handed, and memory that counts: what is shared and has no file would not.
+    let of_file = [(2, executable, 0), (3, flags(libc::MAP_ANONYMOUS | libc::MAP_GROWSDOWN), 0)];
+    let counted = flags(libc::MAP_ANONYMOUS | libc::MAP_SHARED | libc::MAP_GROWSDOWN);
+    let own = [(2, executable, 0), (3, counted, flags(libc::MAP_ANONYMOUS))];
+    rules.insert(libc::SYS_mmap, vec![all(&of_file)?, all(&own)?]);
     rules.insert(libc::SYS_mprotect, when(2, executable, 0)?);
+    // Its own: of others of the same user both could be changed, the host's too.
+    rules.insert(libc::SYS_prlimit64, when(0, u64::from(u32::MAX), 0)?);
+    rules.insert(libc::SYS_sched_setaffinity, when(0, u64::from(u32::MAX), 0)?);
+    // Not F_SETOWN and F_SETSIG, by which the kernel signals for it.
+    let asked = [libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_GET_SEALS];
+    let asked = asked.into_iter().map(|what| all(&[(1, u64::from(u32::MAX), flags(what))]));
+    rules.insert(libc::SYS_fcntl, asked.collect::<Result<_, _>>()?);
     let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
     rules.insert(libc::SYS_clone, when(0, thread, thread)?);
     // To abort.
@@ -258,6 +280,8 @@ fn forbidden() -> Result<Rules, String> {
         libc::SYS_pidfd_send_signal,
         libc::SYS_kill,
         libc::SYS_tkill,
+        libc::SYS_rt_sigqueueinfo,
+        libc::SYS_rt_tgsigqueueinfo,
         libc::SYS_unshare,
         libc::SYS_setns,
         libc::SYS_mount,
@@ -276,8 +300,17 @@ fn forbidden() -> Result<Rules, String> {
     #[cfg(target_arch = "x86_64")]
     rules.extend([libc::SYS_fork, libc::SYS_vfork].map(|number| (number, vec![])));
     rules.insert(libc::SYS_clone, when(0, u64::from(libc::CLONE_THREAD.unsigned_abs()), 0)?);
+    rules.insert(libc::SYS_tgkill, unless(0, u64::from(std::process::id()))?);
+    rules.insert(libc::SYS_prlimit64, unless(0, 0)?);
+    let signals = [libc::F_SETOWN, F_SETSIG, F_SETOWN_EX].into_iter();
+    let signals = signals.map(|what| all(&[(1, u64::from(u32::MAX), u64::from(what.unsigned_abs()))]));
+    rules.insert(libc::SYS_fcntl, signals.collect::<Result<_, _>>()?);
     Ok(rules)
 }
+
+/// `fcntl.h`: the C library keeps them for itself.
+const F_SETSIG: i32 = 10;
+const F_SETOWN_EX: i32 = 15;
 
 /// Tries everything that was given up.
 pub(super) fn probe() -> Vec<Probe> {
@@ -304,6 +337,7 @@ pub(super) fn probe() -> Vec<Probe> {
         ("starting a program", io(std::process::Command::new("/bin/true").spawn())),
         ("tracing its parent", nix(nix::sys::ptrace::attach(parent))),
         ("signalling its parent", nix(nix::sys::signal::kill(parent, None))),
+        ("limiting its parent", nix(limit_of(parent))),
         ("a user namespace", nix(nix::sched::unshare(CloneFlags::CLONE_NEWUSER))),
         ("executable memory", io(memmap2::MmapMut::map_anon(4096).and_then(memmap2::MmapMut::make_exec))),
         ("more memory than its limit", io(memory())),
@@ -312,6 +346,14 @@ pub(super) fn probe() -> Vec<Probe> {
     ];
     let probe = |(what, done): (&str, Result<(), String>)| Probe { what: what.to_owned(), refused: done.err() };
     tried.into_iter().map(probe).collect()
+}
+
+fn limit_of(process: nix::unistd::Pid) -> nix::Result<()> {
+    let process = rustix::process::Pid::from_raw(process.as_raw());
+    let asked = rustix::process::Rlimit { current: None, maximum: None };
+    rustix::process::prlimit(process, rustix::process::Resource::Core, asked)
+        .map(drop)
+        .map_err(|e| nix::Error::from_raw(e.raw_os_error()))
 }
 
 /// As many bytes as the limit allows, more than what is in use leaves.

@@ -89,7 +89,8 @@ pub fn run(
             break;
         }
     }
-    std::process::exit(0)
+    // Without the destructors of a library whose threads still run.
+    std::process::abort()
 }
 
 /// A host that waits for an answer must not wait for a thread that is gone.
@@ -167,6 +168,7 @@ impl Work {
     }
 
     fn load(&mut self, model: u64, name: &str, file: Option<OwnedFd>) -> Result<Answer, InferenceError> {
+        cage::limit_processor_time(None, self.threads);
         let before = self.resident.bytes();
         let mapped = mapped(file)?;
         let read = OnnxModel::read(name, mapped.bytes(), self.models_max_mib)?;

@@ -49,7 +49,7 @@ pub(crate) enum NoStart {
 
 impl Worker {
     /// Starts one that inherits nothing but a socket, and waits until its walls stand.
-    pub(crate) fn start(program: &Program, start: &Start) -> Result<Self, NoStart> {
+    pub(crate) fn start(program: &Program, start: &Start, unwanted: &dyn Fn() -> bool) -> Result<Self, NoStart> {
         let failed = |what: &str, e: &dyn std::fmt::Display| NoStart::Process(format!("{what}: {e}"));
         let (socket, theirs) = pair().map_err(|e| failed("no socket for a worker", &e))?;
         let child = Command::new(&program.file)
@@ -63,7 +63,7 @@ impl Worker {
             .map_err(|e| failed(&format!("{} cannot be started as a worker", program.file.display()), &e))?;
         let mut worker =
             Self { child, socket, buffer: Vec::new(), number: 0, engine_version: String::new(), kept: Vec::new() };
-        match worker.ask(Ask::Start(start.clone()), &[], Some(Instant::now() + START_MAX), &|| false) {
+        match worker.ask(Ask::Start(start.clone()), &[], Some(Instant::now() + START_MAX), unwanted) {
             Ok(Answer::Started { version: VERSION, engine_version, kept }) => {
                 worker.engine_version = crate::printable(&engine_version);
                 worker.kept = kept;

@@ -26,7 +26,7 @@ pub use cage::{Kept, Probe};
 pub use child::{StartOf, run};
 pub use choice::{Program, Wall};
 pub use remote::WorkerReport;
-pub(crate) use remote::{Common, Health, RemoteEngine};
+pub(crate) use remote::{Common, RemoteEngine};
 pub(crate) use shared::Mapped;
 
 use crate::inference::{Device, EngineConfig};
@@ -58,7 +58,7 @@ pub fn self_check(
     library: Option<PathBuf>,
 ) -> Result<(Vec<Kept>, Vec<Probe>), String> {
     let start = start(config, library, Device::Cpu, 1);
-    let mut worker = host::Worker::start(program, &start).map_err(|no| match no {
+    let mut worker = host::Worker::start(program, &start, &|| false).map_err(|no| match no {
         host::NoStart::Engine(_, text) => crate::printable(&text),
         host::NoStart::Process(text) => text,
     })?;

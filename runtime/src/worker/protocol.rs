@@ -148,7 +148,9 @@ pub(super) fn send<T: Serialize>(socket: impl AsFd, message: &Numbered<T>, files
     if !files.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(files)) {
         return Err(io::Error::other(format!("more than {FILES_MAX} files")));
     }
-    rustix::io::retry_on_intr(|| sendmsg(&socket, &[IoSlice::new(&bytes)], &mut beside, SendFlags::NOSIGNAL))?;
+    // At most one message waits at each end: an end that takes none is not one of ours.
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::io::retry_on_intr(|| sendmsg(&socket, &[IoSlice::new(&bytes)], &mut beside, flags))?;
     Ok(())
 }
 

@@ -29,12 +29,14 @@ use crate::tensor::Tensor;
 
 /// After a deadline, until an engine that is to stop by itself is ended.
 const GRACE: Duration = Duration::from_millis(250);
+/// Freeing a model's memory.
+const UNLOAD_MAX: Duration = Duration::from_secs(5);
 /// Nobody knows yet how long an item takes.
 const FIRST_PIECE: usize = 1;
 
-/// What all workers of a host know of models: by digest, so that it holds whatever they are called.
+/// What is known of a vendor's models on a device: by digest, so that it holds whatever they are called.
 #[derive(Debug, Default)]
-pub(crate) struct Health(Mutex<HashMap<[u8; 32], Record>>);
+struct Health(Mutex<HashMap<[u8; 32], Record>>);
 
 #[derive(Debug, Clone, Default)]
 struct Record {
@@ -58,6 +60,7 @@ pub(crate) struct RemoteEngine {
     program: Program,
     start: Start,
     common: Common,
+    health: Health,
     slot: Mutex<Slot>,
     seen: Mutex<WorkerReport>,
     version: OnceLock<String>,
@@ -68,7 +71,6 @@ pub(crate) struct Common {
     pub(crate) config: EngineConfig,
     /// Of the device.
     pub(crate) queue: Arc<DeviceQueue>,
-    pub(crate) health: Arc<Health>,
     pub(crate) metrics: Option<Arc<Metrics>>,
 }
 
@@ -148,9 +150,9 @@ impl From<NoAnswer> for Trouble {
 
 impl RemoteEngine {
     pub(crate) fn new(vendor: &str, program: Program, start: Start, common: Common) -> Self {
-        let (slot, version) = Default::default();
+        let (health, slot, version) = Default::default();
         let seen = Mutex::new(WorkerReport::of(vendor, start.device));
-        Self { vendor: vendor.to_owned(), program, start, common, slot, seen, version }
+        Self { vendor: vendor.to_owned(), program, start, common, health, slot, seen, version }
     }
 
     fn count(&self, count: impl FnOnce(&Metrics)) {
@@ -202,7 +204,7 @@ impl RemoteEngine {
     /// Refuses a model that ended its process too often.
     fn admit(&self, file: &ModelFile) -> Result<(), InferenceError> {
         let most = self.common.config.model_failures_max;
-        self.common.health.with(&file.sha256, |record| match record.failures >= most {
+        self.health.with(&file.sha256, |record| match record.failures >= most {
             true => Err(InferenceError::OutOfService {
                 model: file.name.clone(),
                 failures: record.failures,
@@ -214,7 +216,7 @@ impl RemoteEngine {
 
     /// A process ended with a model: whether that was once too often.
     fn failed(&self, file: &ModelFile, how: &str) -> bool {
-        let failures = self.common.health.with(&file.sha256, |record| {
+        let failures = self.health.with(&file.sha256, |record| {
             record.failures += 1;
             how.clone_into(&mut record.last);
             record.failures
@@ -254,7 +256,6 @@ impl RemoteEngine {
             }) {
                 Ok(done) => {
                     self.note(&slot);
-                    self.common.health.with(&file.sha256, |record| record.failures = 0);
                     return Ok(done);
                 }
                 Err(trouble) => trouble,
@@ -271,7 +272,10 @@ impl RemoteEngine {
                 Trouble::Late(limit) => {
                     slot.clear();
                     self.count(|metrics| metrics.run_refused("deadline"));
-                    self.failed(file, "did not end in time, and was ended");
+                    // A job that came late says nothing of the model.
+                    if limit.is_some() {
+                        self.failed(file, "did not end in time, and was ended");
+                    }
                     return Err(match limit {
                         Some((limit, ms)) => InferenceError::TooLong { model: file.name.clone(), limit, ms },
                         None => InferenceError::Deadline { model: file.name.clone() },
@@ -295,7 +299,7 @@ impl RemoteEngine {
     fn ready(&self, slot: &mut Slot, file: &Arc<ModelFile>, call: &Call<'_>) -> Result<usize, Trouble> {
         if !slot.worker.as_mut().is_some_and(Worker::is_running) {
             slot.clear();
-            slot.worker = Some(self.begin().map_err(Trouble::Start)?);
+            slot.worker = Some(self.begin(call).map_err(Trouble::Start)?);
             slot.started += 1;
         }
         if let Some(place) = slot.loaded.iter().position(|loaded| loaded.file.sha256 == file.sha256) {
@@ -304,7 +308,7 @@ impl RemoteEngine {
             return Ok(slot.loaded.len() - 1);
         }
         let size = file.sealed.metadata().map_or(0, |found| found.len());
-        self.make_room(slot, size, 0)?;
+        self.make_room(slot, size, 0, call)?;
         slot.models += 1;
         let number = slot.models;
         let load = self.common.config.load_deadline_ms;
@@ -317,7 +321,7 @@ impl RemoteEngine {
                 let resident = slot.resident();
                 self.count(|metrics| metrics.worker_models(&self.vendor, &self.device_name(), resident));
                 // How much it takes is known only now.
-                self.make_room(slot, 0, 1)?;
+                self.make_room(slot, 0, 1, call)?;
                 Ok(slot.loaded.len() - 1)
             }
             Ok(Answer::Failed { how, text }) => Err(Trouble::Failed(how, text)),
@@ -329,18 +333,18 @@ impl RemoteEngine {
 
     /// Lets go of what was not used for the longest time, until so many bytes more fit, and keeps so many models whatever they
     /// take. Where nothing is loaded and the process holds more all the same, it is ended: that gives all of it back.
-    fn make_room(&self, slot: &mut Slot, size: u64, keep: usize) -> Result<(), Trouble> {
+    fn make_room(&self, slot: &mut Slot, size: u64, keep: usize, call: &Call<'_>) -> Result<(), Trouble> {
         let most = self.common.config.models_memory_mib << 20;
         while slot.loaded.len() > keep && slot.resident().saturating_add(size) > most {
             let oldest = slot.loaded.remove(0);
             let worker = slot.worker.as_mut().expect("something is loaded");
-            let until = Instant::now() + Duration::from_millis(self.common.config.load_deadline_ms);
-            match worker.ask(Ask::Unload { model: oldest.number }, &[], Some(until), &|| false) {
+            let until = Instant::now() + UNLOAD_MAX;
+            match worker.ask(Ask::Unload { model: oldest.number }, &[], Some(until), &|| call.turn.is_cancelled()) {
                 Ok(Answer::Unloaded { resident_bytes })
                     if slot.loaded.is_empty() && resident_bytes > self.common.config.models_memory_mib << 20 =>
                 {
                     slot.clear();
-                    slot.worker = Some(self.begin().map_err(Trouble::Start)?);
+                    slot.worker = Some(self.begin(call).map_err(Trouble::Start)?);
                     slot.started += 1;
                 }
                 Ok(_) => {}
@@ -350,8 +354,8 @@ impl RemoteEngine {
         Ok(())
     }
 
-    fn begin(&self) -> Result<Worker, NoStart> {
-        let worker = Worker::start(&self.program, &self.start)?;
+    fn begin(&self, call: &Call<'_>) -> Result<Worker, NoStart> {
+        let worker = Worker::start(&self.program, &self.start, &|| call.turn.is_cancelled())?;
         let accepted = |wall: Wall| !wall.is_required() || self.common.config.accept_missing.contains(&wall);
         let missing = worker.kept().iter().filter(|kept| !accepted(kept.wall));
         if let Some((wall, why)) = missing.filter_map(|kept| Some((kept.wall, kept.missing.as_ref()?))).next() {
@@ -479,7 +483,7 @@ impl Model for RemoteModel {
             let (outputs, ran) = self.run_piece(&piece, count, call)?;
             let per_item = ran / u32::try_from(count).unwrap_or(u32::MAX);
             // A slow piece counts at once and is forgotten slowly: the next one must not hold the device for longer.
-            self.engine.common.health.with(&self.file.sha256, |record| {
+            self.engine.health.with(&self.file.sha256, |record| {
                 let before = record.per_item.unwrap_or(per_item);
                 record.per_item = Some(per_item.max(before / 8 * 7 + per_item / 8));
             });
@@ -557,7 +561,7 @@ impl RemoteModel {
     fn piece(&self, left: usize) -> usize {
         // A fifth is left: no two runs take the same time.
         let slice = Duration::from_millis(self.engine.common.config.device_slice_ms_max) / 5 * 4;
-        let per_item = self.engine.common.health.with(&self.file.sha256, |record| record.per_item);
+        let per_item = self.engine.health.with(&self.file.sha256, |record| record.per_item);
         let fit = per_item.map_or(FIRST_PIECE as u128, |each| slice.as_nanos() / each.as_nanos().max(1));
         // Few sizes: engines plan for each that they have not seen.
         let fit = usize::try_from(fit).unwrap_or(left).max(1);
@@ -599,6 +603,8 @@ impl RemoteModel {
                         shared::ReadError::Tensor(e) => Trouble::Other(e.into()),
                         shared::ReadError::Io(e) => Trouble::Died(format!("gave outputs that are not there ({e})")),
                     })?;
+                    // Loading alone shows nothing: a model can end every run.
+                    self.engine.health.with(&self.file.sha256, |record| record.failures = 0);
                     let ran = since.elapsed();
                     let engine = &self.engine;
                     engine.count(|metrics| metrics.model_ran(&self.file.name, &engine.device_name(), items, ran));
