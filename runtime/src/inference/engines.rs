@@ -181,12 +181,6 @@ impl Engines {
         reports
     }
 
-    /// Runs that wait for a device, and the longest wait among them.
-    #[must_use]
-    pub fn waiting(&self, device: Device) -> (usize, Duration) {
-        self.queue(device).waiting()
-    }
-
     fn threads(&self) -> usize {
         match self.config.intra_threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

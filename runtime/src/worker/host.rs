@@ -1,6 +1,6 @@
 //! The host's side of a worker: starts it, asks it, ends it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -45,6 +45,8 @@ pub(crate) enum NoStart {
     Engine(Failure, String),
     /// The process.
     Process(String),
+    /// Nobody waits any more.
+    Unwanted,
 }
 
 impl Worker {
@@ -72,7 +74,8 @@ impl Worker {
             Ok(Answer::Failed { how, text }) => Err(NoStart::Engine(how, text)),
             Ok(other) => Err(NoStart::Process(format!("a worker began with {other:?}"))),
             Err(NoAnswer::Died(how)) => Err(NoStart::Process(format!("a worker did not come up: it {how}"))),
-            Err(NoAnswer::Late | NoAnswer::Unwanted) => {
+            Err(NoAnswer::Unwanted) => Err(NoStart::Unwanted),
+            Err(NoAnswer::Late) => {
                 Err(NoStart::Process(format!("a worker did not come up within {} s", START_MAX.as_secs())))
             }
         }
@@ -176,12 +179,6 @@ impl Worker {
             Answer::Probed(probes) => Ok(probes),
             _ => Err(NoAnswer::Died("answered what was not asked".into())),
         }
-    }
-}
-
-impl AsFd for Worker {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }
 

@@ -61,6 +61,7 @@ pub fn self_check(
     let mut worker = host::Worker::start(program, &start, &|| false).map_err(|no| match no {
         host::NoStart::Engine(_, text) => crate::printable(&text),
         host::NoStart::Process(text) => text,
+        host::NoStart::Unwanted => "nobody waits for it".into(),
     })?;
     let probes = worker.probe().map_err(|no| format!("the worker that was to be tried is lost: {no:?}"))?;
     Ok((worker.kept().to_vec(), probes))

@@ -281,7 +281,7 @@ impl RemoteEngine {
                         None => InferenceError::Deadline { model: file.name.clone() },
                     });
                 }
-                Trouble::Unwanted => {
+                Trouble::Unwanted | Trouble::Start(NoStart::Unwanted) => {
                     slot.clear();
                     return Err(InferenceError::Cancelled { model: file.name.clone() });
                 }
@@ -340,14 +340,14 @@ impl RemoteEngine {
             let worker = slot.worker.as_mut().expect("something is loaded");
             let until = Instant::now() + UNLOAD_MAX;
             match worker.ask(Ask::Unload { model: oldest.number }, &[], Some(until), &|| call.turn.is_cancelled()) {
-                Ok(Answer::Unloaded { resident_bytes })
-                    if slot.loaded.is_empty() && resident_bytes > self.common.config.models_memory_mib << 20 =>
-                {
+                Ok(Answer::Unloaded { resident_bytes }) if slot.loaded.is_empty() && resident_bytes > most => {
                     slot.clear();
                     slot.worker = Some(self.begin(call).map_err(Trouble::Start)?);
                     slot.started += 1;
                 }
                 Ok(_) => {}
+                // The job's deadline has nothing to do with it.
+                Err(NoAnswer::Late) => return Err(Trouble::Died("did not let go of a model".into())),
                 Err(no) => return Err(no.into()),
             }
         }
