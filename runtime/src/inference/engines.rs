@@ -110,6 +110,8 @@ impl Engines {
             Started::Worker(engine) => loaded(&model, &engine, call, target),
         };
         let (fallback, mut loaded) = match load_on(target) {
+            // Who waits for a GPU, or for nothing any more, lacks none.
+            Err(error @ (InferenceError::Busy { .. } | InferenceError::Cancelled { .. })) => return Err(error),
             Err(error) if target == Device::Gpu && self.config.gpu_fallback_to_cpu => {
                 let reason = error.to_string();
                 tracing::warn!(model = super::name(name), reason, "falls back from GPU to CPU");
