@@ -228,7 +228,7 @@ fn main() -> ExitCode {
     if matches!(command, Command::Worker { command: None }) {
         let Err(e) = gantry::worker::run(
             |start| bring_in(start.library()),
-            |start| local(start.library(), start.device(), start.threads()),
+            |start| local(start.library(), start.device(), start.threads(), start.contexts()),
         );
         eprintln!("error: {e}");
         return ExitCode::from(2);

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result};
 use gantry::geometry::Region;
-use gantry::inference::{Call, Device, Engines, LoadedModel, Request, Turn};
+use gantry::inference::{Batch, Call, Device, Engines, LoadedModel, Request, Turn};
 use gantry::memory::Budget;
 use gantry::module::package::Package;
 use gantry::study::{ReadOptions, Study};
@@ -61,8 +61,8 @@ fn segment(source: &Volume, job: &Job<'_>, budget: &Budget) -> Result<(Volume, L
 
     let bytes = job.package.model("organs", job.engines.model_max_mib())?;
     let turn = Turn::default();
-    let call = Call { budget, deadline: None, turn: &turn, batch: false };
-    let request = Request { vendor: "bench", name: "organs", bytes: &bytes, target: Device::Cpu };
+    let call = Call { budget, deadline: None, turn: &turn, batch: Batch::Whole };
+    let request = Request { vendor: "bench", name: "organs", bytes: &bytes, target: Device::Cpu, warm_up: None };
     let model = job.engines.load(request, &call)?;
     let mut slabs = Vec::new();
     for first in (0..size[2]).step_by(SLAB) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use gantry::findings::Urgency;
-use gantry::inference::{Call, Device, Dim, EngineConfig, Engines, Isolation, LoadedModel, Request, Turn};
+use gantry::inference::{Batch, Call, Device, Dim, EngineConfig, Engines, Isolation, LoadedModel, Request, Turn};
 use gantry::memory::Budget;
 use gantry::module::package::Package;
 use gantry::tensor::{ElementType, Tensor};
@@ -88,14 +88,14 @@ impl Triage {
 
     fn load(&self, engines: &Engines, job: &Job) -> Result<LoadedModel> {
         let vendor = &self.package.manifest().vendor;
-        let request = Request { vendor, name: "triage", bytes: &self.bytes, target: Device::Cpu };
+        let request = Request { vendor, name: "triage", bytes: &self.bytes, target: Device::Cpu, warm_up: None };
         Ok(engines.load(request, &job.call())?)
     }
 
     /// From the end of a worker by SIGKILL to the next result.
     fn restart(&self, workers: &Isolation, rounds: usize, report: &mut Report) -> Result<()> {
         let engines = Self::engines(workers, SLICE_MS)?;
-        let job = Job::new(Urgency::Routine, false);
+        let job = Job::new(Urgency::Routine, Batch::Whole);
         let model = self.load(&engines, &job)?;
         let mut seconds = Vec::new();
         for _ in 0..rounds.max(1) {
@@ -131,13 +131,13 @@ impl Triage {
     fn percentile(&self, workers: &Isolation, count: usize, beside: Option<Urgency>) -> Result<f64> {
         let plain = beside == Some(Urgency::Routine);
         let engines = Self::engines(workers, SLICE_MS)?;
-        let job = Job::new(beside.unwrap_or(Urgency::Urgent), false);
+        let job = Job::new(beside.unwrap_or(Urgency::Urgent), Batch::Whole);
         let model = self.load(&engines, &job)?;
         job.run(&model, 1)?;
         let over = AtomicBool::new(beside.is_none());
         std::thread::scope(|scope| {
             let saturate = || -> Result<()> {
-                let job = Job::new(Urgency::Routine, !plain);
+                let job = Job::new(Urgency::Routine, if plain { Batch::Whole } else { Batch::Items });
                 let model = self.load(&engines, &job)?;
                 while !over.load(Ordering::Relaxed) {
                     job.run(&model, ROUTINE_ITEMS)?;
@@ -171,11 +171,11 @@ impl Triage {
 struct Job {
     budget: Budget,
     turn: Turn,
-    batch: bool,
+    batch: Batch,
 }
 
 impl Job {
-    fn new(urgency: Urgency, batch: bool) -> Self {
+    fn new(urgency: Urgency, batch: Batch) -> Self {
         Self { budget: Budget::unlimited(), turn: Turn::new(urgency), batch }
     }
 

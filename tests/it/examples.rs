@@ -125,7 +125,9 @@ fn the_example_of_module_toml_has_every_key() {
     let ComponentEntry { file: _, sha256: Some(_) } = whole.component else {
         panic!("an optional key of [component] is missing")
     };
-    let [ModelEntry { name: _, file: _, target: _, batch: _, sha256: Some(_) }] = whole.models.as_slice() else {
+    let [ModelEntry { name: _, file: _, target: _, batch: _, sha256: Some(_), join: Some(_), warm_up: _ }] =
+        whole.models.as_slice()
+    else {
         panic!("an optional key of [[models]] is missing")
     };
 }

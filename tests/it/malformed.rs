@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use gantry::inference::{
-    Call, Device, Dim, EngineConfig, EnginePreference, Engines, InferenceError, LoadedModel, Request, Turn,
+    Batch, Call, Device, Dim, EngineConfig, EnginePreference, Engines, InferenceError, LoadedModel, Request, Turn,
     find_library,
 };
 use gantry::memory::Budget;
@@ -250,11 +250,13 @@ impl Site {
 
     fn call<T>(&self, run: impl FnOnce(&Call<'_>) -> T) -> T {
         let turn = Turn::default();
-        run(&Call { budget: &self.budget, deadline: None, turn: &turn, batch: false })
+        run(&Call { budget: &self.budget, deadline: None, turn: &turn, batch: Batch::Whole })
     }
 
     fn load(&self, name: &str, bytes: &[u8]) -> Result<LoadedModel, InferenceError> {
-        self.call(|call| self.engines.load(Request { vendor: "v", name, bytes, target: Device::Cpu }, call))
+        self.call(|call| {
+            self.engines.load(Request { vendor: "v", name, bytes, target: Device::Cpu, warm_up: None }, call)
+        })
     }
 
     /// On ones, of the sizes that the model states.

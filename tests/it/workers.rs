@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use gantry::findings::Urgency;
 use gantry::inference::{
-    Call, Device, EngineConfig, EnginePreference, Engines, InferenceError, Isolation, LoadedModel, Request, Turn,
+    Batch, Call, Device, EngineConfig, EnginePreference, Engines, InferenceError, Isolation, LoadedModel, Request, Turn,
 };
 use gantry::memory::Budget;
 use gantry::tensor::{ElementType, Tensor};
@@ -50,12 +50,17 @@ struct Job {
     budget: Budget,
     turn: Turn,
     deadline: Option<Duration>,
-    batch: bool,
+    batch: Batch,
 }
 
 impl Job {
     fn new() -> Self {
-        Self { budget: Budget::mib(256), turn: Turn::default(), deadline: Some(Duration::from_secs(20)), batch: false }
+        Self {
+            budget: Budget::mib(256),
+            turn: Turn::default(),
+            deadline: Some(Duration::from_secs(20)),
+            batch: Batch::Whole,
+        }
     }
 
     fn call(&self) -> Call<'_> {
@@ -65,7 +70,7 @@ impl Job {
 
     fn load(&self, engines: &Engines, vendor: &str, name: &str) -> Result<LoadedModel, InferenceError> {
         let bytes = model(name);
-        engines.load(Request { vendor, name, bytes: &bytes, target: Device::Cpu }, &self.call())
+        engines.load(Request { vendor, name, bytes: &bytes, target: Device::Cpu, warm_up: None }, &self.call())
     }
 
     fn run(&self, model: &LoadedModel, numbers: &[f32]) -> Result<Vec<f32>, InferenceError> {
@@ -252,7 +257,7 @@ fn models_that_were_not_used_for_the_longest_time_make_room() {
 fn urgent_work_waits_for_a_slice_of_a_batch_and_not_for_all_of_it() {
     let engines = faulty(|config| config.device_slice_ms_max = 100);
     let mut routine = Job::new();
-    routine.batch = true;
+    routine.batch = Batch::Items;
     let slow = routine.load(&engines, "v", "slow-20").expect("loads");
     let mut urgent = Job::new();
     urgent.turn = Turn::new(Urgency::Urgent);

@@ -38,7 +38,7 @@ pub struct EngineConfig {
     /// ONNX Runtime's shared library. Looked for when not given: see [`find_library`](super::find_library).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub onnxruntime_library: Option<PathBuf>,
-    /// Threads that one run uses; 0 for one each processor.
+    /// Threads that one run uses; 0 for the processors, divided among `runs_at_once_max`.
     pub intra_threads: usize,
     /// Whether a model that asks for a GPU may run on the CPU where it cannot have one. The result says so.
     pub gpu_fallback_to_cpu: bool,
@@ -52,7 +52,7 @@ pub struct EngineConfig {
     pub models_memory_mib: u64,
     /// A model that ended so many workers, with no run that ended well in between, is not run any more.
     pub model_failures_max: u32,
-    /// Runs that use one device at once.
+    /// Runs that use one device at once; a worker keeps as many contexts of each model.
     pub runs_at_once_max: usize,
     /// Runs that wait for one device.
     pub queue_length_max: usize,

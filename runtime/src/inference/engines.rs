@@ -1,6 +1,6 @@
 //! Which engines there are, and which one runs a model.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,6 +41,8 @@ pub struct Request<'a> {
     pub bytes: &'a [u8],
     /// Where it is to run.
     pub target: Device,
+    /// Shapes of its inputs, by name, for a first run when it is loaded.
+    pub warm_up: Option<&'a BTreeMap<String, Vec<usize>>>,
 }
 
 impl Engines {
@@ -103,8 +105,11 @@ impl Engines {
     /// [`LoadedModel::fallback`] says why.
     pub fn load(&self, request: Request<'_>, call: &Call<'_>) -> Result<LoadedModel, InferenceError> {
         let begun = Instant::now();
-        let Request { vendor, name, bytes, target } = request;
-        let model = OnnxModel::read(name, bytes, self.config.model_max_mib)?;
+        let Request { vendor, name, bytes, target, warm_up } = request;
+        let mut model = OnnxModel::read(name, bytes, self.config.model_max_mib)?;
+        if let Some(shapes) = warm_up {
+            model = model.warmed_up_by(shapes);
+        }
         let load_on = |device| match self.engine(vendor, device)? {
             Started::Here(engine) => loaded(&model, &*engine, call, target),
             Started::Worker(engine) => loaded(&model, &engine, call, target),
@@ -142,7 +147,7 @@ impl Engines {
             })?),
         };
         let engine = match program {
-            None => Started::Here(local(library, device, threads)?.into()),
+            None => Started::Here(local(library, device, threads, self.config.runs_at_once_max)?.into()),
             Some(program) => {
                 let start = worker::start(&self.config, self.library.clone(), device, threads);
                 let common = Common {
@@ -183,12 +188,19 @@ impl Engines {
         reports
     }
 
+    /// Threads of one run: as many as all that run at once leave each other.
     fn threads(&self) -> usize {
         match self.config.intra_threads {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            0 => (processors() / self.config.runs_at_once_max).max(1),
             threads => threads,
         }
     }
+}
+
+/// Processors that this process may use.
+#[must_use]
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn loaded(
@@ -209,13 +221,18 @@ pub fn bring_in(library: Option<&Path>) -> Result<(), InferenceError> {
     library.map_or(Ok(()), super::onnxruntime::bring_in)
 }
 
-/// An engine in this process: what a worker is made of.
+/// An engine in this process: what a worker is made of. A model of it is run so often at once, each time with so many threads.
 ///
 /// # Errors
 /// The library or the device cannot be used.
-pub fn local(library: Option<&Path>, device: Device, threads: usize) -> Result<Box<dyn Engine>, InferenceError> {
+pub fn local(
+    library: Option<&Path>,
+    device: Device,
+    threads: usize,
+    contexts: usize,
+) -> Result<Box<dyn Engine>, InferenceError> {
     match (library, device) {
-        (Some(library), device) => Ok(Box::new(OnnxRuntime::new(library, device, threads)?)),
+        (Some(library), device) => Ok(Box::new(OnnxRuntime::new(library, device, threads, contexts)?)),
         (None, Device::Cpu) => Ok(Box::new(Tract::new(threads))),
         (None, Device::Gpu) => Err(InferenceError::DeviceUnavailable {
             device,

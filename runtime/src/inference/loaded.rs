@@ -1,11 +1,12 @@
 //! A model that is ready to run, and what the record of a job says about it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::check::check;
 use super::{Call, Device, Dim, Engine, EngineKind, InferenceError, Model, OnnxModel, TensorSpec, name};
-use crate::tensor::Tensor;
+use crate::tensor::{ElementType, Tensor};
 
 /// A loaded model with its name, digest, engine and device.
 pub struct LoadedModel {
@@ -20,6 +21,31 @@ pub struct LoadedModel {
     model: Box<dyn Model>,
     calls: AtomicU64,
     compute_ns: AtomicU64,
+}
+
+/// Runs a model on zeros, so that what an engine does only once is done before anybody waits: plans, kernels, memory. Nothing
+/// where no shapes are given.
+///
+/// # Errors
+/// The shapes are none of its inputs', or it does not run.
+pub fn warm_up(
+    name: &str,
+    model: &dyn Model,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    call: &Call<'_>,
+) -> Result<(), InferenceError> {
+    if shapes.is_empty() {
+        return Ok(());
+    }
+    let refused =
+        |e: InferenceError| InferenceError::Refused { model: super::name(name), reason: format!("its warm_up: {e}") };
+    let zeros = shapes.iter().map(|(input, shape)| {
+        let element = model.inputs().iter().find(|spec| spec.name == *input).map_or(ElementType::F32, |s| s.element);
+        Ok((input.clone(), Tensor::zeroed(shape.clone(), element, call.budget)?))
+    });
+    let zeros = zeros.collect::<Result<_, InferenceError>>().map_err(refused)?;
+    let inputs = check(name, model.inputs(), zeros).map_err(refused)?;
+    model.run(inputs, call).map(drop).map_err(refused)
 }
 
 /// How much a model was used.

@@ -32,12 +32,12 @@ mod suite;
 mod testmodels;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use check::check;
 pub use config::{EngineConfig, EnginePreference, Isolation};
-pub use engines::{Engines, Request, bring_in, find_library, local};
-pub use loaded::{LoadedModel, Usage};
+pub use engines::{Engines, Request, bring_in, find_library, local, processors};
+pub use loaded::{LoadedModel, Usage, warm_up};
 pub use onnx::{Anatomy, OnnxModel};
 pub use queue::{DeviceQueue, NoTurn, Permit, QueueLimits, Turn};
 
@@ -126,8 +126,29 @@ pub struct Call<'a> {
     pub deadline: Option<Instant>,
     /// How urgent it is, and whether it is still wanted.
     pub turn: &'a Turn,
-    /// The first axis of all inputs and outputs is a batch of items that do not depend on one another.
-    pub batch: bool,
+    /// What its first axis is.
+    pub batch: Batch,
+}
+
+/// What the first axis of all of a model's inputs and outputs is, as its manifest says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Batch {
+    /// Nothing that the host knows: each run is run whole.
+    #[default]
+    Whole,
+    /// Items that do not depend on one another: the host may run some of them at a time.
+    Items,
+    /// As before, and runs of several jobs may be one.
+    Joined(Join),
+}
+
+/// How runs of several jobs become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Join {
+    /// Items of all of them.
+    pub items_max: usize,
+    /// How long the first waits for others, where there are any that have the model.
+    pub window: Duration,
 }
 
 /// A loaded model. May be run from several threads.

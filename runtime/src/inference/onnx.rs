@@ -7,7 +7,8 @@
 //!
 //! Message and field numbers are those of `onnx.proto` 1.20.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 
@@ -48,6 +49,8 @@ pub struct OnnxModel<'a> {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     anatomy: Anatomy,
+    sha256: OnceLock<[u8; 32]>,
+    warm_up: BTreeMap<String, Vec<usize>>,
 }
 
 impl<'a> OnnxModel<'a> {
@@ -65,7 +68,7 @@ impl<'a> OnnxModel<'a> {
             return Err(refused("it is in ORT format; export it as ONNX".into()));
         }
         let (inputs, outputs, anatomy) = signature(bytes).map_err(refused)?;
-        Ok(Self { name, bytes, inputs, outputs, anatomy })
+        Ok(Self { name, bytes, inputs, outputs, anatomy, sha256: OnceLock::new(), warm_up: BTreeMap::new() })
     }
 
     /// Its name in the package.
@@ -101,7 +104,20 @@ impl<'a> OnnxModel<'a> {
     /// SHA-256 of the file.
     #[must_use]
     pub fn sha256(&self) -> [u8; 32] {
-        Sha256::digest(self.bytes).into()
+        *self.sha256.get_or_init(|| Sha256::digest(self.bytes).into())
+    }
+
+    /// With a first run as soon as it is loaded: shapes of its inputs, by name.
+    #[must_use]
+    pub fn warmed_up_by(mut self, shapes: &BTreeMap<String, Vec<usize>>) -> Self {
+        self.warm_up.clone_from(shapes);
+        self
+    }
+
+    /// Shapes of inputs for a first run; none where there is none.
+    #[must_use]
+    pub fn warm_up(&self) -> &BTreeMap<String, Vec<usize>> {
+        &self.warm_up
     }
 }
 

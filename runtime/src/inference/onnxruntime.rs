@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
 use ort::environment::{Environment, EnvironmentBuilder};
@@ -33,6 +33,7 @@ pub(super) struct OnnxRuntime {
     version: String,
     device: Device,
     threads: usize,
+    contexts: usize,
 }
 
 impl OnnxRuntime {
@@ -40,9 +41,9 @@ impl OnnxRuntime {
     ///
     /// Fails with [`InferenceError::EngineUnavailable`] when the library cannot be used and
     /// [`InferenceError::DeviceUnavailable`] when the device cannot.
-    pub(super) fn new(library: &Path, device: Device, threads: usize) -> Result<Self, InferenceError> {
+    pub(super) fn new(library: &Path, device: Device, threads: usize, contexts: usize) -> Result<Self, InferenceError> {
         let (environment, version) = environment(library).map_err(unusable)?;
-        let engine = Self { environment, version, device, threads };
+        let engine = Self { environment, version, device, threads, contexts };
         if device == Device::Gpu {
             engine.probe_gpu()?;
         }
@@ -107,19 +108,22 @@ impl Engine for OnnxRuntime {
     fn load(&self, model: &OnnxModel<'_>, _call: &Call<'_>) -> Result<Box<dyn Model>, InferenceError> {
         let fail = |reason| InferenceError::Load { engine: EngineKind::OnnxRuntime, model: name(model.name()), reason };
         guarded(|| {
-            let session = self
-                .builder(&name(model.name()))
-                .and_then(|mut builder| builder.commit_from_memory(model.bytes()))
-                .map_err(|e| fail(told(&e)))?;
+            let session = || {
+                let mut builder = self.builder(&name(model.name()))?;
+                builder.commit_from_memory(model.bytes())
+            };
+            let sessions: Vec<_> =
+                (0..self.contexts.max(1)).map(|_| session()).collect::<Result<_, _>>().map_err(|e| fail(told(&e)))?;
             // Two parsers read the file; if they disagree, it was made to.
-            if !agree(session.inputs(), model.inputs()) || !agree(session.outputs(), model.outputs()) {
+            if sessions.iter().any(|s| !agree(s.inputs(), model.inputs()) || !agree(s.outputs(), model.outputs())) {
                 return Err(fail("ONNX Runtime finds other inputs or outputs than the file states".into()));
             }
             Ok(Box::new(OrtModel {
                 name: model.name().to_string(),
                 inputs: model.inputs().to_vec(),
                 outputs: model.outputs().to_vec(),
-                session: Mutex::new(session),
+                idle: Mutex::new(sessions),
+                freed: Condvar::new(),
             }) as Box<dyn Model>)
         })
         .unwrap_or_else(|panic| Err(fail(panic)))
@@ -247,9 +251,19 @@ struct OrtModel {
     name: String,
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
-    /// One run at a time: `Session::run` is not safe to call twice at once, and the run uses all threads. Several
-    /// sessions of one model are for workers, which will have a device's memory to divide.
-    session: Mutex<Session>,
+    /// One for each run at once, since `ort` runs a session once at a time. Each has weights of its own.
+    idle: Mutex<Vec<Session>>,
+    freed: Condvar,
+}
+
+/// A session that nobody else uses.
+struct Borrowed<'m>(&'m OrtModel, Option<Session>);
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(self.1.take());
+        self.0.freed.notify_one();
+    }
 }
 
 impl Model for OrtModel {
@@ -264,10 +278,11 @@ impl Model for OrtModel {
     fn run(&self, inputs: Vec<Tensor>, call: &Call<'_>) -> Result<Vec<Tensor>, InferenceError> {
         let Call { budget, deadline, .. } = *call;
         guarded(|| {
-            let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut borrowed = self.borrow();
+            let Some(session) = &mut borrowed.1 else { return Err(self.error("it has no session".into())) };
             match deadline {
-                None => self.execute(&mut session, inputs, budget, &RunOptions::new().map_err(|e| self.fail(&e))?),
-                Some(deadline) => self.execute_until(&mut session, inputs, budget, deadline),
+                None => self.execute(session, inputs, budget, &RunOptions::new().map_err(|e| self.fail(&e))?),
+                Some(deadline) => self.execute_until(session, inputs, budget, deadline),
             }
         })
         .unwrap_or_else(|panic| Err(self.error(panic)))
@@ -275,6 +290,15 @@ impl Model for OrtModel {
 }
 
 impl OrtModel {
+    /// Waits for one that is idle.
+    fn borrow(&self) -> Borrowed<'_> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.freed.wait_while(idle, |idle| idle.is_empty()).unwrap_or_else(PoisonError::into_inner);
+        let session = idle.pop();
+        drop(idle);
+        Borrowed(self, session)
+    }
+
     /// Asks ONNX Runtime, from a second thread, to stop after the operator that runs at `deadline`.
     fn execute_until(
         &self,
@@ -422,7 +446,7 @@ mod tests {
             eprintln!("skipped: no ONNX Runtime; run `cargo xtask assets`");
             return;
         };
-        let _engine = OnnxRuntime::new(&library, Device::Cpu, 1).expect("it loads");
+        let _engine = OnnxRuntime::new(&library, Device::Cpu, 1, 1).expect("it loads");
         let aligned: Vec<f64> = (0..9).map(f64::from).collect();
         let bytes: &[u8] = bytemuck::cast_slice(&aligned);
         for offset in [0, 1, 4] {

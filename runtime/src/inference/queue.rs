@@ -21,6 +21,8 @@ pub struct Turn(Arc<Shared>);
 struct Shared {
     urgency: AtomicU8,
     cancelled: AtomicBool,
+    /// Of those that it is for as well.
+    of: Mutex<Vec<Turn>>,
 }
 
 impl Turn {
@@ -37,8 +39,18 @@ impl Turn {
         self.0.urgency.fetch_max(urgency as u8, Ordering::Relaxed);
     }
 
+    /// It is of another job too, from now on: as urgent as the most urgent of them, and wanted as long as one of those that joined is.
+    pub(crate) fn join(&self, other: &Self) {
+        self.joined().push(other.clone());
+    }
+
+    fn joined(&self) -> MutexGuard<'_, Vec<Turn>> {
+        self.0.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn urgency(&self) -> u8 {
-        self.0.urgency.load(Ordering::Relaxed)
+        let own = self.0.urgency.load(Ordering::Relaxed);
+        self.joined().iter().map(Self::urgency).fold(own, u8::max)
     }
 
     /// Whether it is so urgent.
@@ -55,7 +67,8 @@ impl Turn {
     /// Whether somebody said so.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.cancelled.load(Ordering::Relaxed)
+        let joined = self.joined();
+        self.0.cancelled.load(Ordering::Relaxed) || !joined.is_empty() && joined.iter().all(Self::is_cancelled)
     }
 }
 

@@ -39,8 +39,8 @@ fn load(engines: &Engines, bytes: &[u8]) -> LoadedModel {
 
 fn load_on(engines: &Engines, bytes: &[u8], target: Device) -> Result<LoadedModel, InferenceError> {
     let (budget, turn) = (Budget::unlimited(), Turn::default());
-    let call = Call { budget: &budget, deadline: None, turn: &turn, batch: false };
-    engines.load(Request { vendor: "v", name: "m", bytes, target }, &call)
+    let call = Call { budget: &budget, deadline: None, turn: &turn, batch: Batch::Whole };
+    engines.load(Request { vendor: "v", name: "m", bytes, target, warm_up: None }, &call)
 }
 
 fn run_until(
@@ -49,7 +49,7 @@ fn run_until(
     budget: &Budget,
     deadline: Option<Instant>,
 ) -> Result<Vec<(String, Tensor)>, InferenceError> {
-    model.run(inputs, &Call { budget, deadline, turn: &Turn::default(), batch: false })
+    model.run(inputs, &Call { budget, deadline, turn: &Turn::default(), batch: Batch::Whole })
 }
 
 fn tensor(element: ElementType, shape: &[usize], data: Vec<u8>) -> Tensor {

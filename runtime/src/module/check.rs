@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::manifest::Sha256Hex;
+use super::manifest::{ModelEntry, Sha256Hex};
 use super::package::{Package, PackageError};
-use crate::inference::{Anatomy, Call, Device, Dim, Engines, InferenceError, OnnxModel, Request, TensorSpec, Turn};
+use crate::inference::{
+    Anatomy, Batch, Call, Device, Dim, Engines, InferenceError, OnnxModel, Request, TensorSpec, Turn,
+};
 use crate::memory::Budget;
 
 /// What was found of a package's models.
@@ -62,9 +64,10 @@ pub fn check(package: &Package, engines: &Engines) -> Result<Checked, CheckError
         let bytes = package.model(&entry.name, engines.model_max_mib())?;
         let anatomy = OnnxModel::read(&entry.name, &bytes, engines.model_max_mib())?.anatomy().clone();
         let (budget, turn, since) = (Budget::unlimited(), Turn::default(), Instant::now());
-        let call = Call { budget: &budget, deadline: None, turn: &turn, batch: false };
+        let call = Call { budget: &budget, deadline: None, turn: &turn, batch: Batch::Whole };
         let vendor = &package.manifest().vendor;
-        let request = Request { vendor, name: &entry.name, bytes: &bytes, target: Device::Cpu };
+        let ModelEntry { name, warm_up, .. } = entry;
+        let request = Request { vendor, name, bytes: &bytes, target: Device::Cpu, warm_up: Some(warm_up) };
         let loaded = engines.load(request, &call)?;
         Ok::<_, CheckError>(CheckedModel {
             name: entry.name.clone(),

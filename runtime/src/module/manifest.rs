@@ -1,12 +1,14 @@
 //! `module.toml`: what a module is, what it accepts, and what it needs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Component, Path};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use super::needs::{Interface, Needs};
-use crate::inference::Device;
+use crate::inference::{Batch, Device, Join};
 use crate::sandbox::grants::{DEFAULT_ATTRIBUTES, GRANTABLE_ATTRIBUTES, can_be_granted};
 
 /// A whole manifest, checked.
@@ -216,6 +218,56 @@ pub struct ModelEntry {
     /// In a package: SHA-256, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256Hex>,
+    /// With `batch`: short runs of several jobs may be one run of the engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<JoinEntry>,
+    /// Shapes of its inputs, by name, for a run on zeros as soon as it is loaded: a node loads such models when it starts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub warm_up: BTreeMap<String, Vec<usize>>,
+}
+
+/// How runs of several jobs become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinEntry {
+    /// Items of all of them, 2 to 4096.
+    pub items_max: usize,
+    /// How long the first may wait for others, microseconds, at most a second.
+    pub window_us: u64,
+}
+
+impl ModelEntry {
+    fn check(&self) -> Result<(), String> {
+        if let Some(JoinEntry { items_max, window_us }) = self.join {
+            if !self.batch {
+                return Err("models.join: needs `batch = true`: runs can only be joined where items do not depend on one another".into());
+            }
+            if !(2..=4096).contains(&items_max) || window_us > 1_000_000 {
+                return Err("models.join: items_max from 2 to 4096, window_us up to 1000000".into());
+            }
+        }
+        let fits = |(input, shape): (&String, &Vec<usize>)| {
+            input.len() <= 256
+                && (1..=8).contains(&shape.len())
+                && shape.iter().all(|size| (1..=1 << 20).contains(size))
+        };
+        match self.warm_up.len() <= 64 && self.warm_up.iter().all(fits) {
+            true => Ok(()),
+            false => Err("models.warm_up: for each input, by name, 1 to 8 sizes from 1 to 1048576".into()),
+        }
+    }
+
+    /// What its first axis is.
+    #[must_use]
+    pub fn batch(&self) -> Batch {
+        match self.join {
+            _ if !self.batch => Batch::Whole,
+            None => Batch::Items,
+            Some(JoinEntry { items_max, window_us }) => {
+                Batch::Joined(Join { items_max, window: Duration::from_micros(window_us) })
+            }
+        }
+    }
 }
 
 fn cpu() -> Device {
@@ -307,6 +359,7 @@ impl Manifest {
                 return Err(format!("models: two are called `{}`", model.name));
             }
             check_file("models.file", &model.file)?;
+            model.check()?;
         }
         Ok(())
     }
@@ -342,10 +395,23 @@ mod tests {
     "#;
 
     #[test]
+    fn a_model_says_what_its_first_axis_is() {
+        let batch = |more: &str| Manifest::parse(&format!("{WHOLE}{more}")).expect("fine").models[0].batch();
+        assert_eq!(batch(""), Batch::Whole);
+        assert_eq!(batch("batch = true"), Batch::Items);
+        let join = Join { items_max: 16, window: Duration::from_micros(500) };
+        assert_eq!(batch("batch = true\njoin = { items_max = 16, window_us = 500 }"), Batch::Joined(join));
+    }
+
+    #[test]
     fn a_manifest_survives_a_round_trip() {
-        let manifest = Manifest::parse(WHOLE).expect("fine");
+        let mut manifest = Manifest::parse(WHOLE).expect("fine");
         assert_eq!(manifest.needs.interfaces, [Interface::Study, Interface::Nn]);
         assert_eq!(manifest.models[0].target, Device::Cpu);
+        let model = &mut manifest.models[0];
+        (model.batch, model.join) = (true, Some(JoinEntry { items_max: 8, window_us: 100 }));
+        model.warm_up.insert("x".into(), vec![1, 8]);
+        model.sha256 = Some(Sha256Hex([7; 32]));
         let text = toml::to_string(&manifest).expect("printable");
         assert_eq!(Manifest::parse(&text).expect("fine"), manifest);
     }
@@ -363,6 +429,12 @@ mod tests {
         assert!(refused("models/net.onnx", "/etc/passwd").contains("models.file"));
         assert!(refused("\"lungs\"", "\"Lungs!\"").contains("name"));
         assert!(refused("schema = 1", "schema = 2").contains("schema"));
+        let model = |more: &str| refused("file = \"models/net.onnx\"", &format!("file = \"net.onnx\"\n{more}"));
+        assert!(model("join = { items_max = 8, window_us = 10 }").contains("batch = true"));
+        assert!(model("batch = true\njoin = { items_max = 1, window_us = 10 }").contains("items_max from 2"));
+        assert!(model("batch = true\njoin = { items_max = 8, window_us = 2000000 }").contains("window_us up to"));
+        assert!(model("warm_up = { x = [] }").contains("models.warm_up"));
+        assert!(model("warm_up = { x = [0, 1] }").contains("models.warm_up"));
         assert!(refused("[\"CT\"]", "[]").contains("accepts.modality"));
         assert!(refused("[\"CT\"]", "[\"CT\"]\nspacing_max_mm = 0.0").contains("accepts.spacing_max_mm"));
         assert!(refused("[\"CT\"]", "[\"CT\"]\nbody_part = []").contains("accepts.body_part"));

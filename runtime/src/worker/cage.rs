@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
@@ -92,12 +93,12 @@ fn limit(device: Device, memory_mib: u64) -> Result<(), String> {
     limits.into_iter().try_for_each(|(resource, most)| setrlimit(resource, most, most).map_err(told))
 }
 
-/// From now on the process may use what so long a run may on so many threads, and a minute; without end where a run may take
+/// From now on the process may use what runs of so long may on so many threads, and a minute; without end where one may take
 /// any time. The kernel ends it then.
-pub(super) fn limit_processor_time(run_ms: Option<u64>, threads: usize) {
+pub(super) fn limit_processor_time(run: Option<Duration>, threads: usize) {
     let Ok(usage) = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF) else { return };
     let used = (usage.user_time().tv_sec() + usage.system_time().tv_sec()).unsigned_abs();
-    let run = run_ms.map(|ms| (ms / 1000 + 1).saturating_mul(threads as u64).saturating_add(used + 60));
+    let run = run.map(|run| (run.as_secs() + 1).saturating_mul(threads as u64).saturating_add(used + 60));
     // It can only be refused where somebody else lowered it.
     let _ = setrlimit(Resource::RLIMIT_CPU, run.unwrap_or(libc::RLIM_INFINITY), libc::RLIM_INFINITY);
 }

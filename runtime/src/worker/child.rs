@@ -1,16 +1,16 @@
 //! The worker itself: one engine on one device, for one vendor's models.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use super::protocol::{Answer, Ask, Described, Numbered, Start, VERSION, receive, send};
 use super::{cage, shared, trusted_code};
-use crate::inference::{Call, Engine, InferenceError, Model, OnnxModel, Turn};
+use crate::inference::{self, Batch, Call, Engine, InferenceError, Model, OnnxModel, Turn};
 use crate::memory::Budget;
 
 /// Answers on its standard input until that is closed. The first message says what it is to be; before it takes a second one,
@@ -69,20 +69,27 @@ pub fn run(
     send(&socket, &Numbered { number, what: answer }, &[])?;
 
     let (asks, asked) = mpsc::channel();
-    let replies = socket.try_clone()?;
-    let (models_max_mib, threads) = (start.model_max_mib, start.threads);
-    std::thread::Builder::new().name("engine".into()).spawn(move || {
-        let mut work = Work { engine, models: HashMap::new(), models_max_mib, threads, resident };
-        let _end = EndsProcess;
-        for (Numbered { number, what }, files) in asked {
-            let answer = Numbered { number, what: work.answer(what, files) };
-            if let Err(e) = send(&replies, &answer, &[]) {
-                let how = super::protocol::Failure::Run;
-                let what = Answer::Failed { how, text: format!("the answer cannot be sent: {e}") };
-                let _ = send(&replies, &Numbered { number, what }, &[]);
+    let (asked, replies) = (Arc::new(Mutex::new(asked)), Arc::new(socket.try_clone()?));
+    let (models_max_mib, contexts) = (start.model_max_mib, start.contexts.max(1));
+    let threads = start.threads.saturating_mul(contexts);
+    let (models, running) = Default::default();
+    let work = Arc::new(Work { engine, models, models_max_mib, threads, running, resident });
+    for _ in 0..contexts {
+        let (work, asked, replies) = (work.clone(), asked.clone(), replies.clone());
+        std::thread::Builder::new().name("engine".into()).spawn(move || {
+            let _end = EndsProcess;
+            loop {
+                let next = asked.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let Ok((Numbered { number, what }, files)) = next else { break };
+                let answer = Numbered { number, what: work.answer(what, files) };
+                if let Err(e) = send(&replies, &answer, &[]) {
+                    let how = super::protocol::Failure::Run;
+                    let what = Answer::Failed { how, text: format!("the answer cannot be sent: {e}") };
+                    let _ = send(&replies, &Numbered { number, what }, &[]);
+                }
             }
-        }
-    })?;
+        })?;
+    }
     // The host's end is seen while the engine runs.
     while let Ok(Some(ask)) = receive::<Ask>(&socket, &mut buffer) {
         if asks.send(ask).is_err() {
@@ -124,6 +131,12 @@ impl StartOf<'_> {
     pub fn threads(&self) -> usize {
         self.0.threads
     }
+
+    /// Runs at once.
+    #[must_use]
+    pub fn contexts(&self) -> usize {
+        self.0.contexts
+    }
 }
 
 /// `/proc/self/statm`, which cannot be opened any more.
@@ -143,23 +156,28 @@ impl Resident {
     }
 }
 
+/// By number, with their names.
+type Models = HashMap<u64, (String, Arc<dyn Model>)>;
+
 struct Work {
     engine: Box<dyn Engine>,
-    models: HashMap<u64, (String, Box<dyn Model>)>,
+    models: Mutex<Models>,
     models_max_mib: u64,
+    /// Of all runs at once.
     threads: usize,
+    running: Mutex<Vec<Option<Instant>>>,
     resident: Resident,
 }
 
 impl Work {
-    fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Answer {
+    fn answer(&self, ask: Ask, files: Vec<OwnedFd>) -> Answer {
         let mut files = files.into_iter();
         let answered = match ask {
             Ask::Start(_) => Err(misused("it was started")),
-            Ask::Load { model, name } => self.load(model, &name, files.next()),
+            Ask::Load { model, name, warm_up } => self.load(model, &name, &warm_up, files.next()),
             Ask::Run { model, inputs, deadline_ms } => self.run(model, inputs, deadline_ms, files.next(), files.next()),
             Ask::Unload { model } => {
-                self.models.remove(&model);
+                self.models().remove(&model);
                 Ok(Answer::Unloaded { resident_bytes: self.resident.bytes() })
             }
             Ask::Probe => Ok(Answer::Probed(cage::probe())),
@@ -167,17 +185,25 @@ impl Work {
         answered.unwrap_or_else(|error| Answer::failed(&error))
     }
 
-    fn load(&mut self, model: u64, name: &str, file: Option<OwnedFd>) -> Result<Answer, InferenceError> {
-        cage::limit_processor_time(None, self.threads);
+    fn load(
+        &self,
+        model: u64,
+        name: &str,
+        warm_up: &BTreeMap<String, Vec<usize>>,
+        file: Option<OwnedFd>,
+    ) -> Result<Answer, InferenceError> {
+        let _running = self.until(None);
         let before = self.resident.bytes();
         let mapped = mapped(file)?;
         let read = OnnxModel::read(name, mapped.bytes(), self.models_max_mib)?;
         let (budget, turn) = (Budget::unlimited(), Turn::default());
-        let call = Call { budget: &budget, deadline: None, turn: &turn, batch: false };
-        let loaded = self.engine.load(&read, &call)?;
-        let (inputs, outputs) = (loaded.inputs().to_vec(), loaded.outputs().to_vec());
-        self.models.insert(model, (name.to_owned(), loaded));
+        let call = Call { budget: &budget, deadline: None, turn: &turn, batch: Batch::Whole };
+        let loaded: Arc<dyn Model> = self.engine.load(&read, &call)?.into();
+        drop(read);
         drop(mapped);
+        inference::warm_up(name, &*loaded, warm_up, &call)?;
+        let (inputs, outputs) = (loaded.inputs().to_vec(), loaded.outputs().to_vec());
+        self.models().insert(model, (name.to_owned(), loaded));
         Ok(Answer::Loaded { inputs, outputs, resident_bytes: self.resident.bytes().saturating_sub(before) })
     }
 
@@ -189,14 +215,15 @@ impl Work {
         from: Option<OwnedFd>,
         to: Option<OwnedFd>,
     ) -> Result<Answer, InferenceError> {
-        let (name, model) = self.models.get(&model).ok_or_else(|| misused("there is no such model"))?;
+        let found = self.models().get(&model).cloned();
+        let (name, model) = found.ok_or_else(|| misused("there is no such model"))?;
         let budget = Budget::unlimited();
         let inputs = shared::tensors(&mapped(from)?, inputs, &budget)?;
         let deadline = deadline_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
         // Ends what the engine does not, should the host be gone by then too.
-        cage::limit_processor_time(deadline_ms, self.threads);
+        let _running = self.until(deadline);
         let turn = Turn::default();
-        let outputs = model.run(inputs, &Call { budget: &budget, deadline, turn: &turn, batch: false })?;
+        let outputs = model.run(inputs, &Call { budget: &budget, deadline, turn: &turn, batch: Batch::Whole })?;
         let to = File::from(to.ok_or_else(|| misused("no file for outputs"))?);
         let written = shared::write(&to, &outputs.iter().map(Into::into).collect::<Vec<_>>());
         let outputs = written.map_err(|e| InferenceError::Run {
@@ -205,6 +232,39 @@ impl Work {
             reason: format!("its outputs cannot be handed over: {e}"),
         })?;
         Ok(Answer::Ran { outputs })
+    }
+
+    fn models(&self) -> MutexGuard<'_, Models> {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> MutexGuard<'_, Vec<Option<Instant>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something runs until then, or without end: the process may use processors for as long as all that runs.
+    fn until(&self, deadline: Option<Instant>) -> Running<'_> {
+        let mut running = self.running();
+        running.push(deadline);
+        let now = Instant::now();
+        let longest = running.iter().map(|end| end.map(|end| end.saturating_duration_since(now)));
+        let longest = longest.reduce(|a, b| Some(a?.max(b?))).flatten();
+        cage::limit_processor_time(longest, self.threads);
+        Running { work: self, deadline }
+    }
+}
+
+struct Running<'w> {
+    work: &'w Work,
+    deadline: Option<Instant>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut running = self.work.running();
+        if let Some(place) = running.iter().position(|deadline| *deadline == self.deadline) {
+            running.swap_remove(place);
+        }
     }
 }
 

@@ -8,13 +8,16 @@
 //! wrong ends a process that has no file, no network, no other program, no memory without end, and one vendor's models.
 //!
 //! Read on in this order: `protocol`, `shared` (files in memory), `cage`, `child` (the worker), `host` (its process),
-//! `remote` (an engine, as the host sees it). `trusted_code` has what is unsafe.
+//! `remote` (an engine, as the host sees it), `model` (a model of it), `join` (runs of several jobs). `trusted_code` has what
+//! is unsafe.
 
 mod cage;
 mod child;
 mod choice;
 mod host;
+mod join;
 pub mod list;
+mod model;
 mod protocol;
 mod remote;
 mod shared;
@@ -43,6 +46,7 @@ pub(crate) fn start(
         library,
         device,
         threads,
+        contexts: config.runs_at_once_max,
         memory_mib: config.worker_memory_mib,
         model_max_mib: config.model_max_mib,
     }
@@ -58,7 +62,7 @@ pub fn self_check(
     library: Option<PathBuf>,
 ) -> Result<(Vec<Kept>, Vec<Probe>), String> {
     let start = start(config, library, Device::Cpu, 1);
-    let mut worker = host::Worker::start(program, &start, &|| false).map_err(|no| match no {
+    let worker = host::Worker::start(program, &start, &|| false).map_err(|no| match no {
         host::NoStart::Engine(_, text) => crate::printable(&text),
         host::NoStart::Process(text) => text,
         host::NoStart::Unwanted => "nobody waits for it".into(),

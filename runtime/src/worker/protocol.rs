@@ -1,6 +1,7 @@
 //! What a worker is asked and what it answers: one JSON message a datagram, at most [`MESSAGE_MAX`] bytes, with at most
 //! [`FILES_MAX`] descriptors beside it. Tensors and models are never in a message: they lie in the files.
 
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -45,6 +46,8 @@ pub(super) enum Ask {
         model: u64,
         /// For messages.
         name: String,
+        /// Shapes of inputs, by name, of a first run on zeros; none where there is to be none.
+        warm_up: BTreeMap<String, Vec<usize>>,
     },
     /// With a file of inputs, sealed, and an empty one for outputs.
     Run {
@@ -68,7 +71,10 @@ pub(crate) struct Start {
     /// ONNX Runtime's; tract when there is none.
     pub(super) library: Option<PathBuf>,
     pub(super) device: Device,
+    /// Of one run.
     pub(super) threads: usize,
+    /// Runs at once.
+    pub(super) contexts: usize,
     /// Private memory, MiB.
     pub(super) memory_mib: u64,
     pub(super) model_max_mib: u64,
@@ -148,7 +154,6 @@ pub(super) fn send<T: Serialize>(socket: impl AsFd, message: &Numbered<T>, files
     if !files.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(files)) {
         return Err(io::Error::other(format!("more than {FILES_MAX} files")));
     }
-    // At most one message waits at each end: an end that takes none is not one of ours.
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     rustix::io::retry_on_intr(|| sendmsg(&socket, &[IoSlice::new(&bytes)], &mut beside, flags))?;
     Ok(())
@@ -192,7 +197,7 @@ mod tests {
     fn messages_arrive_whole_with_their_files_and_the_end_is_seen() {
         let (here, there) = pair().expect("a pair");
         let file = rustix::fs::memfd_create("t", rustix::fs::MemfdFlags::CLOEXEC).expect("a file");
-        let ask = Numbered { number: 7, what: Ask::Load { model: 3, name: "liver".into() } };
+        let ask = Numbered { number: 7, what: Ask::Load { model: 3, name: "liver".into(), warm_up: BTreeMap::new() } };
         send(&here, &ask, &[file.as_fd()]).expect("sent");
         let mut buffer = Vec::new();
         let (got, files) = receive::<Ask>(&there, &mut buffer).expect("a message").expect("open");
@@ -210,7 +215,8 @@ mod tests {
             sent.expect("sent");
             receive::<Ask>(&there, &mut buffer).expect_err("no message");
         }
-        let long = Numbered { number: 1, what: Ask::Load { model: 1, name: "x".repeat(MESSAGE_MAX) } };
+        let name = "x".repeat(MESSAGE_MAX);
+        let long = Numbered { number: 1, what: Ask::Load { model: 1, name, warm_up: BTreeMap::new() } };
         assert!(send(&here, &long, &[]).expect_err("too long").to_string().contains("131072"));
     }
 

@@ -7,49 +7,48 @@
 //! ```
 //!
 //! A process that died takes its models with it: they are loaded again by whoever needs them next. The files that they are
-//! loaded from stay with the host.
+//! loaded from stay with the host. Where a device takes several runs at once, a process has several: who tries again after a
+//! crash then has it alone, so that nobody is blamed for another's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::choice::{Program, Wall};
 use super::host::{NoAnswer, NoStart, Worker};
-use super::protocol::{Answer, Ask, Described, Failure, Start};
-use super::shared::{self, Piece};
-use crate::findings::Urgency;
+use super::join::Gatherings;
+use super::model::RemoteModel;
+use super::protocol::{Answer, Ask, Failure, Start};
+use super::shared;
 use crate::inference::{
-    Call, Device, DeviceQueue, Dim, Engine, EngineConfig, EngineKind, InferenceError, Model, NoTurn, OnnxModel,
-    TensorSpec,
+    Call, Device, DeviceQueue, Engine, EngineConfig, EngineKind, InferenceError, Model, NoTurn, OnnxModel, TensorSpec,
 };
 use crate::metrics::Metrics;
-use crate::tensor::Tensor;
 
-/// After a deadline, until an engine that is to stop by itself is ended.
-const GRACE: Duration = Duration::from_millis(250);
 /// Freeing a model's memory.
 const UNLOAD_MAX: Duration = Duration::from_secs(5);
-/// Nobody knows yet how long an item takes.
-const FIRST_PIECE: usize = 1;
+/// So often a run begins anew because others of its vendor ended the process under it.
+const NEIGHBOURS_MAX: usize = 8;
 
 /// What is known of a vendor's models on a device: by digest, so that it holds whatever they are called.
 #[derive(Debug, Default)]
-struct Health(Mutex<HashMap<[u8; 32], Record>>);
+pub(super) struct Health(Mutex<HashMap<[u8; 32], Record>>);
 
 #[derive(Debug, Clone, Default)]
-struct Record {
+pub(super) struct Record {
     /// Processes that ended with it, since a run that ended well.
-    failures: u32,
+    pub(super) failures: u32,
     /// How the last one did.
     last: String,
     /// Of one item of a batch, where it has batches.
-    per_item: Option<Duration>,
+    pub(super) per_item: Option<Duration>,
 }
 
 impl Health {
-    fn with<T>(&self, sha256: &[u8; 32], f: impl FnOnce(&mut Record) -> T) -> T {
+    pub(super) fn with<T>(&self, sha256: &[u8; 32], f: impl FnOnce(&mut Record) -> T) -> T {
         f(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(*sha256).or_default())
     }
 }
@@ -59,9 +58,17 @@ pub(crate) struct RemoteEngine {
     vendor: String,
     program: Program,
     start: Start,
-    common: Common,
-    health: Health,
+    pub(super) common: Common,
+    pub(super) health: Health,
     slot: Mutex<Slot>,
+    /// Those that somebody uses or that are loaded, by digest.
+    files: Mutex<HashMap<[u8; 32], Weak<ModelFile>>>,
+    pub(super) gatherings: Gatherings,
+    /// Held by those who run; by one alone who tries again.
+    together: RwLock<()>,
+    /// Who uses a process.
+    using: AtomicUsize,
+    runs: AtomicU64,
     seen: Mutex<WorkerReport>,
     version: OnceLock<String>,
 }
@@ -77,26 +84,32 @@ pub(crate) struct Common {
 /// The process, when there is one, and what is in it.
 #[derive(Default)]
 struct Slot {
-    worker: Option<Worker>,
+    worker: Option<Arc<Worker>>,
     /// The one that was used last is last.
     loaded: Vec<Loaded>,
     models: u64,
     started: u64,
-    runs: u64,
 }
 
-struct Loaded {
-    number: u64,
+/// A model in a process.
+#[derive(Clone)]
+pub(super) struct Loaded {
+    /// What the process calls it.
+    pub(super) number: u64,
     file: Arc<ModelFile>,
-    inputs: Vec<TensorSpec>,
-    outputs: Vec<TensorSpec>,
+    signature: Arc<(Vec<TensorSpec>, Vec<TensorSpec>)>,
     resident_bytes: u64,
 }
 
-struct ModelFile {
-    name: String,
-    sha256: [u8; 32],
+/// A model as it is handed to processes.
+#[derive(Debug)]
+pub(super) struct ModelFile {
+    pub(super) name: String,
+    pub(super) sha256: [u8; 32],
     sealed: File,
+    warm_up: BTreeMap<String, Vec<usize>>,
+    /// Jobs that have it.
+    pub(super) users: AtomicUsize,
 }
 
 /// A worker as operators see it.
@@ -128,8 +141,10 @@ impl WorkerReport {
 }
 
 /// Why a try did not end well.
-enum Trouble {
+pub(super) enum Trouble {
     Died(String),
+    /// The process was ended because of somebody else's run.
+    Stopped,
     /// Its deadline, or one of the configuration: its name and value.
     Late(Option<(&'static str, u64)>),
     Unwanted,
@@ -138,10 +153,18 @@ enum Trouble {
     Other(InferenceError),
 }
 
+impl Trouble {
+    /// Whether the process is of no use any more.
+    fn ends_process(&self) -> bool {
+        matches!(self, Self::Died(_) | Self::Late(_) | Self::Unwanted)
+    }
+}
+
 impl From<NoAnswer> for Trouble {
     fn from(no: NoAnswer) -> Self {
         match no {
             NoAnswer::Died(how) => Self::Died(how),
+            NoAnswer::Stopped => Self::Stopped,
             NoAnswer::Late => Self::Late(None),
             NoAnswer::Unwanted => Self::Unwanted,
         }
@@ -150,18 +173,19 @@ impl From<NoAnswer> for Trouble {
 
 impl RemoteEngine {
     pub(crate) fn new(vendor: &str, program: Program, start: Start, common: Common) -> Self {
-        let (health, slot, version) = Default::default();
         let seen = Mutex::new(WorkerReport::of(vendor, start.device));
-        Self { vendor: vendor.to_owned(), program, start, common, health, slot, seen, version }
+        let (health, slot, files, gatherings, together, using, runs, version) = Default::default();
+        let vendor = vendor.to_owned();
+        Self { vendor, program, start, common, health, slot, files, gatherings, together, using, runs, seen, version }
     }
 
-    fn count(&self, count: impl FnOnce(&Metrics)) {
+    pub(super) fn count(&self, count: impl FnOnce(&Metrics)) {
         if let Some(metrics) = &self.common.metrics {
             count(metrics);
         }
     }
 
-    fn device_name(&self) -> String {
+    pub(super) fn device_name(&self) -> String {
         self.start.device.to_string()
     }
 
@@ -169,31 +193,38 @@ impl RemoteEngine {
         if self.start.library.is_some() { EngineKind::OnnxRuntime } else { EngineKind::Tract }
     }
 
-    /// As it is, or as it was before the run that it is in.
+    /// A run ended well.
+    pub(super) fn ran(&self, file: &ModelFile, items: usize, took: Duration) {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        // Loading alone shows nothing: a model can end every run.
+        self.health.with(&file.sha256, |record| record.failures = 0);
+        self.count(|metrics| metrics.model_ran(&file.name, &self.device_name(), items, took));
+    }
+
+    /// As it is, or as it was before the model came that it loads.
     pub(crate) fn report(&self) -> WorkerReport {
         let idle = self.slot.try_lock();
         if let Ok(mut slot) = idle {
-            let gone = !slot.worker.as_mut().is_some_and(Worker::is_running);
-            if gone {
+            if !slot.is_running() {
                 slot.clear();
             }
             self.note(&slot);
         }
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut report = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        report.runs = self.runs.load(Ordering::Relaxed);
+        report
     }
 
     fn note(&self, slot: &Slot) {
         let worker = slot.worker.as_ref();
         let missing = worker.map(|w| w.kept().iter().filter(|kept| kept.missing.is_some()).cloned().collect());
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = WorkerReport {
-            vendor: self.vendor.clone(),
-            device: self.start.device,
             engine: self.version.get().cloned(),
-            process: worker.map(Worker::id),
+            process: worker.map(|worker| worker.id()),
             restarts: slot.started.saturating_sub(1),
-            runs: slot.runs,
             models: slot.loaded.iter().map(|l| (l.file.name.clone(), l.resident_bytes)).collect(),
             missing: missing.unwrap_or_default(),
+            ..WorkerReport::of(&self.vendor, self.start.device)
         };
     }
 
@@ -214,6 +245,10 @@ impl RemoteEngine {
         })
     }
 
+    fn lost(&self) {
+        self.count(|metrics| metrics.worker_lost(&self.vendor, &self.device_name()));
+    }
+
     /// A process ended with a model: whether that was once too often.
     fn failed(&self, file: &ModelFile, how: &str) -> bool {
         let failures = self.health.with(&file.sha256, |record| {
@@ -222,7 +257,7 @@ impl RemoteEngine {
             record.failures
         });
         let out = failures >= self.common.config.model_failures_max;
-        self.count(|metrics| metrics.worker_lost(&self.vendor, &self.device_name()));
+        self.lost();
         let (model, vendor, device) = (&file.name, &self.vendor, self.start.device);
         tracing::warn!(model, vendor, %device, failures, "a worker was lost: it {how}");
         if out {
@@ -236,41 +271,49 @@ impl RemoteEngine {
         out
     }
 
-    /// Does something in a worker that has the model loaded. In a new process, once more, when the process died.
-    fn in_worker<T>(
+    /// Does something in a worker that has the model loaded. In a new process, once more, when the process died; but never where
+    /// that is of several jobs: then each tries by itself, and the model is not blamed before.
+    pub(super) fn in_worker<T>(
         &self,
         file: &Arc<ModelFile>,
         call: &Call<'_>,
-        work: impl Fn(&mut Worker, &Loaded) -> Result<T, Trouble>,
+        of_several: &dyn Fn() -> bool,
+        mut work: impl FnMut(&Worker, &Loaded) -> Result<T, Trouble>,
     ) -> Result<T, InferenceError> {
         self.admit(file)?;
         let permit = self.common.queue.enter(call.turn, call.deadline).map_err(|no| self.no_turn(&file.name, &no))?;
         self.count(|metrics| metrics.model_waited(&file.name, &self.device_name(), permit.waited));
-        let mut slot = self.lock();
-        let mut again = true;
+        let mut again = false;
+        let mut neighbours = 0;
         loop {
-            let trouble = match self.ready(&mut slot, file, call).and_then(|place| {
-                let Slot { worker, loaded, runs, .. } = &mut *slot;
-                *runs += 1;
-                work(worker.as_mut().expect("it is ready"), &loaded[place])
-            }) {
-                Ok(done) => {
-                    self.note(&slot);
-                    return Ok(done);
+            let trouble = match self.attempt(file, call, again, &mut work) {
+                Ok(done) => return Ok(done),
+                Err((trouble, _)) if trouble.ends_process() && of_several() => {
+                    self.lost();
+                    return Err(InferenceError::Crashed { model: file.name.clone(), how: "was ended".into() });
                 }
-                Err(trouble) => trouble,
+                // Who it was is found by trying each alone.
+                Err((Trouble::Died(_), false)) if !again => {
+                    self.lost();
+                    again = true;
+                    continue;
+                }
+                Err((trouble, _)) => trouble,
             };
             match trouble {
                 Trouble::Died(how) => {
-                    slot.clear();
                     let out = self.failed(file, &how);
-                    if !again || out {
+                    if again || out {
                         return Err(InferenceError::Crashed { model: file.name.clone(), how });
                     }
-                    again = false;
+                    again = true;
+                }
+                Trouble::Stopped if neighbours < NEIGHBOURS_MAX => neighbours += 1,
+                Trouble::Stopped => {
+                    let how = "was ended again and again because of other runs of its vendor".into();
+                    return Err(InferenceError::Crashed { model: file.name.clone(), how });
                 }
                 Trouble::Late(limit) => {
-                    slot.clear();
                     self.count(|metrics| metrics.run_refused("deadline"));
                     // A job that came late says nothing of the model.
                     if limit.is_some() {
@@ -282,7 +325,6 @@ impl RemoteEngine {
                     });
                 }
                 Trouble::Unwanted | Trouble::Start(NoStart::Unwanted) => {
-                    slot.clear();
                     return Err(InferenceError::Cancelled { model: file.name.clone() });
                 }
                 Trouble::Failed(how, text) => return Err(self.error(&file.name, how, text)),
@@ -295,17 +337,51 @@ impl RemoteEngine {
         }
     }
 
-    /// Where the model is in a process that runs.
-    fn ready(&self, slot: &mut Slot, file: &Arc<ModelFile>, call: &Call<'_>) -> Result<usize, Trouble> {
-        if !slot.worker.as_mut().is_some_and(Worker::is_running) {
+    /// One try; when it fails, also whether it had the process for itself.
+    fn attempt<T>(
+        &self,
+        file: &Arc<ModelFile>,
+        call: &Call<'_>,
+        alone: bool,
+        work: &mut impl FnMut(&Worker, &Loaded) -> Result<T, Trouble>,
+    ) -> Result<T, (Trouble, bool)> {
+        let _others = (!alone).then(|| self.together.read().unwrap_or_else(PoisonError::into_inner));
+        let _nobody = alone.then(|| self.together.write().unwrap_or_else(PoisonError::into_inner));
+        self.using.fetch_add(1, Ordering::Relaxed);
+        let mut slot = self.lock();
+        let ready = self.ready(&mut slot, file, call);
+        let worker = slot.worker.clone();
+        self.note(&slot);
+        drop(slot);
+        let done = match (ready, &worker) {
+            (Ok(loaded), Some(worker)) => work(worker, &loaded),
+            (Ok(_), None) => Err(Trouble::Stopped),
+            (Err(trouble), _) => Err(trouble),
+        };
+        let was_alone = self.using.fetch_sub(1, Ordering::Relaxed) == 1;
+        done.map_err(|trouble| {
+            if trouble.ends_process() {
+                worker.iter().for_each(|worker| worker.stop());
+                let mut slot = self.lock();
+                if slot.worker.as_ref().zip(worker.as_ref()).is_some_and(|(now, ended)| Arc::ptr_eq(now, ended)) {
+                    slot.clear();
+                }
+            }
+            (trouble, was_alone)
+        })
+    }
+
+    /// The model in a process that runs.
+    fn ready(&self, slot: &mut Slot, file: &Arc<ModelFile>, call: &Call<'_>) -> Result<Loaded, Trouble> {
+        if !slot.is_running() {
             slot.clear();
             slot.worker = Some(self.begin(call).map_err(Trouble::Start)?);
             slot.started += 1;
         }
         if let Some(place) = slot.loaded.iter().position(|loaded| loaded.file.sha256 == file.sha256) {
             let loaded = slot.loaded.remove(place);
-            slot.loaded.push(loaded);
-            return Ok(slot.loaded.len() - 1);
+            slot.loaded.push(loaded.clone());
+            return Ok(loaded);
         }
         let size = file.sealed.metadata().map_or(0, |found| found.len());
         self.make_room(slot, size, 0, call)?;
@@ -313,16 +389,17 @@ impl RemoteEngine {
         let number = slot.models;
         let load = self.common.config.load_deadline_ms;
         let (until, limit) = earlier(call.deadline, Duration::from_millis(load), ("engines.load_deadline_ms", load));
-        let ask = Ask::Load { model: number, name: file.name.clone() };
-        let worker = slot.worker.as_mut().expect("it was started");
-        match worker.ask(ask, &[file.sealed.as_fd()], Some(until), &|| call.turn.is_cancelled()) {
+        let ask = Ask::Load { model: number, name: file.name.clone(), warm_up: file.warm_up.clone() };
+        match slot.worker()?.ask(ask, &[file.sealed.as_fd()], until, &|| call.turn.is_cancelled()) {
             Ok(Answer::Loaded { inputs, outputs, resident_bytes }) => {
-                slot.loaded.push(Loaded { number, file: file.clone(), inputs, outputs, resident_bytes });
+                let signature = Arc::new((inputs, outputs));
+                let loaded = Loaded { number, file: file.clone(), signature, resident_bytes };
+                slot.loaded.push(loaded.clone());
                 let resident = slot.resident();
                 self.count(|metrics| metrics.worker_models(&self.vendor, &self.device_name(), resident));
                 // How much it takes is known only now.
                 self.make_room(slot, 0, 1, call)?;
-                Ok(slot.loaded.len() - 1)
+                Ok(loaded)
             }
             Ok(Answer::Failed { how, text }) => Err(Trouble::Failed(how, text)),
             Ok(_) => Err(Trouble::Died("answered what was not asked".into())),
@@ -337,9 +414,9 @@ impl RemoteEngine {
         let most = self.common.config.models_memory_mib << 20;
         while slot.loaded.len() > keep && slot.resident().saturating_add(size) > most {
             let oldest = slot.loaded.remove(0);
-            let worker = slot.worker.as_mut().expect("something is loaded");
             let until = Instant::now() + UNLOAD_MAX;
-            match worker.ask(Ask::Unload { model: oldest.number }, &[], Some(until), &|| call.turn.is_cancelled()) {
+            let ask = Ask::Unload { model: oldest.number };
+            match slot.worker()?.ask(ask, &[], until, &|| call.turn.is_cancelled()) {
                 Ok(Answer::Unloaded { resident_bytes }) if slot.loaded.is_empty() && resident_bytes > most => {
                     slot.clear();
                     slot.worker = Some(self.begin(call).map_err(Trouble::Start)?);
@@ -354,7 +431,7 @@ impl RemoteEngine {
         Ok(())
     }
 
-    fn begin(&self, call: &Call<'_>) -> Result<Worker, NoStart> {
+    fn begin(&self, call: &Call<'_>) -> Result<Arc<Worker>, NoStart> {
         let worker = Worker::start(&self.program, &self.start, &|| call.turn.is_cancelled())?;
         let accepted = |wall: Wall| !wall.is_required() || self.common.config.accept_missing.contains(&wall);
         let missing = worker.kept().iter().filter(|kept| !accepted(kept.wall));
@@ -366,7 +443,7 @@ impl RemoteEngine {
             )));
         }
         let _ = self.version.set(worker.engine_version().to_owned());
-        Ok(worker)
+        Ok(Arc::new(worker))
     }
 
     fn no_turn(&self, model: &str, no: &NoTurn) -> InferenceError {
@@ -387,7 +464,7 @@ impl RemoteEngine {
         }
     }
 
-    fn error(&self, model: &str, how: Failure, text: String) -> InferenceError {
+    pub(super) fn error(&self, model: &str, how: Failure, text: String) -> InferenceError {
         let (engine, model) = (self.kind(), model.to_owned());
         let reason = crate::printable(&text);
         match how {
@@ -403,7 +480,7 @@ impl RemoteEngine {
 }
 
 /// The earlier of a deadline and so long from now; which limit it is, unless it is the deadline.
-fn earlier<L>(deadline: Option<Instant>, most: Duration, limit: L) -> (Instant, Option<L>) {
+pub(super) fn earlier<L>(deadline: Option<Instant>, most: Duration, limit: L) -> (Instant, Option<L>) {
     let own = Instant::now() + most;
     match deadline {
         Some(deadline) if deadline < own => (deadline, None),
@@ -412,7 +489,15 @@ fn earlier<L>(deadline: Option<Instant>, most: Duration, limit: L) -> (Instant, 
 }
 
 impl Slot {
-    /// Without a process; what was in it is gone.
+    fn is_running(&self) -> bool {
+        self.worker.as_ref().is_some_and(|worker| worker.is_running())
+    }
+
+    fn worker(&self) -> Result<&Worker, Trouble> {
+        self.worker.as_deref().ok_or(Trouble::Stopped)
+    }
+
+    /// Without a process; what was in it is gone. One that others still use ends with them.
     fn clear(&mut self) {
         self.worker = None;
         self.loaded.clear();
@@ -437,188 +522,37 @@ impl Engine for Arc<RemoteEngine> {
     }
 
     fn load(&self, model: &OnnxModel<'_>, call: &Call<'_>) -> Result<Box<dyn Model>, InferenceError> {
+        let file = self.file(model)?;
+        self.in_worker(&file, call, &|| false, |_, loaded| {
+            // Two parsers of ours, one of them where a vendor's bytes may have changed it.
+            let (inputs, outputs) = &*loaded.signature;
+            match inputs == model.inputs() && outputs == model.outputs() {
+                true => Ok(()),
+                false => Err(Trouble::Died("states another signature than its file".into())),
+            }
+        })?;
+        let signature = (model.inputs().to_vec(), model.outputs().to_vec());
+        Ok(Box::new(RemoteModel::new(self.clone(), file, signature)))
+    }
+}
+
+impl RemoteEngine {
+    /// The model in a file in memory: the one that others use, if they do.
+    fn file(&self, model: &OnnxModel<'_>) -> Result<Arc<ModelFile>, InferenceError> {
+        let (name, sha256, warm_up) = (crate::printable(model.name()), model.sha256(), model.warm_up());
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|_, file| file.strong_count() > 0);
+        let known = files.get(&sha256).and_then(Weak::upgrade);
+        if let Some(file) = known.filter(|file| file.name == name && file.warm_up == *warm_up) {
+            return Ok(file);
+        }
         let sealed = shared::of(model.bytes()).map_err(|e| InferenceError::EngineUnavailable {
             engine: self.kind(),
             reason: format!("a model cannot be handed to a worker: {e}"),
         })?;
-        let name = crate::printable(model.name());
-        let file = Arc::new(ModelFile { name, sha256: model.sha256(), sealed });
-        let (inputs, outputs) = self.in_worker(&file, call, |_, loaded| {
-            // Two parsers of ours, one of them where a vendor's bytes may have changed it.
-            match loaded.inputs == model.inputs() && loaded.outputs == model.outputs() {
-                true => Ok((loaded.inputs.clone(), loaded.outputs.clone())),
-                false => Err(Trouble::Died("states another signature than its file".into())),
-            }
-        })?;
-        Ok(Box::new(RemoteModel { engine: self.clone(), file, inputs, outputs }))
-    }
-}
-
-struct RemoteModel {
-    engine: Arc<RemoteEngine>,
-    file: Arc<ModelFile>,
-    inputs: Vec<TensorSpec>,
-    outputs: Vec<TensorSpec>,
-}
-
-impl Model for RemoteModel {
-    fn inputs(&self) -> &[TensorSpec] {
-        &self.inputs
-    }
-
-    fn outputs(&self) -> &[TensorSpec] {
-        &self.outputs
-    }
-
-    fn run(&self, inputs: Vec<Tensor>, call: &Call<'_>) -> Result<Vec<Tensor>, InferenceError> {
-        let Some(items) = self.items(&inputs, call) else {
-            let whole: Vec<_> = inputs.iter().map(Piece::from).collect();
-            return Ok(self.run_piece(&whole, 1, call)?.0);
-        };
-        let mut done = 0;
-        let mut joined: Option<Vec<Joined>> = None;
-        while done < items {
-            let count = self.piece(items - done);
-            let piece: Vec<_> = inputs.iter().map(|tensor| part(tensor, done, count)).collect();
-            let (outputs, ran) = self.run_piece(&piece, count, call)?;
-            let per_item = ran / u32::try_from(count).unwrap_or(u32::MAX);
-            // A slow piece counts at once and is forgotten slowly: the next one must not hold the device for longer.
-            self.engine.health.with(&self.file.sha256, |record| {
-                let before = record.per_item.unwrap_or(per_item);
-                record.per_item = Some(per_item.max(before / 8 * 7 + per_item / 8));
-            });
-            if outputs.iter().any(|output| output.shape().first() != Some(&count)) {
-                return Err(self.engine.error(
-                    &self.file.name,
-                    Failure::Run,
-                    "its manifest says `batch = true`, but an output has not one item for each of the inputs".into(),
-                ));
-            }
-            let joined = joined.get_or_insert_with(|| outputs.iter().map(|_| Joined::default()).collect());
-            joined.iter_mut().zip(outputs).for_each(|(joined, output)| joined.pieces.push(output));
-            done += count;
-        }
-        joined.unwrap_or_default().into_iter().map(|joined| joined.tensor(items, call)).collect()
-    }
-}
-
-/// Pieces of one output.
-#[derive(Default)]
-struct Joined {
-    pieces: Vec<Tensor>,
-}
-
-impl Joined {
-    fn tensor(mut self, items: usize, call: &Call<'_>) -> Result<Tensor, InferenceError> {
-        if self.pieces.len() == 1 {
-            return Ok(self.pieces.remove(0));
-        }
-        let Some(first) = self.pieces.first() else { return Err(InferenceError::Input("an empty batch".into())) };
-        let mut shape = first.shape().to_vec();
-        if let Some(batch) = shape.first_mut() {
-            *batch = items;
-        }
-        let mut tensor = Tensor::zeroed(shape, first.element(), call.budget)?;
-        let mut rest = tensor.data_mut();
-        for piece in self.pieces {
-            let Some((place, more)) = rest.split_at_mut_checked(piece.data().len()) else {
-                return Err(InferenceError::Input("pieces of an output differ in shape".into()));
-            };
-            place.copy_from_slice(piece.data());
-            rest = more;
-        }
-        match rest.is_empty() {
-            true => Ok(tensor),
-            false => Err(InferenceError::Input("pieces of an output differ in shape".into())),
-        }
-    }
-}
-
-/// So many items of a batch, in place.
-fn part(tensor: &Tensor, from: usize, count: usize) -> Piece<'_> {
-    let mut shape = tensor.shape().to_vec();
-    let each = tensor.data().len() / shape.first().copied().unwrap_or(1).max(1);
-    if let Some(batch) = shape.first_mut() {
-        *batch = count;
-    }
-    let bytes = tensor.data().get(from * each..(from + count) * each).unwrap_or_default();
-    Piece { element: tensor.element(), shape, bytes }
-}
-
-impl RemoteModel {
-    /// How many items a batch has that may be run piece by piece.
-    fn items(&self, inputs: &[Tensor], call: &Call<'_>) -> Option<usize> {
-        if !call.batch || call.turn.is_at_least(Urgency::Urgent) {
-            return None;
-        }
-        let open = |spec: &TensorSpec| spec.dims.first().is_some_and(|dim| !matches!(dim, Dim::Fixed(_)));
-        let items = *inputs.first()?.shape().first()?;
-        let same = inputs.iter().all(|tensor| tensor.shape().first() == Some(&items));
-        (items > 1 && same && self.inputs.iter().all(open)).then_some(items)
-    }
-
-    /// As many items as the device is to be held for.
-    fn piece(&self, left: usize) -> usize {
-        // A fifth is left: no two runs take the same time.
-        let slice = Duration::from_millis(self.engine.common.config.device_slice_ms_max) / 5 * 4;
-        let per_item = self.engine.health.with(&self.file.sha256, |record| record.per_item);
-        let fit = per_item.map_or(FIRST_PIECE as u128, |each| slice.as_nanos() / each.as_nanos().max(1));
-        // Few sizes: engines plan for each that they have not seen.
-        let fit = usize::try_from(fit).unwrap_or(left).max(1);
-        (1 << fit.ilog2()).min(left)
-    }
-
-    /// Outputs, and how long the device was held for them.
-    fn run_piece(
-        &self,
-        inputs: &[Piece<'_>],
-        items: usize,
-        call: &Call<'_>,
-    ) -> Result<(Vec<Tensor>, Duration), InferenceError> {
-        let most = self.engine.common.config.compute_deadline_ms;
-        let given = || {
-            let (from, to) = (shared::empty()?, shared::empty()?);
-            let described = shared::write(&from, inputs)?;
-            shared::seal(&from)?;
-            Ok((from, to, described))
-        };
-        let handed = |e: std::io::Error| {
-            self.engine.error(&self.file.name, Failure::Run, format!("tensors cannot be handed over: {e}"))
-        };
-        self.engine.in_worker(&self.file, call, |worker, loaded| {
-            let since = Instant::now();
-            let (from, to, described): (File, File, Vec<Described>) = given().map_err(|e| Trouble::Other(handed(e)))?;
-            let limit = ("engines.compute_deadline_ms", most);
-            let (until, limit) = earlier(call.deadline, Duration::from_millis(most), limit);
-            let left = until.saturating_duration_since(Instant::now());
-            let deadline_ms = Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-            let ask = Ask::Run { model: loaded.number, inputs: described, deadline_ms };
-            let answer =
-                worker.ask(ask, &[from.as_fd(), to.as_fd()], Some(until + GRACE), &|| call.turn.is_cancelled());
-            match answer {
-                Ok(Answer::Ran { outputs }) if outputs.len() == self.outputs.len() => {
-                    // A mapping that could still be written to would keep it open.
-                    shared::seal(&to).map_err(|_| Trouble::Died("keeps its outputs open".into()))?;
-                    let outputs = shared::read(&to, outputs, call.budget).map_err(|e| match e {
-                        shared::ReadError::Tensor(e) => Trouble::Other(e.into()),
-                        shared::ReadError::Io(e) => Trouble::Died(format!("gave outputs that are not there ({e})")),
-                    })?;
-                    // Loading alone shows nothing: a model can end every run.
-                    self.engine.health.with(&self.file.sha256, |record| record.failures = 0);
-                    let ran = since.elapsed();
-                    let engine = &self.engine;
-                    engine.count(|metrics| metrics.model_ran(&self.file.name, &engine.device_name(), items, ran));
-                    Ok((outputs, ran))
-                }
-                Ok(Answer::Failed { how: Failure::Deadline, .. }) => Err(Trouble::Other(match limit {
-                    Some((limit, ms)) => InferenceError::TooLong { model: self.file.name.clone(), limit, ms },
-                    None => InferenceError::Deadline { model: self.file.name.clone() },
-                })),
-                Ok(Answer::Failed { how, text }) => Err(Trouble::Failed(how, text)),
-                Ok(_) => Err(Trouble::Died("answered what was not asked".into())),
-                Err(NoAnswer::Late) => Err(Trouble::Late(limit)),
-                Err(no) => Err(no.into()),
-            }
-        })
+        let file = ModelFile { name, sha256, sealed, warm_up: warm_up.clone(), users: AtomicUsize::new(0) };
+        let file = Arc::new(file);
+        files.insert(sha256, Arc::downgrade(&file));
+        Ok(file)
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
@@ -41,16 +42,17 @@ pub(super) fn of(bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// A tensor, or some items of one, that is to be written.
+/// A tensor, some items of one, or items of several, that is to be written.
 pub(super) struct Piece<'t> {
     pub(super) element: ElementType,
     pub(super) shape: Vec<usize>,
-    pub(super) bytes: &'t [u8],
+    /// One after another.
+    pub(super) bytes: Vec<&'t [u8]>,
 }
 
 impl<'t> From<&'t Tensor> for Piece<'t> {
     fn from(tensor: &'t Tensor) -> Self {
-        Self { element: tensor.element(), shape: tensor.shape().to_vec(), bytes: tensor.data() }
+        Self { element: tensor.element(), shape: tensor.shape().to_vec(), bytes: vec![tensor.data()] }
     }
 }
 
@@ -59,9 +61,12 @@ pub(super) fn write(file: &File, pieces: &[Piece<'_>]) -> io::Result<Vec<Describ
     let mut offset = 0u64;
     let mut described = Vec::with_capacity(pieces.len());
     for Piece { element, shape, bytes } in pieces {
-        file.write_all_at(bytes, offset)?;
         described.push(Described { element: *element, shape: shape.clone(), offset });
-        offset = (offset + bytes.len() as u64).next_multiple_of(ALIGNMENT);
+        for bytes in bytes {
+            file.write_all_at(bytes, offset)?;
+            offset += bytes.len() as u64;
+        }
+        offset = offset.next_multiple_of(ALIGNMENT);
     }
     Ok(described)
 }
@@ -86,24 +91,54 @@ pub(super) fn tensors(mapped: &Mapped, described: Vec<Described>, budget: &Budge
     described.into_iter().map(tensor).collect()
 }
 
-/// Tensors of a sealed file, each copied once.
-pub(super) fn read(file: &File, described: Vec<Described>, budget: &Budget) -> Result<Vec<Tensor>, ReadError> {
-    let tensor = |Described { element, shape, offset }: Described| {
-        let bytes = Tensor::bytes_of(&shape, element)? as u64;
-        let length = file.metadata()?.len();
-        if offset.checked_add(bytes).is_none_or(|end| end > length) {
-            return Err(ReadError::Io(io::Error::other("an output lies beyond the end of its file")));
+/// Whether tensors lie in a sealed file, by what is said of them.
+pub(super) fn are_within(file: &File, described: &[Described]) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let within = |Described { element, shape, offset }: &Described| {
+        let bytes = Tensor::bytes_of(shape, *element).ok()? as u64;
+        offset.checked_add(bytes).filter(|end| *end <= length)
+    };
+    match described.iter().all(|one| within(one).is_some()) {
+        true => Ok(()),
+        false => Err(io::Error::other("an output lies beyond the end of its file")),
+    }
+}
+
+/// Items of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Items {
+    pub(super) wanted: Range<usize>,
+    /// Of the whole batch.
+    pub(super) of: usize,
+}
+
+/// Tensors of a sealed file that [lie within it](are_within), all of each or some items of it, copied once.
+pub(super) fn read(
+    file: &File,
+    described: &[Described],
+    items: Option<&Items>,
+    budget: &Budget,
+) -> Result<Vec<Tensor>, ReadError> {
+    let tensor = |Described { element, shape, offset }: &Described| {
+        let bytes = Tensor::bytes_of(shape, *element)? as u64;
+        let (mut shape, mut offset) = (shape.clone(), *offset);
+        if let Some(Items { wanted, of }) = items {
+            let Some(batch) = shape.first_mut().filter(|batch| *batch == of) else { return Err(ReadError::NoBatch) };
+            *batch = wanted.len();
+            offset += bytes / (*of).max(1) as u64 * wanted.start as u64;
         }
-        let mut tensor = Tensor::zeroed(shape, element, budget)?;
+        let mut tensor = Tensor::zeroed(shape, *element, budget)?;
         file.read_exact_at(tensor.data_mut(), offset)?;
         Ok(tensor)
     };
-    described.into_iter().map(tensor).collect()
+    described.iter().map(tensor).collect()
 }
 
 /// Why outputs cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
+    #[error("its manifest says `batch = true`, but an output has not one item for each of the inputs")]
+    NoBatch,
     #[error(transparent)]
     Tensor(#[from] TensorError),
     #[error(transparent)]
@@ -134,12 +169,32 @@ mod tests {
         file.set_len(0).expect_err("sealed");
         let mapped = map(&file.try_clone().expect("a copy").into()).expect("mapped");
         let there = tensors(&mapped, described.clone(), &Budget::unlimited()).expect("there");
-        let copied = read(&file, described, &Budget::unlimited()).expect("there");
+        let copied = read(&file, &described, None, &Budget::unlimited()).expect("there");
         for (n, tensor) in sent.iter().enumerate() {
             assert_eq!((tensor.shape(), tensor.data()), (there[n].shape(), there[n].data()));
             assert_eq!(tensor.data(), copied[n].data());
             assert!(there[n].data().as_ptr().addr().is_multiple_of(4), "in place for f32");
         }
+    }
+
+    #[test]
+    fn items_of_several_are_one_batch_and_each_gets_its_own() {
+        let sent = tensors_of(&[&[1.0, 2.0], &[3.0, 4.0, 5.0]]);
+        let piece = Piece {
+            element: ElementType::F32,
+            shape: vec![5, 1],
+            bytes: sent.iter().map(|tensor| tensor.data()).collect(),
+        };
+        let file = empty().expect("a file");
+        let described = write(&file, &[piece]).expect("written");
+        for (wanted, tensor) in [(0..2, &sent[0]), (2..5, &sent[1])] {
+            let items = Items { wanted, of: 5 };
+            let got = read(&file, &described, Some(&items), &Budget::unlimited()).expect("there");
+            assert_eq!((got[0].shape()[0], got[0].data()), (items.wanted.len(), tensor.data()));
+        }
+        let items = Items { wanted: 0..2, of: 4 };
+        let refused = read(&file, &described, Some(&items), &Budget::unlimited());
+        assert!(matches!(refused, Err(ReadError::NoBatch)), "{refused:?}");
     }
 
     #[test]
@@ -149,8 +204,8 @@ mod tests {
         let budget = Budget::bytes(1 << 20);
         for (shape, offset) in [(vec![17], 0), (vec![1], 61), (vec![1], u64::MAX), (vec![usize::MAX, 2], 0)] {
             let described = vec![Described { element: ElementType::F32, shape, offset }];
-            assert!(tensors(&mapped, described.clone(), &budget).is_err());
-            assert!(read(&file, described, &budget).is_err());
+            assert!(are_within(&file, &described).is_err());
+            assert!(tensors(&mapped, described, &budget).is_err());
         }
         assert_eq!(budget.used(), 0);
     }

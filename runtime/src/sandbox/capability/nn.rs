@@ -12,8 +12,9 @@ use wasmtime::component::Resource;
 use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
 use wasmtime_wasi_nn::{ExecutionContext, Graph};
 
-use crate::inference::{Call, Engines, InferenceError, LoadedModel, Request, Turn};
+use crate::inference::{Batch, Call, Engines, InferenceError, LoadedModel, Request, Turn};
 use crate::memory::Budget;
+use crate::module::manifest::ModelEntry;
 use crate::module::package::{Package, PackageError};
 use crate::sandbox::bindings::wasi::nn::errors::ErrorCode;
 use crate::sandbox::bindings::wasi::nn::graph::{ExecutionTarget, GraphEncoding};
@@ -47,7 +48,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    fn call(&self, batch: bool) -> Call<'_> {
+    fn call(&self, batch: Batch) -> Call<'_> {
         Call { budget: &self.budget, deadline: Some(self.deadline), turn: &self.turn, batch }
     }
 }
@@ -84,7 +85,7 @@ impl Models {
             }
         };
         let entry = self.package.manifest().models.iter().find(|entry| entry.name == name);
-        let batch = entry.is_some_and(|entry| entry.batch);
+        let batch = entry.map_or(Batch::Whole, ModelEntry::batch);
         let graph: Box<dyn BackendGraph> = Box::new(GantryGraph { model, job: self.job.clone(), batch });
         Ok(Graph::from(graph))
     }
@@ -106,8 +107,9 @@ impl Models {
             }
         };
         let vendor = &self.package.manifest().vendor;
-        let request = Request { vendor, name: &entry.name, bytes: &bytes, target: entry.target };
-        self.engines.load(request, &self.job.call(entry.batch)).map_err(Into::into)
+        let ModelEntry { name, target, warm_up, .. } = entry;
+        let request = Request { vendor, name, bytes: &bytes, target: *target, warm_up: Some(warm_up) };
+        self.engines.load(request, &self.job.call(entry.batch())).map_err(Into::into)
     }
 }
 
@@ -115,7 +117,7 @@ impl Models {
 struct GantryGraph {
     model: Arc<LoadedModel>,
     job: Job,
-    batch: bool,
+    batch: Batch,
 }
 
 impl BackendGraph for GantryGraph {
@@ -130,7 +132,7 @@ impl BackendGraph for GantryGraph {
 struct GantryContext {
     model: Arc<LoadedModel>,
     job: Job,
-    batch: bool,
+    batch: Batch,
 }
 
 impl BackendExecutionContext for GantryContext {
