@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::choice::{Program, Wall};
 use super::host::{NoAnswer, NoStart, Worker};
-use super::protocol::{Answer, Ask, Described, Failure, Start};
+use super::protocol::{Answer, Ask, Described, EngineRole, Failure, Role, Start};
 use super::shared::{self, Piece};
 use crate::findings::Urgency;
 use crate::inference::{
@@ -58,7 +58,7 @@ impl Health {
 pub(crate) struct RemoteEngine {
     vendor: String,
     program: Program,
-    start: Start,
+    start: EngineRole,
     common: Common,
     health: Health,
     slot: Mutex<Slot>,
@@ -149,7 +149,7 @@ impl From<NoAnswer> for Trouble {
 }
 
 impl RemoteEngine {
-    pub(crate) fn new(vendor: &str, program: Program, start: Start, common: Common) -> Self {
+    pub(crate) fn new(vendor: &str, program: Program, start: EngineRole, common: Common) -> Self {
         let (health, slot, version) = Default::default();
         let seen = Mutex::new(WorkerReport::of(vendor, start.device));
         Self { vendor: vendor.to_owned(), program, start, common, health, slot, seen, version }
@@ -355,7 +355,8 @@ impl RemoteEngine {
     }
 
     fn begin(&self, call: &Call<'_>) -> Result<Worker, NoStart> {
-        let worker = Worker::start(&self.program, &self.start, &|| call.turn.is_cancelled())?;
+        let start = Start::new(self.common.config.worker_memory_mib, Role::Engine(self.start.clone()));
+        let worker = Worker::start(&self.program, &start, &|| call.turn.is_cancelled())?;
         let accepted = |wall: Wall| !wall.is_required() || self.common.config.accept_missing.contains(&wall);
         let missing = worker.kept().iter().filter(|kept| !accepted(kept.wall));
         if let Some((wall, why)) = missing.filter_map(|kept| Some((kept.wall, kept.missing.as_ref()?))).next() {
