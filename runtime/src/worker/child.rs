@@ -1,4 +1,4 @@
-//! The worker itself: one engine on one device, for one vendor's models.
+//! The worker itself: the process, its walls, and one engine on one device for one vendor's models.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use super::protocol::{Answer, Ask, Described, Numbered, Start, VERSION, receive, send};
+use super::protocol::{Answer, Ask, Described, EngineRole, Numbered, Role, VERSION, receive, send};
 use super::{cage, shared, trusted_code};
 use crate::inference::{self, Batch, Call, Engine, InferenceError, Model, OnnxModel, Turn};
 use crate::memory::Budget;
@@ -47,42 +47,50 @@ pub fn run(
     let mut kept = vec![cage::leave_namespaces()];
     // Opened while files can be.
     let resident = Resident { statm: File::open("/proc/self/statm")?, page_bytes: rustix::param::page_size() as u64 };
-    let fail = |answer: Answer| {
-        let _ = send(&socket, &Numbered { number, what: answer }, &[]);
-        std::process::exit(0)
-    };
-    if let Err(e) = prepare(&StartOf(&start)) {
-        fail(Answer::failed(&e));
+    if let Role::Engine(role) = &start.role
+        && let Err(e) = prepare(&StartOf(role))
+    {
+        fail(&socket, number, Answer::failed(&e));
     }
     // Walls are around the threads of those who put them up.
     let threads = std::fs::read_dir("/proc/self/task")?.count();
     if threads != 1 {
         let text = format!("its library started {} threads of its own when it was loaded", threads - 1);
-        fail(Answer::Failed { how: super::protocol::Failure::Engine, text });
+        fail(&socket, number, Answer::Failed { how: super::protocol::Failure::Engine, text });
     }
-    kept.extend(cage::close(start.device, start.library.as_deref(), start.memory_mib));
-    let engine = match engine(&StartOf(&start)) {
-        Ok(engine) => engine,
-        Err(e) => fail(Answer::failed(&e)),
+    let (device, library) = start.role.device();
+    kept.extend(cage::close(device, library, start.memory_mib));
+    let (serve, at_once, engine_version): (Serve, usize, String) = match start.role {
+        Role::Engine(role) => {
+            let engine = match engine(&StartOf(&role)) {
+                Ok(engine) => engine,
+                Err(e) => fail(&socket, number, Answer::failed(&e)),
+            };
+            let version = engine.version();
+            let (models_max_mib, at_once) = (role.model_max_mib, role.contexts.max(1));
+            let threads = role.threads.saturating_mul(at_once);
+            let (models, running) = Default::default();
+            let work = Work { engine, models, models_max_mib, threads, running, resident };
+            (Arc::new(move |ask, files| work.answer(ask, files)), at_once, version)
+        }
+        Role::Compile | Role::Decode => fail(&socket, number, Answer::failed(&misused("it does only models"))),
     };
-    let answer = Answer::Started { version: VERSION, engine_version: engine.version(), kept };
-    send(&socket, &Numbered { number, what: answer }, &[])?;
+    send(&socket, &Numbered { number, what: Answer::Started { version: VERSION, engine_version, kept } }, &[])?;
 
     let (asks, asked) = mpsc::channel();
     let (asked, replies) = (Arc::new(Mutex::new(asked)), Arc::new(socket.try_clone()?));
-    let (models_max_mib, contexts) = (start.model_max_mib, start.contexts.max(1));
-    let threads = start.threads.saturating_mul(contexts);
-    let (models, running) = Default::default();
-    let work = Arc::new(Work { engine, models, models_max_mib, threads, running, resident });
-    for _ in 0..contexts {
-        let (work, asked, replies) = (work.clone(), asked.clone(), replies.clone());
-        std::thread::Builder::new().name("engine".into()).spawn(move || {
+    for _ in 0..at_once {
+        let (serve, asked, replies) = (serve.clone(), asked.clone(), replies.clone());
+        std::thread::Builder::new().name("work".into()).spawn(move || {
             let _end = EndsProcess;
             loop {
                 let next = asked.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok((Numbered { number, what }, files)) = next else { break };
-                let answer = Numbered { number, what: work.answer(what, files) };
-                if let Err(e) = send(&replies, &answer, &[]) {
+                let what = match what {
+                    Ask::Probe => Answer::Probed(cage::probe()),
+                    what => serve(what, files),
+                };
+                if let Err(e) = send(&replies, &Numbered { number, what }, &[]) {
                     let how = super::protocol::Failure::Run;
                     let what = Answer::Failed { how, text: format!("the answer cannot be sent: {e}") };
                     let _ = send(&replies, &Numbered { number, what }, &[]);
@@ -90,7 +98,7 @@ pub fn run(
             }
         })?;
     }
-    // The host's end is seen while the engine runs.
+    // The host's end is seen while there is work.
     while let Ok(Some(ask)) = receive::<Ask>(&socket, &mut buffer) {
         if asks.send(ask).is_err() {
             break;
@@ -99,6 +107,15 @@ pub fn run(
     // Without the destructors of a library whose threads still run.
     std::process::abort()
 }
+
+/// The host is told why there is no worker.
+fn fail(socket: &OwnedFd, number: u64, answer: Answer) -> ! {
+    let _ = send(socket, &Numbered { number, what: answer }, &[]);
+    std::process::exit(0)
+}
+
+/// Answers what a role is asked for, from several threads where it does several things at once.
+type Serve = Arc<dyn Fn(Ask, Vec<OwnedFd>) -> Answer + Send + Sync>;
 
 /// A host that waits for an answer must not wait for a thread that is gone.
 struct EndsProcess;
@@ -109,9 +126,9 @@ impl Drop for EndsProcess {
     }
 }
 
-/// What a worker is to be, for those who make its engine.
+/// What an engine is to be, for those who make it.
 #[derive(Debug, Clone, Copy)]
-pub struct StartOf<'a>(&'a Start);
+pub struct StartOf<'a>(&'a EngineRole);
 
 impl StartOf<'_> {
     /// ONNX Runtime's library; tract where there is none.
@@ -173,14 +190,13 @@ impl Work {
     fn answer(&self, ask: Ask, files: Vec<OwnedFd>) -> Answer {
         let mut files = files.into_iter();
         let answered = match ask {
-            Ask::Start(_) => Err(misused("it was started")),
             Ask::Load { model, name, warm_up } => self.load(model, &name, &warm_up, files.next()),
             Ask::Run { model, inputs, deadline_ms } => self.run(model, inputs, deadline_ms, files.next(), files.next()),
             Ask::Unload { model } => {
                 self.models().remove(&model);
                 Ok(Answer::Unloaded { resident_bytes: self.resident.bytes() })
             }
-            Ask::Probe => Ok(Answer::Probed(cage::probe())),
+            Ask::Start(_) | Ask::Probe => Err(misused("it is no model's matter")),
         };
         answered.unwrap_or_else(|error| Answer::failed(&error))
     }

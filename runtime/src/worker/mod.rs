@@ -34,22 +34,15 @@ pub(crate) use shared::Mapped;
 
 use crate::inference::{Device, EngineConfig};
 
-/// What a worker is to be, by the operator's choices.
+/// What the engine of a worker is to be, by the operator's choices.
 pub(crate) fn start(
     config: &EngineConfig,
     library: Option<PathBuf>,
     device: Device,
     threads: usize,
-) -> protocol::Start {
-    protocol::Start {
-        version: protocol::VERSION,
-        library,
-        device,
-        threads,
-        contexts: config.runs_at_once_max,
-        memory_mib: config.worker_memory_mib,
-        model_max_mib: config.model_max_mib,
-    }
+) -> protocol::EngineRole {
+    let contexts = config.runs_at_once_max;
+    protocol::EngineRole { library, device, threads, contexts, model_max_mib: config.model_max_mib }
 }
 
 /// Starts a worker for nobody, has it try everything that it gave up, and ends it.
@@ -61,7 +54,8 @@ pub fn self_check(
     program: &Program,
     library: Option<PathBuf>,
 ) -> Result<(Vec<Kept>, Vec<Probe>), String> {
-    let start = start(config, library, Device::Cpu, 1);
+    let role = protocol::Role::Engine(start(config, library, Device::Cpu, 1));
+    let start = protocol::Start::new(config.worker_memory_mib, role);
     let worker = host::Worker::start(program, &start, &|| false).map_err(|no| match no {
         host::NoStart::Engine(_, text) => crate::printable(&text),
         host::NoStart::Process(text) => text,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -19,7 +19,7 @@ use crate::inference::{Device, InferenceError, TensorSpec};
 use crate::tensor::ElementType;
 
 /// Both sides are the same program, unless it was replaced while a node ran.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Bytes of a message.
 pub(super) const MESSAGE_MAX: usize = 128 << 10;
 /// Descriptors of a message.
@@ -68,6 +68,43 @@ pub(super) enum Ask {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Start {
     pub(super) version: u32,
+    /// Private memory, MiB.
+    pub(super) memory_mib: u64,
+    pub(super) role: Role,
+}
+
+impl Start {
+    pub(super) fn new(memory_mib: u64, role: Role) -> Self {
+        Self { version: VERSION, memory_mib, role }
+    }
+}
+
+/// What a worker is for. It is asked for nothing else.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) enum Role {
+    /// Runs one vendor's models.
+    Engine(EngineRole),
+    /// Compiles components.
+    Compile,
+    /// Decodes compressed pixel data.
+    Decode,
+}
+
+impl Role {
+    /// What of it the walls leave open.
+    pub(super) fn device(&self) -> (Device, Option<&Path>) {
+        match self {
+            Self::Engine(role) => (role.device, role.library.as_deref()),
+            Self::Compile | Self::Decode => (Device::Cpu, None),
+        }
+    }
+}
+
+/// Which engine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EngineRole {
     /// ONNX Runtime's; tract when there is none.
     pub(super) library: Option<PathBuf>,
     pub(super) device: Device,
@@ -75,8 +112,6 @@ pub(crate) struct Start {
     pub(super) threads: usize,
     /// Runs at once.
     pub(super) contexts: usize,
-    /// Private memory, MiB.
-    pub(super) memory_mib: u64,
     pub(super) model_max_mib: u64,
 }
 

@@ -21,7 +21,7 @@ use super::choice::{Program, Wall};
 use super::host::{NoAnswer, NoStart, Worker};
 use super::join::Gatherings;
 use super::model::RemoteModel;
-use super::protocol::{Answer, Ask, Failure, Start};
+use super::protocol::{Answer, Ask, EngineRole, Failure, Role, Start};
 use super::shared;
 use crate::inference::{
     Call, Device, DeviceQueue, Engine, EngineConfig, EngineKind, InferenceError, Model, NoTurn, OnnxModel, TensorSpec,
@@ -57,7 +57,7 @@ impl Health {
 pub(crate) struct RemoteEngine {
     vendor: String,
     program: Program,
-    start: Start,
+    start: EngineRole,
     pub(super) common: Common,
     pub(super) health: Health,
     slot: Mutex<Slot>,
@@ -172,7 +172,7 @@ impl From<NoAnswer> for Trouble {
 }
 
 impl RemoteEngine {
-    pub(crate) fn new(vendor: &str, program: Program, start: Start, common: Common) -> Self {
+    pub(crate) fn new(vendor: &str, program: Program, start: EngineRole, common: Common) -> Self {
         let seen = Mutex::new(WorkerReport::of(vendor, start.device));
         let (health, slot, files, gatherings, together, using, runs, version) = Default::default();
         let vendor = vendor.to_owned();
@@ -432,7 +432,8 @@ impl RemoteEngine {
     }
 
     fn begin(&self, call: &Call<'_>) -> Result<Arc<Worker>, NoStart> {
-        let worker = Worker::start(&self.program, &self.start, &|| call.turn.is_cancelled())?;
+        let start = Start::new(self.common.config.worker_memory_mib, Role::Engine(self.start.clone()));
+        let worker = Worker::start(&self.program, &start, &|| call.turn.is_cancelled())?;
         let accepted = |wall: Wall| !wall.is_required() || self.common.config.accept_missing.contains(&wall);
         let missing = worker.kept().iter().filter(|kept| !accepted(kept.wall));
         if let Some((wall, why)) = missing.filter_map(|kept| Some((kept.wall, kept.missing.as_ref()?))).next() {
