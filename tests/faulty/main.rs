@@ -51,6 +51,10 @@ impl Model for Obedient {
     /// Gives back what it got, once it did what its name says.
     fn run(&self, inputs: Vec<Tensor>, call: &Call<'_>) -> Result<Vec<Tensor>, InferenceError> {
         let items = inputs.first().and_then(|tensor| tensor.shape().first().copied()).unwrap_or(1);
+        let is_poison = |bytes: &[u8]| bytes == 13f32.to_le_bytes();
+        if self.name == "poison" && inputs.iter().any(|tensor| tensor.data().chunks(4).any(is_poison)) {
+            std::process::abort();
+        }
         match self.name.strip_prefix("slow-").and_then(|ms| ms.parse().ok()) {
             // Milliseconds an item.
             Some(ms) => std::thread::sleep(Duration::from_millis(ms) * u32::try_from(items).unwrap_or(1)),

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use gantry::findings::Urgency;
 use gantry::inference::{
-    Batch, Call, Device, EngineConfig, EnginePreference, Engines, InferenceError, Isolation, LoadedModel, Request, Turn,
+    Batch, Call, Device, EngineConfig, EnginePreference, Engines, InferenceError, Isolation, Join, LoadedModel,
+    Request, Turn,
 };
 use gantry::memory::Budget;
 use gantry::tensor::{ElementType, Tensor};
@@ -274,6 +275,101 @@ fn urgent_work_waits_for_a_slice_of_a_batch_and_not_for_all_of_it() {
         }
         assert_eq!(running.join().expect("it does not panic"), numbers, "the pieces are one again, in order");
     });
+}
+
+/// Jobs that each run the model on their number at the same time, as one where that may be; what each got.
+fn together(engines: &Engines, name: &str, count: usize) -> Vec<Result<Vec<f32>, InferenceError>> {
+    let join = Batch::Joined(Join { items_max: count, window: Duration::from_secs(2) });
+    let jobs: Vec<_> = (0..count).map(|_| Job { batch: join, ..Job::new() }).collect();
+    let models: Vec<_> = jobs.iter().map(|job| job.load(engines, "v", name).expect("loads")).collect();
+    // Now it is known how long an item takes.
+    Job { batch: Batch::Items, ..Job::new() }.run(&models[0], &NUMBERS).expect("runs");
+    let answers = std::thread::scope(|scope| {
+        let mut running = Vec::new();
+        for (n, (job, model)) in jobs.iter().zip(&models).enumerate() {
+            running.push(scope.spawn(move || job.run(model, &[10.0 + n as f32; 4])));
+        }
+        running.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
+    });
+    assert!(jobs.iter().all(|job| job.budget.used() == 0), "all is given back");
+    answers
+}
+
+#[test]
+fn runs_of_several_jobs_are_one_and_each_gets_its_own() {
+    let engines = faulty(|_| {});
+    for (n, answer) in together(&engines, "slow-10", 8).into_iter().enumerate() {
+        assert_eq!(answer.expect("runs"), [10.0 + n as f32; 4]);
+    }
+    let runs = engines.workers()[0].runs;
+    assert!(runs <= 3, "one to learn, one for all, and one for who came too late: {runs}");
+}
+
+#[test]
+fn one_that_is_alone_waits_for_nobody() {
+    let engines = faulty(|_| {});
+    let join = Batch::Joined(Join { items_max: 8, window: Duration::from_secs(60) });
+    let job = Job { batch: join, ..Job::new() };
+    let model = job.load(&engines, "v", "good").expect("loads");
+    for _ in 0..3 {
+        assert_eq!(job.run(&model, &NUMBERS).expect("well before its deadline"), NUMBERS);
+    }
+}
+
+#[test]
+fn what_one_job_does_to_all_is_its_own_in_the_end() {
+    let engines = faulty(|config| config.model_failures_max = 3);
+    for (n, answer) in together(&engines, "poison", 6).into_iter().enumerate() {
+        match n {
+            3 => assert!(matches!(answer, Err(InferenceError::Crashed { .. })), "{answer:?}"),
+            n => assert_eq!(answer.expect("runs by itself"), [10.0 + n as f32; 4]),
+        }
+    }
+}
+
+#[test]
+fn several_runs_at_once_are_in_one_process_and_none_pays_for_another() {
+    let engines = faulty(|config| (config.runs_at_once_max, config.compute_deadline_ms) = (3, 400));
+    let job = Job::new();
+    let load = |name: &str| job.load(&engines, "v", name).expect("loads");
+    let (slow, abort, hang) = (load("slow-250"), load("abort"), load("hang"));
+    let since = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| job.run(&slow, &NUMBERS).expect("runs"));
+        }
+    });
+    assert!(
+        since.elapsed() < Duration::from_millis(650),
+        "one after another it would be 750 ms: {:?}",
+        since.elapsed()
+    );
+    assert!(engines.workers().len() == 1 && engines.workers()[0].restarts == 0);
+    for bad in [&abort, &hang] {
+        std::thread::scope(|scope| {
+            let failing = scope.spawn(|| job.run(bad, &NUMBERS));
+            for _ in 0..2 {
+                scope.spawn(|| assert_eq!(job.run(&slow, &NUMBERS).expect("runs all the same"), NUMBERS));
+            }
+            failing.join().expect("it does not panic").expect_err("it misbehaves");
+        });
+    }
+    assert!(engines.workers()[0].restarts >= 2);
+}
+
+#[test]
+fn a_model_is_run_once_when_it_is_loaded_where_its_manifest_says_so() {
+    let engines = faulty(|_| {});
+    let load = |name: &str, shape: &[usize]| {
+        let (job, bytes, shapes) = (Job::new(), model(name), [("x".to_owned(), shape.to_vec())].into());
+        let request = Request { vendor: "v", name, bytes: &bytes, target: Device::Cpu, warm_up: Some(&shapes) };
+        engines.load(request, &job.call()).map(drop)
+    };
+    load("good", &[2, 4]).expect("it runs on zeros");
+    let error = load("abort", &[2, 4]).expect_err("it ran");
+    assert!(matches!(error, InferenceError::Crashed { .. }), "{error}");
+    let error = load("another", &[2, 5]).expect_err("of another shape").to_string();
+    assert!(error.contains("is refused: its warm_up: model 'another' input 'x': expected"), "{error}");
 }
 
 #[test]

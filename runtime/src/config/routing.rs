@@ -104,6 +104,9 @@ pub struct RuleConfig {
     /// The order's priority is one of these: `STAT`, `HIGH`, `ROUTINE`, `MEDIUM`, `LOW`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub order_priority: Vec<String>,
+    /// With `raise`: how urgent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Urgency>,
 }
 
 /// What a rule does.
@@ -114,6 +117,8 @@ pub enum Effect {
     Run,
     /// The module does not run, whatever other rules say.
     Skip,
+    /// Where the module runs, its job is at least as urgent as the rule's `priority`.
+    Raise,
 }
 
 /// A part of the day: from a minute on, until before another one.
@@ -239,6 +244,9 @@ pub(super) fn check(modules: &[ModuleConfig], rules: &[RuleConfig]) -> Result<()
                 RULE_ATTRIBUTES.join(", ")
             ));
         }
+        if (rule.effect == Effect::Raise) != rule.priority.is_some() {
+            return Err(format!("rules ({name}): `priority` goes with effect = \"raise\", and that with `priority`"));
+        }
         if let Some(other) = rule.order_priority.iter().find(|p| !ORDER_PRIORITIES.contains(&p.as_str())) {
             return Err(format!("rules ({name}): order_priority {other:?} is none of {}", ORDER_PRIORITIES.join(", ")));
         }
@@ -286,6 +294,8 @@ mod tests {
             ("[[modules]]\npackage = \"p\"\nname = \"../x\"\n".to_owned(), "modules.name"),
             ("[[modules]]\npackage = \"p\"\nclass = 1\n".into(), "class"),
             (format!("{rule}attributes = {{ PatientName = \"*\" }}\n"), "attributes.PatientName cannot be asked for"),
+            (format!("{rule}priority = \"urgent\"\n"), "`priority` goes with effect = \"raise\""),
+            (rule.replace("\"run\"", "\"raise\""), "`priority` goes with effect = \"raise\""),
             (format!("{rule}order_priority = [\"NOW\"]\n"), "order_priority \"NOW\" is none of STAT"),
             (format!("{rule}hours = \"9-17\"\n"), "07:00-19:00"),
             (format!("{rule}{rule}"), "two are called \"r\""),

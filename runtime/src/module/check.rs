@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::manifest::{ModelEntry, Sha256Hex};
+use super::manifest::{Manifest, ModelEntry, Sha256Hex};
 use super::package::{Package, PackageError};
 use crate::inference::{
     Anatomy, Batch, Call, Device, Dim, Engines, InferenceError, OnnxModel, Request, TensorSpec, Turn,
@@ -81,6 +81,24 @@ pub fn check(package: &Package, engines: &Engines) -> Result<Checked, CheckError
         })
     });
     Ok(Checked { identity_sha256: Sha256Hex(package.identity()).into(), models: models.collect::<Result<_, _>>()? })
+}
+
+/// Loads models with a `warm_up` on the device that they are for, where that is another than [`check`] loads them on. What does not
+/// work is told here, and again by the first job that needs it.
+pub fn warm_up(package: &Package, engines: &Engines) {
+    let Manifest { name: module, vendor, models, .. } = package.manifest();
+    for entry in models.iter().filter(|entry| entry.target != Device::Cpu && !entry.warm_up.is_empty()) {
+        let (budget, turn) = (Budget::unlimited(), Turn::default());
+        let call = Call { budget: &budget, deadline: None, turn: &turn, batch: Batch::Whole };
+        let ModelEntry { name, target, warm_up, .. } = entry;
+        let loaded = package.model(name, engines.model_max_mib()).map_err(CheckError::from).and_then(|bytes| {
+            let request = Request { vendor, name, bytes: &bytes, target: *target, warm_up: Some(warm_up) };
+            Ok(engines.load(request, &call)?)
+        });
+        if let Err(error) = loaded {
+            tracing::warn!(module, model = name, "a model is not warmed up: {error}");
+        }
+    }
 }
 
 fn milliseconds(time: Duration) -> u64 {

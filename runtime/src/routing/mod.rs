@@ -77,7 +77,7 @@ pub fn explain(study: &Study, plan: &Plan, seen: &Circumstances) -> Vec<ModuleEx
     let mut explained: Vec<ModuleExplanation> = Vec::new();
     for module in &plan.modules {
         let (mut rules, accepted) = accept(study, module);
-        let (of_site, let_run) = rules::judge(&plan.rules, &module.name, (study, &accepted), seen);
+        let (of_site, let_run, urgency) = rules::judge(&plan.rules, &module.name, (study, &accepted), seen);
         rules.extend(of_site);
         let runs = |name: &String| explained.iter().any(|other| &other.module == name && other.would_run);
         let condition = module.when.as_ref().map(|when| condition(when, runs(&when.module)));
@@ -88,7 +88,7 @@ pub fn explain(study: &Study, plan: &Plan, seen: &Circumstances) -> Vec<ModuleEx
             would_run: !accepted.is_empty() && let_run && depends,
             waits_for: module.after.iter().filter(|name| runs(name)).cloned().collect(),
             priors: module.sees_priors().then(|| plan.priors.clone()),
-            priority: module.priority.max(rules::urgency_of_order(study)),
+            priority: module.priority.max(urgency),
             rules,
         });
     }
@@ -224,6 +224,21 @@ mod tests {
         assert!(runs(rule("y", "skip", not_held)));
         assert!(runs(rule("x", "run", "attributes = { Manufacturer = \"siem*\", Modality = \"CT\" }")));
         assert!(!runs(rule("x", "run", "attributes = { Modality = \"MR\" }")), "no accepted series has it");
+    }
+
+    #[test]
+    fn a_rule_raises_what_comes_from_a_source_and_keeps_nothing_from_running() {
+        let rule = |source: &str| {
+            format!("[[rules]]\nname = \"ed\"\neffect = \"raise\"\npriority = \"urgent\"\nsource_ae = [\"{source}\"]\n")
+        };
+        for (source, priority) in [("*", Urgency::Urgent), ("ELSEWHERE", Urgency::Prompt)] {
+            let plan = plan::tests::plan(&[("a", "", "priority = \"prompt\"")], &rule(source)).expect("a plan");
+            let explained = &explain(&study(), &plan, &seen(0))[0];
+            assert_eq!((explained.would_run, explained.priority), (true, priority), "{source}");
+            assert!(
+                explained.rules.iter().any(|v| v.rule == "rules.ed" && v.passes && v.reason.starts_with("raise: "))
+            );
+        }
     }
 
     #[test]

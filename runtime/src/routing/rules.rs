@@ -6,14 +6,15 @@ use crate::config::{Effect, ORDER_PRIORITIES, RuleConfig};
 use crate::findings::Urgency;
 use crate::study::{Series, Study};
 
-/// One verdict for each rule that is about the module, and whether they let it run together.
+/// One verdict for each rule that is about the module, whether they let it run together, and how urgent its job is at least.
 pub(super) fn judge(
     rules: &[RuleConfig],
     module: &str,
     (study, accepted): (&Study, &[usize]),
     seen: &Circumstances,
-) -> (Vec<RuleVerdict>, bool) {
+) -> (Vec<RuleVerdict>, bool, Urgency) {
     let (mut verdicts, mut asked, mut asked_for, mut skipped) = (Vec::new(), false, false, false);
+    let mut urgency = urgency_of_order(study);
     for rule in rules.iter().filter(|rule| rule.modules.is_empty() || rule.modules.iter().any(|m| m == module)) {
         let unmet = unmet(rule, study, accepted, seen);
         let (passes, reason) = match (rule.effect, unmet) {
@@ -21,14 +22,21 @@ pub(super) fn judge(
             (Effect::Run, Some(why)) => (false, format!("run: the rule does not hold, because {why}")),
             (Effect::Skip, None) => (false, "skip: the rule holds".into()),
             (Effect::Skip, Some(why)) => (true, format!("skip: the rule does not hold, because {why}")),
+            (Effect::Raise, None) => {
+                let least = rule.priority.unwrap_or_default();
+                urgency = urgency.max(least);
+                (true, format!("raise: the rule holds, so it is {} at least", format!("{least:?}").to_lowercase()))
+            }
+            (Effect::Raise, Some(why)) => (true, format!("raise: the rule does not hold, because {why}")),
         };
         match rule.effect {
             Effect::Run => (asked, asked_for) = (true, asked_for || passes),
             Effect::Skip => skipped |= !passes,
+            Effect::Raise => {}
         }
         verdicts.push(RuleVerdict { rule: format!("rules.{}", rule.name), series: None, passes, reason });
     }
-    (verdicts, !skipped && (asked_for || !asked))
+    (verdicts, !skipped && (asked_for || !asked), urgency)
 }
 
 /// The first condition that is not met, without what the images say.
@@ -72,7 +80,7 @@ fn order_priority(study: &Study) -> Option<&'static str> {
 }
 
 /// Where the order's priority puts the study.
-pub(super) fn urgency_of_order(study: &Study) -> Urgency {
+fn urgency_of_order(study: &Study) -> Urgency {
     match order_priority(study) {
         Some("STAT") => Urgency::Urgent,
         Some("HIGH") => Urgency::Prompt,

@@ -157,6 +157,7 @@ fn prepare(app: &App, plan: &Plan) -> Result<(HashMap<String, Ready>, Vec<Event>
         let prepared = prepared.map_err(|reason| ScheduleError::Prepare { module: planned.name.clone(), reason })?;
         let checked = check::check(&planned.package, &app.engines);
         let checked = checked.map_err(|reason| ScheduleError::Model { module: planned.name.clone(), reason })?;
+        check::warm_up(&planned.package, &app.engines);
         vetted.extend(planned.package.manifest().models.iter().zip(&checked.models).map(|(entry, model)| Event {
             object: format!("{}/{}", planned.name, entry.name),
             digests: entry.sha256.iter().map(|digest| ("model", digest.0)).collect(),
