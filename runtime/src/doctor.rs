@@ -351,20 +351,25 @@ fn engine(config: &Config) -> Check {
     }
 }
 
-/// Whether a worker can do what it is not to do, tried by one.
+/// Whether workers can do what they are not to do, tried by one of each kind.
 fn workers(config: &Config) -> Check {
     const NAME: &str = "workers";
     let engines = config.engines();
     let library = Engines::discover(&engines).ok().and_then(|found| found.library().map(Path::to_path_buf));
-    let tried = Program::own().map_err(|e| e.to_string()).and_then(|own| worker::self_check(&engines, &own, library));
-    let (kept, probes) = match tried {
+    let own = Program::own().map_err(|e| e.to_string());
+    let tried = match own.and_then(|own| worker::self_check(&engines, &config.limits, &own, library)) {
         Ok(tried) => tried,
-        Err(e) => return Check::fail(NAME, e, "models cannot run here; see engines in gantry.toml"),
+        Err(e) => return Check::fail(NAME, e, "modules cannot run here; see engines in gantry.toml"),
     };
+    // The same walls are around all of them.
+    let kept = tried.first().map(|tried| tried.kept.as_slice()).unwrap_or_default();
     let missing: Vec<_> = kept.iter().filter_map(|kept| Some((kept.wall, kept.missing.as_ref()?))).collect();
     let told = missing.iter().map(|(wall, why)| format!("no {} ({why})", wall.name())).collect::<Vec<_>>().join(", ");
-    let possible: Vec<_> = probes.iter().filter(|probe| probe.refused.is_none()).map(|p| p.what.as_str()).collect();
-    let refused = probes.len() - possible.len();
+    let probes = || tried.iter().flat_map(|tried| tried.probes.iter().map(|probe| (tried.role, probe)));
+    let possible = probes().filter(|(_, probe)| probe.refused.is_none());
+    let possible: Vec<_> = possible.map(|(role, probe)| format!("{} ({role})", probe.what)).collect();
+    let (tries, refused) = (probes().count(), probes().count() - possible.len());
+    let roles = tried.iter().map(|tried| tried.role).collect::<Vec<_>>().join(", ");
     let unaccepted = missing.iter().any(|(wall, _)| wall.is_required() && !engines.accept_missing.contains(wall));
     if unaccepted {
         return Check::fail(
@@ -373,7 +378,7 @@ fn workers(config: &Config) -> Check {
             "use a kernel that has it (Landlock: 5.13, and `lsm=landlock,…`), or accept it by name in engines.accept_missing",
         );
     }
-    let found = format!("{refused} of {} things that a worker gave up were tried by one and refused", probes.len());
+    let found = format!("{refused} of {tries} things that workers ({roles}) gave up were tried by them and refused");
     match (possible.is_empty(), missing.is_empty()) {
         (true, true) => Check::ok(NAME, found),
         (true, false) => {
@@ -382,7 +387,7 @@ fn workers(config: &Config) -> Check {
         (false, _) => Check::fail(
             NAME,
             format!("{found}; possible were: {}; {told}", possible.join(", ")),
-            "a model that breaks its engine could do this; use a kernel that refuses it",
+            "what breaks an engine, a compiler or a decoder could do this; use a kernel that refuses it",
         ),
     }
 }

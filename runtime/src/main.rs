@@ -229,6 +229,7 @@ fn main() -> ExitCode {
         let Err(e) = gantry::worker::run(
             |start| bring_in(start.library()),
             |start| local(start.library(), start.device(), start.threads(), start.contexts()),
+            gantry::worker::Tools::default(),
         );
         eprintln!("error: {e}");
         return ExitCode::from(2);
@@ -334,7 +335,8 @@ fn exit_code(error: &RunError) -> u8 {
         RunError::Prior(PriorError::NotAsked | PriorError::NotGranted | PriorError::Twice(_)) => 2,
         RunError::Prior(PriorError::Read { source, .. }) => unreadable(source),
         RunError::Prior(_) => 3,
-        RunError::Job(JobError::Limit(_)) | RunError::Prepare(PrepareError::TooLarge { .. }) => 5,
+        RunError::Job(JobError::Limit(_))
+        | RunError::Prepare(PrepareError::TooLarge { .. } | PrepareError::CompileTooLong { .. }) => 5,
         RunError::Package(e) | RunError::Prepare(PrepareError::Package(e)) => unusable(e),
         RunError::Job(JobError::Package(e)) => unusable(e),
         RunError::Job(JobError::Upstream(e)) => match e.is_limit() {

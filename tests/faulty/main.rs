@@ -1,11 +1,14 @@
-//! A worker whose engine does what no engine should, as the name of its model says. Everything around the engine is that of
-//! `gantry worker`.
+//! A worker whose engine does what no engine should, as the name of its model says, and whose compiler and decoder do it as
+//! what they are given says. Everything around these is that of `gantry worker`.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use gantry::config::Limits;
 use gantry::inference::{Call, Device, Engine, EngineKind, InferenceError, Model, OnnxModel, TensorSpec};
+use gantry::study::CompressedFrame;
 use gantry::tensor::Tensor;
+use gantry::worker::Tools;
 
 struct Faulty;
 
@@ -73,6 +76,31 @@ impl Model for Obedient {
     }
 }
 
+/// What bytes tell to do: `faulty:abort.`
+fn told(bytes: &[u8]) -> Option<&str> {
+    const MARK: &[u8] = b"faulty:";
+    let at = bytes.windows(MARK.len()).position(|window| window == MARK)? + MARK.len();
+    let text = bytes.get(at..)?.split(|byte| *byte == b'.').next()?;
+    std::str::from_utf8(text).ok()
+}
+
+fn compile(limits: &Limits, component: &[u8]) -> Result<Vec<u8>, String> {
+    match told(component) {
+        Some("nonsense") => return Ok(b"no code".to_vec()),
+        what => misbehave(what.unwrap_or_default()),
+    }
+    (Tools::default().compile)(limits, component)
+}
+
+fn decode(frame: &CompressedFrame, value: &[u8], out: &mut Vec<u8>) -> Result<u16, String> {
+    misbehave(told(value).unwrap_or_default());
+    let precision = (Tools::default().decode)(frame, value, out)?;
+    if told(value) == Some("short") {
+        out.pop();
+    }
+    Ok(precision)
+}
+
 fn misbehave(what: &str) {
     match what {
         "abort" => std::process::abort(),
@@ -117,7 +145,7 @@ fn deeper(n: u64) -> u64 {
 }
 
 fn main() -> ExitCode {
-    let Err(e) = gantry::worker::run(|_| Ok(()), |_| Ok(Box::new(Faulty)));
+    let Err(e) = gantry::worker::run(|_| Ok(()), |_| Ok(Box::new(Faulty)), Tools { compile, decode });
     eprintln!("error: {e}");
     ExitCode::FAILURE
 }

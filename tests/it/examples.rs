@@ -50,6 +50,7 @@ fn the_example_of_gantry_toml_has_every_key_with_its_default() {
         queue_length_max: _,
         routine_wait_max_ms: _,
         device_slice_ms_max: _,
+        decode_in_worker: _,
         accept_missing: _,
         isolation: _,
         model_max_mib: _,

@@ -17,6 +17,7 @@ mod peers;
 mod priors;
 mod readme;
 mod record;
+mod tools;
 mod triage;
 mod upstream;
 mod vendor;

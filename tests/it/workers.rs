@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use gantry::config::Limits;
 use gantry::findings::Urgency;
 use gantry::inference::{
     Batch, Call, Device, EngineConfig, EnginePreference, Engines, InferenceError, Isolation, Join, LoadedModel,
@@ -10,7 +11,7 @@ use gantry::inference::{
 };
 use gantry::memory::Budget;
 use gantry::tensor::{ElementType, Tensor};
-use gantry::worker::Program;
+use gantry::worker::{Program, Tried};
 
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let length = u8::try_from(bytes.len()).expect("a short message");
@@ -105,12 +106,15 @@ fn everything_that_a_worker_gave_up_is_refused() {
     let Isolation::Program(program) = gantry_tests::command::workers() else { unreachable!("a program") };
     let libraries = [None, gantry_tests::asset("onnxruntime").and_then(|_| gantry::inference::find_library(None))];
     for library in libraries {
-        let (kept, probes) =
-            gantry::worker::self_check(&EngineConfig::default(), &program, library).expect("a worker starts");
-        assert!(kept.iter().all(|kept| kept.missing.is_none() || !kept.wall.is_required()), "{kept:?}");
-        assert_eq!(kept.len(), 4);
-        let possible: Vec<_> = probes.iter().filter(|probe| probe.refused.is_none()).collect();
-        assert!(possible.is_empty() && probes.len() >= 15, "{possible:?}");
+        let (engines, limits) = (EngineConfig::default(), Limits::default());
+        let all = gantry::worker::self_check(&engines, &limits, &program, library).expect("workers start");
+        assert_eq!(all.iter().map(|tried| tried.role).collect::<Vec<_>>(), ["models", "compiling", "decoding"]);
+        for Tried { role, kept, probes } in all {
+            assert!(kept.iter().all(|kept| kept.missing.is_none() || !kept.wall.is_required()), "{role}: {kept:?}");
+            assert_eq!(kept.len(), 4);
+            let possible: Vec<_> = probes.iter().filter(|probe| probe.refused.is_none()).collect();
+            assert!(possible.is_empty() && probes.len() >= 15, "{role}: {possible:?}");
+        }
     }
 }
 

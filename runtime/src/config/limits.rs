@@ -36,6 +36,10 @@ pub struct Limits {
     pub jobs_max: u32,
     /// A component file.
     pub component_max_mib: u64,
+    /// From handing a component to its compiler to its code.
+    pub compile_deadline_ms: u64,
+    /// Private memory of the process that compiles a component; also the most that its code may have.
+    pub compile_memory_mib: u64,
     /// A model file.
     pub model_max_mib: u64,
     /// A DICOM file.
@@ -44,6 +48,10 @@ pub struct Limits {
     pub files_max: usize,
     /// Voxels of a volume, as stored.
     pub volume_max_mib: u64,
+    /// From handing a compressed frame to a worker to its pixels, where `engines.decode_in_worker` is set.
+    pub decode_deadline_ms: u64,
+    /// Private memory of a worker that decodes frames, and the most that one may have decoded.
+    pub decode_memory_mib: u64,
     /// What comes before the pixel data of a DICOM file.
     pub header_max_mib: u64,
     /// Elements and items before the pixel data of a DICOM file.
@@ -69,10 +77,14 @@ impl Default for Limits {
             job_deadline_ms: 300_000,
             jobs_max: 4,
             component_max_mib: 64,
+            compile_deadline_ms: 120_000,
+            compile_memory_mib: 4096,
             model_max_mib: 1024,
             file_max_mib: 2048,
             files_max: 20_000,
             volume_max_mib: 4096,
+            decode_deadline_ms: 30_000,
+            decode_memory_mib: 2048,
             header_max_mib: 64,
             elements_max: 500_000,
             sequence_depth_max: 64,
@@ -100,10 +112,14 @@ impl Limits {
             job_deadline_ms,
             jobs_max,
             component_max_mib,
+            compile_deadline_ms,
+            compile_memory_mib,
             model_max_mib,
             file_max_mib,
             files_max,
             volume_max_mib,
+            decode_deadline_ms,
+            decode_memory_mib,
             header_max_mib,
             elements_max,
             sequence_depth_max,
@@ -124,10 +140,14 @@ impl Limits {
             ("job_deadline_ms", job_deadline_ms, 1, 24 * 3600 * 1000),
             ("jobs_max", jobs_max.into(), 1, 64),
             ("component_max_mib", component_max_mib, 1, 4096),
+            ("compile_deadline_ms", compile_deadline_ms, 1, 24 * 3600 * 1000),
+            ("compile_memory_mib", compile_memory_mib, 64, 1 << 20),
             ("model_max_mib", model_max_mib, 1, 1 << 16),
             ("file_max_mib", file_max_mib, 1, 1 << 16),
             ("files_max", files_max as u64, 1, 10_000_000),
             ("volume_max_mib", volume_max_mib, 1, 1 << 16),
+            ("decode_deadline_ms", decode_deadline_ms, 1, 24 * 3600 * 1000),
+            ("decode_memory_mib", decode_memory_mib, 64, 1 << 20),
             ("header_max_mib", header_max_mib, 1, 4096),
             ("elements_max", elements_max as u64, 1, 100_000_000),
             // The parser recurses: the stack of a thread holds this much.

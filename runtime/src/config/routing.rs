@@ -295,7 +295,7 @@ mod tests {
             ("[[modules]]\npackage = \"p\"\nclass = 1\n".into(), "class"),
             (format!("{rule}attributes = {{ PatientName = \"*\" }}\n"), "attributes.PatientName cannot be asked for"),
             (format!("{rule}priority = \"urgent\"\n"), "`priority` goes with effect = \"raise\""),
-            (rule.replace("\"run\"", "\"raise\""), "`priority` goes with effect = \"raise\""),
+            (rule.replace("\"skip\"", "\"raise\""), "`priority` goes with effect = \"raise\""),
             (format!("{rule}order_priority = [\"NOW\"]\n"), "order_priority \"NOW\" is none of STAT"),
             (format!("{rule}hours = \"9-17\"\n"), "07:00-19:00"),
             (format!("{rule}{rule}"), "two are called \"r\""),

@@ -17,7 +17,7 @@ pub enum EnginePreference {
     OnnxRuntime,
 }
 
-/// Where engines run.
+/// Where engines run, components are compiled, and frames are decoded where that is not to be in this process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Isolation {
     /// In processes of this program.
@@ -25,8 +25,22 @@ pub enum Isolation {
     OwnProgram,
     /// In processes of another one, which calls [`crate::worker::run`].
     Program(Program),
-    /// Here: what a model does to an engine, it does to this process.
+    /// Here: what a model does to an engine, or a component to its compiler, it does to this process.
     SameProcess,
+}
+
+impl Isolation {
+    /// The program of workers; `None` in the same process.
+    ///
+    /// # Errors
+    /// The system does not say what this program is.
+    pub fn program(&self) -> std::io::Result<Option<Program>> {
+        match self {
+            Self::OwnProgram => Program::own().map(Some),
+            Self::Program(program) => Ok(Some(program.clone())),
+            Self::SameProcess => Ok(None),
+        }
+    }
 }
 
 /// The operator's choices about inference.
@@ -60,6 +74,8 @@ pub struct EngineConfig {
     pub routine_wait_max_ms: u64,
     /// How long a routine run with a batch may hold a device, as far as that can be foreseen, ms.
     pub device_slice_ms_max: u64,
+    /// Whether compressed pixel data are decoded in workers too, rather than in the process that reads them.
+    pub decode_in_worker: bool,
     /// Walls around workers that this machine need not have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accept_missing: Vec<Wall>,
@@ -91,6 +107,7 @@ impl Default for EngineConfig {
             queue_length_max: 1000,
             routine_wait_max_ms: 30_000,
             device_slice_ms_max: 500,
+            decode_in_worker: false,
             accept_missing: Vec::new(),
             isolation: Isolation::OwnProgram,
             model_max_mib: model_max_mib(),

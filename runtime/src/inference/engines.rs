@@ -12,7 +12,7 @@ use super::{
     LoadedModel, OnnxModel, QueueLimits,
 };
 use crate::metrics::Metrics;
-use crate::worker::{self, Common, Program, RemoteEngine, WorkerReport};
+use crate::worker::{self, Common, RemoteEngine, WorkerReport};
 
 /// The engines of a host. Cheap to find, started when the first model needs one: loading ONNX Runtime takes
 /// longer than everything else at start.
@@ -138,14 +138,10 @@ impl Engines {
             return Ok(engine.clone());
         }
         let (library, threads) = (self.library.as_deref(), self.threads());
-        let program = match &self.config.isolation {
-            Isolation::SameProcess => None,
-            Isolation::Program(program) => Some(program.clone()),
-            Isolation::OwnProgram => Some(Program::own().map_err(|e| InferenceError::EngineUnavailable {
-                engine: self.kind(),
-                reason: format!("the system does not say which program this is ({e}), so no worker can be started"),
-            })?),
-        };
+        let program = self.config.isolation.program().map_err(|e| InferenceError::EngineUnavailable {
+            engine: self.kind(),
+            reason: format!("the system does not say which program this is ({e}), so no worker can be started"),
+        })?;
         let engine = match program {
             None => Started::Here(local(library, device, threads, self.config.runs_at_once_max)?.into()),
             Some(program) => {

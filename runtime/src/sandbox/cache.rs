@@ -22,6 +22,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::trusted_code::{self, Authenticated};
+use crate::worker::NoCode;
 
 const TAG_BYTES: usize = 32;
 const KEY_BYTES: usize = 32;
@@ -85,19 +86,26 @@ impl CodeCache {
         self.mac(b"gantry-key/1", &[purpose]).finalize().into_bytes().into()
     }
 
-    /// The compiled component: from the cache, or compiled now and kept.
+    /// The compiled component: from the cache, or from `compile` and kept.
     ///
     /// A cache that cannot be written costs time and is no error.
-    pub(super) fn component(&self, engine: &Engine, component: &[u8]) -> wasmtime::Result<(Component, Origin)> {
+    pub(super) fn component(
+        &self,
+        engine: &Engine,
+        component: &[u8],
+        compile: impl FnOnce(&[u8]) -> Result<Vec<u8>, NoCode>,
+    ) -> Result<(Component, Origin), NoCode> {
         let entry = cache_key(engine, component);
         if let Some(found) = self.load(engine, &entry) {
             return Ok((found, Origin::Cached));
         }
-        let code = engine.precompile_component(component)?;
+        let code = compile(component)?;
+        // First, so that what is kept is code that this engine takes.
+        let compiled =
+            trusted_code::load(engine, &Authenticated(&code)).map_err(|e| NoCode::Refused(format!("{e:#}")))?;
         if let Err(reason) = self.store(&entry, &code) {
             tracing::warn!(%reason, "the compiled component could not be kept");
         }
-        let compiled = trusted_code::load(engine, &Authenticated(&code))?;
         Ok((compiled, Origin::Compiled))
     }
 
@@ -195,7 +203,13 @@ mod tests {
     const OTHER: &[u8] = b"\0asm\x0d\0\x01\0\0\x01\0";
 
     fn compile(cache: &CodeCache, engine: &Engine) -> Origin {
-        cache.component(engine, ONE).expect("compiled").1
+        of(cache, engine, ONE)
+    }
+
+    fn of(cache: &CodeCache, engine: &Engine, component: &[u8]) -> Origin {
+        let compile =
+            |component: &[u8]| engine.precompile_component(component).map_err(|e| NoCode::Refused(e.to_string()));
+        cache.component(engine, component, compile).expect("compiled").1
     }
 
     fn files(folder: &Path) -> Vec<PathBuf> {
@@ -210,7 +224,7 @@ mod tests {
         let engine = Engine::default();
         compile(&cache, &engine);
         let one = files(folder.path()).remove(0);
-        assert_eq!(cache.component(&engine, OTHER).expect("compiled").1, Origin::Compiled);
+        assert_eq!(of(&cache, &engine, OTHER), Origin::Compiled);
         let other = files(folder.path()).into_iter().find(|p| *p != one).expect("a second file");
         std::fs::copy(&other, &one).expect("swapped");
         assert_eq!(compile(&cache, &engine), Origin::Compiled);

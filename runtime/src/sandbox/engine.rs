@@ -11,8 +11,21 @@ use crate::config::Limits;
 /// How often a running guest looks whether it must stop.
 pub(super) const TICK: Duration = Duration::from_millis(5);
 
-/// Makes the engine: components only, interruptible, instances from a pool sized by `limits`.
+/// Makes the engine: instances come from a pool sized by `limits`.
 pub(super) fn engine(limits: &Limits) -> wasmtime::Result<Engine> {
+    let mut config = config(limits);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
+    Engine::new(&config)
+}
+
+/// Makes an engine that only compiles, and so needs no pool. Its code is for those of [`engine`]: where instances lie makes
+/// none of it, and wasmtime refuses code of other settings.
+pub(super) fn compiler(limits: &Limits) -> wasmtime::Result<Engine> {
+    Engine::new(&config(limits))
+}
+
+/// All that code depends on: components only, interruptible.
+fn config(limits: &Limits) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
     config.epoch_interruption(true);
@@ -20,8 +33,7 @@ pub(super) fn engine(limits: &Limits) -> wasmtime::Result<Engine> {
     // Guests are single-threaded, and shared memory would give them a clock.
     config.wasm_threads(false);
     config.memory_init_cow(true);
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
-    Engine::new(&config)
+    config
 }
 
 fn pool(limits: &Limits) -> PoolingAllocationConfig {

@@ -35,21 +35,24 @@ pub use state::{Failure, JobState};
 
 use crate::config::Limits;
 use crate::findings::{Findings, LogLine};
-use crate::inference::{Engines, LoadedModel, Turn};
+use crate::inference::{Engines, Isolation, LoadedModel, Turn};
 use crate::memory::Budget;
 use crate::module::manifest::Manifest;
 use crate::module::package::{Package, PackageError};
 use crate::study::{ReadError, ReadOptions, Study};
 use crate::upstream::{Finished, Handed, UpstreamError};
+use crate::worker::{Compiler, NoCode, Wall};
 use grants::{Grants, ImportError};
 use state::{Cancelled, DeadlineReached};
 
-/// The engine, its clock and its code cache: one a process.
+/// The engine, its clock, its compiler and its code cache: one a process.
 #[derive(Debug)]
 pub struct Sandbox {
     engine: Engine,
     limits: Limits,
     cache: CodeCache,
+    /// In a worker; `None`: here.
+    compiler: Option<Compiler>,
     _ticker: engine::Ticker,
 }
 
@@ -137,6 +140,33 @@ pub enum PrepareError {
         /// What it declares.
         reason: String,
     },
+    /// It was not compiled in time.
+    #[error(
+        "{path} was not compiled within compile_deadline_ms = {ms}; let its vendor make it smaller, or raise limits.compile_deadline_ms",
+        path = path.display()
+    )]
+    CompileTooLong {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The limit.
+        ms: u64,
+    },
+    /// It ended the process that compiled it.
+    #[error(
+        "compiling {path} ended its worker: the process {how}; it crashed the compiler, or takes more memory than compile_memory_mib = {memory_mib}: use another version of the module, or raise limits.compile_memory_mib",
+        path = path.display()
+    )]
+    CompilerLost {
+        /// The file.
+        path: std::path::PathBuf,
+        /// How the process ended.
+        how: String,
+        /// The limit.
+        memory_mib: u64,
+    },
+    /// The host: no process to compile it in.
+    #[error("components cannot be compiled here: {0}")]
+    NoCompiler(String),
     /// It imports what was not granted.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -202,23 +232,41 @@ const MODULE_ERROR_CHARS: usize = 4096;
 const HOST_STACK_BYTES: usize = 8 << 20;
 
 impl Sandbox {
-    /// Starts the engine.
-    pub fn new(limits: &Limits, cache: CodeCache) -> wasmtime::Result<Self> {
+    /// Starts the engine. Components are compiled in workers of `isolation`, without the walls that `accept_missing` names.
+    pub fn new(
+        limits: &Limits,
+        cache: CodeCache,
+        isolation: &Isolation,
+        accept_missing: &[Wall],
+    ) -> wasmtime::Result<Self> {
+        let compiler =
+            isolation.program()?.map(|program| Compiler { program, accept_missing: accept_missing.to_vec() });
         let engine = engine::engine(limits)?;
         let ticker = engine::Ticker::start(&engine)?;
-        Ok(Self { engine, limits: limits.clone(), cache, _ticker: ticker })
+        Ok(Self { engine, limits: limits.clone(), cache, compiler, _ticker: ticker })
     }
 
     /// Compiles (or finds compiled) a package's component, refuses imports that were not granted, and links it.
     pub fn prepare(&self, package: Arc<Package>, grants: Grants) -> Result<Prepared, PrepareError> {
         // Read and checked even when its compiled code is there: a package is believed whole or not at all.
         let bytes = package.component(self.limits.component_max_mib)?;
-        let (component, origin) = self.cache.component(&self.engine, &bytes).map_err(|error| {
-            let (path, reason) = (package.component_path(), format!("{error:#}"));
-            // wasmtime has no type for this: what does not fit the pool is found while compiling.
-            match reason.contains("pooling allocator") {
-                true => PrepareError::TooLarge { path, reason },
-                false => PrepareError::NotAComponent { path, reason },
+        let compile = |component: &[u8]| match &self.compiler {
+            Some(compiler) => compiler.compile(&self.limits, component),
+            None => compile(&self.limits, component).map_err(NoCode::Refused),
+        };
+        let (component, origin) = self.cache.component(&self.engine, &bytes, compile).map_err(|no| {
+            let path = package.component_path();
+            match no {
+                // wasmtime has no type for this: what does not fit the pool is found when code is loaded.
+                NoCode::Refused(reason) if reason.contains("pooling allocator") => {
+                    PrepareError::TooLarge { path, reason }
+                }
+                NoCode::Refused(reason) => PrepareError::NotAComponent { path, reason },
+                NoCode::TooLong => PrepareError::CompileTooLong { path, ms: self.limits.compile_deadline_ms },
+                NoCode::Died(how) => {
+                    PrepareError::CompilerLost { path, how, memory_mib: self.limits.compile_memory_mib }
+                }
+                NoCode::Host(reason) => PrepareError::NoCompiler(reason),
             }
         })?;
         for (name, _) in component.component_type().imports(&self.engine) {
@@ -232,6 +280,14 @@ impl Sandbox {
         let limits = module_limits(&self.limits, package.manifest());
         Ok(Prepared { analyzer, package, grants, origin, limits })
     }
+}
+
+/// Compiles a component in this process: what a worker does. `Err` has wasmtime's words.
+///
+/// # Errors
+/// It is no component, or one that wasmtime cannot compile.
+pub fn compile(limits: &Limits, component: &[u8]) -> Result<Vec<u8>, String> {
+    engine::compiler(limits).and_then(|engine| engine.precompile_component(component)).map_err(|e| format!("{e:#}"))
 }
 
 /// A module may ask for less than the site allows, never for more.

@@ -28,9 +28,11 @@ impl From<&RunError> for Cause {
             RunError::Package(e) | RunError::Prepare(PrepareError::Package(e)) => package(e),
             RunError::Job(JobError::Package(e)) => package(e),
             RunError::NothingAccepted { .. } | RunError::Prior(_) => ("input", false),
-            // Of the limits only this one depends on what else the machine does.
+            // Of a job's limits only this one depends on what else the machine does.
             RunError::Job(JobError::Limit(hit)) => ("limit", hit.limit == "job_deadline_ms"),
             RunError::Prepare(PrepareError::TooLarge { .. }) => ("limit", false),
+            RunError::Prepare(PrepareError::CompileTooLong { .. }) => ("limit", true),
+            RunError::Prepare(PrepareError::NoCompiler(_)) => ("host", true),
             // A guest that is given the same does the same: a clock or randomness it has only where a site grants it.
             RunError::Prepare(_) | RunError::Job(JobError::Trap(_) | JobError::Module(_)) => ("module", false),
             RunError::Job(JobError::Engine(_)) => ("engine", true),
@@ -47,6 +49,9 @@ impl From<&RunError> for Cause {
 fn read(error: &ReadError) -> (&'static str, bool) {
     match error {
         ReadError::Io { .. } => ("disk", true),
+        ReadError::Decoder { .. } => ("host", true),
+        // It depends on what else the machine does.
+        ReadError::Limit { limit: "decode_deadline_ms", .. } => ("limit", true),
         e if e.is_limit() => ("limit", false),
         _ => ("input", false),
     }

@@ -8,36 +8,41 @@ use dicom_core::value::C;
 use dicom_encoding::TransferSyntaxIndex;
 use dicom_encoding::adapters::{PixelDataObject, RawPixelData};
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use serde::{Deserialize, Serialize};
 
 use super::pixels::{Coding, Photometric, Pixels};
+use super::scan::Stop;
+use crate::worker::{Decoders, NoFrame};
 
 /// Decodes the frame whose Pixel Data value starts at `value`, which goes on to the end of the data set, into `out`
-/// (see [`Pixels::unpack`]). `scratch` is memory to reuse. `Err` says what is damaged.
+/// (see [`Pixels::unpack`]), in one of `decoders` where there are some. `scratch` is memory to reuse.
 pub(super) fn decode(
     pixels: &Pixels,
     transfer_syntax: &str,
     value: &[u8],
+    decoders: Option<&Decoders>,
     scratch: &mut Vec<u8>,
     out: &mut [i16],
-) -> Result<(), String> {
+) -> Result<(), Stop> {
     let expected = pixels.bytes();
     let short = |bytes: &[u8]| format!("{} bytes of pixel data where the header says {expected}", bytes.len());
     let lost = |()| "pixels have more bits than Bits Stored (0028,0101) says".to_owned();
-    match pixels.coding {
+    let unpacked = match pixels.coding {
         Coding::Native { big_endian } => {
             let bytes = value.get(..pixels.native_bytes()).ok_or_else(|| short(value))?;
-            pixels.unpack(bytes, big_endian, false, out).map_err(lost)
+            pixels.unpack(bytes, big_endian, false, out)
         }
         Coding::Fragment => {
             let value = joined(&fragments(value)?);
             let bytes = value.get(..expected).ok_or_else(|| short(&value))?;
-            pixels.unpack(bytes, false, false, out).map_err(lost)
+            pixels.unpack(bytes, false, false, out)
         }
         Coding::Rle | Coding::Jpeg | Coding::Jpeg2000 => {
-            let precision = expand(pixels, transfer_syntax, value, scratch)?;
-            pixels.unpack(scratch, false, precision > pixels.stored, out).map_err(lost)
+            let precision = expand(pixels, transfer_syntax, value, decoders, scratch)?;
+            pixels.unpack(scratch, false, precision > pixels.stored, out)
         }
-    }
+    };
+    Ok(unpacked.map_err(lost)?)
 }
 
 /// Decodes an encapsulated frame of several samples a pixel, as [`decode`] does, into bytes in little endian.
@@ -46,17 +51,18 @@ pub(super) fn decode_colour(
     pixels: &Pixels,
     transfer_syntax: &str,
     value: &[u8],
+    decoders: Option<&Decoders>,
     out: &mut Vec<u8>,
-) -> Result<Photometric, String> {
+) -> Result<Photometric, Stop> {
     if pixels.coding == Coding::Fragment {
         let value = joined(&fragments(value)?);
         let expected = pixels.bytes();
         let short = || format!("{} bytes of pixel data where the header says {expected}", value.len());
         out.extend_from_slice(value.get(..expected).ok_or_else(short)?);
     } else {
-        expand(pixels, transfer_syntax, value, out)?;
+        expand(pixels, transfer_syntax, value, decoders, out)?;
     }
-    becomes(pixels, value)
+    Ok(becomes(pixels, value)?)
 }
 
 /// What samples mean once the frame is decoded. `Err` where its codestream cannot be decoded, as far as it says.
@@ -75,8 +81,45 @@ pub(super) fn becomes(pixels: &Pixels, value: &[u8]) -> Result<Photometric, Stri
     })
 }
 
-/// Decodes a compressed frame into `out`, in little endian; how many bits its samples have.
-fn expand(pixels: &Pixels, transfer_syntax: &str, value: &[u8], out: &mut Vec<u8>) -> Result<u16, String> {
+/// Decodes a compressed frame into `out`, in little endian, wherever that is to be; how many bits its samples have.
+fn expand(
+    pixels: &Pixels,
+    transfer_syntax: &str,
+    value: &[u8],
+    decoders: Option<&Decoders>,
+    out: &mut Vec<u8>,
+) -> Result<u16, Stop> {
+    let frame = CompressedFrame { pixels: pixels.clone(), transfer_syntax: transfer_syntax.to_owned() };
+    let Some(decoders) = decoders else { return Ok(frame.decode(value, out)?) };
+    decoders.decode(&frame, value, pixels.bytes(), out).map_err(|no| match no {
+        NoFrame::Refused(reason) => Stop::Damaged(reason),
+        NoFrame::TooLong(ms) => Stop::Limit("the time to decode its image".into(), "decode_deadline_ms", ms),
+        NoFrame::Died(how, mib) => Stop::Damaged(format!(
+            "decoding its image ended the worker: the process {how}; it crashed, or takes more memory than decode_memory_mib = {mib}"
+        )),
+        NoFrame::Host(reason) => Stop::Decoder(reason),
+    })
+}
+
+/// What decoding needs to know of a compressed frame of one image. Nothing of a patient.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompressedFrame {
+    pixels: Pixels,
+    transfer_syntax: String,
+}
+
+impl CompressedFrame {
+    /// Decodes its value of Pixel Data in this process into `out`, in little endian; how many bits its samples have.
+    ///
+    /// # Errors
+    /// What is damaged.
+    pub fn decode(&self, value: &[u8], out: &mut Vec<u8>) -> Result<u16, String> {
+        expand_here(&self.pixels, &self.transfer_syntax, value, out)
+    }
+}
+
+fn expand_here(pixels: &Pixels, transfer_syntax: &str, value: &[u8], out: &mut Vec<u8>) -> Result<u16, String> {
     let expected = pixels.bytes();
     out.clear();
     if pixels.coding == Coding::Rle {

@@ -150,8 +150,9 @@ impl Scratch {
     ) -> Result<FileDigest, ReadError> {
         let path = &instance.path;
         let digest = self.read(instance, pixels, options)?;
-        codec::decode(pixels, &instance.transfer_syntax_uid, &self.value, &mut self.decoded, out)
-            .map_err(|reason| ReadError::damaged(path, reason))?;
+        let decoders = options.decoders.as_deref();
+        codec::decode(pixels, &instance.transfer_syntax_uid, &self.value, decoders, &mut self.decoded, out)
+            .map_err(|stop| stop.of(path))?;
         Ok(digest)
     }
 

@@ -18,7 +18,7 @@ use crate::volumes::VolumeError;
 /// Who is at fault: the operator for [`Io`](Self::Io), [`NotDicom`](Self::NotDicom), [`Foreign`](Self::Foreign),
 /// [`NoDicom`](Self::NoDicom),
 /// [`NoImages`](Self::NoImages), [`Patients`](Self::Patients), [`Studies`](Self::Studies),
-/// [`Limit`](Self::Limit) and [`OverBudget`](Self::OverBudget); this version for
+/// [`Limit`](Self::Limit), [`Decoder`](Self::Decoder) and [`OverBudget`](Self::OverBudget); this version for
 /// [`Unavailable`](Self::Unavailable) and [`TransferSyntax`](Self::TransferSyntax); the input for the others.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -111,6 +111,14 @@ pub enum ReadError {
         path: PathBuf,
         /// What it would take.
         what: String,
+    },
+    /// The host has no worker that decodes it.
+    #[error("{}: cannot be decoded on this host: {reason}", shown(path))]
+    Decoder {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
     },
     /// Pixel data in a transfer syntax that is not decoded.
     #[error(

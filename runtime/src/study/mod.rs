@@ -42,6 +42,7 @@ use dicom_dictionary_std::StandardDataDictionary;
 use dicom_object::InMemDicomObject;
 
 pub use self::attributes::is_code;
+pub use self::codec::CompressedFrame;
 pub use self::error::ReadError;
 pub use self::gaps::gap;
 pub use self::inspect::{Entry, PatientEntry, SeriesEntry, StudyEntry, inspect, same_data_set};
@@ -53,6 +54,7 @@ use crate::config::Limits;
 use crate::geometry::{Geometry, Vec3};
 use crate::memory::Budget;
 use crate::volumes::Volume;
+use crate::worker::Decoders;
 
 /// One study of one patient.
 #[derive(Debug)]
@@ -139,6 +141,9 @@ pub struct ReadOptions {
     pub elements_max: usize,
     /// A file with sequences nested deeper than this is refused. The parser recurses; `gantry.toml` ends at 64.
     pub sequence_depth_max: usize,
+    /// Workers that decode compressed pixel data; `None`: this process does. For one study: see
+    /// [`apart`](Self::apart).
+    pub decoders: Option<Arc<Decoders>>,
 }
 
 impl Default for ReadOptions {
@@ -160,7 +165,14 @@ impl ReadOptions {
             header_max_mib: limits.header_max_mib,
             elements_max: limits.elements_max,
             sequence_depth_max: limits.sequence_depth_max,
+            decoders: None,
         }
+    }
+
+    /// The same for another study: it shares no decoder with this one.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { decoders: self.decoders.as_deref().map(Decoders::apart), ..self.clone() }
     }
 
     /// `header_max_mib` in bytes.

@@ -4,13 +4,14 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use dicom_encoding::TransferSyntaxIndex;
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use serde::{Deserialize, Serialize};
 
 use super::ReadError;
 use super::attributes::Attributes;
 use super::scan::{Encoding, Next};
 
 /// How pixel data are encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Coding {
     /// As they are.
     Native { big_endian: bool },
@@ -71,7 +72,7 @@ pub(super) fn not_decoded(path: &std::path::Path, uid: &str) -> ReadError {
 }
 
 /// What samples of a pixel mean (PS3.3 C.7.6.3.1.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Photometric {
     Monochrome1,
     Monochrome2,
@@ -121,7 +122,8 @@ impl Photometric {
 }
 
 /// What decoding needs to know of an instance: from its header.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Pixels {
     pub(super) coding: Coding,
     pub(super) deflated: bool,

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
@@ -14,6 +14,7 @@ use super::header::{self, Opened};
 use super::pixels::{Coding, Photometric, Pixels, Syntax};
 use super::scan::Next;
 use super::{ReadError, ReadOptions, codec, colour};
+use crate::worker::Decoders;
 
 /// An item of encapsulated pixel data, and the delimiter after the last.
 const ITEM: [u8; 4] = [0xFE, 0xFF, 0x00, 0xE0];
@@ -31,6 +32,7 @@ pub struct Kept {
     pub(super) opened: Box<Opened>,
     /// Place and length of every item of encapsulated pixel data, once they were asked for.
     items: OnceLock<Vec<(u64, u64)>>,
+    decoders: Option<Arc<Decoders>>,
 }
 
 /// One frame as stored. Holds a patient's image: no `Debug`.
@@ -56,7 +58,7 @@ pub enum Shown {
     Colour(Vec<u8>),
 }
 
-/// Reads an instance without its pixels.
+/// Reads an instance without its pixels. Frames of it that are compressed are decoded as `options` say.
 ///
 /// # Errors
 /// It cannot be read, or not within the limits.
@@ -66,7 +68,8 @@ pub fn keep(path: &Path, options: &ReadOptions) -> Result<Kept, ReadError> {
     let next = opened.header.next.as_ref();
     let pixel_vr = next.filter(|next| next.tag == tags::PIXEL_DATA).map(|next| next.vr);
     let transfer_syntax_uid = opened.meta.transfer_syntax.clone();
-    Ok(Kept { dataset, pixel_vr, transfer_syntax_uid, path: path.to_owned(), opened, items: OnceLock::new() })
+    let (path, decoders) = (path.to_owned(), options.decoders.clone());
+    Ok(Kept { dataset, pixel_vr, transfer_syntax_uid, path, opened, items: OnceLock::new(), decoders })
 }
 
 impl Kept {
@@ -401,8 +404,9 @@ impl Frame<'_> {
     fn stored(&self, pixels: &Pixels) -> Result<Vec<i16>, ReadError> {
         let mut values = vec![0; pixels.voxels()];
         let mut scratch = Vec::new();
-        codec::decode(pixels, &self.kept.transfer_syntax_uid, &self.value()?, &mut scratch, &mut values)
-            .map_err(|reason| ReadError::damaged(&self.kept.path, reason))?;
+        let Kept { transfer_syntax_uid, path, decoders, .. } = self.kept;
+        codec::decode(pixels, transfer_syntax_uid, &self.value()?, decoders.as_deref(), &mut scratch, &mut values)
+            .map_err(|stop| stop.of(path))?;
         Ok(values)
     }
 
@@ -412,9 +416,10 @@ impl Frame<'_> {
             return Ok((pixels.photometric, self.bytes.clone()));
         }
         let mut bytes = Vec::new();
-        codec::decode_colour(pixels, &self.kept.transfer_syntax_uid, &self.value()?, &mut bytes)
+        let Kept { transfer_syntax_uid, path, decoders, .. } = self.kept;
+        codec::decode_colour(pixels, transfer_syntax_uid, &self.value()?, decoders.as_deref(), &mut bytes)
             .map(|photometric| (photometric, bytes))
-            .map_err(|reason| ReadError::damaged(&self.kept.path, reason))
+            .map_err(|stop| stop.of(path))
     }
 
     /// The frame as the value of Pixel Data.

@@ -69,6 +69,8 @@ pub(super) enum Stop {
     Limit(String, &'static str, u64),
     /// The operating system refused.
     Io(std::io::Error),
+    /// There is nothing that decodes it.
+    Decoder(String),
 }
 
 impl Stop {
@@ -77,8 +79,15 @@ impl Stop {
         match self {
             Self::Io(e) => ReadError::io(path, e),
             Self::Damaged(reason) => ReadError::damaged(path, reason),
+            Self::Decoder(reason) => ReadError::Decoder { path: path.to_owned(), reason },
             Self::Limit(what, limit, maximum) => ReadError::Limit { path: Some(path.to_owned()), what, limit, maximum },
         }
+    }
+}
+
+impl From<String> for Stop {
+    fn from(damage: String) -> Self {
+        Self::Damaged(damage)
     }
 }
 

@@ -31,12 +31,13 @@ pub(super) enum Piece {
 
 /// Reads as the client takes it.
 pub(super) fn pieced(shared: Arc<Shared>, pieces: VecDeque<Piece>) -> Body {
-    streamed(stream::try_unfold((shared, pieces), |(shared, mut pieces)| async move {
+    let options = shared.options.apart();
+    streamed(stream::try_unfold((shared, options, pieces), |(shared, options, mut pieces)| async move {
         let io = |e| WebError::internal(&e);
         loop {
             match pieces.pop_front() {
                 None => return Ok(None),
-                Some(Piece::Bytes(bytes)) => return Ok(Some((bytes, (shared, pieces)))),
+                Some(Piece::Bytes(bytes)) => return Ok(Some((bytes, (shared, options, pieces)))),
                 Some(Piece::File(path)) => pieces.push_front(Piece::Range(path, 0, u64::MAX)),
                 Some(Piece::Range(path, at, length)) => {
                     let mut file = tokio::fs::File::open(path).await.map_err(io)?;
@@ -47,23 +48,23 @@ pub(super) fn pieced(shared: Arc<Shared>, pieces: VecDeque<Piece>) -> Body {
                     let mut bytes = BytesMut::with_capacity(PIECE_BYTES);
                     if file.read_buf(&mut bytes).await.map_err(io)? > 0 {
                         pieces.push_front(Piece::Open(file));
-                        return Ok(Some((bytes.freeze(), (shared, pieces))));
+                        return Ok(Some((bytes.freeze(), (shared, options, pieces))));
                     }
                 }
                 Some(Piece::Explicit(path)) => {
-                    let options = shared.options.clone();
-                    let rewrite = blocking(move || study::rewrite(&path, &options)).await?;
+                    let of_request = options.clone();
+                    let rewrite = blocking(move || study::rewrite(&path, &of_request)).await?;
                     let rewrite = rewrite.map_err(|e| WebError::unreadable(&e))?;
                     pieces.push_front(Piece::Rewriting(Box::new(rewrite)));
                 }
                 Some(Piece::Rewriting(mut rewrite)) => {
                     let place = shared.renders.acquire().await.map_err(|e| WebError::internal(&e))?;
-                    let options = shared.options.clone();
-                    let (piece, rewrite) = blocking(move || (rewrite.piece(&options), rewrite)).await?;
+                    let of_request = options.clone();
+                    let (piece, rewrite) = blocking(move || (rewrite.piece(&of_request), rewrite)).await?;
                     drop(place);
                     if let Some(piece) = piece.map_err(|e| WebError::unreadable(&e))? {
                         pieces.push_front(Piece::Rewriting(rewrite));
-                        return Ok(Some((Bytes::from(piece), (shared, pieces))));
+                        return Ok(Some((Bytes::from(piece), (shared, options, pieces))));
                     }
                 }
             }

@@ -65,7 +65,9 @@ impl WebError {
     /// What is told of a file that cannot be given in this form.
     pub(super) fn unreadable(error: &ReadError) -> Self {
         match error {
-            ReadError::Io { .. } | ReadError::NotDicom(_) | ReadError::Changed(_) => Self::internal(error),
+            ReadError::Io { .. } | ReadError::NotDicom(_) | ReadError::Changed(_) | ReadError::Decoder { .. } => {
+                Self::internal(error)
+            }
             // Without the path, which is ours.
             _ => Self::NotAcceptable(error.for_record(&|_| "the instance".into()).to_string()),
         }

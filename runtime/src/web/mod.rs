@@ -50,6 +50,7 @@ use crate::ingest::{Intake, Uid};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError, now_ms};
 use crate::study::ReadOptions;
+use crate::worker::Decoders;
 
 pub use self::auth::{TokenError, new_token};
 
@@ -73,6 +74,7 @@ pub(crate) struct Shared {
     config: WebConfig,
     data: PathBuf,
     disk_free_min_mib: u64,
+    /// `apart` for each request that decodes.
     options: ReadOptions,
     intake: Intake,
     store: Store,
@@ -102,6 +104,9 @@ pub enum WebStartError {
     /// Certificate or key.
     #[error("web.tls: {0}")]
     Tls(#[from] crate::tls::TlsError),
+    /// No workers that decode.
+    #[error("frames cannot be decoded in workers (engines.decode_in_worker): {0}")]
+    Decoders(std::io::Error),
     /// The journal.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -134,6 +139,7 @@ impl Web {
         if !address.ip().is_loopback() && web.tls.is_none() {
             tracing::warn!("web.listen = {address} without web.tls: images and tokens cross the network in the clear");
         }
+        let decoders = Decoders::new(config).map_err(WebStartError::Decoders)?;
         let tls = web.tls.as_ref().map(crate::tls::server_config).transpose()?;
         let unusable = |reason| WebStartError::Listen { address, reason };
         let listener = TcpListener::bind(address).await.map_err(unusable)?;
@@ -143,7 +149,7 @@ impl Web {
             config: web,
             data,
             disk_free_min_mib: config.node.disk_free_min_mib,
-            options: ReadOptions::new(&config.limits, false),
+            options: ReadOptions { decoders, ..ReadOptions::new(&config.limits, false) },
             intake,
             store,
             metrics,

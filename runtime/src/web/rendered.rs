@@ -193,9 +193,9 @@ impl Shared {
     }
 
     /// The picture of a subject.
-    async fn draw(&self, subject: &Subject, recipe: Recipe) -> Result<Vec<u8>, WebError> {
+    async fn draw(&self, subject: &Subject, recipe: Recipe, options: ReadOptions) -> Result<Vec<u8>, WebError> {
         let _place = self.renders.acquire().await.map_err(|e| WebError::internal(&e))?;
-        let (path, options, frame) = (self.intake.path(&subject.row.path), self.options.clone(), subject.frame);
+        let (path, frame) = (self.intake.path(&subject.row.path), subject.frame);
         blocking(move || {
             let picture = draw(&path, &options, frame, &recipe)?;
             recipe.size.into_iter().fold(picture, Picture::fit).encode(recipe.format)
@@ -213,7 +213,8 @@ async fn pictures(
     base: String,
 ) -> Answer {
     let first = subjects.pop_front().ok_or(WebError::NotFound("instance"))?;
-    let picture = shared.draw(&first, recipe).await?;
+    let options = shared.options.apart();
+    let picture = shared.draw(&first, recipe, options.clone()).await?;
     let kind = recipe.format.media_type();
     if !parts {
         return Ok(answer(StatusCode::OK, kind, picture));
@@ -226,10 +227,11 @@ async fn pictures(
         Bytes::from([&head[..], picture, b"\r\n"].concat())
     };
     let ready = stream::iter([Ok(part(&first, &picture))]);
-    let rest = stream::try_unfold((shared, subjects, part), move |(shared, mut subjects, part)| async move {
+    let state = (shared, options, subjects, part);
+    let rest = stream::try_unfold(state, move |(shared, options, mut subjects, part)| async move {
         let Some(subject) = subjects.pop_front() else { return Ok::<_, WebError>(None) };
-        let bytes = part(&subject, &shared.draw(&subject, recipe).await?);
-        Ok(Some((bytes, (shared, subjects, part))))
+        let bytes = part(&subject, &shared.draw(&subject, recipe, options.clone()).await?);
+        Ok(Some((bytes, (shared, options, subjects, part))))
     });
     let body = ready.chain(rest).chain(end);
     Ok(answer(StatusCode::OK, &whole, streamed(body)))

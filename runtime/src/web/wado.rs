@@ -207,7 +207,7 @@ pub(super) async fn metadata(
         );
         // A data set of many small elements takes many times its bytes while it is parsed.
         let place = shared.renders.acquire().await.map_err(|e| WebError::internal(&e))?;
-        let kept = keep(shared.intake.path(&row.path), shared.options.clone()).await?;
+        let kept = keep(shared.intake.path(&row.path), shared.options.apart()).await?;
         let inline_max = shared.config.inline_max_bytes;
         let object = blocking(move || described(&kept, &url, inline_max)).await??;
         text.push_str(&object.to_string());
@@ -261,7 +261,7 @@ pub(super) async fn bulkdata(
     let media = accepted(&headers, wanted.accept.as_deref())?;
     let row = shared.one(&named).await?;
     let path = shared.intake.path(&row.path);
-    let kept = keep(path.clone(), shared.options.clone()).await?;
+    let kept = keep(path.clone(), shared.options.apart()).await?;
     let place = named.path.unwrap_or_default();
     if place == "7FE00010" && kept.pixel_vr.is_some() {
         return match kept.native_value() {
@@ -313,7 +313,7 @@ pub(super) async fn frames(
     let media = accepted(&headers, wanted.accept.as_deref())?;
     let numbers = frame_numbers(named.frames.as_deref().unwrap_or_default())?;
     let row = shared.one(&named).await?;
-    let kept = keep(shared.intake.path(&row.path), shared.options.clone()).await?;
+    let kept = keep(shared.intake.path(&row.path), shared.options.apart()).await?;
     framed(shared, kept, numbers, &media).await
 }
 

@@ -103,6 +103,11 @@ pub(super) fn limit_processor_time(run: Option<Duration>, threads: usize) {
     let _ = setrlimit(Resource::RLIMIT_CPU, run.unwrap_or(libc::RLIM_INFINITY), libc::RLIM_INFINITY);
 }
 
+/// How many threads a library may start for one task.
+pub(super) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 fn landlock(device: Device, library: Option<&Path>) -> Result<(), String> {
     let told = |e: landlock::RulesetError| e.to_string();
     let abi = ABI::V6;

@@ -1,4 +1,5 @@
-//! The worker itself: the process, its walls, and one engine on one device for one vendor's models.
+//! The worker itself: the process, its walls and its loop; and what it does as one engine on one device for one vendor's
+//! models.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -9,21 +10,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use super::protocol::{Answer, Ask, Described, EngineRole, Numbered, Role, VERSION, receive, send};
-use super::{cage, shared, trusted_code};
+use super::{cage, compile, decode, misused, shared, trusted_code};
 use crate::inference::{self, Batch, Call, Engine, InferenceError, Model, OnnxModel, Turn};
 use crate::memory::Budget;
 
 /// Answers on its standard input until that is closed. The first message says what it is to be; before it takes a second one,
 /// it can do nothing any more but what it is for.
 ///
-/// `prepare` is called while files can still be read, and must start no thread: what is started then stays free. `engine` is called
-/// when nothing can be done any more.
+/// As an engine, `prepare` is called while files can still be read, and must start no thread: what is started then stays free. `engine` is called
+/// when nothing can be done any more. `tools` are for the other roles.
 ///
 /// # Errors
 /// It was not started by a host.
 pub fn run(
     prepare: impl FnOnce(&StartOf<'_>) -> Result<(), InferenceError>,
     engine: impl FnOnce(&StartOf<'_>) -> Result<Box<dyn Engine>, InferenceError>,
+    tools: Tools,
 ) -> io::Result<std::convert::Infallible> {
     trusted_code::close_inherited()?;
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
@@ -73,7 +75,14 @@ pub fn run(
             let work = Work { engine, models, models_max_mib, threads, running, resident };
             (Arc::new(move |ask, files| work.answer(ask, files)), at_once, version)
         }
-        Role::Compile | Role::Decode => fail(&socket, number, Answer::failed(&misused("it does only models"))),
+        Role::Compile => (Arc::new(move |ask, files| compile::answer(tools.compile, ask, files)), 1, String::new()),
+        Role::Decode => {
+            let out = Mutex::new(Vec::new());
+            let decode = move |ask, files| {
+                decode::answer(tools.decode, ask, files, &mut out.lock().unwrap_or_else(PoisonError::into_inner))
+            };
+            (Arc::new(decode), 1, String::new())
+        }
     };
     send(&socket, &Numbered { number, what: Answer::Started { version: VERSION, engine_version, kept } }, &[])?;
 
@@ -81,7 +90,8 @@ pub fn run(
     let (asked, replies) = (Arc::new(Mutex::new(asked)), Arc::new(socket.try_clone()?));
     for _ in 0..at_once {
         let (serve, asked, replies) = (serve.clone(), asked.clone(), replies.clone());
-        std::thread::Builder::new().name("work".into()).spawn(move || {
+        // As large as a main thread's, on which compilers and decoders are tried by those who make them.
+        std::thread::Builder::new().name("work".into()).stack_size(STACK_BYTES).spawn(move || {
             let _end = EndsProcess;
             loop {
                 let next = asked.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -113,6 +123,25 @@ fn fail(socket: &OwnedFd, number: u64, answer: Answer) -> ! {
     let _ = send(socket, &Numbered { number, what: answer }, &[]);
     std::process::exit(0)
 }
+
+/// What workers do that run no models.
+#[derive(Debug, Clone, Copy)]
+pub struct Tools {
+    /// Compiles a component.
+    pub compile: compile::Compile,
+    /// Decodes a frame.
+    pub decode: decode::Decode,
+}
+
+impl Default for Tools {
+    /// The real ones.
+    fn default() -> Self {
+        Self { compile: crate::sandbox::compile, decode: crate::study::CompressedFrame::decode }
+    }
+}
+
+/// Of the thread that works.
+const STACK_BYTES: usize = 8 << 20;
 
 /// Answers what a role is asked for, from several threads where it does several things at once.
 type Serve = Arc<dyn Fn(Ask, Vec<OwnedFd>) -> Answer + Send + Sync>;
@@ -196,7 +225,7 @@ impl Work {
                 self.models().remove(&model);
                 Ok(Answer::Unloaded { resident_bytes: self.resident.bytes() })
             }
-            Ask::Start(_) | Ask::Probe => Err(misused("it is no model's matter")),
+            Ask::Start(_) | Ask::Probe | Ask::Compile(_) | Ask::Decode { .. } => Err(misused("it only runs models")),
         };
         answered.unwrap_or_else(|error| Answer::failed(&error))
     }
@@ -287,9 +316,4 @@ impl Drop for Running<'_> {
 fn mapped(file: Option<OwnedFd>) -> Result<shared::Mapped, InferenceError> {
     let file = file.ok_or_else(|| misused("no file"))?;
     shared::map(&file).map_err(|e| misused(&e.to_string()))
-}
-
-/// The host broke the protocol: a fault of ours.
-fn misused(what: &str) -> InferenceError {
-    InferenceError::Input(format!("the worker was asked for what cannot be: {what}"))
 }

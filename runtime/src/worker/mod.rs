@@ -1,19 +1,25 @@
-//! Engines run in processes of their own, one for each vendor and device, started from the same program.
+//! What reads others' bytes with code that was not made for an enemy's runs in processes of their own, started from the same
+//! program: engines, one process for each vendor and device; the compiler of components, one for each; and, where the site
+//! chose that, decoders of compressed pixel data, for one study.
 //!
 //! ```text
 //! host: Engines ─▶ RemoteEngine ─ socket, sealed files in memory ─▶ gantry worker: cage ─▶ Engine (tract, ONNX Runtime)
+//!       Sandbox ─▶ Compiler     ─                 "               ─▶                    ─▶ wasmtime's compiler
+//!       study   ─▶ Decoders     ─                 "               ─▶                    ─▶ RLE, JPEG, JPEG 2000
 //! ```
 //!
 //! A vendor's weights are parsed by native libraries that were not made for an enemy's files. What such a library does
 //! wrong ends a process that has no file, no network, no other program, no memory without end, and one vendor's models.
 //!
 //! Read on in this order: `protocol`, `shared` (files in memory), `cage`, `child` (the worker), `host` (its process),
-//! `remote` (an engine, as the host sees it), `model` (a model of it), `join` (runs of several jobs). `trusted_code` has what
-//! is unsafe.
+//! `remote` (an engine, as the host sees it), `model` (a model of it), `join` (runs of several jobs); `compile` and `decode` (both
+//! sides of these). `trusted_code` has what is unsafe.
 
 mod cage;
 mod child;
 mod choice;
+mod compile;
+mod decode;
 mod host;
 mod join;
 pub mod list;
@@ -26,13 +32,18 @@ mod trusted_code;
 use std::path::PathBuf;
 
 pub use cage::{Kept, Probe};
-pub use child::{StartOf, run};
+pub use child::{StartOf, Tools, run};
 pub use choice::{Program, Wall};
+pub use compile::Compile;
+pub(crate) use compile::{Compiler, NoCode};
+pub(crate) use decode::NoFrame;
+pub use decode::{Decode, Decoders};
 pub use remote::WorkerReport;
 pub(crate) use remote::{Common, RemoteEngine};
 pub(crate) use shared::Mapped;
 
-use crate::inference::{Device, EngineConfig};
+use crate::config::Limits;
+use crate::inference::{Device, EngineConfig, InferenceError};
 
 /// What the engine of a worker is to be, by the operator's choices.
 pub(crate) fn start(
@@ -45,22 +56,67 @@ pub(crate) fn start(
     protocol::EngineRole { library, device, threads, contexts, model_max_mib: config.model_max_mib }
 }
 
-/// Starts a worker for nobody, has it try everything that it gave up, and ends it.
+/// Starts a worker, unless a wall that must stand does not.
+fn begin(
+    program: &Program,
+    start: &protocol::Start,
+    accept_missing: &[Wall],
+    unwanted: &dyn Fn() -> bool,
+) -> Result<host::Worker, host::NoStart> {
+    let worker = host::Worker::start(program, start, unwanted)?;
+    let accepted = |wall: Wall| !wall.is_required() || accept_missing.contains(&wall);
+    let missing = worker.kept().iter().filter(|kept| !accepted(kept.wall));
+    if let Some((wall, why)) = missing.filter_map(|kept| Some((kept.wall, kept.missing.as_ref()?))).next() {
+        return Err(host::NoStart::Process(format!(
+            "{} does not hold a worker on this machine ({why}); `gantry doctor` tells more. To go on all the same, accept it by name: engines.accept_missing = [\"{}\"]",
+            wall.name(),
+            wall.name()
+        )));
+    }
+    Ok(worker)
+}
+
+/// The host broke the protocol: a fault of ours.
+fn misused(what: &str) -> InferenceError {
+    InferenceError::Input(format!("the worker was asked for what cannot be: {what}"))
+}
+
+/// What a worker tried of itself.
+#[derive(Debug)]
+pub struct Tried {
+    /// What it is for.
+    pub role: &'static str,
+    /// Its walls.
+    pub kept: Vec<Kept>,
+    /// What it gave up.
+    pub probes: Vec<Probe>,
+}
+
+/// Starts a worker of each kind for nobody, has it try everything that it gave up, and ends it.
 ///
 /// # Errors
 /// Why there is no worker, for people.
 pub fn self_check(
     config: &EngineConfig,
+    limits: &Limits,
     program: &Program,
     library: Option<PathBuf>,
-) -> Result<(Vec<Kept>, Vec<Probe>), String> {
-    let role = protocol::Role::Engine(start(config, library, Device::Cpu, 1));
-    let start = protocol::Start::new(config.worker_memory_mib, role);
-    let worker = host::Worker::start(program, &start, &|| false).map_err(|no| match no {
-        host::NoStart::Engine(_, text) => crate::printable(&text),
-        host::NoStart::Process(text) => text,
-        host::NoStart::Unwanted => "nobody waits for it".into(),
-    })?;
-    let probes = worker.probe().map_err(|no| format!("the worker that was to be tried is lost: {no:?}"))?;
-    Ok((worker.kept().to_vec(), probes))
+) -> Result<Vec<Tried>, String> {
+    let engine = protocol::Role::Engine(start(config, library, Device::Cpu, 1));
+    let roles = [
+        ("models", config.worker_memory_mib, engine),
+        ("compiling", limits.compile_memory_mib, protocol::Role::Compile),
+        ("decoding", limits.decode_memory_mib, protocol::Role::Decode),
+    ];
+    let tried = roles.into_iter().map(|(name, memory_mib, role)| {
+        let start = protocol::Start::new(memory_mib, role);
+        let worker = host::Worker::start(program, &start, &|| false).map_err(|no| match no {
+            host::NoStart::Engine(_, text) => crate::printable(&text),
+            host::NoStart::Process(text) => text,
+            host::NoStart::Unwanted => "nobody waits for it".into(),
+        })?;
+        let probes = worker.probe().map_err(|no| format!("the worker for {name} that was tried is lost: {no:?}"))?;
+        Ok(Tried { role: name, kept: worker.kept().to_vec(), probes })
+    });
+    tried.collect()
 }

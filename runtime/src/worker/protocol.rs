@@ -15,7 +15,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::cage::{Kept, Probe};
+use crate::config::Limits;
 use crate::inference::{Device, InferenceError, TensorSpec};
+use crate::study::CompressedFrame;
 use crate::tensor::ElementType;
 
 /// Both sides are the same program, unless it was replaced while a node ran.
@@ -59,6 +61,10 @@ pub(super) enum Ask {
     },
     /// Lets go of a model.
     Unload { model: u64 },
+    /// With a file of a component, sealed, and an empty one for its code. Settings follow from the limits.
+    Compile(Box<Limits>),
+    /// With a file of a frame as the value of Pixel Data, sealed, and an empty one for its pixels.
+    Decode { frame: CompressedFrame, deadline_ms: u64 },
     /// Tries everything that was given up.
     Probe,
 }
@@ -127,6 +133,10 @@ pub(super) enum Answer {
     Ran { outputs: Vec<Described> },
     /// To `Unload`.
     Unloaded { resident_bytes: u64 },
+    /// To `Compile`.
+    Compiled,
+    /// To `Decode`: how many bits its samples have.
+    Decoded { precision: u16 },
     /// To `Probe`.
     Probed(Vec<Probe>),
     /// To any.
@@ -159,8 +169,13 @@ impl Answer {
             InferenceError::DeviceUnavailable { reason, .. } => (Failure::Device, reason.clone()),
             error => (Failure::Memory, error.to_string()),
         };
-        Self::Failed { how, text: text.chars().take(TEXT_MAX).collect() }
+        Self::Failed { how, text: cut(&text) }
     }
+}
+
+/// As much of a text as an answer may have.
+pub(super) fn cut(text: &str) -> String {
+    text.chars().take(TEXT_MAX).collect()
 }
 
 /// Where a tensor lies in a file.

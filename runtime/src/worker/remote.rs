@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
-use super::choice::{Program, Wall};
+use super::choice::Program;
 use super::host::{NoAnswer, NoStart, Worker};
 use super::join::Gatherings;
 use super::model::RemoteModel;
@@ -433,16 +433,8 @@ impl RemoteEngine {
 
     fn begin(&self, call: &Call<'_>) -> Result<Arc<Worker>, NoStart> {
         let start = Start::new(self.common.config.worker_memory_mib, Role::Engine(self.start.clone()));
-        let worker = Worker::start(&self.program, &start, &|| call.turn.is_cancelled())?;
-        let accepted = |wall: Wall| !wall.is_required() || self.common.config.accept_missing.contains(&wall);
-        let missing = worker.kept().iter().filter(|kept| !accepted(kept.wall));
-        if let Some((wall, why)) = missing.filter_map(|kept| Some((kept.wall, kept.missing.as_ref()?))).next() {
-            return Err(NoStart::Process(format!(
-                "{} does not hold a worker on this machine ({why}); `gantry doctor` tells more. To run models all the same, accept it by name: engines.accept_missing = [\"{}\"]",
-                wall.name(),
-                wall.name()
-            )));
-        }
+        let accepted = &self.common.config.accept_missing;
+        let worker = super::begin(&self.program, &start, accepted, &|| call.turn.is_cancelled())?;
         let _ = self.version.set(worker.engine_version().to_owned());
         Ok(Arc::new(worker))
     }
