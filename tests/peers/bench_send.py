@@ -19,6 +19,7 @@ try:
     import pydicom
     import pynetdicom
     from pynetdicom import AE, evt
+    from pynetdicom.transport import AssociationSocket
 except ImportError as error:
     print(f"{error.name} is not installed in {sys.executable}", file=sys.stderr)
     sys.exit(3)
@@ -29,12 +30,20 @@ def prompt(event):
     event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def acknowledge(event):
-    """Acknowledges at once what comes next: the kernel falls back to delaying by itself."""
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+def acknowledging(recv):
+    """Acknowledges what was read at once: the kernel falls back to delaying by itself, and receivers that answer in two writes
+    wait for that in between."""
+
+    def recv_and_acknowledge(self, nr_bytes):
+        came = recv(self, nr_bytes)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return came
+
+    return recv_and_acknowledge
 
 
-HANDLERS = [(evt.EVT_CONN_OPEN, prompt), (evt.EVT_DATA_SENT, acknowledge)]
+AssociationSocket.recv = acknowledging(AssociationSocket.recv)
+HANDLERS = [(evt.EVT_CONN_OPEN, prompt)]
 
 
 def send(host, port, title, folder, ready):

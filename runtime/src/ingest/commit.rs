@@ -1,6 +1,7 @@
 //! The one thread that names files and journals them: everything that waits shares one commit.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,10 +30,31 @@ pub(super) struct Filing {
 
 /// What becomes of a file.
 enum Fate {
-    /// It gets this name below the data folder.
+    /// It gets this name below the data folder, which no file has.
     Named(String),
+    /// It takes the place of the file of this name, which is to hold the same bytes.
+    Restored(String),
     /// It goes: what it says is here.
     Removed,
+}
+
+/// Why none of a batch is kept.
+enum NotKept {
+    /// The node stopped before the bytes were durable.
+    Stopped,
+    /// The disk has no room for a name or for the journal. It said so before anything was promised.
+    NoRoom(String),
+    /// What the disk holds is not known.
+    Unknown(&'static str, String),
+}
+
+impl From<StoreError> for NotKept {
+    fn from(error: StoreError) -> Self {
+        match error.is_full() {
+            true => Self::NoRoom(error.to_string()),
+            false => Self::Unknown("the journal's commit", error.to_string()),
+        }
+    }
 }
 
 pub(super) struct Committer {
@@ -74,11 +96,19 @@ impl Committer {
     pub(super) fn run(mut self, mut writer: IntakeWriter, mut queue: mpsc::Receiver<Filing>) {
         let mut filings = Vec::new();
         while queue.blocking_recv_many(&mut filings, self.most) > 0 {
-            let done = match self.commit(&mut writer, &filings) {
-                Ok(Some(done)) => done,
-                Ok(None) => return,
-                Err(e) => fatal("the journal's commit", &e),
-            };
+            let mut named = Vec::new();
+            let done = self.commit(&mut writer, &filings, &mut named).unwrap_or_else(|no| {
+                if let NotKept::Unknown(what, why) = &no {
+                    fatal(what, why);
+                }
+                let left = filings.iter().map(|filing| &filing.incoming).chain(&named);
+                left.for_each(|path| drop(self.disk.remove(path)));
+                let refused = match no {
+                    NotKept::NoRoom(why) => Refused::Disk(why),
+                    NotKept::Stopped | NotKept::Unknown(..) => Refused::Stopping,
+                };
+                filings.iter().map(|_| Err(refused.clone())).collect()
+            });
             for (filing, answer) in filings.drain(..).zip(done) {
                 // Whoever sent it may be gone: it is kept all the same.
                 let _ = filing.reply.send(answer);
@@ -86,13 +116,14 @@ impl Committer {
         }
     }
 
-    /// Journals, waits for the bytes, names, makes the names durable, and only then commits. Nothing is done, and nothing
-    /// returned, when the node stopped before the bytes were durable.
+    /// Journals, names, waits for the bytes, makes the names durable, and only then commits. `named` are the new names: without a
+    /// commit they mean nothing.
     fn commit(
         &mut self,
         writer: &mut IntakeWriter,
         filings: &[Filing],
-    ) -> Result<Option<Vec<Result<Stored, Refused>>>, StoreError> {
+        named: &mut Vec<PathBuf>,
+    ) -> Result<Vec<Result<Stored, Refused>>, NotKept> {
         let mut batch = loop {
             match writer.begin() {
                 // Nothing was done yet, and the disk is not to blame.
@@ -110,41 +141,61 @@ impl Committer {
             fates.push(fate);
             answers.push(answer);
         }
+        // A new name takes nothing away, so the disk makes it durable together with the bytes: one wait in place of two.
+        self.name(filings, &fates, named)?;
         for filing in filings {
             // Not said is only where the runtime stops before it came to this file.
-            if filing.synced.recv().is_err() {
-                return Ok(None);
-            }
+            filing.synced.recv().map_err(|_| NotKept::Stopped)?;
         }
-        let named = self.name(filings.iter().map(|filing| filing.incoming.as_path()).zip(&fates));
-        named.unwrap_or_else(|e| fatal("naming of an instance", &e));
+        // What is kept is replaced only by what is durable.
+        self.restore(filings, &fates)?;
         batch.commit()?;
         self.metrics.committed(filings.len());
-        Ok(Some(answers))
+        Ok(answers)
     }
 
-    /// Gives files their names and makes the names durable.
-    fn name<'a>(&mut self, fates: impl Iterator<Item = (&'a Path, &'a Fate)>) -> std::io::Result<()> {
-        let (disk, data) = (&*self.disk, &self.folders.data);
+    /// Gives files their new names and makes the names durable.
+    fn name(&mut self, filings: &[Filing], fates: &[Fate], named: &mut Vec<PathBuf>) -> Result<(), NotKept> {
         let mut touched = BTreeSet::new();
-        for (incoming, fate) in fates {
-            match fate {
-                Fate::Removed => disk.remove(incoming)?,
-                Fate::Named(path) => {
-                    let path = data.join(path);
-                    let folder = path.parent().unwrap_or(data);
-                    if touched.insert(folder.to_owned()) && !self.durable.0.contains(folder) {
-                        disk.create_folder(folder)?;
-                        // The hour's, the day's and the kind's names.
-                        touched
-                            .extend(folder.ancestors().skip(1).take_while(|f| f.starts_with(data)).map(Path::to_owned));
-                    }
-                    disk.rename(incoming, &path)?;
-                }
+        for (filing, fate) in filings.iter().zip(fates) {
+            if let Fate::Named(path) = fate {
+                named.push(self.place(&filing.incoming, path, &mut touched)?);
             }
         }
-        touched.iter().rev().try_for_each(|folder| disk.sync_folder(folder))?;
-        self.durable.add(touched);
+        self.sync(touched)
+    }
+
+    /// Puts files in the place of kept ones, and takes away what is not needed.
+    fn restore(&mut self, filings: &[Filing], fates: &[Fate]) -> Result<(), NotKept> {
+        let mut touched = BTreeSet::new();
+        for (filing, fate) in filings.iter().zip(fates) {
+            match fate {
+                Fate::Named(_) => {}
+                Fate::Restored(path) => drop(self.place(&filing.incoming, path, &mut touched)?),
+                Fate::Removed => self.disk.remove(&filing.incoming).map_err(unnamed)?,
+            }
+        }
+        self.sync(touched)
+    }
+
+    /// Gives a file a name, and notes the folders whose names then want to be durable.
+    fn place(&self, incoming: &Path, path: &str, touched: &mut BTreeSet<PathBuf>) -> Result<PathBuf, NotKept> {
+        let data = &self.folders.data;
+        let path = data.join(path);
+        let folder = path.parent().unwrap_or(data);
+        if touched.insert(folder.to_owned()) && !self.durable.0.contains(folder) {
+            self.disk.create_folder(folder).map_err(unnamed)?;
+            // The hour's, the day's and the kind's names.
+            touched.extend(folder.ancestors().skip(1).take_while(|f| f.starts_with(data)).map(Path::to_owned));
+        }
+        self.disk.rename(incoming, &path).map_err(unnamed)?;
+        Ok(path)
+    }
+
+    fn sync(&mut self, folders: BTreeSet<PathBuf>) -> Result<(), NotKept> {
+        let synced = folders.iter().rev().try_for_each(|folder| self.disk.sync_folder(folder));
+        synced.map_err(|e| NotKept::Unknown("fsync of a folder", e.to_string()))?;
+        self.durable.add(folders);
         Ok(())
     }
 
@@ -225,7 +276,7 @@ impl Committer {
     /// ours by C-STORE, somebody's by STOW-RS.
     fn repeats(&self, known: &Kept, filing: &Filing, entry: &Entry) -> Option<Fate> {
         if known.sha256 == filing.sha256 {
-            return Some(Fate::Named(known.path.clone()));
+            return Some(Fate::Restored(known.path.clone()));
         }
         let same = known.transfer_syntax_uid == entry.transfer_syntax_uid
             && study::same_data_set(&self.folders.data.join(&known.path), &filing.incoming).unwrap_or(false);
@@ -241,7 +292,7 @@ impl Committer {
     ) -> Result<(Fate, Result<Stored, Refused>), StoreError> {
         // Who tries again and again fills no disk.
         if let Some(path) = batch.quarantined(&filing.sha256, why.reason)? {
-            return Ok((Fate::Named(path), Err(refused)));
+            return Ok((Fate::Restored(path), Err(refused)));
         }
         let filed = self.filed(filing, "quarantine");
         batch.quarantine(&why, &filed)?;
@@ -261,6 +312,14 @@ impl Committer {
             source: filing.arrival.source.clone(),
             correlation: filing.arrival.correlation.clone(),
         }
+    }
+}
+
+/// A name could not be given: for want of room, or nobody knows.
+fn unnamed(error: std::io::Error) -> NotKept {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => NotKept::NoRoom(error.to_string()),
+        _ => NotKept::Unknown("naming of an instance", error.to_string()),
     }
 }
 

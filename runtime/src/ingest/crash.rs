@@ -18,12 +18,13 @@ use std::sync::{Arc, Mutex};
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
+use rusqlite::hooks::Action;
 use sha2::{Digest, Sha256};
 
 use super::disk::{Disk, DiskFile, RealDisk};
 use super::{Arrival, Form, Intake, Outcome, Refused, Stored, Via};
-use crate::config::Config;
-use crate::store::{Change, Store};
+use crate::config::{Config, Duplicates};
+use crate::store::Store;
 
 /// Random choices for each crash point, besides the extremes.
 const RANDOM_CHOICES: u64 = 12;
@@ -40,10 +41,10 @@ enum Op {
     SyncFolder(PathBuf),
     CreateFolder(PathBuf),
     Remove(PathBuf),
-    /// SQLite begins to commit: rows that appear, by table and number.
-    Commit(Vec<(String, i64)>),
-    /// A sender is told that the instance is kept.
-    Acknowledge(String),
+    /// SQLite begins to commit: instances that appear and go, by the number of their row.
+    Commit(Vec<(Action, i64)>),
+    /// A sender is told that the instance is kept: its UID, and the digest of what is kept.
+    Acknowledge(String, Digest32),
 }
 
 /// Writes to the real disk and remembers what it did.
@@ -53,6 +54,7 @@ struct Recorder {
     log: Arc<Mutex<Vec<Op>>>,
     files: Arc<Mutex<usize>>,
     full: Arc<AtomicBool>,
+    no_folders: Arc<AtomicBool>,
     fails_to_sync: bool,
 }
 
@@ -64,8 +66,8 @@ struct RecordedFile {
 
 impl Recorder {
     fn new(data: &Path) -> Self {
-        let (log, files, full) = Default::default();
-        Self { data: data.to_owned(), log, files, full, fails_to_sync: false }
+        let (log, files, full, no_folders) = Default::default();
+        Self { data: data.to_owned(), log, files, full, no_folders, fails_to_sync: false }
     }
 
     fn note(&self, op: Op) {
@@ -100,6 +102,9 @@ impl Disk for Recorder {
     }
 
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
+        if self.no_folders.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.note(Op::CreateFolder(self.below(folder)));
         RealDisk.create_folder(folder)
     }
@@ -149,27 +154,40 @@ struct Recording {
     recorder: Recorder,
     intake: Intake,
     store: Store,
-    expected: HashMap<String, Digest32>,
+    rows: Mutex<HashMap<i64, Row>>,
+    /// What was sent under a UID, in order.
+    sent: Mutex<HashMap<String, Vec<Digest32>>>,
 }
+
+/// What the journal says of an instance: its UID, where its file lies, and the file's digest.
+type Row = (String, PathBuf, Digest32);
 
 impl Recording {
     async fn start(prepare: impl FnOnce(&mut Recorder)) -> Self {
+        Self::start_with(prepare, Duplicates::Refuse).await
+    }
+
+    async fn start_with(prepare: impl FnOnce(&mut Recorder), duplicates: Duplicates) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut recorder = Recorder::new(folder.path());
         prepare(&mut recorder);
         let noted = recorder.clone();
         let store = Store::open_watched(folder.path(), move |changes| {
-            let added = changes.iter().filter(|c| c.added).map(|Change { table, row, .. }| (table.clone(), *row));
-            noted.note(Op::Commit(added.collect()));
+            let instances = changes.iter().filter(|change| change.table == "instance");
+            noted.note(Op::Commit(instances.map(|change| (change.action, change.row)).collect()));
         });
         let store = store.await.expect("a journal");
+        Self::on(folder, recorder, store, duplicates)
+    }
+
+    fn on(folder: tempfile::TempDir, recorder: Recorder, store: Store, duplicates: Duplicates) -> Self {
         let mut config = Config::default();
         config.node.disk_free_min_mib = 0;
-        let disk = Arc::new(recorder.clone());
-        let (intake, _) =
-            Intake::start(&config, folder.path().to_owned(), store.clone(), disk, crate::metrics::Metrics::new())
-                .expect("starts");
-        Self { folder, recorder, intake, store, expected: HashMap::new() }
+        config.node.duplicates = duplicates;
+        let (disk, metrics) = (Arc::new(recorder.clone()), crate::metrics::Metrics::new());
+        let started = Intake::start(&config, folder.path().to_owned(), store.clone(), disk, metrics);
+        let (intake, _) = started.expect("starts");
+        Self { folder, recorder, intake, store, rows: Mutex::default(), sent: Mutex::default() }
     }
 
     async fn send(&self, bytes: &[u8]) -> Result<Stored, Refused> {
@@ -177,44 +195,45 @@ impl Recording {
         for piece in bytes.chunks(100_000) {
             incoming.write(piece).await?;
         }
-        let stored = incoming.finish().await?;
-        if stored.outcome == Outcome::New {
-            self.recorder.note(Op::Acknowledge(stored.sop_instance_uid.clone()));
-        }
-        Ok(stored)
+        incoming.finish().await
     }
 
-    /// Several at a time, so that commits are shared and files are written side by side.
-    async fn send_many(&mut self, numbers: std::ops::Range<u32>, at_once: usize) {
-        let files: Vec<_> = numbers.map(|n| (format!("2.25.1000{n}"), file(n))).collect();
-        for (uid, bytes) in &files {
-            self.expected.insert(uid.clone(), Sha256::digest(bytes).into());
-        }
+    /// Sends an instance, which is kept, and remembers what it was told.
+    async fn keep(&self, uid: &str, bytes: &[u8]) -> Outcome {
+        let digest = Sha256::digest(bytes).into();
+        self.sent.lock().expect("nobody failed").entry(uid.to_owned()).or_default().push(digest);
+        let stored = self.send(bytes).await.expect("kept");
+        self.recorder.note(Op::Acknowledge(uid.to_owned(), digest));
+        let row = self.store.instance(uid).await.expect("readable").expect("every instance is journalled");
+        let noted = (uid.to_owned(), PathBuf::from(row.path), row.sha256);
+        self.rows.lock().expect("nobody failed").insert(row.id, noted);
+        stored.outcome
+    }
+
+    /// Several at a time, so that commits are shared and files are written side by side; what each was.
+    async fn keep_all(&self, files: &[(String, Vec<u8>)], at_once: usize) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
         for some in files.chunks(at_once) {
-            let sent = futures_util::future::join_all(some.iter().map(|(_, bytes)| self.send(bytes))).await;
-            assert!(sent.iter().all(Result::is_ok), "{sent:?}");
+            let kept = some.iter().map(|(uid, bytes)| self.keep(uid, bytes));
+            outcomes.extend(futures_util::future::join_all(kept).await);
         }
+        outcomes
     }
 
-    /// What was recorded, and what the journal's rows say.
     async fn end(self) -> History {
-        let mut rows = HashMap::new();
-        for uid in self.expected.keys() {
-            let row = self.store.instance(uid).await.expect("readable").expect("every instance is journalled");
-            rows.insert(row.id, (uid.clone(), PathBuf::from(row.path), row.sha256));
-        }
         drop(self.intake);
         self.store.close().await;
         let log = self.recorder.log.lock().expect("nobody failed").clone();
-        History { log, rows, expected: self.expected }
+        let (rows, sent) = (self.rows.into_inner(), self.sent.into_inner());
+        History { log, rows: rows.expect("nobody failed"), sent: sent.expect("nobody failed") }
     }
 }
 
 #[derive(Clone)]
 struct History {
     log: Vec<Op>,
-    rows: HashMap<i64, (String, PathBuf, Digest32)>,
-    expected: HashMap<String, Digest32>,
+    rows: HashMap<i64, Row>,
+    sent: HashMap<String, Vec<Digest32>>,
 }
 
 /// What happens to what is not durable.
@@ -269,8 +288,8 @@ struct Model {
     seen: BTreeMap<PathBuf, Entry>,
     /// Bytes, and how many of them are durable.
     files: HashMap<usize, (Vec<u8>, usize)>,
-    commits: Vec<Vec<(String, i64)>>,
-    acknowledged: BTreeSet<String>,
+    commits: Vec<Vec<(Action, i64)>>,
+    acknowledged: BTreeSet<(String, Digest32)>,
 }
 
 impl Model {
@@ -315,7 +334,7 @@ impl Model {
             }
             Op::Remove(path) => self.change(path, None),
             Op::Commit(rows) => self.commits.push(rows.clone()),
-            Op::Acknowledge(uid) => drop(self.acknowledged.insert(uid.clone())),
+            Op::Acknowledge(uid, digest) => drop(self.acknowledged.insert((uid.clone(), *digest))),
         }
     }
 
@@ -377,25 +396,46 @@ impl History {
     fn check_one(&self, model: &Model, choices: &mut Choices) -> Result<(), String> {
         let files = model.after_power_cut(choices);
         // SQLite's commits are in order; one that somebody was told of is durable.
-        let uid = |(table, row): &(String, i64)| (table == "instance").then(|| self.rows.get(row)).flatten();
-        let tells = |commit: &Vec<(String, i64)>| {
-            commit.iter().filter_map(uid).any(|(uid, ..)| model.acknowledged.contains(uid))
-        };
-        let durable = model.commits.iter().rposition(tells).map_or(0, |last| last + 1);
+        let added = |(action, row): &(Action, i64)| *action == Action::SQLITE_INSERT && self.told(model, *row);
+        let durable = model.commits.iter().rposition(|commit| commit.iter().any(added)).map_or(0, |last| last + 1);
         let commits = durable + choices.of(model.commits.len() - durable, true);
-        let mut journalled = BTreeSet::new();
-        for (uid, path, sha256) in model.commits.iter().take(commits).flatten().filter_map(uid) {
+        let mut live: BTreeMap<i64, &Row> = BTreeMap::new();
+        for (action, row) in model.commits.iter().take(commits).flatten() {
+            match (action, self.rows.get(row)) {
+                (Action::SQLITE_INSERT, Some(known)) => drop(live.insert(*row, known)),
+                (Action::SQLITE_DELETE, _) => drop(live.remove(row)),
+                _ => {}
+            }
+        }
+        let mut journalled: HashMap<&str, Digest32> = HashMap::new();
+        for (uid, path, sha256) in live.into_values() {
             let bytes = files.get(path).ok_or(format!("{uid} is journalled, and its file is gone"))?;
             let digest = Digest32::from(Sha256::digest(bytes));
-            if digest != *sha256 || Some(&digest) != self.expected.get(uid) {
+            if digest != *sha256 || self.place(uid, &digest).is_none() {
                 return Err(format!("{uid} is journalled, and its file is not what was sent"));
             }
-            journalled.insert(uid);
+            if journalled.insert(uid, digest).is_some() {
+                return Err(format!("{uid} is journalled twice"));
+            }
         }
-        match model.acknowledged.iter().find(|uid| !journalled.contains(uid)) {
-            Some(uid) => Err(format!("{uid} is acknowledged, and the journal does not know it")),
-            None => Ok(()),
+        for (uid, digest) in &model.acknowledged {
+            let kept = journalled.get(uid.as_str()).and_then(|kept| self.place(uid, kept));
+            if kept < self.place(uid, digest) {
+                return Err(format!("{uid} is acknowledged, and the journal does not know it, or an older one"));
+            }
         }
+        Ok(())
+    }
+
+    /// Which of those that were sent under a UID has this digest.
+    fn place(&self, uid: &str, digest: &Digest32) -> Option<usize> {
+        self.sent.get(uid)?.iter().position(|sent| sent == digest)
+    }
+
+    /// Whether a sender was told that what this row is of is kept.
+    fn told(&self, model: &Model, row: i64) -> bool {
+        let known = self.rows.get(&row).map(|(uid, _, sha256)| (uid.clone(), *sha256));
+        known.is_some_and(|known| model.acknowledged.contains(&known))
     }
 
     fn without(&self, left_out: impl Fn(&Op) -> bool) -> Self {
@@ -415,30 +455,40 @@ impl History {
     }
 }
 
-/// A small secondary capture of its own, with bytes enough for several writes every third time.
-fn file(number: u32) -> Vec<u8> {
+/// UID and bytes of a small secondary capture of its own, with bytes enough for several writes every third time.
+fn file(number: u32) -> (String, Vec<u8>) {
+    version(number, 0)
+}
+
+/// As [`file`]; each version has other bytes under the same UID.
+fn version(number: u32, version: u8) -> (String, Vec<u8>) {
+    let uid = format!("2.25.1000{number}");
     let mut object = InMemDicomObject::new_empty();
     for (tag, vr, value) in [
         (tags::SOP_CLASS_UID, VR::UI, uids::SECONDARY_CAPTURE_IMAGE_STORAGE.to_owned()),
-        (tags::SOP_INSTANCE_UID, VR::UI, format!("2.25.1000{number}")),
+        (tags::SOP_INSTANCE_UID, VR::UI, uid.clone()),
         (tags::STUDY_INSTANCE_UID, VR::UI, format!("2.25.2000{}", number / 4)),
         (tags::SERIES_INSTANCE_UID, VR::UI, format!("2.25.3000{}", number / 4)),
         (tags::MODALITY, VR::CS, "OT".to_owned()),
     ] {
         object.put_str(tag, vr, value);
     }
-    let bytes = vec![number.to_le_bytes()[0]; if number.is_multiple_of(3) { 600_000 } else { 4_000 }];
+    let bytes = vec![number.to_le_bytes()[0] ^ (version << 4); if number.is_multiple_of(3) { 600_000 } else { 4_000 }];
     object.put(dicom_core::DataElement::new(tags::PIXEL_DATA, VR::OB, dicom_core::PrimitiveValue::from(bytes)));
     let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
     let mut bytes = Vec::new();
     object.with_meta(meta).expect("complete").write_all(&mut bytes).expect("writing to memory does not fail");
-    bytes
+    (uid, bytes)
+}
+
+fn files(numbers: std::ops::Range<u32>) -> Vec<(String, Vec<u8>)> {
+    numbers.map(file).collect()
 }
 
 async fn history() -> History {
-    let mut recording = Recording::start(|_| {}).await;
-    recording.send_many(0..4, 1).await;
-    recording.send_many(4..16, 6).await;
+    let recording = Recording::start(|_| {}).await;
+    recording.keep_all(&files(0..4), 1).await;
+    recording.keep_all(&files(4..16), 6).await;
     recording.end().await
 }
 
@@ -446,7 +496,7 @@ async fn history() -> History {
 async fn a_power_cut_at_any_point_loses_nothing_that_was_acknowledged() {
     let history = history().await;
     let count = |of: fn(&Op) -> bool| history.log.iter().filter(|op| of(op)).count();
-    assert_eq!(count(|op| matches!(op, Op::Acknowledge(_))), 16);
+    assert_eq!(count(|op| matches!(op, Op::Acknowledge(..))), 16);
     assert!(count(|op| matches!(op, Op::Commit(rows) if !rows.is_empty())) >= 5, "commits are seen");
     let survived = history.check().expect("nothing is lost");
     assert_eq!(survived, history.log.len() * (3 + RANDOM_CHOICES as usize));
@@ -470,16 +520,42 @@ async fn a_disk_that_lies_and_an_order_that_is_wrong_are_found() {
         ),
         ("the journal commits before the folder is synced", history.earlier(is_commit, 1)),
         ("the journal commits before the name is there", history.earlier(is_commit, 5)),
-        ("the acknowledgement comes before the commit", history.earlier(|op| matches!(op, Op::Acknowledge(_)), 1)),
+        ("the acknowledgement comes before the commit", history.earlier(|op| matches!(op, Op::Acknowledge(..)), 1)),
     ] {
         assert!(broken.check().is_err(), "{what}: not found");
     }
 }
 
+/// An instance that is known comes again: the same bytes, and others that take its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_cut_while_a_known_instance_is_overwritten_leaves_the_one_or_the_other() {
+    let recording = Recording::start_with(|_| {}, Duplicates::Replace).await;
+    let first = files(0..4);
+    let second: Vec<_> = (0..4).map(|number| version(number, 1)).collect();
+    assert_eq!(recording.keep_all(&first, 2).await, [Outcome::New; 4]);
+    assert_eq!(recording.keep_all(&first, 2).await, [Outcome::Same; 4]);
+    let others = recording.recorder.log.lock().expect("nobody failed").len();
+    assert_eq!(recording.keep_all(&second, 3).await, [Outcome::Replaced; 4]);
+    let again = recording.recorder.log.lock().expect("nobody failed").len();
+    assert_eq!(recording.keep_all(&second, 1).await, [Outcome::Same; 4]);
+    let history = recording.end().await;
+    history.check().expect("nothing is lost");
+    // What was sent again takes the place of what is kept, and so must be durable before.
+    let synced = |from: usize, to: usize| {
+        let ops = history.log.iter().enumerate();
+        let left_out = ops.filter(|(n, op)| (from..to).contains(n) && matches!(op, Op::Sync(_))).map(|(n, _)| n);
+        let left_out: BTreeSet<_> = left_out.collect();
+        let log = history.log.iter().enumerate().filter(|(n, _)| !left_out.contains(n)).map(|(_, op)| op.clone());
+        History { log: log.collect(), ..history.clone() }
+    };
+    assert!(synced(others, again).check().is_err(), "what replaces is not synced: not found");
+    assert!(synced(again, history.log.len()).check().is_err(), "what is restored is not synced: not found");
+}
+
 /// A process that was killed can leave a folder that the next one finds, and that a power cut still takes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_a_killed_process_left_is_made_durable_before_it_is_used() {
-    let mut recording = Recording::start(|recorder| {
+    let recording = Recording::start(|recorder| {
         let now = chrono::Utc::now();
         for time in [now, now + chrono::Duration::hours(1)] {
             let hour = recorder.data.join(format!("instances/{}", time.format("%Y%m%d/%H")));
@@ -487,7 +563,7 @@ async fn a_folder_that_a_killed_process_left_is_made_durable_before_it_is_used()
         }
     })
     .await;
-    recording.send_many(0..2, 1).await;
+    recording.keep_all(&files(0..2), 1).await;
     recording.end().await.check().expect("nothing is lost");
 }
 
@@ -497,14 +573,56 @@ async fn a_full_disk_refuses_leaves_nothing_and_passes() {
     recording.recorder.full.store(true, Ordering::SeqCst);
     // Full in the middle, and at the end.
     for number in [0, 1] {
-        let refused = recording.send(&file(number)).await.expect_err("there is no space");
+        let refused = recording.send(&file(number).1).await.expect_err("there is no space");
         assert!(matches!(refused, Refused::Disk(_)), "{refused:?}");
     }
     let incoming = std::fs::read_dir(recording.folder.path().join("incoming")).expect("there");
     assert_eq!(incoming.count(), 0);
     recording.recorder.full.store(false, Ordering::SeqCst);
-    assert_eq!(recording.send(&file(0)).await.expect("there is space").outcome, Outcome::New);
+    assert_eq!(recording.send(&file(0).1).await.expect("there is space").outcome, Outcome::New);
     assert!(recording.store.instance("2.25.10001").await.expect("readable").is_none());
+}
+
+/// Nothing was promised when the disk says that it is full, so the node goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_for_a_folder_or_the_journal_refuses_leaves_nothing_and_passes() {
+    let recording = Recording::start(|_| {}).await;
+    let (uid, bytes) = file(1);
+    let mut incoming = recording.intake.begin(&Arrival::new(Via::Folder, "TEST"), Form::File).expect("space");
+    incoming.write(&bytes).await.expect("space");
+    // The last bytes are written, and the hour's folder cannot be made.
+    recording.recorder.no_folders.store(true, Ordering::SeqCst);
+    let refused = incoming.finish().await.expect_err("there is no space");
+    assert!(matches!(refused, Refused::Disk(_)), "{refused:?}");
+    assert_eq!(left(&recording), 0);
+    recording.recorder.no_folders.store(false, Ordering::SeqCst);
+    assert_eq!(recording.keep(&uid, &bytes).await, Outcome::New);
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let recorder = Recorder::new(folder.path());
+    let pages = Store::open(folder.path()).await.expect("a journal").pages().await + 12;
+    let store = Store::open_small(folder.path(), pages).await.expect("a journal");
+    let recording = Recording::on(folder, recorder, store, Duplicates::Refuse);
+    let mut kept = 0;
+    let refused = loop {
+        match recording.send(&file(kept * 4).1).await {
+            Ok(_) => kept += 1,
+            Err(refused) => break refused,
+        }
+        assert!(kept < 500, "the journal is never full");
+    };
+    assert!(matches!(&refused, Refused::Disk(why) if why.contains("full")), "{refused:?}");
+    assert_eq!(refused.code(), 0xA701);
+    assert!(kept > 0);
+    assert_eq!(left(&recording), kept as usize, "what was kept, and no other file");
+    assert!(recording.store.instance(&file(kept * 4).0).await.expect("readable").is_none());
+    assert!(recording.store.instance(&file(0).0).await.expect("readable").is_some());
+}
+
+/// Files below the data folder, without the journal's.
+fn left(recording: &Recording) -> usize {
+    let walk = walkdir::WalkDir::new(recording.folder.path()).into_iter().map(|entry| entry.expect("readable"));
+    walk.filter(|entry| entry.file_type().is_file() && entry.depth() > 1).count()
 }
 
 /// What ends a process is seen from another one.
@@ -514,8 +632,9 @@ fn a_failed_fsync_ends_the_process() {
     const THIS: &str = "ingest::crash::a_failed_fsync_ends_the_process";
     if std::env::var_os(CHILD).is_some() {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let answer = runtime
-            .block_on(async { Recording::start(|recorder| recorder.fails_to_sync = true).await.send(&file(0)).await });
+        let answer = runtime.block_on(async {
+            Recording::start(|recorder| recorder.fails_to_sync = true).await.send(&file(0).1).await
+        });
         // Seen only when the process goes on.
         println!("answered: {answer:?}");
         return;

@@ -282,6 +282,18 @@ struct Shared {
     notices: mpsc::UnboundedSender<Notice>,
 }
 
+impl Shared {
+    /// Asked before each piece is written: many large instances may have begun while there was space.
+    fn has_space(&self) -> Result<(), Refused> {
+        let free = self.disk.free_bytes(&self.folders.data).map_err(disk)?;
+        self.metrics.disk_free(free);
+        match self.disk_free_min_mib {
+            disk_free_min_mib if free >> 20 < disk_free_min_mib => Err(Refused::OutOfSpace { disk_free_min_mib }),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Where files lie, below the data folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Folders {
@@ -343,12 +355,8 @@ impl Intake {
     }
 
     fn open(&self, arrival: &Arrival, form: Form) -> Result<Incoming, Refused> {
-        let Shared { disk, folders, disk_free_min_mib, .. } = &*self.shared;
-        let free = disk.free_bytes(&folders.data).map_err(|e| Refused::Disk(e.to_string()))?;
-        self.shared.metrics.disk_free(free);
-        if free >> 20 < *disk_free_min_mib {
-            return Err(Refused::OutOfSpace { disk_free_min_mib: *disk_free_min_mib });
-        }
+        self.shared.has_space()?;
+        let Shared { disk, folders, .. } = &*self.shared;
         let path = folders.incoming.join(uuid::Uuid::now_v7().simple().to_string());
         let file = disk.create(&path).map_err(|e| Refused::Disk(e.to_string()))?;
         let mut incoming = Incoming {
@@ -478,6 +486,7 @@ impl Incoming {
         if self.begun_bytes > file_max_mib << 20 {
             return Err(Refused::TooLarge { file_max_mib });
         }
+        self.intake.shared.has_space()?;
         let mut written = self.writing.wait().await.map_err(disk)?;
         let mut free = std::mem::take(&mut written.piece);
         free.clear();
@@ -523,18 +532,20 @@ impl Intake {
         arrival: Arrival,
         reply: oneshot::Sender<Result<Stored, Refused>>,
     ) -> Result<u64, Refused> {
-        let Written { mut file, hash, bytes, .. } = written.append(rest).map_err(disk)?;
+        let Written { mut file, mut hash, bytes, .. } = written;
         let options = &self.shared.options;
+        let bytes = bytes + rest.len() as u64;
         if bytes > options.file_max_mib << 20 {
             return Err(Refused::TooLarge { file_max_mib: options.file_max_mib });
         }
-        // The disk works while the file is looked at and its place in the journal is found: the file has its name only when
-        // both are done.
+        file.append(&rest).map_err(disk)?;
+        // The disk works while the rest is hashed, the file looked at and its place in the journal found.
         let (done, synced) = std::sync::mpsc::sync_channel(1);
         tokio::task::spawn_blocking(move || {
             file.sync().unwrap_or_else(|e| commit::fatal("fsync of an instance", &e));
             let _ = done.send(());
         });
+        hash.update(&rest);
         let incoming = leftover.path.clone().ok_or_else(|| disk(std::io::Error::other("the file is gone")))?;
         let entry = study::inspect(&incoming, options).map_err(|e| unreadable(&e));
         let quarantined = |refused: &Refused| Quarantined {

@@ -33,8 +33,6 @@ pub use self::priors::{Gathered, PriorKey, PriorRow};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::retention::{Doomed, Unneeded};
 pub use self::tokens::TokenRow;
-#[cfg(test)]
-pub(crate) use self::watched::Change;
 
 /// Every version of the schema, in order. A file here never changes once it was released: the next change is a new file.
 const SCHEMA: &[(i64, &str, &str)] = &[
@@ -96,7 +94,17 @@ impl StoreError {
     /// Whether another process holds the journal: nothing was done, and it can be tried again.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        matches!(self, Self::Intake(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy))
+        self.is(rusqlite::ErrorCode::DatabaseBusy)
+    }
+
+    /// Whether the disk has no room for a change of the intake: nothing of it was done.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.is(rusqlite::ErrorCode::DiskFull)
+    }
+
+    fn is(&self, code: rusqlite::ErrorCode) -> bool {
+        matches!(self, Self::Intake(e) if e.sqlite_error_code() == Some(code))
     }
 }
 

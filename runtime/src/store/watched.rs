@@ -15,13 +15,17 @@ pub(crate) struct Change {
     pub(crate) table: String,
     /// Its number.
     pub(crate) row: i64,
-    /// Whether it is new.
-    pub(crate) added: bool,
+    /// Whether it is new, another one or gone.
+    pub(crate) action: Action,
 }
 
 /// Who hears of commits.
 #[derive(Clone)]
-pub(super) struct Watch(Arc<Tell>);
+pub(super) struct Watch {
+    tell: Arc<Tell>,
+    /// The journal is full then.
+    pages_max: Option<u32>,
+}
 
 type Tell = dyn Fn(&[Change]) + Send + Sync;
 
@@ -33,11 +37,14 @@ impl std::fmt::Debug for Watch {
 
 impl Watch {
     pub(super) fn over(&self, connection: &Connection) -> Result<(), StoreError> {
-        let tell = self.0.clone();
+        if let Some(pages) = self.pages_max {
+            connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+        }
+        let tell = self.tell.clone();
         let changes = Arc::new(Mutex::new(Vec::new()));
         let noted = changes.clone();
         connection.update_hook(Some(move |action, _: &str, table: &str, row| {
-            let change = Change { table: table.to_owned(), row, added: action == Action::SQLITE_INSERT };
+            let change = Change { table: table.to_owned(), row, action };
             noted.lock().expect("nobody failed").push(change);
         }))?;
         let rolled_back = changes.clone();
@@ -56,6 +63,17 @@ impl Store {
         folder: &Path,
         tell: impl Fn(&[Change]) + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
-        Ok(Self { watch: Some(Watch(Arc::new(tell))), ..Self::open(folder).await? })
+        Ok(Self { watch: Some(Watch { tell: Arc::new(tell), pages_max: None }), ..Self::open(folder).await? })
+    }
+
+    /// Pages of the journal.
+    pub(crate) async fn pages(&self) -> u32 {
+        sqlx::query_scalar("PRAGMA page_count").fetch_one(&self.pool).await.expect("readable")
+    }
+
+    /// As [`Store::open`]; the intake finds the disk full where the journal would have more pages.
+    pub(crate) async fn open_small(folder: &Path, pages_max: u32) -> Result<Self, StoreError> {
+        let watch = Watch { tell: Arc::new(|_| {}), pages_max: Some(pages_max) };
+        Ok(Self { watch: Some(watch), ..Self::open(folder).await? })
     }
 }
