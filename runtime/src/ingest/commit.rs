@@ -1,37 +1,37 @@
-//! The one thread that names files and journals them: everything that waits shares one commit.
+//! The one thread that journals files: everything that waits shares one commit.
 
-use std::collections::BTreeSet;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::disk::Disk;
-use super::{Arrival, Folders, Outcome, Refused, Stored, Via};
+use super::names::{Names, NoRoom};
+use super::{Arrival, Outcome, Refused, Stored, Via};
 use crate::audit::{Action, Event};
 use crate::metrics::Metrics;
 use crate::store::{Candidate, Filed, IntakeBatch, IntakeWriter, Kept, Known, Quarantined, StoreError};
 use crate::study::{self, Entry};
 
-/// A file to be named and journalled.
+/// A file to be journalled. Its bytes are durable; so is its name, where it is sound.
 pub(super) struct Filing {
-    pub(super) incoming: PathBuf,
-    /// What it is, or why it is set aside.
-    pub(super) entry: Result<Box<Entry>, (Quarantined, Refused)>,
+    pub(super) path: PathBuf,
+    /// What it is, with its name below the data folder; or why it is set aside.
+    pub(super) entry: Result<(Box<Entry>, String), (Quarantined, Refused)>,
+    /// Which no other file has, in any folder of the data folder.
+    pub(super) name: String,
     pub(super) bytes: u64,
     pub(super) sha256: [u8; 32],
     pub(super) received_ms: i64,
     pub(super) arrival: Arrival,
-    /// Told when its bytes are durable.
-    pub(super) synced: std::sync::mpsc::Receiver<()>,
     pub(super) reply: oneshot::Sender<Result<Stored, Refused>>,
 }
 
 /// What becomes of a file.
 enum Fate {
-    /// It gets this name below the data folder, which no file has.
-    Named(String),
+    /// It has its name.
+    Stays,
+    /// It gets this name, which no file has.
+    SetAside(String),
     /// It takes the place of the file of this name, which is to hold the same bytes.
     Restored(String),
     /// It goes: what it says is here.
@@ -40,47 +40,30 @@ enum Fate {
 
 /// Why none of a batch is kept.
 enum NotKept {
-    /// The node stopped before the bytes were durable.
-    Stopped,
-    /// The disk has no room for a name or for the journal. It said so before anything was promised.
+    /// It was told before anything was promised.
     NoRoom(String),
     /// What the disk holds is not known.
-    Unknown(&'static str, String),
+    Unknown(StoreError),
 }
 
 impl From<StoreError> for NotKept {
     fn from(error: StoreError) -> Self {
-        match error.is_full() {
-            true => Self::NoRoom(error.to_string()),
-            false => Self::Unknown("the journal's commit", error.to_string()),
-        }
+        if error.is_full() { Self::NoRoom(error.to_string()) } else { Self::Unknown(error) }
+    }
+}
+
+impl From<NoRoom> for NotKept {
+    fn from(NoRoom(why): NoRoom) -> Self {
+        Self::NoRoom(why)
     }
 }
 
 pub(super) struct Committer {
-    pub(super) disk: Arc<dyn Disk>,
-    pub(super) folders: Folders,
+    pub(super) names: Arc<Names>,
+    pub(super) data: PathBuf,
     pub(super) replace: bool,
     pub(super) most: usize,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) durable: Durable,
-}
-
-/// Folders whose own names this process made durable. That a folder is there says nothing: an earlier process may have
-/// been killed between making it and syncing what it lies in.
-#[derive(Default)]
-pub(super) struct Durable(BTreeSet<PathBuf>);
-
-impl Durable {
-    /// More are not remembered: syncing again costs time and nothing else.
-    const FOLDERS_MAX: usize = 64;
-
-    fn add(&mut self, folders: BTreeSet<PathBuf>) {
-        if self.0.len() + folders.len() > Self::FOLDERS_MAX {
-            self.0.clear();
-        }
-        self.0.extend(folders);
-    }
 }
 
 /// Ends the process: what the disk holds is unknown, and nothing more may be acknowledged.
@@ -91,23 +74,25 @@ pub(super) fn fatal(what: &str, error: &dyn std::fmt::Display) -> ! {
     std::process::abort()
 }
 
+/// A name below the data folder. Files lie by the hour they came, under their digest and a name that no other has: no path
+/// holds what a peer sent.
+pub(super) fn below(folder: &str, received_ms: i64, name: &str) -> String {
+    let hour = chrono::DateTime::from_timestamp_millis(received_ms).unwrap_or_default().format("%Y%m%d/%H");
+    format!("{folder}/{hour}/{name}")
+}
+
 impl Committer {
     /// Until nobody can send more.
-    pub(super) fn run(mut self, mut writer: IntakeWriter, mut queue: mpsc::Receiver<Filing>) {
+    pub(super) fn run(self, mut writer: IntakeWriter, mut queue: mpsc::Receiver<Filing>) {
         let mut filings = Vec::new();
         while queue.blocking_recv_many(&mut filings, self.most) > 0 {
-            let mut named = Vec::new();
-            let done = self.commit(&mut writer, &filings, &mut named).unwrap_or_else(|no| {
-                if let NotKept::Unknown(what, why) = &no {
-                    fatal(what, why);
+            let mut moved = Vec::new();
+            let done = self.commit(&mut writer, &filings, &mut moved).unwrap_or_else(|no| match no {
+                NotKept::Unknown(e) => fatal("the journal's commit", &e),
+                NotKept::NoRoom(why) => {
+                    filings.iter().map(|filing| &filing.path).chain(&moved).for_each(|path| self.names.undo(path));
+                    filings.iter().map(|_| Err(Refused::Disk(why.clone()))).collect()
                 }
-                let left = filings.iter().map(|filing| &filing.incoming).chain(&named);
-                left.for_each(|path| drop(self.disk.remove(path)));
-                let refused = match no {
-                    NotKept::NoRoom(why) => Refused::Disk(why),
-                    NotKept::Stopped | NotKept::Unknown(..) => Refused::Stopping,
-                };
-                filings.iter().map(|_| Err(refused.clone())).collect()
             });
             for (filing, answer) in filings.drain(..).zip(done) {
                 // Whoever sent it may be gone: it is kept all the same.
@@ -116,13 +101,12 @@ impl Committer {
         }
     }
 
-    /// Journals, names, waits for the bytes, makes the names durable, and only then commits. `named` are the new names: without a
-    /// commit they mean nothing.
+    /// Journals, moves what does not stay, and only then commits. `moved` are names that mean nothing without a commit.
     fn commit(
-        &mut self,
+        &self,
         writer: &mut IntakeWriter,
         filings: &[Filing],
-        named: &mut Vec<PathBuf>,
+        moved: &mut Vec<PathBuf>,
     ) -> Result<Vec<Result<Stored, Refused>>, NotKept> {
         let mut batch = loop {
             match writer.begin() {
@@ -134,69 +118,20 @@ impl Committer {
             }
         };
         let mut answers = Vec::with_capacity(filings.len());
-        let mut fates = Vec::with_capacity(filings.len());
         for filing in filings {
             let (fate, answer) = self.decide(&mut batch, filing)?;
             batch.audit(&event(filing, &answer))?;
-            fates.push(fate);
+            match fate {
+                Fate::Stays => {}
+                Fate::SetAside(name) => moved.push(self.names.give(&filing.path, &name)?),
+                Fate::Restored(name) => drop(self.names.give(&filing.path, &name)?),
+                Fate::Removed => self.names.remove(&filing.path)?,
+            }
             answers.push(answer);
         }
-        // A new name takes nothing away, so the disk makes it durable together with the bytes: one wait in place of two.
-        self.name(filings, &fates, named)?;
-        for filing in filings {
-            // Not said is only where the runtime stops before it came to this file.
-            filing.synced.recv().map_err(|_| NotKept::Stopped)?;
-        }
-        // What is kept is replaced only by what is durable.
-        self.restore(filings, &fates)?;
         batch.commit()?;
         self.metrics.committed(filings.len());
         Ok(answers)
-    }
-
-    /// Gives files their new names and makes the names durable.
-    fn name(&mut self, filings: &[Filing], fates: &[Fate], named: &mut Vec<PathBuf>) -> Result<(), NotKept> {
-        let mut touched = BTreeSet::new();
-        for (filing, fate) in filings.iter().zip(fates) {
-            if let Fate::Named(path) = fate {
-                named.push(self.place(&filing.incoming, path, &mut touched)?);
-            }
-        }
-        self.sync(touched)
-    }
-
-    /// Puts files in the place of kept ones, and takes away what is not needed.
-    fn restore(&mut self, filings: &[Filing], fates: &[Fate]) -> Result<(), NotKept> {
-        let mut touched = BTreeSet::new();
-        for (filing, fate) in filings.iter().zip(fates) {
-            match fate {
-                Fate::Named(_) => {}
-                Fate::Restored(path) => drop(self.place(&filing.incoming, path, &mut touched)?),
-                Fate::Removed => self.disk.remove(&filing.incoming).map_err(unnamed)?,
-            }
-        }
-        self.sync(touched)
-    }
-
-    /// Gives a file a name, and notes the folders whose names then want to be durable.
-    fn place(&self, incoming: &Path, path: &str, touched: &mut BTreeSet<PathBuf>) -> Result<PathBuf, NotKept> {
-        let data = &self.folders.data;
-        let path = data.join(path);
-        let folder = path.parent().unwrap_or(data);
-        if touched.insert(folder.to_owned()) && !self.durable.0.contains(folder) {
-            self.disk.create_folder(folder).map_err(unnamed)?;
-            // The hour's, the day's and the kind's names.
-            touched.extend(folder.ancestors().skip(1).take_while(|f| f.starts_with(data)).map(Path::to_owned));
-        }
-        self.disk.rename(incoming, &path).map_err(unnamed)?;
-        Ok(path)
-    }
-
-    fn sync(&mut self, folders: BTreeSet<PathBuf>) -> Result<(), NotKept> {
-        let synced = folders.iter().rev().try_for_each(|folder| self.disk.sync_folder(folder));
-        synced.map_err(|e| NotKept::Unknown("fsync of a folder", e.to_string()))?;
-        self.durable.add(folders);
-        Ok(())
     }
 
     fn decide(
@@ -204,8 +139,8 @@ impl Committer {
         batch: &mut IntakeBatch<'_>,
         filing: &Filing,
     ) -> Result<(Fate, Result<Stored, Refused>), StoreError> {
-        let entry = match &filing.entry {
-            Ok(entry) => entry,
+        let (entry, name) = match &filing.entry {
+            Ok((entry, name)) => (entry, name),
             Err((why, refused)) => return self.set_aside(batch, filing, why.clone(), refused.clone()),
         };
         let set_aside = |refused: &Refused| Quarantined {
@@ -224,7 +159,7 @@ impl Committer {
             if closed {
                 reopen(batch, filing, &entry.study.uid)?;
             }
-            batch.adopt(known.id, &self.filed(filing, ""))?;
+            batch.adopt(known.id, &filed(filing, String::new()))?;
             return Ok((fate, Ok(stored(entry, Outcome::Adopted))));
         }
         if instance.as_ref().is_some_and(|known| known.study_instance_uid != entry.study.uid) {
@@ -260,15 +195,14 @@ impl Committer {
                 },
                 sop_instance_uid: entry.sop_instance_uid.clone(),
             };
-            let old = Filed { path: known.path, bytes: known.bytes, sha256: known.sha256, ..self.filed(filing, "") };
+            let old = Filed { path: known.path, bytes: known.bytes, sha256: known.sha256, ..filed(filing, String::new()) };
             batch.quarantine(&replaced, &old)?;
             batch.remove(known.id)?;
             self.metrics.quarantined();
             outcome = Outcome::Replaced;
         }
-        let filed = self.filed(filing, "instances");
-        batch.add(&Candidate { entry, filed: &filed })?;
-        Ok((Fate::Named(filed.path), Ok(stored(entry, outcome))))
+        batch.add(&Candidate { entry, filed: &filed(filing, name.clone()) })?;
+        Ok((Fate::Stays, Ok(stored(entry, outcome))))
     }
 
     /// What becomes of a file that says what a kept one does; nothing when it says something else. The same bytes take the
@@ -279,7 +213,7 @@ impl Committer {
             return Some(Fate::Restored(known.path.clone()));
         }
         let same = known.transfer_syntax_uid == entry.transfer_syntax_uid
-            && study::same_data_set(&self.folders.data.join(&known.path), &filing.incoming).unwrap_or(false);
+            && study::same_data_set(&self.data.join(&known.path), &filing.path).unwrap_or(false);
         same.then_some(Fate::Removed)
     }
 
@@ -294,32 +228,22 @@ impl Committer {
         if let Some(path) = batch.quarantined(&filing.sha256, why.reason)? {
             return Ok((Fate::Restored(path), Err(refused)));
         }
-        let filed = self.filed(filing, "quarantine");
+        let filed = filed(filing, below("quarantine", filing.received_ms, &filing.name));
         batch.quarantine(&why, &filed)?;
         self.metrics.quarantined();
-        Ok((Fate::Named(filed.path), Err(refused)))
-    }
-
-    /// Files lie by the hour they came, under their digest: a batch touches few folders, and no path holds what a peer sent.
-    fn filed(&self, filing: &Filing, folder: &str) -> Filed {
-        let hour = chrono::DateTime::from_timestamp_millis(filing.received_ms).unwrap_or_default().format("%Y%m%d/%H");
-        Filed {
-            path: format!("{folder}/{hour}/{}-{}.dcm", crate::hex(&filing.sha256), filing.received_ms),
-            bytes: filing.bytes,
-            sha256: filing.sha256,
-            received_ms: filing.received_ms,
-            via: filing.arrival.via.name(),
-            source: filing.arrival.source.clone(),
-            correlation: filing.arrival.correlation.clone(),
-        }
+        Ok((Fate::SetAside(filed.path), Err(refused)))
     }
 }
 
-/// A name could not be given: for want of room, or nobody knows.
-fn unnamed(error: std::io::Error) -> NotKept {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => NotKept::NoRoom(error.to_string()),
-        _ => NotKept::Unknown("naming of an instance", error.to_string()),
+fn filed(filing: &Filing, path: String) -> Filed {
+    Filed {
+        path,
+        bytes: filing.bytes,
+        sha256: filing.sha256,
+        received_ms: filing.received_ms,
+        via: filing.arrival.via.name(),
+        source: filing.arrival.source.clone(),
+        correlation: filing.arrival.correlation.clone(),
     }
 }
 
@@ -344,7 +268,7 @@ fn event(filing: &Filing, answer: &Result<Stored, Refused>) -> Event {
         Err(_) => Action::InstanceQuarantined,
     };
     let (study_instance_uid, object) = match &filing.entry {
-        Ok(entry) => (entry.study.uid.clone(), entry.sop_instance_uid.clone()),
+        Ok((entry, _)) => (entry.study.uid.clone(), entry.sop_instance_uid.clone()),
         Err((why, _)) => (String::new(), why.sop_instance_uid.clone()),
     };
     Event {

@@ -3,8 +3,8 @@
 //! ```text
 //! C-STORE ─┐
 //! STOW-RS ─┼─▶ Intake::begin ─▶ Incoming::write … ─▶ Incoming::finish ─▶ commit (many at once) ─▶ Stored | Refused
-//! folder ──┘    incoming/<id>       in pieces        digest, fsync,       rename, folder fsync,
-//!                                                    inspect              journal
+//! folder ──┘    incoming/<id>       in pieces        digest, fsync beside     journal
+//!                                                    inspection, name and folder fsync
 //! ```
 //!
 //! What cannot be kept as an instance is set aside in `quarantine/` with the reason, as durably, and refused. A failed
@@ -16,6 +16,7 @@ mod crash;
 pub mod dimse;
 pub mod disk;
 pub mod folder;
+mod names;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use tracing::Instrument;
 
 use self::commit::{Committer, Filing};
 use self::disk::{Disk, DiskFile};
+use self::names::{Names, NoRoom};
 use crate::config::{Config, Duplicates};
 use crate::metrics::Metrics;
 use crate::store::{Quarantined, Store};
@@ -275,6 +277,7 @@ pub struct Intake {
 
 struct Shared {
     disk: Arc<dyn Disk>,
+    names: Arc<Names>,
     folders: Folders,
     disk_free_min_mib: u64,
     options: ReadOptions,
@@ -321,18 +324,19 @@ impl Intake {
         let (notices, heard) = mpsc::unbounded_channel();
         let (filings, queue) = mpsc::channel(config.node.commit_instances_max);
         let replace = config.node.duplicates == Duplicates::Replace;
+        let names = Arc::new(Names::new(disk.clone(), folders.data.clone()));
         let committer = Committer {
-            disk: disk.clone(),
-            folders: folders.clone(),
+            names: names.clone(),
+            data: folders.data.clone(),
             replace,
             most: config.node.commit_instances_max,
             metrics: metrics.clone(),
-            durable: commit::Durable::default(),
         };
         let writer = store.intake_writer().map_err(std::io::Error::other)?;
         std::thread::Builder::new().name("commit".into()).spawn(move || committer.run(writer, queue))?;
         let shared = Shared {
             disk,
+            names,
             folders,
             disk_free_min_mib: config.node.disk_free_min_mib,
             options: ReadOptions::new(&config.limits, true),
@@ -539,31 +543,36 @@ impl Intake {
             return Err(Refused::TooLarge { file_max_mib: options.file_max_mib });
         }
         file.append(&rest).map_err(disk)?;
-        // The disk works while the rest is hashed, the file looked at and its place in the journal found.
+        // The disk works while the rest is hashed, the file looked at and its name made durable.
         let (done, synced) = std::sync::mpsc::sync_channel(1);
         tokio::task::spawn_blocking(move || {
             file.sync().unwrap_or_else(|e| commit::fatal("fsync of an instance", &e));
             let _ = done.send(());
         });
         hash.update(&rest);
-        let incoming = leftover.path.clone().ok_or_else(|| disk(std::io::Error::other("the file is gone")))?;
-        let entry = study::inspect(&incoming, options).map_err(|e| unreadable(&e));
-        let quarantined = |refused: &Refused| Quarantined {
-            reason: refused.reason(),
-            detail: refused.to_string(),
-            sop_instance_uid: form.sop_instance_uid(),
-        };
+        let sha256: [u8; 32] = hash.finalize().into();
+        let mut path = leftover.path.clone().ok_or_else(|| disk(std::io::Error::other("the file is gone")))?;
+        let entry = study::inspect(&path, options).map_err(|e| unreadable(&e));
         let entry = entry.and_then(|entry| announced(entry, form)).map(Box::new);
-        let filing = Filing {
-            incoming,
-            entry: entry.map_err(|refused| (quarantined(&refused), refused)),
-            bytes,
-            sha256: hash.finalize().into(),
-            received_ms: crate::store::now_ms(),
-            arrival,
-            synced,
-            reply,
+        let received_ms = crate::store::now_ms();
+        let own = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("{}-{own}.dcm", crate::hex(&sha256));
+        // A new name takes nothing away, so it need not wait for the bytes. It means nothing until the journal has it.
+        let entry = match entry {
+            Ok(entry) => {
+                let below = commit::below("instances", received_ms, &name);
+                path = self.shared.names.give(&path, &below).map_err(|NoRoom(why)| Refused::Disk(why))?;
+                leftover.path = Some(path.clone());
+                Ok((entry, below))
+            }
+            Err(refused) => {
+                let (reason, detail) = (refused.reason(), refused.to_string());
+                Err((Quarantined { reason, detail, sop_instance_uid: form.sop_instance_uid() }, refused))
+            }
         };
+        // Not said is only where the runtime stops before it came to this file.
+        synced.recv().map_err(|_| Refused::Stopping)?;
+        let filing = Filing { path, entry, name, bytes, sha256, received_ms, arrival, reply };
         self.filings.blocking_send(filing).map_err(|_| Refused::Stopping)?;
         leftover.path = None;
         Ok(bytes)
