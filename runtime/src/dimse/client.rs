@@ -164,13 +164,13 @@ async fn ask(wire: &mut Wire, peer: &Peer<'_>, limits: Limits, service: &Service
 async fn pieces(wire: &mut Wire, kind: PDataValueType, max_bytes: usize) -> Result<Vec<u8>, Broken> {
     let mut bytes = Vec::new();
     loop {
-        let Next::Value(mut value) = wire.next().await? else {
+        let Next::Value(value) = wire.next().await? else {
             return Err(Broken::Unexpected("the peer releases an association that is not its own"));
         };
         if value.value_type != kind || value.presentation_context_id != CONTEXT {
             return Err(Broken::Unexpected("a piece came that is not of the message that is being received"));
         }
-        bytes.append(&mut value.data);
+        bytes.extend_from_slice(&value.data);
         if bytes.len() > max_bytes {
             return Err(Broken::Malformed(format!("a message has a part of more than {max_bytes} bytes")));
         }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, Bytes, BytesMut};
 use dicom_ul::pdu::{
     AbortRQServiceProviderReason, AbortRQSource, MAXIMUM_PDU_SIZE, PDataValue, PDataValueType, Pdu, read_pdu, write_pdu,
 };
@@ -26,6 +26,10 @@ const LINGER_MAX_BYTES: u64 = 1 << 20;
 /// The least that is asked for at once from the stream.
 const READ_BYTES: usize = 64 << 10;
 
+/// Type (1), reserved (1), length (4) (PS3.8 section 9.3.1).
+const PDU_HEADER_BYTES: usize = 6;
+/// PDU type of P-DATA-TF.
+const P_DATA_TF: u8 = 4;
 /// Item length (4), presentation context (1), message control header (1).
 const VALUE_HEADER_BYTES: u32 = 6;
 
@@ -103,11 +107,39 @@ impl Within {
     }
 }
 
+/// A piece of a message (PS3.8 section 9.3.5.1), in the memory that its PDU was read into: most of what a node takes in comes so.
+#[derive(Debug)]
+pub(crate) struct Value {
+    pub(crate) presentation_context_id: u8,
+    pub(crate) value_type: PDataValueType,
+    pub(crate) is_last: bool,
+    pub(crate) data: Bytes,
+}
+
+impl Value {
+    /// All of a P-DATA-TF, without its header.
+    fn all(mut body: Bytes) -> Result<VecDeque<Self>, Broken> {
+        let mut values = VecDeque::new();
+        while !body.is_empty() {
+            let length = body.try_get_u32().ok().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+            if length < 2 || length > body.len() {
+                return Err(Broken::Malformed("its items pass its end".into()));
+            }
+            let (presentation_context_id, control) = (body.get_u8(), body.get_u8());
+            // PS3.8 annex E.2.
+            let value_type = if control & 1 == 0 { PDataValueType::Data } else { PDataValueType::Command };
+            let (is_last, data) = (control & 2 != 0, body.split_to(length - 2));
+            values.push_back(Self { presentation_context_id, value_type, is_last, data });
+        }
+        Ok(values)
+    }
+}
+
 /// What comes between two messages, or next in one.
 #[derive(Debug)]
 pub(crate) enum Next {
     /// A piece of a message.
-    Value(PDataValue),
+    Value(Value),
     /// A-RELEASE-RQ.
     Release,
 }
@@ -117,7 +149,7 @@ pub(crate) struct Wire {
     stream: Guard<Box<dyn Stream>>,
     buffer: BytesMut,
     /// Pieces of the last P-DATA that were not asked for yet.
-    values: VecDeque<PDataValue>,
+    values: VecDeque<Value>,
     /// For responses to be taken.
     write_within: Within,
     /// What the peer takes in one PDU.
@@ -142,20 +174,20 @@ impl Wire {
 
     /// The next PDU.
     pub(crate) async fn read(&mut self) -> Result<Pdu, Broken> {
+        parse(&self.whole().await?)
+    }
+
+    /// The bytes of the next PDU.
+    async fn whole(&mut self) -> Result<BytesMut, Broken> {
         loop {
-            let mut seen = &self.buffer[..];
-            let pdu = read_pdu(&mut seen, MAXIMUM_PDU_SIZE, false).map_err(|e| Broken::Malformed(e.to_string()))?;
-            let (used, whole) = (self.buffer.len() - seen.len(), self.whole());
-            match pdu {
-                Some(pdu) => {
-                    let _ = self.buffer.split_to(used);
-                    return Ok(pdu);
-                }
-                // It has all it says it has, and its items say otherwise.
-                None if whole => return Err(Broken::Malformed("its items pass its end".into())),
-                None => {}
+            let length = self.buffer.get(2..PDU_HEADER_BYTES).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes);
+            let bytes = length.map(|length| length as usize + PDU_HEADER_BYTES);
+            let missing = bytes.map_or(1, |bytes| bytes.saturating_sub(self.buffer.len()));
+            if let Some(bytes) = bytes.filter(|_| missing == 0) {
+                return Ok(self.buffer.split_to(bytes));
             }
-            self.buffer.reserve(READ_BYTES);
+            // As much as it says it has, which the guard let through.
+            self.buffer.reserve(missing.max(READ_BYTES));
             match self.stream.read_buf(&mut self.buffer).await {
                 Ok(0) => return Err(Broken::Closed),
                 Ok(_) => {}
@@ -167,24 +199,23 @@ impl Wire {
         }
     }
 
-    /// Whether the buffer holds a whole PDU.
-    fn whole(&self) -> bool {
-        let length = self.buffer.get(2..6).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes);
-        length.is_some_and(|length| self.buffer.len() as u64 >= u64::from(length) + 6)
-    }
-
     /// The next piece of a message, or the wish to release.
     pub(crate) async fn next(&mut self) -> Result<Next, Broken> {
         loop {
             if let Some(value) = self.values.pop_front() {
                 return Ok(Next::Value(value));
             }
-            match self.read().await? {
-                Pdu::PData { data } => self.values.extend(data),
-                Pdu::ReleaseRQ => return Ok(Next::Release),
-                Pdu::AbortRQ { .. } => return Err(Broken::Aborted),
-                _ => return Err(Broken::Unexpected("a PDU came that has no place in an association")),
+            let mut bytes = self.whole().await?;
+            if bytes.first() == Some(&P_DATA_TF) {
+                bytes.advance(PDU_HEADER_BYTES);
+                self.values = Value::all(bytes.freeze())?;
+                continue;
             }
+            return match parse(&bytes)? {
+                Pdu::ReleaseRQ => Ok(Next::Release),
+                Pdu::AbortRQ { .. } => Err(Broken::Aborted),
+                _ => Err(Broken::Unexpected("a PDU came that has no place in an association")),
+            };
         }
     }
 
@@ -248,6 +279,13 @@ impl Wire {
         };
         let _ = tokio::time::timeout(LINGER, closing).await;
     }
+}
+
+/// A whole PDU.
+fn parse(mut bytes: &[u8]) -> Result<Pdu, Broken> {
+    let pdu = read_pdu(&mut bytes, MAXIMUM_PDU_SIZE, false).map_err(|e| Broken::Malformed(e.to_string()))?;
+    // It has all it says it has, and its items say otherwise.
+    pdu.ok_or_else(|| Broken::Malformed("its items pass its end".into()))
 }
 
 /// A TCP connection that acknowledges at once: senders with Nagle's algorithm wait for that twice an image.

@@ -195,7 +195,8 @@ impl Committer {
                 },
                 sop_instance_uid: entry.sop_instance_uid.clone(),
             };
-            let old = Filed { path: known.path, bytes: known.bytes, sha256: known.sha256, ..filed(filing, String::new()) };
+            let old =
+                Filed { path: known.path, bytes: known.bytes, sha256: known.sha256, ..filed(filing, String::new()) };
             batch.quarantine(&replaced, &old)?;
             batch.remove(known.id)?;
             self.metrics.quarantined();

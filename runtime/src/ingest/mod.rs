@@ -19,7 +19,7 @@ pub mod folder;
 mod names;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use dicom_object::FileMetaTableBuilder;
@@ -38,6 +38,10 @@ use crate::study::{self, Entry, PatientEntry, ReadError, ReadOptions};
 
 /// Pieces of this size are written at once.
 const PIECE_BYTES: usize = 256 << 10;
+/// A piece, and what came with its last bytes.
+const BUFFER_BYTES: usize = PIECE_BYTES + (128 << 10);
+/// Buffers that are kept for the next instances: memory that is new each time costs as much as copying into it.
+const BUFFERS_MAX: usize = 16;
 
 /// A UID that was checked: 1 to 64 characters, numbers without leading zeros between dots (PS3.5 section 9.1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -283,9 +287,25 @@ struct Shared {
     options: ReadOptions,
     metrics: Arc<Metrics>,
     notices: mpsc::UnboundedSender<Notice>,
+    buffers: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Shared {
+    /// An empty one.
+    fn buffer(&self) -> Vec<u8> {
+        let kept = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    }
+
+    /// For the next instance.
+    fn keep(&self, mut buffer: Vec<u8>) {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffers.len() < BUFFERS_MAX && (PIECE_BYTES..=BUFFER_BYTES).contains(&buffer.capacity()) {
+            buffer.clear();
+            buffers.push(buffer);
+        }
+    }
+
     /// Asked before each piece is written: many large instances may have begun while there was space.
     fn has_space(&self) -> Result<(), Refused> {
         let free = self.disk.free_bytes(&self.folders.data).map_err(disk)?;
@@ -342,6 +362,7 @@ impl Intake {
             options: ReadOptions::new(&config.limits, true),
             metrics,
             notices,
+            buffers: Mutex::default(),
         };
         Ok((Self { shared: Arc::new(shared), filings }, heard))
     }
@@ -366,13 +387,19 @@ impl Intake {
         let mut incoming = Incoming {
             intake: self.clone(),
             arrival: arrival.clone(),
-            writing: Writing::Waits(Written { file, hash: Sha256::new(), bytes: 0, piece: Vec::new() }),
+            writing: Writing::Waits(Written {
+                file,
+                hash: Sha256::new(),
+                bytes: 0,
+                piece: self.shared.buffer(),
+                free: self.shared.buffer(),
+            }),
             begun_bytes: 0,
-            buffer: Vec::new(),
+            buffer: self.shared.buffer(),
             leftover: Leftover { disk: disk.clone(), path: Some(path) },
             form,
         };
-        incoming.buffer = incoming.preamble();
+        incoming.write_preamble();
         Ok(incoming)
     }
 
@@ -411,18 +438,22 @@ enum Writing {
 /// What was written.
 struct Written {
     file: Box<dyn DiskFile>,
+    /// Of all but the last piece: what comes last is hashed while the disk works.
     hash: Sha256,
     bytes: u64,
-    /// The last piece, for its memory.
+    /// The last one.
     piece: Vec<u8>,
+    /// The one before, for its memory.
+    free: Vec<u8>,
 }
 
 impl Written {
     fn append(mut self, piece: Vec<u8>) -> std::io::Result<Self> {
         self.file.append(&piece)?;
-        self.hash.update(&piece);
+        self.hash.update(&self.piece);
         self.bytes += piece.len() as u64;
-        self.piece = piece;
+        self.free = std::mem::replace(&mut self.piece, piece);
+        self.free.clear();
         Ok(self)
     }
 }
@@ -455,20 +486,17 @@ impl Drop for Leftover {
 }
 
 impl Incoming {
-    fn preamble(&self) -> Vec<u8> {
-        let Form::DataSet { sop_class_uid, sop_instance_uid, transfer_syntax_uid } = &self.form else {
-            return Vec::new();
-        };
+    fn write_preamble(&mut self) {
+        let Form::DataSet { sop_class_uid, sop_instance_uid, transfer_syntax_uid } = &self.form else { return };
         let meta = FileMetaTableBuilder::new()
             .media_storage_sop_class_uid(sop_class_uid.as_str())
             .media_storage_sop_instance_uid(sop_instance_uid.as_str())
             .transfer_syntax(transfer_syntax_uid.as_str())
             .build()
             .expect("class, instance and transfer syntax are there");
-        let mut bytes = vec![0; 128];
-        bytes.extend_from_slice(b"DICM");
-        meta.write(&mut bytes).expect("writing to memory does not fail");
-        bytes
+        self.buffer.resize(128, 0);
+        self.buffer.extend_from_slice(b"DICM");
+        meta.write(&mut self.buffer).expect("writing to memory does not fail");
     }
 
     /// Adds bytes.
@@ -492,9 +520,7 @@ impl Incoming {
         }
         self.intake.shared.has_space()?;
         let mut written = self.writing.wait().await.map_err(disk)?;
-        let mut free = std::mem::take(&mut written.piece);
-        free.clear();
-        let piece = std::mem::replace(&mut self.buffer, free);
+        let piece = std::mem::replace(&mut self.buffer, std::mem::take(&mut written.free));
         self.writing = Writing::Runs(tokio::task::spawn_blocking(move || written.append(piece)));
         Ok(())
     }
@@ -536,7 +562,7 @@ impl Intake {
         arrival: Arrival,
         reply: oneshot::Sender<Result<Stored, Refused>>,
     ) -> Result<u64, Refused> {
-        let Written { mut file, mut hash, bytes, .. } = written;
+        let Written { mut file, mut hash, bytes, piece, free } = written;
         let options = &self.shared.options;
         let bytes = bytes + rest.len() as u64;
         if bytes > options.file_max_mib << 20 {
@@ -549,7 +575,8 @@ impl Intake {
             file.sync().unwrap_or_else(|e| commit::fatal("fsync of an instance", &e));
             let _ = done.send(());
         });
-        hash.update(&rest);
+        [&piece, &rest].iter().for_each(|piece| hash.update(piece));
+        [piece, rest, free].into_iter().for_each(|buffer| self.shared.keep(buffer));
         let sha256: [u8; 32] = hash.finalize().into();
         let mut path = leftover.path.clone().ok_or_else(|| disk(std::io::Error::other("the file is gone")))?;
         let entry = study::inspect(&path, options).map_err(|e| unreadable(&e));

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use dicom_ul::pdu::{PDataValue, PDataValueType, Pdu};
+use dicom_ul::pdu::{PDataValueType, Pdu};
 
 use super::Shared;
 use super::commitment;
 use super::negotiate::{Agreed, Context, Service};
 use super::store;
 use crate::dimse::command::{C_ECHO_RQ, C_STORE_RQ, Command, N_ACTION_RQ, Status};
-use crate::dimse::wire::{Broken, Next, Wire, Within};
+use crate::dimse::wire::{Broken, Next, Value, Wire, Within};
 use crate::ingest::{Arrival, Intake};
 
 /// Unrecognized Operation (PS3.7 annex C.5.27).
@@ -109,7 +109,7 @@ impl Association {
     }
 
     /// The whole command set that begins with `value`.
-    async fn command(&mut self, mut value: PDataValue) -> Result<(u8, Context, Command), Broken> {
+    async fn command(&mut self, mut value: Value) -> Result<(u8, Context, Command), Broken> {
         let id = value.presentation_context_id;
         let context = self.contexts.get(&id).cloned();
         let context =
@@ -119,7 +119,7 @@ impl Association {
             if value.value_type != PDataValueType::Command || value.presentation_context_id != id {
                 return Err(Broken::Unexpected("a piece came that is not of the command that is being received"));
             }
-            bytes.append(&mut value.data);
+            bytes.extend_from_slice(&value.data);
             let most = self.shared.config.command_max_bytes;
             if bytes.len() as u64 > u64::from(most) {
                 return Err(Broken::Malformed(format!("a command set passes dimse.command_max_bytes = {most}")));
@@ -162,7 +162,7 @@ impl Association {
     }
 
     /// The next piece of the data set that is being received.
-    pub(super) async fn data(&mut self, id: u8) -> Result<PDataValue, Broken> {
+    pub(super) async fn data(&mut self, id: u8) -> Result<Value, Broken> {
         let value = self.more().await?;
         match value.value_type {
             PDataValueType::Data if value.presentation_context_id == id => Ok(value),
@@ -186,7 +186,7 @@ impl Association {
         }
     }
 
-    async fn more(&mut self) -> Result<PDataValue, Broken> {
+    async fn more(&mut self) -> Result<Value, Broken> {
         let within = Within { limit: "dimse.dimse_timeout_ms", ms: self.shared.config.dimse_timeout_ms };
         match within.run(self.wire.next()).await? {
             Next::Value(value) => Ok(value),

@@ -89,8 +89,8 @@ async fn ask(
     let too_many = || Status::failure(RESOURCE_LIMITATION, &format!("dimse.commitment_instances_max = {most}"));
     let mut bytes = Vec::new();
     loop {
-        let mut piece = association.data(id).await?;
-        bytes.append(&mut piece.data);
+        let piece = association.data(id).await?;
+        bytes.extend_from_slice(&piece.data);
         if bytes.len() > (most + 8) * BYTES_PER_INSTANCE {
             if !piece.is_last {
                 association.discard(id).await?;
