@@ -6,7 +6,7 @@ use std::str::FromStr;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
-use super::{Batch, InstanceRow, Store, StoreError, now_ms};
+use super::{Batch, Due, InstanceRow, Store, StoreError, now_ms};
 use crate::audit::{Action, Event, NODE, OPERATOR};
 use crate::findings::Urgency;
 use crate::module::manifest::Sha256Hex;
@@ -432,14 +432,15 @@ impl Store {
     ///
     /// # Errors
     /// The journal's.
-    pub async fn claim(&self, now_ms: i64, least: Urgency) -> Result<Option<Job>, StoreError> {
+    pub async fn claim(&self, due: Due, least: Urgency) -> Result<Option<Job>, StoreError> {
         let mut batch = self.begin().await?;
         let row = sqlx::query(
             "UPDATE job SET state = 'running', attempts = attempts + 1, started_ms = NULL, ended_ms = NULL WHERE id = (\
-             SELECT id FROM job WHERE state = 'queued' AND not_before_ms <= ? AND priority >= ? \
+             SELECT id FROM job WHERE state = 'queued' AND (not_before_ms <= ? OR not_before_ms > ?) AND priority >= ? \
              ORDER BY priority DESC, created_ms, id LIMIT 1) RETURNING *",
         )
-        .bind(now_ms)
+        .bind(due.now_ms)
+        .bind(due.latest_ms())
         .bind(level(least))
         .fetch_optional(&mut *batch.transaction)
         .await?;
@@ -499,10 +500,11 @@ impl Store {
     ///
     /// # Errors
     /// The journal's.
-    pub async fn queue(&self) -> Result<(u64, Option<i64>), StoreError> {
-        let query =
-            sqlx::query("SELECT count(*), min(created_ms) FROM job WHERE state = 'queued' AND not_before_ms <= ?");
-        let row = query.bind(now_ms()).fetch_one(&self.pool).await?;
+    pub async fn queue(&self, due: Due) -> Result<(u64, Option<i64>), StoreError> {
+        let query = sqlx::query(
+            "SELECT count(*), min(created_ms) FROM job WHERE state = 'queued' AND (not_before_ms <= ? OR not_before_ms > ?)",
+        );
+        let row = query.bind(due.now_ms).bind(due.latest_ms()).fetch_one(&self.pool).await?;
         Ok((row.try_get::<i64, _>(0)?.unsigned_abs(), row.try_get(1)?))
     }
 
@@ -851,10 +853,10 @@ mod tests {
         let store = Store::open(folder.path()).await.expect("a journal");
         route(&store, 1, &[("triage", Urgency::Routine), ("volume", Urgency::Routine), ("first", Urgency::Critical)])
             .await;
-        let first = store.claim(now_ms(), Urgency::Routine).await.expect("the journal").expect("a job");
+        let first = store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
         assert_eq!(first.module, "first", "urgent work goes first");
-        assert_eq!(store.claim(now_ms(), Urgency::Urgent).await.expect("the journal"), None, "the others can wait");
-        let triage = store.claim(now_ms(), Urgency::Routine).await.expect("the journal").expect("a job");
+        assert_eq!(store.claim(Due::now(0), Urgency::Urgent).await.expect("the journal"), None, "the others can wait");
+        let triage = store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
         let done = |raise| Ending::Done {
             result_path: "results/x".into(),
             result_sha256: [2; 32],
@@ -873,6 +875,27 @@ mod tests {
         assert_eq!(priorities(&store, 2).await, [("volume".to_owned(), Urgency::Critical)]);
     }
 
+    #[tokio::test]
+    async fn a_job_that_waits_is_due_when_its_time_came_or_the_clock_jumped_back() {
+        const YEAR_MS: i64 = 365 * 86_400_000;
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).await.expect("a journal");
+        route(&store, 1, &[("fails", Urgency::Routine)]).await;
+        let now = 50 * YEAR_MS;
+        let at = |now_ms| Due { now_ms, wait_max_ms: 600_000 };
+        let job = store.claim(at(now), Urgency::Routine).await.expect("the journal").expect("a job");
+        let again = Ending::Again { not_before_ms: now + 600_000, class: "disk", error: "no space".into() };
+        store.end_job(job.id, &again).await.expect("ended");
+        for (now_ms, waits) in [(now, true), (now + 599_999, true), (now + 600_000, false), (now - 10 * YEAR_MS, false)]
+        {
+            let (ready, _) = store.queue(at(now_ms)).await.expect("the journal");
+            assert_eq!(ready, u64::from(!waits), "at {now_ms}");
+        }
+        assert_eq!(store.claim(at(now), Urgency::Routine).await.expect("the journal"), None);
+        let early = store.claim(at(now - 10 * YEAR_MS), Urgency::Routine).await.expect("the journal");
+        assert_eq!(early.map(|job| (job.id, job.attempts)), Some((job.id, 2)));
+    }
+
     /// Actions and details of the audit log, without those of making jobs and beginning runs.
     async fn told(store: &Store) -> Vec<(String, String)> {
         let rows = store.audit_latest(Some(STUDY), 100).await.expect("the log");
@@ -886,9 +909,9 @@ mod tests {
         let store = Store::open(folder.path()).await.expect("a journal");
         let own = |action: &str, detail: &str| (action.to_owned(), detail.to_owned());
         route(&store, 1, &[("runs", Urgency::Critical), ("waits", Urgency::Routine)]).await;
-        store.claim(now_ms(), Urgency::Routine).await.expect("the journal").expect("a job");
+        store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
         assert_eq!(store.recover_jobs(2).await.expect("recovered"), 1);
-        store.claim(now_ms(), Urgency::Routine).await.expect("the journal").expect("a job");
+        store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
         route(&store, 2, &[]).await;
         let superseded = [
             own("job-requeued", "the node ended while it ran"),
