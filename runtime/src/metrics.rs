@@ -124,7 +124,8 @@ impl Metrics {
         r.register_with_unit("received", "Bytes of acknowledged instances", Unit::Bytes, self.received.clone());
         r.register("associations_open", "DICOM associations that are open", self.associations_open.clone());
         r.register("associations_accepted", "DICOM associations accepted", self.associations_accepted.clone());
-        r.register("associations_rejected", "DICOM associations rejected", self.associations_rejected.clone());
+        let help = "DICOM associations that did not come to be, by reason: not-admitted, congestion, tls, timeout or malformed";
+        r.register("associations_rejected", help, self.associations_rejected.clone());
         let help = "From the last byte of an instance to its acknowledgement";
         r.register_with_unit("ack_latency", help, Unit::Seconds, self.ack.clone());
         r.register("commit_instances", "Instances that shared one commit of the journal", self.commit.clone());
@@ -214,7 +215,7 @@ impl Metrics {
         OpenAssociation(self.clone())
     }
 
-    /// An association was rejected, for a reason of a closed set.
+    /// An association was rejected, or did not come to be, for a reason of a closed set.
     pub fn association_rejected(&self, reason: &'static str) {
         self.associations_rejected.get_or_create(&[("reason", reason)]).inc();
     }
@@ -225,14 +226,12 @@ impl Metrics {
         self.queue_age.set(oldest.as_secs_f64());
     }
 
-    /// A module's first instruction ran so long after the job was queued.
-    pub fn job_started(&self, module: &str, waited: Duration) {
-        self.job_wait.get_or_create(&self.on_device(module, "any")).observe(waited.as_secs_f64());
-    }
-
-    /// A job ended, however it did, so long after the first instruction.
-    pub fn job_ended(&self, module: &str, device: &str, ran: Duration) {
-        self.job_run.get_or_create(&self.on_device(module, device)).observe(ran.as_secs_f64());
+    /// A run of a job ended, however it did, so long after the module's first instruction, which waited so long since the job
+    /// was made. Told in the end: until then nobody knows where its models run.
+    pub fn job_ended(&self, module: &str, device: &str, waited: Duration, ran: Duration) {
+        let on_device = self.on_device(module, device);
+        self.job_wait.get_or_create(&on_device).observe(waited.as_secs_f64());
+        self.job_run.get_or_create(&on_device).observe(ran.as_secs_f64());
     }
 
     /// So many jobs are in a state.
@@ -339,7 +338,7 @@ mod tests {
         let open = metrics.association_opened();
         metrics.instance_stored(Via::Dimse, Outcome::New, 500, Duration::from_millis(3));
         metrics.instance_refused(Via::Stow, "unreadable");
-        metrics.job_ended("ct-organs", "cpu", Duration::from_secs(2));
+        metrics.job_ended("ct-organs", "cpu", Duration::from_secs(1), Duration::from_secs(2));
         metrics.http_request("/studies", 200, Duration::from_millis(1));
         metrics.study_closed("counts", Duration::from_secs(55));
         let text = metrics.render();
@@ -350,6 +349,7 @@ mod tests {
             "gantry_ack_latency_seconds_count{via=\"dimse\"} 1",
             "gantry_ack_latency_seconds_bucket{le=\"0.004\",via=\"dimse\"} 1",
             "gantry_associations_open 1",
+            "gantry_job_wait_seconds_sum{module=\"ct-organs\",device=\"cpu\"} 1.0",
             "gantry_job_run_seconds_sum{module=\"ct-organs\",device=\"cpu\"} 2.0",
             "gantry_http_requests_total{route=\"/studies\",status=\"200\"} 1",
             "gantry_study_close_saved_seconds_total 55.0",
@@ -364,7 +364,7 @@ mod tests {
     fn modules_without_end_do_not_grow_what_is_kept() {
         let metrics = Metrics::new();
         for i in 0..MODULES_MAX * 2 {
-            metrics.job_started(&format!("module-{i}"), Duration::ZERO);
+            metrics.job_ended(&format!("module-{i}"), "none", Duration::ZERO, Duration::ZERO);
         }
         let text = metrics.render();
         assert_eq!(text.lines().filter(|l| l.starts_with("gantry_job_wait_seconds_count")).count(), MODULES_MAX + 1);

@@ -126,6 +126,8 @@ pub struct Work<'a> {
     pub overlay: bool,
     /// When the result is made.
     pub stamp: Stamp,
+    /// For `result.json`, and for nothing that is DICOM: a re-run writes the same objects.
+    pub correlation: Option<String>,
     /// What was done until now.
     pub phases: Phases,
 }
@@ -162,6 +164,7 @@ pub fn run(app: &App, request: &Request<'_>, turn: &Turn, observe: &dyn Fn(Event
         strict,
         overlay,
         stamp,
+        correlation: None,
         phases,
     };
     run_prepared(app, work, turn, observe)
@@ -174,8 +177,8 @@ pub fn run_prepared(
     turn: &Turn,
     observe: &dyn Fn(Event<'_>),
 ) -> Result<JobResult, RunError> {
-    let Work { prepared, policy, study, accepted, upstream, priors, warnings, out, strict, overlay, stamp, mut phases } =
-        work;
+    let Work { prepared, policy, study, accepted, upstream, priors, warnings, out, strict, overlay, stamp, .. } = work;
+    let (correlation, mut phases) = (work.correlation, work.phases);
     let package = prepared.package();
     let (_, denied) = policy.grant(&package.manifest().needs);
     let in_vain = !upstream.is_empty() && !package.manifest().needs.interfaces.contains(&Interface::Upstream);
@@ -209,6 +212,7 @@ pub fn run_prepared(
 
     observe(Event::Step("writing results"));
     let mut result = record.result(&findings, &stamp);
+    result.correlation = correlation;
     result.warnings.extend(warnings);
     result
         .warnings

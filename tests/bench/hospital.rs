@@ -4,6 +4,7 @@
 //! its own, and a few senders take what is due. Images are made as they are sent, by processors that the node shares.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -30,6 +31,14 @@ const LOOK: Duration = Duration::from_millis(100);
 const PARTS: usize = 4;
 /// A node keeps up when it is done this much later than the time that there is, and no more.
 const LATE_MAX: f64 = 1.05;
+/// The most memory of the last part over that of the second: the first is for what grows once.
+const GROWTH_MAX: f64 = 1.1;
+/// How long each run of a search takes.
+const SEARCH_MINUTES: f64 = 0.5;
+/// In so short a run the last studies, which may only just have begun, are this much of the time more.
+const TAIL: f64 = 0.1;
+/// A search ends when what is too much is at most this times what is held.
+const NEAR: f64 = 1.1;
 const MIB: f64 = 1048576.0;
 
 /// How much to send.
@@ -38,9 +47,12 @@ pub(crate) struct Options {
     /// The hour is sent in so much less time.
     #[arg(long, default_value_t = 60.0)]
     times: f64,
-    /// How long it is sent, by a clock on the wall: fewer studies, or more, as often [default: 60 / TIMES]
+    /// How long it is sent, by a clock on the wall: fewer studies, or more, as often [default: 60 / TIMES; 0.5 with --find]
     #[arg(long)]
     minutes: Option<f64>,
+    /// Look for the most times that the node keeps up with, by short runs: doubling from TIMES, then halving what is left.
+    #[arg(long)]
+    find: bool,
     /// Associations at once.
     #[arg(long, default_value_t = 8)]
     associations: usize,
@@ -67,14 +79,119 @@ struct Memory {
     peak: u64,
 }
 
+/// What came of one run.
+struct Ran {
+    studies: usize,
+    images: usize,
+    bytes: f64,
+    period: Duration,
+    took: Duration,
+    /// The longest that a study had to wait for a sender.
+    late: Duration,
+    lost: usize,
+    memory: Memory,
+}
+
 /// Sends, checks and reports.
-pub(crate) fn measure(below: &Path, gantry: &Path, options: &Options, report: &mut Report) -> Result<()> {
+pub(crate) fn measure(
+    below: &Path,
+    gantry: &Path,
+    options: &Options,
+    processors: usize,
+    report: &mut Report,
+) -> Result<()> {
     ensure!(options.times > 0.0, "--times must be above 0");
+    let once = |times: f64, minutes: f64| once(below, gantry, times, minutes, options.associations.max(1));
+    if options.find {
+        return find(options, processors, once, report);
+    }
     let minutes = options.minutes.unwrap_or(MINUTES_OF_HOUR / options.times);
+    let ran = once(options.times, minutes)?;
+    let Ran { studies, images, .. } = ran;
+    let (seconds, there_is) = (ran.took.as_secs_f64(), ran.period.as_secs_f64());
     let hours = minutes * options.times / MINUTES_OF_HOUR;
-    let studies = mixed(hours);
+    let note = format!("{hours:.3} h × {}: {studies} studies, {images} images in {minutes:.2} min", options.times);
+    report.told("hospital, images sent", images as f64, "", note);
+    ran.rate(report);
+    let verdict = if seconds <= there_is * LATE_MAX { "it keeps up" } else { "it does not keep up" };
+    let note = format!("{seconds:.1} s for {there_is:.1} s: {verdict}");
+    report.wanted("hospital, time taken / time there is", seconds / there_is, "", (LATE_MAX, None), note);
+    let note = format!("the longest that a study waited for one of {} associations", options.associations);
+    report.told("hospital, behind at most", ran.late.as_secs_f64(), "s", note);
+    lost_of(images, ran.lost, report);
+    ran.memory.reported(report);
+    Ok(())
+}
+
+/// The most times that the node keeps up with.
+fn find(
+    options: &Options,
+    processors: usize,
+    once: impl Fn(f64, f64) -> Result<Ran>,
+    report: &mut Report,
+) -> Result<()> {
+    let minutes = options.minutes.unwrap_or(SEARCH_MINUTES);
+    let mut search = Search { next: Some(options.times), ..Search::default() };
+    let (mut best, mut runs, mut images, mut lost) = (None, 0, 0, 0);
+    while let Some(times) = search.next {
+        let ran = once(times, minutes)?;
+        let holds = ran.holds();
+        let (verdict, took) = (if holds { "held" } else { "too much" }, ran.took.as_secs_f64());
+        eprintln!("× {times:.1}: {verdict}, in {took:.1} s and behind by {:.1} s at most", ran.late.as_secs_f64());
+        (runs, images, lost) = (runs + 1, images + ran.images, lost + ran.lost);
+        search.tried(times, holds);
+        if holds {
+            best = Some(ran);
+        }
+    }
+    let cores = match processors {
+        1 => "one core holds".to_owned(),
+        2 => "two cores hold".to_owned(),
+        n => format!("{n} cores hold"),
+    };
+    let note = match search.failed {
+        Some(failed) => format!("{runs} runs of {:.0} s; × {failed:.1} is too much", minutes * 60.0),
+        None => format!("{runs} runs of {:.0} s; more was not tried", minutes * 60.0),
+    };
+    report.told(&format!("hospital, N that {cores}"), search.held.unwrap_or(0.0), "", note);
+    if let Some(best) = best {
+        best.rate(report);
+    }
+    lost_of(images, lost, report);
+    Ok(())
+}
+
+/// What is known of how much a node keeps up with.
+#[derive(Debug, Default)]
+struct Search {
+    held: Option<f64>,
+    failed: Option<f64>,
+    /// What to try.
+    next: Option<f64>,
+}
+
+impl Search {
+    /// Less than the hour itself is of no use, and more than this no machine holds.
+    const RANGE: RangeInclusive<f64> = 1.0..=1e5;
+
+    fn tried(&mut self, times: f64, holds: bool) {
+        *(if holds { &mut self.held } else { &mut self.failed }) = Some(times);
+        self.next = match (self.held, self.failed) {
+            (Some(held), None) => Some(held * 2.0),
+            (None, Some(failed)) => Some(failed / 2.0),
+            // What is left is a ratio.
+            (Some(held), Some(failed)) if failed / held > NEAR => Some((held * failed).sqrt()),
+            _ => None,
+        };
+        self.next = self.next.filter(|next| Self::RANGE.contains(next));
+    }
+}
+
+/// Sends for so many minutes.
+fn once(below: &Path, gantry: &Path, times: f64, minutes: f64, associations: usize) -> Result<Ran> {
+    let studies = mixed(minutes * times / MINUTES_OF_HOUR);
     ensure!(!studies.is_empty(), "no study comes in so little time: raise --minutes or --times");
-    let images: usize = studies.iter().map(|study| study.images).sum();
+    let images = studies.iter().map(|study| study.images).sum();
     let period = Duration::from_secs_f64(minutes * 60.0);
     let node = Node::of(gantry, below, "")?;
     let load = Load {
@@ -86,27 +203,31 @@ pub(crate) fn measure(below: &Path, gantry: &Path, options: &Options, report: &m
         late: Mutex::default(),
         studies,
     };
-    let (took, memory) = run(&node, &load, options.associations.max(1))?;
-
-    let (count, bytes) = (load.studies.len(), load.bytes.load(Ordering::Relaxed) as f64);
-    let seconds = took.as_secs_f64();
-    let note = format!("{hours:.3} h × {}: {count} studies, {images} images in {minutes:.2} min", options.times);
-    report.told("hospital, images sent", images as f64, "", note);
-    report.told("hospital, rate", images as f64 / seconds, "/s", format!("{:.1} MB/s", bytes / 1e6 / seconds));
-    let note = format!("{seconds:.1} s for {:.1} s: {}", period.as_secs_f64(), verdict(took, period));
-    report.wanted("hospital, time taken / time there is", seconds / period.as_secs_f64(), "", (LATE_MAX, None), note);
-    let late = load.late.lock().expect("nobody failed").as_secs_f64();
-    let note = format!("the longest that a study waited for one of {} associations", options.associations);
-    report.told("hospital, behind at most", late, "s", note);
-    let missing = lost(&node, &load)?;
-    let note = format!("of {images} acknowledged: no row, no file, or another digest of file or data set");
-    report.wanted("hospital, lost", missing as f64, "", (0.0, None), note);
-    memory.reported(report);
-    Ok(())
+    let (took, memory) = run(&node, &load, associations)?;
+    let lost = lost(&node, &load)?;
+    let bytes = load.bytes.load(Ordering::Relaxed) as f64;
+    let late = *load.late.lock().expect("nobody failed");
+    Ok(Ran { studies: load.studies.len(), images, bytes, period, took, late, lost, memory })
 }
 
-fn verdict(took: Duration, period: Duration) -> &'static str {
-    if took.as_secs_f64() <= period.as_secs_f64() * LATE_MAX { "it keeps up" } else { "it does not keep up" }
+impl Ran {
+    fn rate(&self, report: &mut Report) {
+        let seconds = self.took.as_secs_f64();
+        let note = format!("{:.1} MB/s", self.bytes / 1e6 / seconds);
+        report.told("hospital, rate", self.images as f64 / seconds, "/s", note);
+    }
+
+    /// Whether each study began about when it came due, and the last ones ended soon after.
+    fn holds(&self) -> bool {
+        let there_is = self.period.as_secs_f64();
+        let begun = self.late.as_secs_f64() <= there_is * (LATE_MAX - 1.0);
+        begun && self.took.as_secs_f64() <= there_is * (LATE_MAX + TAIL) && self.lost == 0
+    }
+}
+
+fn lost_of(images: usize, lost: usize, report: &mut Report) {
+    let note = format!("of {images} acknowledged: no row, no file, or another digest of file or data set");
+    report.wanted("hospital, lost", lost as f64, "", (0.0, None), note);
 }
 
 /// The studies of so many hours, in the order in which they come due: each kind evenly spread.
@@ -218,6 +339,11 @@ impl Memory {
             "MiB",
             "resident, when all was acknowledged",
         );
+        if let ([_, second, .., last_part], true) = (parts.as_slice(), parts.len() == PARTS) {
+            let note = "the most that was resident in each; flat, whatever came in between";
+            let growth = mib(*last_part) / mib(*second).max(1.0);
+            report.wanted("hospital, memory in the last part / second", growth, "", (GROWTH_MAX, None), note);
+        }
     }
 }
 

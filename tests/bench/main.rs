@@ -129,7 +129,7 @@ fn main() -> Result<()> {
         }
         Subject::Hospital(options) => {
             let mut report = Report::begin(format!("hospital, {}", profile(&gantry)), processors);
-            hospital::measure(&folder, &gantry, options, &mut report)?;
+            hospital::measure(&folder, &gantry, options, processors, &mut report)?;
             report
         }
     };

@@ -21,6 +21,8 @@ use gantry_tests::peers::Peers;
 use gantry_tests::{asset, change_files, skipped, write_ct};
 use tempfile::TempDir;
 
+use crate::dicomweb::{WEB, get};
+
 const CT: &str = uids::CT_IMAGE_STORAGE;
 const EXPLICIT: &str = uids::EXPLICIT_VR_LITTLE_ENDIAN;
 /// The first slice of the small CT.
@@ -189,8 +191,12 @@ fn tls_asks_for_the_clients_certificate() {
     let (folder, ct) = (tempfile::tempdir().expect("a folder"), ct());
     let paths = certificates(folder.path());
     let [root, server, server_key, client, client_key] = &paths;
-    let node =
-        Node::start(&format!("[dimse.tls]\ncertificate = {server:?}\nkey = {server_key:?}\nclient_roots = {root:?}\n"));
+    let node = Node::start(&format!(
+        "{WEB}[dimse.tls]\ncertificate = {server:?}\nkey = {server_key:?}\nclient_roots = {root:?}\n"
+    ));
+    let mut plain = Peer::connect(node.dimse);
+    plain.send_bytes(b"whatever this is, it is no TLS");
+    eventually("it is counted", || rejected(&node, "tls") == 1);
     let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
     let (root, client, key) = (text(root), text(client), text(client_key));
     let options = ["+sd", "-xe", "+tls", &key, &client, "+cf", &root];
@@ -305,7 +311,7 @@ fn who_only_connects_takes_no_place_of_an_association() {
 
 #[test]
 fn a_half_open_association_times_out() {
-    let node = Node::start("[dimse]\nassociate_timeout_ms = 200\nassociations_max = 1\n");
+    let node = Node::start(&format!("{WEB}[dimse]\nassociate_timeout_ms = 200\nassociations_max = 1\n"));
     let mut silent = Peer::connect(node.dimse);
     let mut half = Peer::connect(node.dimse);
     half.send_bytes(&[1, 0, 0, 0, 1, 0, 0, 1]);
@@ -313,9 +319,17 @@ fn a_half_open_association_times_out() {
         while peer.read().is_some() {}
     }
     eventually("the log names the limit", || node.log().contains("dimse.associate_timeout_ms = 200"));
+    eventually("both are counted", || rejected(&node, "timeout") == 2);
     eventually("it is served", || {
         matches!(Peer::connect(node.dimse).ask(&[(CT, EXPLICIT)]), Some(Pdu::AssociationAC(_)))
     });
+}
+
+/// How many associations `/metrics` tells as rejected for this reason.
+fn rejected(node: &Node, reason: &str) -> u64 {
+    let line = format!("gantry_associations_rejected_total{{reason=\"{reason}\"}} ");
+    let metrics = get(node, "/metrics").text();
+    metrics.lines().find_map(|l| l.strip_prefix(&line)).map_or(0, |count| count.parse().expect("a number"))
 }
 
 #[test]

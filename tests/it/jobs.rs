@@ -13,7 +13,7 @@ use gantry::findings::Urgency;
 use gantry::ingest::disk::RealDisk;
 use gantry::ingest::{Arrival, Form, Intake, Via};
 use gantry::schedule::{self, PriorSource, StudyClosed};
-use gantry::store::{Changed, Closing, Ending, Job, JobState, NewJob, Routed, Store};
+use gantry::store::{Changed, Closing, Due, Ending, Job, JobState, NewJob, Routed, Store};
 use gantry_tests::Scenario;
 use gantry_tests::command::{Said, gantry};
 use tempfile::TempDir;
@@ -229,7 +229,7 @@ async fn what_a_killed_process_left_is_taken_up_and_gives_the_same_bytes() {
     let Some(site) = Site::new(&[("well-behaved", "")], "").await else { return };
     let store = site.store().await;
     site.route(&store, i64::MAX).await;
-    let claimed = store.claim(i64::MAX, Urgency::Routine).await.expect("claimed").expect("a job");
+    let claimed = store.claim(Due::now(0), Urgency::Routine).await.expect("claimed").expect("a job");
     store.close().await;
     let journal = site.journal();
 

@@ -120,6 +120,28 @@ fn images_become_results_on_the_number_that_they_state() {
 }
 
 #[test]
+fn one_correlation_leads_from_the_association_to_the_result() {
+    let Some(module) = Scenario::rogue("well-behaved") else { return };
+    let node = Node::start(&site(module.package_folder(), "[log]\nformat = \"json\"\n"));
+    send_ct(&node);
+    let job = job_that_is(&node, "done");
+    eventually("the log tells", || node.log().contains("done: "));
+    let log = node.log();
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    for said in ["association accepted", "a study is open", "closed", "routed: ", "the guest starts", "done: "] {
+        let said = |line: &&Value| line["message"].as_str().is_some_and(|message| message.starts_with(said));
+        let line = lines.iter().find(said).unwrap_or_else(|| panic!("{log}"));
+        assert!([line, &line["span"]].iter().any(|of| of["correlation"] == job["correlation"]), "{line}");
+    }
+    for action in ["instance-stored", "study-closed", "job-queued", "job-started", "job-done"] {
+        assert_eq!(audited(&node, action)[0]["correlation"], job["correlation"], "{action}");
+    }
+    let path = node.data().join(job["result_path"].as_str().expect("a result")).join("result.json");
+    let result: Value = serde_json::from_slice(&std::fs::read(path).expect("readable")).expect("JSON");
+    assert_eq!(result["correlation"], job["correlation"], "{result}");
+}
+
+#[test]
 fn a_real_ct_is_analysed_by_the_demonstration() {
     let Some(package) = needed("modules/ct-organs/package", "cargo xtask guests") else { return };
     let Some(study) = asset("totalsegmentator/example_ct_dicom") else { return };
@@ -395,6 +417,20 @@ fn a_node_is_looked_at_while_it_runs() {
     ] {
         assert!(metrics.text().contains(line), "`{line}` is missing: {}", metrics.text());
     }
+    // The timer would have closed it after a minute.
+    let metrics = metrics.text();
+    let saved = metrics.lines().find_map(|line| line.strip_prefix("gantry_study_close_saved_seconds_total "));
+    let saved: f64 = saved.and_then(|seconds| seconds.parse().ok()).expect("a number");
+    assert!(saved > 0.0 && saved <= 60.0, "{metrics}");
+    let id = job(&node).expect("a job")["id"].to_string();
+    let closed = &json(&node.says(&["job", "show", &id, "--json"]))["closed"];
+    assert_eq!((&closed["by"], &closed["instances"]), (&"stated".into(), &10.into()), "{closed}");
+    assert!(closed["saved_ms"].as_f64().is_some_and(|ms| (ms / 1000.0 - saved).abs() < 0.01), "{closed} {saved}");
+    let says = node.says(&["job", "show", &id]);
+    assert!(
+        says.out.contains("closed by stated: 10 instances, ") && says.out.contains(" s before the timer"),
+        "{says:?}"
+    );
 }
 
 #[test]

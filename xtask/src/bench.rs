@@ -19,7 +19,8 @@ Examples:
   cargo xtask bench ingest                   images a second, beside storescp, Orthanc and the disk alone
   cargo xtask bench ingest --development     the same with what `cargo build` makes
   cargo xtask bench hospital -- --times 60   a hospital's busiest hour in a minute: what is lost, and the node's memory
-  cargo xtask bench hospital -- --times 20 --minutes 0.5")]
+  cargo xtask bench hospital -- --times 20 --minutes 0.5
+  cargo xtask bench hospital -- --find       with how many hours at once two cores keep up; takes some minutes")]
 pub(crate) struct Options {
     /// What to measure
     #[arg(value_enum)]

@@ -3,6 +3,7 @@
 use crate::process::{Step, seconds, timed};
 use crate::repository::{Profile, Repository};
 use anyhow::{Context, Result};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -55,7 +56,7 @@ impl Guest {
         match self {
             Self::Module(folder) => build.arg("build").arg(repository.short(folder)),
             Self::Examples(folder) => {
-                let name = folder.file_name().unwrap_or_default();
+                let name = self.name();
                 build
                     .arg("build-examples")
                     .arg(repository.short(folder))
@@ -63,6 +64,11 @@ impl Guest {
                     .arg(Path::new("target/guests").join(name))
             }
         }
+    }
+
+    /// Of its folder.
+    pub(crate) fn name(&self) -> &OsStr {
+        self.folder().file_name().unwrap_or_default()
     }
 
     fn folder(&self) -> &Path {
@@ -91,7 +97,7 @@ pub(crate) fn modules(repository: &Repository) -> Result<Vec<Guest>> {
 }
 
 /// The guests that tests need, misbehaving ones among them, in `tests/guests/`.
-fn test_guests(repository: &Repository) -> Result<Vec<Guest>> {
+pub(crate) fn test_guests(repository: &Repository) -> Result<Vec<Guest>> {
     guests_in(&repository.root.join("tests/guests"))
 }
 

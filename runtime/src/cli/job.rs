@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use gantry::config::Config;
 use gantry::routing::{Circumstances, ModuleExplanation, Plan, PriorsWait, explain, explain_unread};
-use gantry::store::{Changed, Job, JobState, Store, now_ms};
+use gantry::store::{Changed, Job, JobState, Store, VersionRow, now_ms};
 use gantry::study::{self, ReadOptions};
 
 pub(crate) const JOB_EXAMPLES: &str = "\
@@ -223,10 +223,30 @@ async fn open(config: &Config, store: &Store, study: Option<&str>) -> anyhow::Re
     Ok(open)
 }
 
+/// A job, and how its version of the study closed; nothing of that once retention deleted the study.
+#[derive(serde::Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    job: Job,
+    closed: Option<ClosedBy>,
+}
+
+#[derive(serde::Serialize)]
+struct ClosedBy {
+    /// What showed it to be whole.
+    by: String,
+    instances: u64,
+    /// How much earlier than `studies.close_timer_ms` would have.
+    saved_ms: u64,
+}
+
 async fn show(store: &Store, id: i64, json: bool) -> anyhow::Result<String> {
     let job = store.job(id).await?.with_context(|| no_such(id))?;
+    let versions = store.versions_of_study(&job.study_instance_uid).await?;
+    let closed = versions.into_iter().find(|version| version.version == job.study_version);
+    let closed = closed.map(|VersionRow { by, instances, saved_ms, .. }| ClosedBy { by, instances, saved_ms });
     if json {
-        return pretty(&job);
+        return pretty(&Shown { job, closed });
     }
     let mut text = String::new();
     let time = |ms: Option<i64>| {
@@ -237,6 +257,10 @@ async fn show(store: &Store, id: i64, json: bool) -> anyhow::Result<String> {
     writeln!(text, "job {id}: {state}")?;
     writeln!(text, "  module {module} (identity {})", job.module_identity)?;
     writeln!(text, "  study {study_instance_uid}, version {study_version}")?;
+    if let Some(ClosedBy { by, instances, saved_ms }) = &closed {
+        let saved = *saved_ms as f64 / 1000.0;
+        writeln!(text, "  closed by {by}: {instances} instances, {saved:.1} s before the timer")?;
+    }
     writeln!(text, "  attempts {attempts}, priority {:?}, correlation {correlation}", job.priority)?;
     writeln!(text, "  created {}", time(Some(job.created_ms)))?;
     writeln!(text, "  first guest instruction {}", time(job.started_ms))?;

@@ -145,22 +145,25 @@ impl Watcher {
                 return;
             }
             if !self.open.contains_key(&uid) {
-                self.open(&uid, due).await;
+                let arrivals = self.store.arrivals(&uid).await.ok().flatten();
+                self.open(&uid, arrivals.as_ref().map(|arrivals| arrivals.correlation.as_str()), due).await;
             }
         }
     }
 
-    async fn open(&mut self, uid: &str, due: Instant) {
+    /// `correlation`: of what opens it, or of its last instance.
+    async fn open(&mut self, uid: &str, correlation: Option<&str>, due: Instant) {
         match self.store.versions_of_study(uid).await.as_ref().map(|versions| versions.last().map(|v| v.version)) {
             Ok(Some(version)) => {
                 tracing::info!(
                     study = uid,
                     version,
+                    correlation,
                     "instances came after this version was closed: the study is open again"
                 );
             }
-            Ok(None) => tracing::debug!(study = uid, "a study is open"),
-            Err(e) => tracing::warn!(study = uid, "its versions cannot be read: {e}"),
+            Ok(None) => tracing::debug!(study = uid, correlation, "a study is open"),
+            Err(e) => tracing::warn!(study = uid, correlation, "its versions cannot be read: {e}"),
         }
         let study = OpenStudy {
             sending: BTreeSet::new(),
@@ -187,12 +190,13 @@ impl Watcher {
                     if self.open.len() >= self.open_max {
                         tracing::warn!(
                             study = uid,
+                            correlation = arrival.correlation,
                             "more than studies.open_max = {} studies are open; it waits",
                             self.open_max
                         );
                         return;
                     }
-                    self.open(&uid, now).await;
+                    self.open(&uid, Some(&arrival.correlation), now).await;
                 }
                 let watched = self.open.get_mut(&uid).expect("it was just opened");
                 watched.study.sending.insert(arrival.correlation);
@@ -338,7 +342,7 @@ impl Watcher {
             watched.due = now + SETTLE;
             return Ok(());
         };
-        let instances = facts.instances;
+        let (instances, correlation) = (facts.instances, facts.correlation.clone());
         let closed = Closed {
             study_instance_uid: uid.to_owned(),
             version,
@@ -349,12 +353,12 @@ impl Watcher {
         self.open.remove(uid);
         let by = by.name();
         if gap.is_empty() {
-            tracing::info!(study = uid, version, by, instances, saved_ms, "closed");
+            tracing::info!(study = uid, version, correlation, by, instances, saved_ms, "closed");
         } else {
-            tracing::warn!(study = uid, version, by, instances, gap, "closed though something is missing");
+            tracing::warn!(study = uid, version, correlation, by, instances, gap, "closed though something is missing");
         }
         if version > 1 {
-            tracing::info!(study = uid, version, "what was found in earlier versions is superseded");
+            tracing::info!(study = uid, version, correlation, "what was found in earlier versions is superseded");
         }
         // When nobody takes it, the journal has it.
         let _ = self.closed.send(closed).await;

@@ -120,7 +120,12 @@ impl Committer {
         let mut answers = Vec::with_capacity(filings.len());
         for filing in filings {
             let (fate, answer) = self.decide(&mut batch, filing)?;
-            batch.audit(&event(filing, &answer))?;
+            let told = event(filing, &answer);
+            batch.audit(&told)?;
+            // The study whose instance it would have replaced is told as well as the one that it says it is of.
+            if let Err(Refused::OtherStudy(kept_in)) = &answer {
+                batch.audit(&Event { study_instance_uid: kept_in.clone(), ..told })?;
+            }
             match fate {
                 Fate::Stays => {}
                 Fate::SetAside(name) => moved.push(self.names.give(&filing.path, &name)?),
@@ -162,8 +167,8 @@ impl Committer {
             batch.adopt(known.id, &filed(filing, String::new()))?;
             return Ok((fate, Ok(stored(entry, Outcome::Adopted))));
         }
-        if instance.as_ref().is_some_and(|known| known.study_instance_uid != entry.study.uid) {
-            let refused = Refused::OtherStudy;
+        if let Some(known) = instance.as_ref().filter(|known| known.study_instance_uid != entry.study.uid) {
+            let refused = Refused::OtherStudy(known.study_instance_uid.clone());
             return self.set_aside(batch, filing, set_aside(&refused), refused);
         }
         // What somebody sends counts for more than what we fetched, whatever the policy.
@@ -452,6 +457,11 @@ mod tests {
         assert_eq!((refused.reason(), refused.code()), ("other-study", 0x0111));
         let row = node.store.instance("2.25.3").await.expect("the journal").expect("the first stays");
         assert_eq!(row.study_instance_uid, "2.25.1");
+        for study in ["2.25.1", "2.25.9"] {
+            let told = node.store.audit_latest(Some(study), 100).await.expect("the log");
+            let told = told.iter().find(|row| row.action == "instance-quarantined").expect(study);
+            assert_eq!((told.object.as_str(), told.detail.as_str()), ("2.25.3", "other-study"), "{study}");
+        }
     }
 
     #[tokio::test]

@@ -205,9 +205,10 @@ pub enum Refused {
     /// The peer: other bytes under a known UID. Set aside.
     #[error("another instance with this SOP Instance UID is kept; node.duplicates decides which stays")]
     Conflict,
-    /// The peer: a known UID in another study. Set aside, whatever the policy: an instance is of one study.
+    /// The peer: a known UID in another study. Set aside, whatever the policy: an instance is of one study. Which one is for
+    /// the audit log, and not for the peer.
     #[error("an instance with this SOP Instance UID is kept in another study")]
-    OtherStudy,
+    OtherStudy(String),
     /// The peer: the study is another patient's. Set aside.
     #[error("the study of this UID is of another patient: {0} differs")]
     OtherPatient(&'static str),
@@ -233,7 +234,7 @@ impl Refused {
             Self::Unreadable(_) => Self::CANNOT_UNDERSTAND,
             Self::OtherPatient(_) => 0xC001,
             // Duplicate SOP Instance.
-            Self::Conflict | Self::OtherStudy | Self::SentMeanwhile => 0x0111,
+            Self::Conflict | Self::OtherStudy(_) | Self::SentMeanwhile => 0x0111,
         }
     }
 
@@ -250,7 +251,7 @@ impl Refused {
             Self::Unreadable(_) => "unreadable",
             Self::NotAnnounced(_) => "not-announced",
             Self::Conflict => "conflict",
-            Self::OtherStudy => "other-study",
+            Self::OtherStudy(_) => "other-study",
             Self::OtherPatient(_) => "other-patient",
             Self::SentMeanwhile => "sent-meanwhile",
             Self::Stopping => "stopping",

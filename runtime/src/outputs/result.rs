@@ -26,6 +26,8 @@ pub struct JobResult {
     pub date: String,
     /// See `date`.
     pub time: String,
+    /// Ties it to the log, and to the association or request that brought the study's last instance; `None` without a node.
+    pub correlation: Option<String>,
     /// What ran.
     pub module: Module,
     /// Each model that it loaded.
@@ -214,6 +216,7 @@ impl JobResult {
             runtime_version: env!("CARGO_PKG_VERSION"),
             date: stamp.date.clone(),
             time: stamp.time.clone(),
+            correlation: None,
             module,
             models: Vec::new(),
             input,
@@ -338,7 +341,7 @@ mod tests {
         let result = result(Findings::default(), &grid());
         let keys =
             |value: &serde_json::Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
-        let top = "schema status runtime_version date time module models input findings outputs phases \
+        let top = "schema status runtime_version date time correlation module models input findings outputs phases \
                    host_memory_peak_bytes warnings log";
         assert_eq!(keys(&result).join(" "), top);
         let module = "name version vendor title demonstration identity_sha256 component_sha256 grants";

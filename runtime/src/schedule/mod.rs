@@ -43,7 +43,7 @@ use crate::metrics::Metrics;
 use crate::module::check::{self, CheckError};
 use crate::routing::{Plan, PlanError};
 use crate::sandbox::PrepareError;
-use crate::store::{Ending, Job, JobState, Store, StoreError, now_ms};
+use crate::store::{Due, Ending, Job, JobState, Store, StoreError, now_ms};
 use crate::worker::list::WorkerList;
 use crate::worker::{self, WorkerReport};
 
@@ -247,11 +247,12 @@ impl Dispatcher {
         }
         self.gates().await?;
         let places = self.shop.app.config.limits.jobs_max as usize;
+        let retry_max_ms = self.shop.app.config.schedule.retry_max_ms;
         while self.running.len() < places {
             // The last place is for what cannot wait until another job ends.
             let last = places > 1 && self.running.len() + 1 == places;
             let least = if last { Urgency::Urgent } else { Urgency::Routine };
-            let Some(job) = self.shop.store.claim(now_ms(), least).await? else { break };
+            let Some(job) = self.shop.store.claim(Due::now(retry_max_ms), least).await? else { break };
             let turn = Turn::new(job.priority);
             self.running.insert(job.id, Running { turn: turn.clone(), study: job.study_instance_uid.clone() });
             let sent = self.assign.send(Assignment { job, turn });

@@ -1,5 +1,6 @@
 //! One run of one job, on a plain thread.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -123,7 +124,7 @@ fn host(text: String) -> Cause {
 
 impl Shop {
     fn run(&self, job: &Job, turn: &Turn) -> Finished {
-        let (phases, began) = (Phases::start(), Instant::now());
+        let (phases, first) = (Phases::start(), Cell::new(None));
         let Some(ready) =
             self.modules.get(&job.module).filter(|r| crate::hex(&r.planned.package.identity()) == job.module_identity)
         else {
@@ -132,9 +133,14 @@ impl Shop {
         };
         let below = folder(&job.study_instance_uid, &job.module, job.study_version);
         let out = self.data.join(&below);
-        let done = self.study(job).and_then(|study| self.analyse(job, ready, study, &out, turn, phases));
-        let device = done.as_ref().map_or("none", |result| device(result));
-        self.metrics.job_ended(&job.module, device, began.elapsed());
+        let done = self
+            .study(job)
+            .and_then(|study| self.analyse(Run { job, turn, first: &first }, ready, study, &out, phases));
+        // One that its guest never came to took no time of it.
+        if let Some(First { at, waited }) = first.take() {
+            let device = done.as_ref().map_or("none", |result| device(result));
+            self.metrics.job_ended(&job.module, device, waited, at.elapsed());
+        }
         match done {
             Ok(result) => match durable(&out, &self.data) {
                 Ok(result_sha256) => Finished::Done {
@@ -236,11 +242,10 @@ impl Shop {
 
     fn analyse(
         &self,
-        job: &Job,
+        Run { job, turn, first }: Run<'_>,
         ready: &Ready,
         study: Arc<Study>,
         out: &Path,
-        turn: &Turn,
         mut phases: Phases,
     ) -> Result<JobResult, NoResult> {
         clear_unfinished(out).map_err(NoResult::Clear)?;
@@ -260,28 +265,43 @@ impl Shop {
             strict: false,
             overlay: self.app.config.schedule.overlay,
             stamp: stamp(job.created_ms),
+            correlation: Some(job.correlation.clone()),
             phases,
         };
         let observe = |event: Event<'_>| match event {
             Event::Step(step) => tracing::debug!("{step}"),
-            Event::Guest => self.started(job),
+            Event::Guest => first.set(Some(self.started(job))),
             Event::Log(line) => tracing::info!(level = line.level, "module: {}", line.message),
         };
         Ok(pipeline::run_prepared(&self.app, work, turn, &observe)?)
     }
 
     /// Does not wait for the journal: the guest starts now.
-    fn started(&self, job: &Job) {
-        let waited = u64::try_from(now_ms().saturating_sub(job.created_ms)).unwrap_or(0);
-        self.metrics.job_started(&job.module, Duration::from_millis(waited));
+    fn started(&self, job: &Job) -> First {
         let (store, id, attempt, started_ms) = (self.store.clone(), job.id, job.attempts, now_ms());
+        let waited = u64::try_from(started_ms.saturating_sub(job.created_ms)).unwrap_or(0);
         tracing::info!(since_routed_ms = started_ms - job.created_ms, attempt, "the guest starts");
         self.runtime.spawn(async move {
             if let Err(e) = store.job_started(id, attempt, started_ms).await {
                 tracing::warn!("the start of job {id} is not recorded: {e}");
             }
         });
+        First { at: Instant::now(), waited: Duration::from_millis(waited) }
     }
+}
+
+/// A run of a job, and when its guest came to its first instruction.
+struct Run<'a> {
+    job: &'a Job,
+    turn: &'a Turn,
+    first: &'a Cell<Option<First>>,
+}
+
+/// A guest's first instruction.
+struct First {
+    at: Instant,
+    /// Since the job was made.
+    waited: Duration,
 }
 
 /// Why there is no result.

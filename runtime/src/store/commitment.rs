@@ -3,7 +3,7 @@
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Store, StoreError};
+use super::{Due, Store, StoreError};
 use crate::audit::Event;
 
 /// An instance that somebody asks about, and what is said of it.
@@ -153,12 +153,12 @@ impl Store {
     ///
     /// # Errors
     /// The journal's.
-    pub async fn due_reports(&self, now_ms: i64, most: u32) -> Result<Vec<CommitmentReport>, StoreError> {
+    pub async fn due_reports(&self, due: Due, most: u32) -> Result<Vec<CommitmentReport>, StoreError> {
         let query = sqlx::query(
             "SELECT id, transaction_uid, ae_title, address, port, attempts FROM commitment_report \
-             WHERE state = 'pending' AND next_ms <= ? ORDER BY next_ms, id LIMIT ?",
+             WHERE state = 'pending' AND (next_ms <= ? OR next_ms > ?) ORDER BY next_ms, id LIMIT ?",
         );
-        let rows = query.bind(now_ms).bind(most).fetch_all(&self.pool).await?;
+        let rows = query.bind(due.now_ms).bind(due.latest_ms()).bind(most).fetch_all(&self.pool).await?;
         let mut reports = Vec::with_capacity(rows.len());
         for row in rows {
             let id: i64 = row.try_get("id")?;
@@ -181,9 +181,10 @@ impl Store {
     ///
     /// # Errors
     /// The journal's.
-    pub async fn next_report_ms(&self) -> Result<Option<i64>, StoreError> {
-        let query = sqlx::query("SELECT min(next_ms) FROM commitment_report WHERE state = 'pending'");
-        Ok(query.fetch_one(&self.pool).await?.try_get(0)?)
+    pub async fn next_report_ms(&self, due: Due) -> Result<Option<i64>, StoreError> {
+        let query =
+            sqlx::query("SELECT min(iif(next_ms > ?, ?, next_ms)) FROM commitment_report WHERE state = 'pending'");
+        Ok(query.bind(due.latest_ms()).bind(due.now_ms).fetch_one(&self.pool).await?.try_get(0)?)
     }
 
     /// The peer has the result.
@@ -247,13 +248,18 @@ mod tests {
         store.close().await;
 
         let store = Store::open(folder.path()).await.expect("opens again");
-        assert_eq!(store.next_report_ms().await.expect("answers"), Some(1000));
-        assert!(store.due_reports(999, 10).await.expect("answers").is_empty());
-        let due = store.due_reports(1000, 10).await.expect("answers");
+        let at = |now_ms| Due { now_ms, wait_max_ms: 1000 };
+        assert_eq!(store.next_report_ms(at(0)).await.expect("answers"), Some(1000));
+        assert!(store.due_reports(at(999), 10).await.expect("answers").is_empty());
+        let due = store.due_reports(at(1000), 10).await.expect("answers");
         assert_eq!((due[0].id, &due[0].items, due[0].port), (id, &report.items, Some(104)));
         store.report_again(id, true, 2000).await.expect("journalled");
-        assert_eq!(store.due_reports(2000, 10).await.expect("answers")[0].attempts, 1);
+        assert_eq!(store.due_reports(at(2000), 10).await.expect("answers")[0].attempts, 1);
+        // The clock jumped back by years: nothing that is told to wait now waits so long.
+        let years_ago = at(-1_000_000_000_000);
+        assert_eq!(store.next_report_ms(years_ago).await.expect("answers"), Some(years_ago.now_ms));
+        assert_eq!(store.due_reports(years_ago, 10).await.expect("answers").len(), 1);
         store.report_sent(id).await.expect("journalled");
-        assert_eq!(store.next_report_ms().await.expect("answers"), None);
+        assert_eq!(store.next_report_ms(years_ago).await.expect("answers"), None);
     }
 }

@@ -21,6 +21,8 @@ pub struct StudyFacts {
     pub series: Vec<SeriesFacts>,
     /// Who sent: AE titles, tokens, folders.
     pub sources: Vec<String>,
+    /// Ties it to the association or request that brought its last instance.
+    pub correlation: String,
     /// Whether all of it was fetched from a PACS: a prior that nobody sent.
     pub fetched: bool,
 }
@@ -72,6 +74,8 @@ pub struct VersionRow {
     pub last_received_ms: i64,
     /// What was missing; empty when nothing was known to be.
     pub gap: String,
+    /// How much earlier than the timer.
+    pub saved_ms: u64,
 }
 
 /// The columns of [`VersionRow`], with what follows.
@@ -79,7 +83,7 @@ macro_rules! select_version {
     ($rest:literal) => {
         concat!(
             "SELECT study_version.id AS id, study_instance_uid, version, closed_ms, closed_by, instances, ",
-            "study_version.last_received_ms AS last_received_ms, gap FROM study_version ",
+            "study_version.last_received_ms AS last_received_ms, gap, saved_ms FROM study_version ",
             "JOIN study ON study.id = study_version.study WHERE ",
             $rest
         )
@@ -97,6 +101,7 @@ impl VersionRow {
             instances: row.try_get::<i64, _>("instances")?.unsigned_abs(),
             last_received_ms: row.try_get("last_received_ms")?,
             gap: row.try_get("gap")?,
+            saved_ms: row.try_get::<i64, _>("saved_ms")?.unsigned_abs(),
         })
     }
 }
@@ -149,6 +154,11 @@ impl Store {
              WHERE series.study = ? GROUP BY source ORDER BY source",
         );
         let sources = sources.bind(id).fetch_all(&self.pool).await?;
+        let last = sqlx::query(
+            "SELECT instance.correlation FROM instance JOIN series ON series.id = instance.series \
+             WHERE series.study = ? ORDER BY instance.id DESC LIMIT 1",
+        );
+        let last = last.bind(id).fetch_optional(&self.pool).await?;
         let fetched = sources.iter().map(|row| row.try_get::<i64, _>(1)).collect::<Result<Vec<_>, _>>()?;
         let stated = |name: &str| row.try_get::<Option<i64>, _>(name).map(|n| n.map(i64::unsigned_abs));
         Ok(Some(StudyFacts {
@@ -158,6 +168,7 @@ impl Store {
             last_received_ms: row.try_get("last_received_ms")?,
             series,
             sources: sources.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
+            correlation: last.map(|row| row.try_get(0)).transpose()?.unwrap_or_default(),
             fetched: fetched.iter().all(|all| *all == 1),
         }))
     }
@@ -193,6 +204,7 @@ impl Store {
             study_instance_uid: closing.study_instance_uid.to_owned(),
             object: format!("v{version}"),
             detail: format!("by {}: {} instances", closing.by, closing.facts.instances),
+            correlation: closing.facts.correlation.clone(),
             ..Event::new(NODE, Action::StudyClosed)
         };
         batch.audit(&event).await?;

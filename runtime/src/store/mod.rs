@@ -76,6 +76,31 @@ pub struct Batch {
     audit_head: Option<crate::audit::Head>,
 }
 
+/// What is due of that which waits until a moment that was written down.
+///
+/// A clock that jumps back must not hold it up for as long as it jumped: what seems to wait for longer than anything is told to
+/// was written before the jump, and is due.
+#[derive(Debug, Clone, Copy)]
+pub struct Due {
+    /// Milliseconds since 1970.
+    pub now_ms: i64,
+    /// The longest that anything of the kind is told to wait.
+    pub wait_max_ms: i64,
+}
+
+impl Due {
+    /// Now, where nothing is told to wait longer than this.
+    #[must_use]
+    pub fn now(wait_max_ms: u64) -> Self {
+        Self { now_ms: now_ms(), wait_max_ms: i64::try_from(wait_max_ms).unwrap_or(i64::MAX) }
+    }
+
+    /// What is to happen later than this was written before the clock jumped.
+    fn latest_ms(self) -> i64 {
+        self.now_ms.saturating_add(self.wait_max_ms)
+    }
+}
+
 /// The journal fails: the host's to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

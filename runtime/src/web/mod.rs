@@ -48,7 +48,7 @@ use crate::config::{Config, Scope, WebConfig};
 use crate::ingest::disk::{Disk, RealDisk};
 use crate::ingest::{Intake, Uid};
 use crate::metrics::Metrics;
-use crate::store::{Store, StoreError, now_ms};
+use crate::store::{Due, Store, StoreError, now_ms};
 use crate::study::ReadOptions;
 use crate::worker::Decoders;
 
@@ -74,6 +74,7 @@ pub(crate) struct Shared {
     config: WebConfig,
     data: PathBuf,
     disk_free_min_mib: u64,
+    retry_max_ms: u64,
     /// `apart` for each request that decodes.
     options: ReadOptions,
     intake: Intake,
@@ -149,6 +150,7 @@ impl Web {
             config: web,
             data,
             disk_free_min_mib: config.node.disk_free_min_mib,
+            retry_max_ms: config.schedule.retry_max_ms,
             options: ReadOptions { decoders, ..ReadOptions::new(&config.limits, false) },
             intake,
             store,
@@ -373,7 +375,7 @@ async fn count_jobs(shared: &Shared) -> Result<(), StoreError> {
     for (state, jobs) in shared.store.job_counts().await? {
         shared.metrics.jobs(state.name(), jobs);
     }
-    let (waiting, oldest_ms) = shared.store.queue().await?;
+    let (waiting, oldest_ms) = shared.store.queue(Due::now(shared.retry_max_ms)).await?;
     let age_ms = oldest_ms.map_or(0, |oldest| u64::try_from(now_ms().saturating_sub(oldest)).unwrap_or(0));
     shared.metrics.queue(waiting, Duration::from_millis(age_ms));
     Ok(())

@@ -16,10 +16,11 @@ use super::Shared;
 use super::association::Association;
 use super::negotiate::{self, Context};
 use crate::audit::{Action, Event};
+use crate::config::DimseConfig;
 use crate::dimse::command::{Command, Status};
 use crate::dimse::wire::Broken;
 use crate::ingest::{Intake, blocking};
-use crate::store::{CommitmentFailure, CommitmentItem, CommitmentReport, StoreError, now_ms};
+use crate::store::{CommitmentFailure, CommitmentItem, CommitmentReport, Due, StoreError, now_ms};
 
 /// Request Storage Commitment is the only action (PS3.4 table J.3-1).
 const REQUEST_COMMITMENT: u16 = 1;
@@ -36,6 +37,9 @@ const BYTES_PER_INSTANCE: usize = 512;
 
 /// Results that are read from the journal at once.
 const DUE_AT_ONCE: u32 = 16;
+
+/// The pause between two attempts grows up to `1 << DOUBLINGS_MAX` times `dimse.commitment_retry_ms`.
+const DOUBLINGS_MAX: u32 = 6;
 
 /// How long the journal is left alone after it failed.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(10);
@@ -233,11 +237,16 @@ pub(super) async fn deliver(shared: Arc<Shared>) {
 
 /// One round; how long nothing is due after it.
 async fn send_due(shared: &Shared) -> Result<Option<Duration>, StoreError> {
-    for report in shared.store.due_reports(now_ms(), DUE_AT_ONCE).await? {
+    for report in shared.store.due_reports(due(&shared.config), DUE_AT_ONCE).await? {
         attempt(shared, &report).await?;
     }
-    let next = shared.store.next_report_ms().await?;
+    let next = shared.store.next_report_ms(due(&shared.config)).await?;
     Ok(next.map(|at| Duration::from_millis(at.saturating_sub(now_ms()).max(0).unsigned_abs())))
+}
+
+/// A result waits for the association on which it was asked for, and then between two attempts.
+fn due(config: &DimseConfig) -> Due {
+    Due::now(config.idle_timeout_ms.max(config.commitment_retry_ms << DOUBLINGS_MAX))
 }
 
 async fn attempt(shared: &Shared, report: &CommitmentReport) -> Result<(), StoreError> {
@@ -261,7 +270,7 @@ async fn attempt(shared: &Shared, report: &CommitmentReport) -> Result<(), Store
         return store.report_failed(report.id).await;
     }
     tracing::warn!(title, transaction, "a result of storage commitment was not taken, and is sent again later: {why}");
-    let pause = milliseconds(config.commitment_retry_ms).saturating_mul(1 << report.attempts.min(6));
+    let pause = milliseconds(config.commitment_retry_ms).saturating_mul(1 << report.attempts.min(DOUBLINGS_MAX));
     store.report_again(report.id, true, now_ms().saturating_add(pause)).await
 }
 

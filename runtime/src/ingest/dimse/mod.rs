@@ -184,8 +184,9 @@ impl Dimse {
                     continue;
                 }
             };
-            if let Some(arrived) = Arriving::enter(&arriving, from.ip()) {
-                tasks.spawn(connection(shared.clone(), stream, from, arrived));
+            match Arriving::enter(&arriving, from.ip()) {
+                Some(arrived) => drop(tasks.spawn(connection(shared.clone(), stream, from, arrived))),
+                None => shared.metrics.association_rejected("congestion"),
             }
         }
     }
@@ -251,6 +252,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, ar
         Ok(stream) => stream,
         Err(broken) => {
             tracing::warn!(%from, "no association: {broken}");
+            shared.count(&broken);
             // What is no TLS, or without the certificate that it needs; who only connects and leaves was refused nothing.
             if matches!(&broken, Broken::Io(e) if e.kind() == ErrorKind::InvalidData) {
                 shared.rejected(from, "", "the TLS handshake failed").await;
@@ -266,13 +268,14 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, ar
     };
     match read {
         Ok(Pdu::AssociationRQ(request)) => associate(shared, wire, from, request, arrived).await,
-        Ok(_) => end(wire, from, &Broken::Unexpected("what came first is no A-ASSOCIATE-RQ")).await,
-        Err(broken) => end(wire, from, &broken).await,
+        Ok(_) => end(&shared, wire, from, &Broken::Unexpected("what came first is no A-ASSOCIATE-RQ")).await,
+        Err(broken) => end(&shared, wire, from, &broken).await,
     }
 }
 
-async fn end(wire: Wire, from: SocketAddr, broken: &Broken) {
+async fn end(shared: &Shared, wire: Wire, from: SocketAddr, broken: &Broken) {
     tracing::warn!(%from, "no association: {broken}");
+    shared.count(broken);
     wire.abort(broken).await;
 }
 
@@ -305,7 +308,7 @@ async fn associate(shared: Arc<Shared>, mut wire: Wire, from: SocketAddr, reques
         Ok(agreed) => agreed,
         Err(negotiate::BadContext) => {
             let broken = Broken::Malformed("a presentation context ID is even or comes twice".into());
-            return end(wire, from, &broken).await;
+            return end(&shared, wire, from, &broken).await;
         }
     };
     let arrival = Arrival::new(Via::Dimse, &calling);
@@ -315,7 +318,7 @@ async fn associate(shared: Arc<Shared>, mut wire: Wire, from: SocketAddr, reques
         tracing::info!(contexts = agreed.contexts.len(), "association accepted");
         match wire.write(&Pdu::AssociationAC(agreed.answer.clone())).await {
             Ok(()) => Association::new(shared, wire, agreed, arrival, from).run().await,
-            Err(broken) => end(wire, from, &broken).await,
+            Err(broken) => end(&shared, wire, from, &broken).await,
         }
     }
     .instrument(span)
@@ -324,6 +327,17 @@ async fn associate(shared: Arc<Shared>, mut wire: Wire, from: SocketAddr, reques
 }
 
 impl Shared {
+    /// Counts what kept an association from coming to be. Who only connects and leaves was refused nothing.
+    fn count(&self, broken: &Broken) {
+        let reason = match broken {
+            Broken::Silent { .. } => "timeout",
+            Broken::Io(e) if e.kind() == ErrorKind::InvalidData => "tls",
+            Broken::Guard(_) | Broken::Malformed(_) | Broken::Unexpected(_) => "malformed",
+            Broken::Io(_) | Broken::Closed | Broken::Aborted | Broken::Rejected(_) | Broken::Stopping => return,
+        };
+        self.metrics.association_rejected(reason);
+    }
+
     /// Into the audit log.
     async fn rejected(&self, from: SocketAddr, calling: &str, reason: &str) {
         let event = Event { detail: reason.to_owned(), ..Event::new(calling, Action::AssociationRejected) };

@@ -101,7 +101,7 @@ fn status(refused: &Refused) -> Status {
         Refused::NotAnnounced(what) => format!("not as announced: {what}"),
         Refused::Unreadable(why) => why.clone(),
         Refused::OtherPatient(what) => format!("study of another patient: {what} differs"),
-        Refused::OtherStudy => "this SOP Instance UID is kept in another study".into(),
+        Refused::OtherStudy(_) => "this SOP Instance UID is kept in another study".into(),
         Refused::Conflict | Refused::SentMeanwhile => "another instance with this SOP Instance UID is kept".into(),
     };
     Status::failure(refused.code(), &comment)

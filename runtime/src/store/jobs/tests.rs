@@ -1,0 +1,105 @@
+use super::*;
+use crate::store::{Due, Store};
+
+const STUDY: &str = "2.25.1";
+
+async fn route(store: &Store, version: u32, priorities: &[(&str, Urgency)]) {
+    let routed = Routed {
+        study_instance_uid: STUDY.into(),
+        study_version: version,
+        routed_ms: 1,
+        outcome: "jobs".into(),
+        detail: String::new(),
+        last_instance: 0,
+    };
+    let jobs: Vec<NewJob> = priorities
+        .iter()
+        .map(|(module, priority)| NewJob {
+            module: (*module).into(),
+            identity: [1; 32],
+            gated: false,
+            priority: *priority,
+        })
+        .collect();
+    assert!(store.route(&routed, "c", &jobs).await.expect("routed"));
+}
+
+async fn priorities(store: &Store, version: u32) -> Vec<(String, Urgency)> {
+    let jobs = store.jobs_of_version(STUDY, version).await.expect("jobs");
+    jobs.into_iter().map(|job| (job.module, job.priority)).collect()
+}
+
+#[tokio::test]
+async fn a_finding_raises_the_other_jobs_of_its_study_and_lowers_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).await.expect("a journal");
+    route(&store, 1, &[("triage", Urgency::Routine), ("volume", Urgency::Routine), ("first", Urgency::Critical)]).await;
+    let first = store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
+    assert_eq!(first.module, "first", "urgent work goes first");
+    assert_eq!(store.claim(Due::now(0), Urgency::Urgent).await.expect("the journal"), None, "the others can wait");
+    let triage = store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
+    let done = |raise| Ending::Done {
+        result_path: "results/x".into(),
+        result_sha256: [2; 32],
+        found: Vec::new(),
+        raise,
+        unfit: false,
+    };
+    store.end_job(triage.id, &done(Urgency::Urgent)).await.expect("ended");
+    let raised = priorities(&store, 1).await;
+    assert!(raised.contains(&("volume".into(), Urgency::Urgent)), "{raised:?}");
+    assert!(raised.contains(&("first".into(), Urgency::Critical)), "{raised:?}");
+    store.end_job(first.id, &done(Urgency::Routine)).await.expect("ended");
+    assert!(priorities(&store, 1).await.contains(&("volume".into(), Urgency::Urgent)), "nothing lowers");
+    // A later version of the study stands no lower.
+    route(&store, 2, &[("volume", Urgency::Routine)]).await;
+    assert_eq!(priorities(&store, 2).await, [("volume".to_owned(), Urgency::Critical)]);
+}
+
+#[tokio::test]
+async fn a_job_that_waits_is_due_when_its_time_came_or_the_clock_jumped_back() {
+    const YEAR_MS: i64 = 365 * 86_400_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).await.expect("a journal");
+    route(&store, 1, &[("fails", Urgency::Routine)]).await;
+    let now = 50 * YEAR_MS;
+    let at = |now_ms| Due { now_ms, wait_max_ms: 600_000 };
+    let job = store.claim(at(now), Urgency::Routine).await.expect("the journal").expect("a job");
+    let again = Ending::Again { not_before_ms: now + 600_000, class: "disk", error: "no space".into() };
+    store.end_job(job.id, &again).await.expect("ended");
+    for (now_ms, waits) in [(now, true), (now + 599_999, true), (now + 600_000, false), (now - 10 * YEAR_MS, false)] {
+        let (ready, _) = store.queue(at(now_ms)).await.expect("the journal");
+        assert_eq!(ready, u64::from(!waits), "at {now_ms}");
+    }
+    assert_eq!(store.claim(at(now), Urgency::Routine).await.expect("the journal"), None);
+    let early = store.claim(at(now - 10 * YEAR_MS), Urgency::Routine).await.expect("the journal");
+    assert_eq!(early.map(|job| (job.id, job.attempts)), Some((job.id, 2)));
+}
+
+/// Actions and details of the audit log, without those of making jobs and beginning runs.
+async fn told(store: &Store) -> Vec<(String, String)> {
+    let rows = store.audit_latest(Some(STUDY), 100).await.expect("the log");
+    let rows = rows.into_iter().filter(|row| !["job-queued", "job-started"].contains(&row.action.as_str()));
+    rows.map(|row| (row.action, row.detail)).collect()
+}
+
+#[tokio::test]
+async fn what_a_later_version_or_a_restart_does_to_jobs_is_in_the_audit_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).await.expect("a journal");
+    let own = |action: &str, detail: &str| (action.to_owned(), detail.to_owned());
+    route(&store, 1, &[("runs", Urgency::Critical), ("waits", Urgency::Routine)]).await;
+    store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
+    assert_eq!(store.recover_jobs(2).await.expect("recovered"), 1);
+    store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
+    route(&store, 2, &[]).await;
+    let superseded = [
+        own("job-requeued", "the node ended while it ran"),
+        own("job-superseded", "by v2: asked to stop"),
+        own("job-superseded", "by v2: cancelled before it ran"),
+    ];
+    assert_eq!(told(&store).await, superseded);
+    // Asked to stop, and the node ended before it did.
+    assert_eq!(store.recover_jobs(2).await.expect("recovered"), 1);
+    assert_eq!(told(&store).await.last(), Some(&own("job-cancelled", "the node ended while it ran")));
+}
