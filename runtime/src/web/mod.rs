@@ -44,6 +44,7 @@ use self::auth::{Caller, Connected};
 use self::error::WebError;
 use self::pace::Paced;
 use crate::audit::{Action, Audit, Event};
+use crate::certificate;
 use crate::config::{Config, Scope, WebConfig};
 use crate::ingest::disk::{Disk, RealDisk};
 use crate::ingest::{Intake, Uid};
@@ -227,7 +228,7 @@ async fn connection(
         return;
     };
     let certificates = stream.get_ref().1.peer_certificates();
-    let common_name = certificates.and_then(<[_]>::first).and_then(|own| auth::common_name(own));
+    let common_name = certificates.and_then(<[_]>::first).and_then(|own| certificate::common_name(own));
     serve(&shared, router, stream, Connected { common_name, loopback, from }, stop).await;
 }
 
