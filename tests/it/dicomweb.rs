@@ -30,6 +30,14 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// What came, to the end of the connection.
+    pub(crate) fn of(mut all: Vec<u8>) -> Self {
+        let end = all.windows(4).position(|w| w == b"\r\n\r\n").expect("an answer");
+        let head = String::from_utf8_lossy(&all[..end]).to_lowercase();
+        let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
+        Self { status, head, body: all.split_off(end + 4) }
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -47,14 +55,16 @@ fn exchange(node: &Node, request: &[u8]) -> Reply {
     let _ = stream.write_all(request);
     let mut all = Vec::new();
     let _ = stream.read_to_end(&mut all);
-    let end = all.windows(4).position(|w| w == b"\r\n\r\n").expect("an answer");
-    let head = String::from_utf8_lossy(&all[..end]).to_lowercase();
-    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
-    Reply { status, head, body: all.split_off(end + 4) }
+    Reply::of(all)
 }
 
 pub(crate) fn ask(node: &Node, method: &str, target: &str, headers: &str) -> Reply {
-    exchange(node, format!("{method} {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n").as_bytes())
+    exchange(node, &question(method, target, headers))
+}
+
+/// A request without a body, of which the connection ends with the answer.
+pub(crate) fn question(method: &str, target: &str, headers: &str) -> Vec<u8> {
+    format!("{method} {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n").into_bytes()
 }
 
 pub(crate) fn get(node: &Node, target: &str) -> Reply {
@@ -62,10 +72,8 @@ pub(crate) fn get(node: &Node, target: &str) -> Reply {
 }
 
 pub(crate) fn post(node: &Node, target: &str, headers: &str, body: &[u8]) -> Reply {
-    let length = body.len();
-    let head =
-        format!("POST {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n");
-    exchange(node, &[head.as_bytes(), body].concat())
+    let length = format!("Content-Length: {}\r\n{headers}", body.len());
+    exchange(node, &[&question("POST", target, &length), body].concat())
 }
 
 /// The small CT in files, and as the body of one request with the boundary `b`.
@@ -271,7 +279,7 @@ fn paths_lead_nowhere_else_and_methods_are_known() {
 }
 
 /// `gantry token …` on a node's configuration.
-fn token(node: &Node, arguments: &[&str]) -> String {
+pub(crate) fn token(node: &Node, arguments: &[&str]) -> String {
     let file = node.data().parent().expect("a folder").join("gantry.toml");
     let mut command = gantry();
     command.arg("token").args(arguments).arg("--config").arg(file);

@@ -12,6 +12,7 @@ use dicom_ul::pdu::{
     AssociationRJ, AssociationRJResult, AssociationRJServiceUserReason, AssociationRJSource, PDataValueType, Pdu,
     RequestorRoles, UserVariableItem,
 };
+use gantry_tests::certificates::certificates;
 use gantry_tests::command::Said;
 use gantry_tests::complete::complete;
 use gantry_tests::dimse::{Peer, command, data_set, element, padded};
@@ -162,26 +163,6 @@ fn orthanc_sends() {
     for z in 0..10 {
         assert!(node.instance(&format!("2.25.1{z}")).is_some(), "slice {z}");
     }
-}
-
-/// A root, and a certificate of it with its key, for a server and for a client.
-pub(crate) fn certificates(folder: &Path) -> [PathBuf; 5] {
-    let names = ["root.pem", "server.pem", "server.key", "client.pem", "client.key"];
-    let paths = names.map(|name| folder.join(name));
-    let mut root = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
-    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    root.distinguished_name.push(rcgen::DnType::CommonName, "Tests' root");
-    let root_key = rcgen::KeyPair::generate().expect("a key");
-    std::fs::write(&paths[0], root.self_signed(&root_key).expect("signed").pem()).expect("written");
-    let issuer = rcgen::Issuer::new(root, root_key);
-    for (name, pair) in [("localhost", &paths[1..3]), ("client", &paths[3..5])] {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let mut params = rcgen::CertificateParams::new(vec![name.to_owned(), "127.0.0.1".into()]).expect("parameters");
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        std::fs::write(&pair[0], params.signed_by(&key, &issuer).expect("signed").pem()).expect("written");
-        std::fs::write(&pair[1], key.serialize_pem()).expect("written");
-    }
-    paths
 }
 
 #[test]
