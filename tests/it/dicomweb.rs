@@ -1,6 +1,6 @@
 //! DICOMweb as clients use it, and as they should not.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -188,6 +188,81 @@ fn a_part_that_never_ends_times_out_and_leaves_nothing() {
     let reply = exchange(&node, &[head.as_bytes(), &body[..700]].concat());
     assert_eq!(reply.status, 408, "{}", reply.text());
     eventually("nothing is left", || node.files("incoming").is_empty());
+}
+
+/// The head of a request whose body has chunks, and the beginning of its first part.
+fn begin_chunked(node: &Node) -> TcpStream {
+    let mut stream = TcpStream::connect(web(node)).expect("connected");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+    let head = question("POST", "/dicom-web/studies", &format!("Transfer-Encoding: chunked\r\n{MULTIPART}"));
+    stream.write_all(&head).expect("asked");
+    stream.write_all(&chunk(b"--b\r\nContent-Type: application/dicom\r\n\r\n")).expect("begun");
+    stream
+}
+
+fn chunk(bytes: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+}
+
+fn rest(mut stream: TcpStream) -> Reply {
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all);
+    Reply::of(all)
+}
+
+#[test]
+fn a_part_that_goes_on_for_ever_is_cut_off() {
+    for (limit, says) in
+        [("request_max_mib = 1", "web.request_max_mib = 1"), ("[limits]\nfile_max_mib = 1", "limits.file_max_mib = 1")]
+    {
+        let node = Node::start(&format!("{WEB}{limit}\n"));
+        let (mut stream, piece, began) = (begin_chunked(&node), chunk(&[0; 64 << 10]), Instant::now());
+        let mut pieces = 0;
+        while stream.write_all(&piece).is_ok() {
+            pieces += 1;
+            assert!(pieces < 1000, "{says}: it goes on reading");
+        }
+        let reply = rest(stream);
+        assert_eq!(reply.status, 413, "{}", reply.text());
+        assert!(reply.text().contains(says) && reply.head.contains("connection: close"), "{}", reply.text());
+        assert!(began.elapsed() < Duration::from_secs(10), "{says}: {:?}", began.elapsed());
+        assert_eq!(get(&node, "/dicom-web/studies").status, 204);
+        eventually("nothing is left", || node.files("incoming").is_empty());
+    }
+}
+
+#[test]
+fn a_trickle_is_let_go_and_others_are_served_meanwhile() {
+    let node = Node::start(&format!("{WEB}connections_max = 2\nidle_timeout_ms = 1500\n"));
+    let (mut stream, began) = (begin_chunked(&node), Instant::now());
+    // A byte whenever nothing came back for a while.
+    stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket");
+    let mut all = Vec::new();
+    loop {
+        let sent = stream.write_all(&chunk(&[0]));
+        match stream.read_to_end(&mut all) {
+            Err(e) if e.kind() == ErrorKind::WouldBlock && sent.is_ok() => {}
+            _ => break,
+        }
+        if began.elapsed() < Duration::from_millis(500) {
+            assert_eq!(get(&node, "/dicom-web/studies").status, 204);
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "it goes on reading");
+    }
+    let reply = Reply::of(all);
+    assert_eq!(reply.status, 408, "{}", reply.text());
+    assert!(reply.text().contains("less than 64 KiB of the body came within web.idle_timeout_ms"), "{}", reply.text());
+    eventually("nothing is left", || node.files("incoming").is_empty());
+
+    // A line that is slow, and goes on, takes as long as it takes: 64 KiB in 16 pauses of 10 ms.
+    let (mut stream, began) = (begin_chunked(&node), Instant::now());
+    while began.elapsed() < Duration::from_millis(2500) {
+        stream.write_all(&chunk(&[0; 4096])).expect("it is read");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    stream.write_all(&[chunk(b"\r\n--b--\r\n"), b"0\r\n\r\n".to_vec()].concat()).expect("it is read");
+    let reply = rest(stream);
+    assert_eq!(reply.status, 409, "read to its end, and no DICOM: {}", reply.text());
 }
 
 /// More than the buffers of a connection hold.
