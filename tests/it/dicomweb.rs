@@ -417,3 +417,31 @@ fn a_request_that_a_full_disk_refuses_is_one_line_of_the_log() {
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("reason=\"out-of-space\" instances=10"), "{told:?}");
 }
+
+#[test]
+fn a_node_is_not_ready_while_its_disk_is_full_or_its_journal_is_held() {
+    let full = Node::start(&format!("{WEB}[node]\ndisk_free_min_mib = 1073741824\n"));
+    let told = get(&full, "/readyz");
+    assert!(told.status == 503 && told.text().contains("node.disk_free_min_mib"), "{}", told.text());
+    assert!(told.head.contains("retry-after"), "{}", told.head);
+    assert_eq!(get(&full, "/healthz").status, 200, "it is no reason to start it anew");
+
+    let node = Node::start(WEB);
+    assert_eq!(get(&node, "/readyz").status, 200);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let store = runtime.block_on(Store::open(&node.data())).expect("the journal");
+    // Somebody else's, and never committed.
+    let held = runtime.block_on(store.begin()).expect("begun");
+    let mut told = get(&node, "/readyz");
+    eventually("it is noticed", || {
+        told = get(&node, "/readyz");
+        told.status == 503
+    });
+    assert!(told.text().contains("the journal cannot be written to"), "{}", told.text());
+    assert_eq!(get(&node, "/healthz").status, 200);
+    runtime.block_on(async {
+        drop(held);
+        store.close().await;
+    });
+    eventually("it is ready again", || get(&node, "/readyz").status == 200);
+}
