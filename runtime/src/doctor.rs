@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Serialize;
 
+use crate::certificate;
 use crate::completion::Archive;
 use crate::config::{Config, PeerTlsConfig, TlsConfig};
 use crate::inference::Engines;
@@ -433,12 +434,12 @@ fn files(associations_max: usize) -> Check {
 }
 
 fn certificates(name: &'static str, tls: &TlsConfig) -> Vec<Check> {
-    let files = std::iter::once(&tls.certificate).chain(&tls.client_roots).map(|path| certificate(name, path));
+    let files = std::iter::once(&tls.certificate).chain(&tls.client_roots).map(|path| certificates_in(name, path));
     together(name, files.chain([key(name, &tls.key)]).collect(), tls::server_config(tls))
 }
 
 fn peer(name: &'static str, tls: &PeerTlsConfig) -> Vec<Check> {
-    let files = std::iter::once(&tls.roots).chain(&tls.certificate).map(|path| certificate(name, path));
+    let files = std::iter::once(&tls.roots).chain(&tls.certificate).map(|path| certificates_in(name, path));
     let files = files.chain(tls.key.iter().map(|path| key(name, path))).collect();
     together(name, files, tls::Client::new(tls))
 }
@@ -469,7 +470,7 @@ fn key(name: &'static str, path: &Path) -> Check {
 }
 
 /// All certificates of a file: the one that ends first counts.
-fn certificate(name: &'static str, path: &Path) -> Check {
+fn certificates_in(name: &'static str, path: &Path) -> Check {
     let shown = path.display();
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let read = match read {
@@ -479,7 +480,7 @@ fn certificate(name: &'static str, path: &Path) -> Check {
         Ok(read) => read,
         Err(e) => return Check::fail(name, format!("{shown}: {e}"), "name a file in PEM that can be read"),
     };
-    let ends: Option<Vec<_>> = read.iter().map(|certificate| not_after(certificate)).collect();
+    let ends: Option<Vec<_>> = read.iter().map(|der| certificate::not_after(der)).collect();
     let Some(end) = ends.and_then(|ends| ends.into_iter().min()) else {
         return Check::fail(name, format!("{shown}: a certificate in it is not sound"), "have it issued again");
     };
@@ -490,46 +491,6 @@ fn certificate(name: &'static str, path: &Path) -> Check {
         0..EXPIRY_WARN_DAYS => Check::warn(name, found, "renew it"),
         _ => Check::ok(name, found),
     }
-}
-
-/// The end of a certificate's validity (RFC 5280 section 4.1): the second time of the fifth field, or of the fourth where
-/// there is no version.
-fn not_after(certificate: &[u8]) -> Option<chrono::NaiveDateTime> {
-    let (0x30, certificate, _) = element(certificate)? else { return None };
-    let (0x30, mut fields, _) = element(certificate)? else { return None };
-    if fields.first() == Some(&0xA0) {
-        fields = element(fields)?.2;
-    }
-    // Serial number, signature algorithm, issuer.
-    for _ in 0..3 {
-        fields = element(fields)?.2;
-    }
-    let (0x30, validity, _) = element(fields)? else { return None };
-    let (tag, time, _) = element(element(validity)?.2)?;
-    let time = std::str::from_utf8(time).ok()?;
-    let whole = match tag {
-        // UTCTime: years from 50 on are of the 20th century.
-        0x17 if time.get(..2)? >= "50" => format!("19{time}"),
-        0x17 => format!("20{time}"),
-        0x18 => time.to_owned(),
-        _ => return None,
-    };
-    chrono::NaiveDateTime::parse_from_str(&whole, "%Y%m%d%H%M%SZ").ok()
-}
-
-/// Tag, content and what follows of a DER element.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[tag, length], rest) = der.split_first_chunk::<2>()?;
-    let (length, rest) = match length {
-        0..=0x7F => (usize::from(length), rest),
-        0x81..=0x84 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7F))?;
-            (bytes.iter().fold(0, |n, &b| n << 8 | usize::from(b)), rest)
-        }
-        _ => return None,
-    };
-    let (content, after) = rest.split_at_checked(length)?;
-    Some((tag, content, after))
 }
 
 #[cfg(test)]
@@ -565,11 +526,9 @@ mod tests {
     }
 
     #[test]
-    fn certificates_that_are_cut_or_absent_are_no_panic() {
+    fn files_that_are_absent_or_none_are_told() {
         let folder = tempfile::tempdir().expect("a folder");
         let tls = issue(folder.path(), 2049);
-        let der = CertificateDer::from_pem_file(&tls.certificate).expect("sound");
-        assert!((0..der.len()).all(|n| not_after(&der[..n]).is_none()));
         let peer = |tls: &TlsConfig| {
             let (roots, key) = (tls.certificate.clone(), Some(tls.key.clone()));
             let peer = PeerTlsConfig { roots, certificate: Some(tls.certificate.clone()), key, server_name: None };

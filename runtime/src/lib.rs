@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod audit;
+mod certificate;
 pub mod completion;
 pub mod config;
 pub mod dimse;

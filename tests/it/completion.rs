@@ -14,6 +14,7 @@ use gantry::ingest::disk::RealDisk;
 use gantry::ingest::{Arrival, Form, Intake, Via, folder};
 use gantry::store::{Candidate, Filed, Store, VersionRow};
 use gantry::study::{self, ReadOptions};
+use gantry_tests::certificates::certificates;
 use gantry_tests::dimse::{Peer, command as command_set};
 use gantry_tests::orthanc::Orthanc;
 use gantry_tests::{change_files, write_ct};
@@ -22,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::dimse::{certificates, orthanc_tls};
+use crate::dimse::orthanc_tls;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);

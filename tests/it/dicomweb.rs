@@ -1,6 +1,6 @@
 //! DICOMweb as clients use it, and as they should not.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -30,6 +30,14 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// What came, to the end of the connection.
+    pub(crate) fn of(mut all: Vec<u8>) -> Self {
+        let end = all.windows(4).position(|w| w == b"\r\n\r\n").expect("an answer");
+        let head = String::from_utf8_lossy(&all[..end]).to_lowercase();
+        let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
+        Self { status, head, body: all.split_off(end + 4) }
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -47,14 +55,16 @@ fn exchange(node: &Node, request: &[u8]) -> Reply {
     let _ = stream.write_all(request);
     let mut all = Vec::new();
     let _ = stream.read_to_end(&mut all);
-    let end = all.windows(4).position(|w| w == b"\r\n\r\n").expect("an answer");
-    let head = String::from_utf8_lossy(&all[..end]).to_lowercase();
-    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
-    Reply { status, head, body: all.split_off(end + 4) }
+    Reply::of(all)
 }
 
 pub(crate) fn ask(node: &Node, method: &str, target: &str, headers: &str) -> Reply {
-    exchange(node, format!("{method} {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n").as_bytes())
+    exchange(node, &question(method, target, headers))
+}
+
+/// A request without a body, of which the connection ends with the answer.
+pub(crate) fn question(method: &str, target: &str, headers: &str) -> Vec<u8> {
+    format!("{method} {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n").into_bytes()
 }
 
 pub(crate) fn get(node: &Node, target: &str) -> Reply {
@@ -62,10 +72,8 @@ pub(crate) fn get(node: &Node, target: &str) -> Reply {
 }
 
 pub(crate) fn post(node: &Node, target: &str, headers: &str, body: &[u8]) -> Reply {
-    let length = body.len();
-    let head =
-        format!("POST {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n");
-    exchange(node, &[head.as_bytes(), body].concat())
+    let length = format!("Content-Length: {}\r\n{headers}", body.len());
+    exchange(node, &[&question("POST", target, &length), body].concat())
 }
 
 /// The small CT in files, and as the body of one request with the boundary `b`.
@@ -182,6 +190,81 @@ fn a_part_that_never_ends_times_out_and_leaves_nothing() {
     eventually("nothing is left", || node.files("incoming").is_empty());
 }
 
+/// The head of a request whose body has chunks, and the beginning of its first part.
+fn begin_chunked(node: &Node) -> TcpStream {
+    let mut stream = TcpStream::connect(web(node)).expect("connected");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+    let head = question("POST", "/dicom-web/studies", &format!("Transfer-Encoding: chunked\r\n{MULTIPART}"));
+    stream.write_all(&head).expect("asked");
+    stream.write_all(&chunk(b"--b\r\nContent-Type: application/dicom\r\n\r\n")).expect("begun");
+    stream
+}
+
+fn chunk(bytes: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+}
+
+fn rest(mut stream: TcpStream) -> Reply {
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all);
+    Reply::of(all)
+}
+
+#[test]
+fn a_part_that_goes_on_for_ever_is_cut_off() {
+    for (limit, says) in
+        [("request_max_mib = 1", "web.request_max_mib = 1"), ("[limits]\nfile_max_mib = 1", "limits.file_max_mib = 1")]
+    {
+        let node = Node::start(&format!("{WEB}{limit}\n"));
+        let (mut stream, piece, began) = (begin_chunked(&node), chunk(&[0; 64 << 10]), Instant::now());
+        let mut pieces = 0;
+        while stream.write_all(&piece).is_ok() {
+            pieces += 1;
+            assert!(pieces < 1000, "{says}: it goes on reading");
+        }
+        let reply = rest(stream);
+        assert_eq!(reply.status, 413, "{}", reply.text());
+        assert!(reply.text().contains(says) && reply.head.contains("connection: close"), "{}", reply.text());
+        assert!(began.elapsed() < Duration::from_secs(10), "{says}: {:?}", began.elapsed());
+        assert_eq!(get(&node, "/dicom-web/studies").status, 204);
+        eventually("nothing is left", || node.files("incoming").is_empty());
+    }
+}
+
+#[test]
+fn a_trickle_is_let_go_and_others_are_served_meanwhile() {
+    let node = Node::start(&format!("{WEB}connections_max = 2\nidle_timeout_ms = 1500\n"));
+    let (mut stream, began) = (begin_chunked(&node), Instant::now());
+    // A byte whenever nothing came back for a while.
+    stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket");
+    let mut all = Vec::new();
+    loop {
+        let sent = stream.write_all(&chunk(&[0]));
+        match stream.read_to_end(&mut all) {
+            Err(e) if e.kind() == ErrorKind::WouldBlock && sent.is_ok() => {}
+            _ => break,
+        }
+        if began.elapsed() < Duration::from_millis(500) {
+            assert_eq!(get(&node, "/dicom-web/studies").status, 204);
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "it goes on reading");
+    }
+    let reply = Reply::of(all);
+    assert_eq!(reply.status, 408, "{}", reply.text());
+    assert!(reply.text().contains("less than 64 KiB of the body came within web.idle_timeout_ms"), "{}", reply.text());
+    eventually("nothing is left", || node.files("incoming").is_empty());
+
+    // A line that is slow, and goes on, takes as long as it takes: 64 KiB in 16 pauses of 10 ms.
+    let (mut stream, began) = (begin_chunked(&node), Instant::now());
+    while began.elapsed() < Duration::from_millis(2500) {
+        stream.write_all(&chunk(&[0; 4096])).expect("it is read");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    stream.write_all(&[chunk(b"\r\n--b--\r\n"), b"0\r\n\r\n".to_vec()].concat()).expect("it is read");
+    let reply = rest(stream);
+    assert_eq!(reply.status, 409, "read to its end, and no DICOM: {}", reply.text());
+}
+
 /// More than the buffers of a connection hold.
 const LARGE: u16 = 4096;
 
@@ -271,7 +354,7 @@ fn paths_lead_nowhere_else_and_methods_are_known() {
 }
 
 /// `gantry token …` on a node's configuration.
-fn token(node: &Node, arguments: &[&str]) -> String {
+pub(crate) fn token(node: &Node, arguments: &[&str]) -> String {
     let file = node.data().parent().expect("a folder").join("gantry.toml");
     let mut command = gantry();
     command.arg("token").args(arguments).arg("--config").arg(file);
@@ -333,4 +416,32 @@ fn a_request_that_a_full_disk_refuses_is_one_line_of_the_log() {
     let told: Vec<&str> = log.lines().filter(|line| line.contains("instances refused")).collect();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("reason=\"out-of-space\" instances=10"), "{told:?}");
+}
+
+#[test]
+fn a_node_is_not_ready_while_its_disk_is_full_or_its_journal_is_held() {
+    let full = Node::start(&format!("{WEB}[node]\ndisk_free_min_mib = 1073741824\n"));
+    let told = get(&full, "/readyz");
+    assert!(told.status == 503 && told.text().contains("node.disk_free_min_mib"), "{}", told.text());
+    assert!(told.head.contains("retry-after"), "{}", told.head);
+    assert_eq!(get(&full, "/healthz").status, 200, "it is no reason to start it anew");
+
+    let node = Node::start(WEB);
+    assert_eq!(get(&node, "/readyz").status, 200);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let store = runtime.block_on(Store::open(&node.data())).expect("the journal");
+    // Somebody else's, and never committed.
+    let held = runtime.block_on(store.begin()).expect("begun");
+    let mut told = get(&node, "/readyz");
+    eventually("it is noticed", || {
+        told = get(&node, "/readyz");
+        told.status == 503
+    });
+    assert!(told.text().contains("the journal cannot be written to"), "{}", told.text());
+    assert_eq!(get(&node, "/healthz").status, 200);
+    runtime.block_on(async {
+        drop(held);
+        store.close().await;
+    });
+    eventually("it is ready again", || get(&node, "/readyz").status == 200);
 }

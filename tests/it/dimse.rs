@@ -1,17 +1,20 @@
 //! The DICOM network service, by real senders and by peers that mean no good.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
-use dicom_object::InMemDicomObject;
+use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 use dicom_ul::pdu::{
-    AssociationRJ, AssociationRJResult, AssociationRJServiceUserReason, AssociationRJSource, PDataValueType, Pdu,
-    RequestorRoles, UserVariableItem,
+    AssociationRJ, AssociationRJResult, AssociationRJServiceUserReason, AssociationRJSource, PDataValue,
+    PDataValueType, Pdu, RequestorRoles, UserVariableItem, write_pdu,
 };
+use flate2::{Compress, Compression, FlushCompress};
+use gantry_tests::certificates::certificates;
 use gantry_tests::command::Said;
 use gantry_tests::complete::complete;
 use gantry_tests::dimse::{Peer, command, data_set, element, padded};
@@ -21,7 +24,7 @@ use gantry_tests::peers::Peers;
 use gantry_tests::{asset, change_files, skipped, write_ct};
 use tempfile::TempDir;
 
-use crate::dicomweb::{WEB, get};
+use crate::dicomweb::{INSTANCE, WEB, get, question, web};
 
 const CT: &str = uids::CT_IMAGE_STORAGE;
 const EXPLICIT: &str = uids::EXPLICIT_VR_LITTLE_ENDIAN;
@@ -164,26 +167,6 @@ fn orthanc_sends() {
     for z in 0..10 {
         assert!(node.instance(&format!("2.25.1{z}")).is_some(), "slice {z}");
     }
-}
-
-/// A root, and a certificate of it with its key, for a server and for a client.
-pub(crate) fn certificates(folder: &Path) -> [PathBuf; 5] {
-    let names = ["root.pem", "server.pem", "server.key", "client.pem", "client.key"];
-    let paths = names.map(|name| folder.join(name));
-    let mut root = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
-    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    root.distinguished_name.push(rcgen::DnType::CommonName, "Tests' root");
-    let root_key = rcgen::KeyPair::generate().expect("a key");
-    std::fs::write(&paths[0], root.self_signed(&root_key).expect("signed").pem()).expect("written");
-    let issuer = rcgen::Issuer::new(root, root_key);
-    for (name, pair) in [("localhost", &paths[1..3]), ("client", &paths[3..5])] {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let mut params = rcgen::CertificateParams::new(vec![name.to_owned(), "127.0.0.1".into()]).expect("parameters");
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        std::fs::write(&pair[0], params.signed_by(&key, &issuer).expect("signed").pem()).expect("written");
-        std::fs::write(&pair[1], key.serialize_pem()).expect("written");
-    }
-    paths
 }
 
 #[test]
@@ -449,38 +432,70 @@ fn a_hundred_thousand_nested_sequences_are_refused() {
     still_serves(&node);
 }
 
-#[test]
-fn a_deflated_object_that_expands_past_the_limit_is_refused_without_holding_it() {
-    let node = Node::start("[limits]\nfile_max_mib = 64\n");
+/// What the peak of a node that holds no instance in memory stays below.
+const PEAK_MIB: u64 = 100;
+/// What the deflated pixel data below expand to.
+const EXPANDED_BYTES: u32 = 1 << 30;
+
+/// The first slice with pixel data of 1 GiB, deflated: 1 MiB.
+fn deflated() -> Vec<u8> {
     let mut header = slice();
     header.truncate(header.len() - 512 - 12);
-    // 1 MiB that becomes 160 MiB: a literal zero, and 258 bytes from one byte back, again and again.
-    let matches = 650_000_u32;
     header.extend([0xE0, 0x7F, 0x10, 0x00, b'O', b'W', 0, 0]);
-    header.extend((1 + matches * 258 + 1).to_le_bytes());
-    let length = u16::try_from(header.len()).expect("a small header");
-    let mut bytes = vec![0];
-    bytes.extend(length.to_le_bytes());
-    bytes.extend((!length).to_le_bytes());
-    bytes.extend(header);
-    // RFC 1951 section 3.2.6: last block, fixed codes; each code's highest bit first.
-    let mut bits = vec![1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0];
-    for _ in 0..matches {
-        bits.extend([1, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0]);
-    }
-    bits.extend([0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    bytes.extend(bits.chunks(8).map(|byte| byte.iter().rev().fold(0_u8, |all, bit| all << 1 | bit)));
-    assert!(bytes.len() < 2 << 20, "{}", bytes.len());
+    header.extend(EXPANDED_BYTES.to_le_bytes());
+    let mut deflate = Compress::new(Compression::best(), false);
+    // Flushed, blocks end with a byte and refer to nothing before them: the same ones again and again.
+    let mut flushed = |bytes: &[u8], flush| {
+        let (before, mut out) = (deflate.total_in(), Vec::with_capacity(bytes.len() / 256 + 4096));
+        deflate.compress_vec(bytes, &mut out, flush).expect("deflated");
+        assert_eq!(deflate.total_in() - before, bytes.len() as u64, "all of it");
+        out
+    };
+    let header = flushed(&header, FlushCompress::Full);
+    let zeros = vec![0; 16 << 20];
+    let zeros = flushed(&zeros, FlushCompress::Full).repeat(EXPANDED_BYTES as usize / zeros.len());
+    let bytes = [header, zeros, flushed(&[], FlushCompress::Finish)].concat();
+    assert!(bytes.len() < 5 << 18, "{}", bytes.len());
+    bytes
+}
 
-    let deflated = uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN;
-    let mut peer = Peer::associate(node.dimse, &[(CT, deflated)]);
-    let (status, comment) = peer.store(1, CT, SLICE, &bytes);
+#[test]
+fn a_deflated_object_of_1_mib_that_expands_to_1_gib_is_kept_and_given_out_and_never_held() {
+    let node = Node::start(WEB);
+    let mut peer = Peer::associate(node.dimse, &[(CT, uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)]);
+    let (status, comment) = peer.store(1, CT, SLICE, &deflated());
+    assert_eq!(status, 0, "{comment}");
+    assert!(node.peak_mib() < PEAK_MIB, "{} MiB", node.peak_mib());
+
+    // Without a transfer syntax in Accept, it is Explicit VR Little Endian.
+    let mut stream = TcpStream::connect(web(&node)).expect("connected");
+    stream.write_all(&question("GET", INSTANCE, "")).expect("asked");
+    let (mut buffer, mut last, mut bytes) = (vec![0; 1 << 20], Vec::new(), 0);
+    loop {
+        let got = stream.read(&mut buffer).expect("it goes on");
+        if got == 0 {
+            break;
+        }
+        assert!(bytes > 0 || buffer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&buffer[..got]));
+        bytes += got as u64;
+        last.extend_from_slice(&buffer[..got]);
+        last.drain(..last.len().saturating_sub(64));
+    }
+    let end = String::from_utf8_lossy(&last);
+    assert!(end.contains("--\r\n") && end.ends_with("\r\n0\r\n\r\n"), "{end}");
+    // The header and what HTTP puts between pieces.
+    assert!((1 << 30..(1 << 30) + (1 << 20)).contains(&bytes), "{bytes}");
+    assert!(node.peak_mib() < PEAK_MIB, "{} MiB", node.peak_mib());
+}
+
+#[test]
+fn a_deflated_object_that_expands_past_the_limit_is_refused_without_holding_it() {
+    let node = Node::start("[limits]\nfile_max_mib = 512\n");
+    let mut peer = Peer::associate(node.dimse, &[(CT, uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)]);
+    let (status, comment) = peer.store(1, CT, SLICE, &deflated());
     assert_eq!(status, 0xC000, "{comment}");
     kept_nothing(&node);
-    let memory = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).expect("it runs");
-    let peak = memory.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak").trim().to_owned();
-    let kib: u64 = peak.trim_end_matches(" kB").parse().expect("a number");
-    assert!(kib < 150 << 10, "{peak}");
+    assert!(node.peak_mib() < PEAK_MIB, "{} MiB", node.peak_mib());
     still_serves(&node);
 }
 
@@ -508,6 +523,100 @@ fn pixel_fragments_without_end_stop_at_the_limit() {
     assert!(!matches!(peer.read(), Some(Pdu::PData { .. })));
     kept_nothing(&node);
     still_serves(&node);
+}
+
+#[test]
+fn pixel_fragments_without_end_are_never_held() {
+    let node = Node::start("[limits]\nfile_max_mib = 128\n");
+    let mut peer = Peer::associate(node.dimse, &[(CT, uids::JPEG2000_LOSSLESS)]);
+    let mut bytes = slice();
+    bytes.truncate(bytes.len() - 512 - 12);
+    bytes.extend([0xE0, 0x7F, 0x10, 0x00, b'O', b'B', 0, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
+    bytes.extend([0xFE, 0xFF, 0x00, 0xE0, 0, 0, 0, 0]);
+    peer.store_command(1, CT, SLICE);
+    peer.piece(1, PDataValueType::Data, false, &bytes);
+    let fragment = [&[0xFE, 0xFF, 0x00, 0xE0][..], &100_000_u32.to_le_bytes(), &[0; 100_000]].concat();
+    // As much again is read of what is refused.
+    for _ in 0..2 * 1350 {
+        peer.piece(1, PDataValueType::Data, false, &fragment);
+    }
+    assert!(matches!(peer.read(), Some(Pdu::AbortRQ { .. }) | None));
+    eventually("the log names the limit", || {
+        node.log().contains("a refused data set passes limits.file_max_mib = 128")
+    });
+    kept_nothing(&node);
+    assert!(node.peak_mib() < PEAK_MIB, "{} MiB", node.peak_mib());
+    still_serves(&node);
+}
+
+/// What a receiver that delays acknowledgements costs a sender with Nagle's algorithm, once for each write of a message after the
+/// first; DCMTK's senders have two of those an image.
+const DELAYED_ACK: Duration = Duration::from_millis(40);
+
+/// The fastest of three: the machine may be busy with something else.
+fn fastest(mut work: impl FnMut()) -> Duration {
+    let time = |_| {
+        let began = Instant::now();
+        work();
+        began.elapsed()
+    };
+    (0..3).map(time).min().expect("three")
+}
+
+#[test]
+fn a_sender_with_nagles_algorithm_is_acknowledged_at_once() {
+    let node = Node::start("");
+    let stream = TcpStream::connect(node.dimse).expect("connected");
+    let same = stream.try_clone().expect("the same socket");
+    let mut peer = Peer::on(stream);
+    same.set_nodelay(false).expect("set");
+    assert!(matches!(peer.ask(&[(uids::VERIFICATION, EXPLICIT)]), Some(Pdu::AssociationAC(_))));
+    let number = |n: u16| n.to_le_bytes().to_vec();
+    let fields =
+        [(0x0002, padded(uids::VERIFICATION)), (0x0100, number(0x0030)), (0x0110, number(1)), (0x0800, number(0x0101))];
+    let value = PDataValue {
+        presentation_context_id: 1,
+        value_type: PDataValueType::Command,
+        is_last: true,
+        data: command(&fields),
+    };
+    let mut echo = Vec::new();
+    write_pdu(&mut echo, &Pdu::PData { data: vec![value] }).expect("writable");
+    let echoes = 50;
+    let took = fastest(|| {
+        for _ in 0..echoes {
+            // The second write waits for the acknowledgement of the first.
+            peer.send_bytes(&echo[..6]);
+            peer.send_bytes(&echo[6..]);
+            assert_eq!(peer.status().0, 0);
+        }
+    });
+    assert!(took < echoes * DELAYED_ACK / 2, "{took:?}");
+}
+
+#[test]
+fn dcmsend_is_not_slowed_by_delayed_acknowledgements() {
+    let node = Node::start("");
+    let images = tempfile::tempdir().expect("a folder");
+    for copy in 0..4 {
+        let folder = images.path().join(copy.to_string());
+        std::fs::create_dir(&folder).expect("made");
+        write_ct(&folder).expect("written");
+        for (z, file) in files(&folder).iter().enumerate() {
+            let mut object = dicom_object::open_file(file).expect("readable").into_inner();
+            object.put_str(tags::SOP_INSTANCE_UID, VR::UI, format!("2.25.5{copy}{z}"));
+            let meta = FileMetaTableBuilder::new().transfer_syntax(EXPLICIT);
+            object.with_meta(meta).expect("its meta information").write_to_file(file).expect("written");
+        }
+    }
+    let mut sent = Vec::new();
+    let took = fastest(|| sent.push(dcmtk("dcmsend", &node, &["+sd", "+r"], &[images.path()])));
+    if sent[0].is_none() {
+        return;
+    }
+    assert!(sent.iter().flatten().all(|said| said.code == Some(0)), "{sent:?}");
+    assert_eq!(node.files("instances").len(), 40);
+    assert!(took < 40 * 2 * DELAYED_ACK / 2, "{took:?}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod peers;
 mod priors;
 mod readme;
 mod record;
+mod tls;
 mod tools;
 mod triage;
 mod upstream;

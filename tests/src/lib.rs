@@ -1,5 +1,6 @@
 //! What scenarios are made of: a small CT, a package around any component, and one call that runs both.
 
+pub mod certificates;
 pub mod command;
 pub mod complete;
 pub mod dimse;

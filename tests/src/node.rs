@@ -136,6 +136,17 @@ impl Node {
         self.child.id()
     }
 
+    /// The most memory that it ever had, in MiB.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn peak_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        peak.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") >> 10
+    }
+
     /// The files below `folder` of the data folder (`instances`, `quarantine`, `incoming`), in order.
     #[must_use]
     pub fn files(&self, folder: &str) -> Vec<PathBuf> {

@@ -28,7 +28,7 @@ pub struct WebConfig {
     pub header_timeout_ms: u64,
     /// Head of a request.
     pub header_max_kib: u64,
-    /// Between two pieces of a request's body.
+    /// How long a client is waited for in all until it sent another 64 KiB of a request's body, or the rest.
     pub idle_timeout_ms: u64,
     /// How long a client is waited for in all until it took another 64 KiB of an answer, or the rest.
     pub answer_timeout_ms: u64,

@@ -1,8 +1,9 @@
 //! What the intake writes: on a connection and a thread of its own, because a way to the journal's other threads and back
 //! for each statement costs more than the statements do.
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use std::time::Duration;
 
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{BUSY_TIMEOUT, Candidate, Filed, Kept, Known, Quarantined, Store, StoreError};
@@ -43,6 +44,25 @@ impl Store {
             watch.over(&connection)?;
         }
         Ok(IntakeWriter { connection, _open: self.writers.token() })
+    }
+
+    /// Whether the intake can write: it would have its turn within this time, or whoever has theirs gets on. Waits where it is
+    /// called.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub fn takes_instances(&self, within: Duration) -> Result<bool, StoreError> {
+        // One that is not there is not made.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(self.pool.connect_options().get_filename(), flags)?;
+        connection.busy_timeout(within)?;
+        let changes = |of: &Connection| of.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
+        let before = changes(&connection)?;
+        let turn = connection.transaction_with_behavior(TransactionBehavior::Immediate).map(drop);
+        match turn.map_err(StoreError::from) {
+            Err(e) if e.is_busy() => Ok(changes(&connection)? != before),
+            had => had.map(|()| true),
+        }
     }
 }
 
@@ -284,4 +304,39 @@ fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
         sha256: row.get("sha256")?,
         fetched: row.get("fetched")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Action, Event};
+    use crate::store::FILE;
+
+    #[test]
+    fn a_journal_that_somebody_holds_takes_no_instances_and_one_that_somebody_writes_to_does() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let store = runtime.block_on(Store::open(folder.path())).expect("a journal");
+        let (within, mut writer) = (Duration::from_millis(200), store.intake_writer().expect("a connection"));
+        let takes = |within| store.takes_instances(within).expect("it answers");
+        assert!(takes(Duration::ZERO));
+        let held = writer.begin().expect("begun");
+        assert!(!takes(within));
+        held.commit().expect("committed");
+        assert!(takes(Duration::ZERO));
+
+        // Who always writes leaves nobody else a turn, or hardly.
+        std::thread::scope(|threads| {
+            let asked = threads.spawn(|| takes(within));
+            while !asked.is_finished() {
+                let mut batch = writer.begin().expect("begun");
+                let event = Event::new("CT1", Action::StudyReopened);
+                batch.audit(&event).expect("written");
+                batch.commit().expect("committed");
+            }
+            assert!(asked.join().expect("no panic"));
+        });
+        std::fs::remove_file(folder.path().join(FILE)).expect("removed");
+        assert!(store.takes_instances(Duration::ZERO).is_err());
+    }
 }

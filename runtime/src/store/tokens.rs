@@ -110,13 +110,4 @@ impl Store {
         batch.commit().await?;
         Ok(true)
     }
-
-    /// Whether the journal answers.
-    ///
-    /// # Errors
-    /// The journal's.
-    pub async fn answers(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
-        Ok(())
-    }
 }

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_encoding::TransferSyntaxIndex;
-use dicom_encoding::transfer_syntax::Codec;
 use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use flate2::read::DeflateDecoder;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -249,13 +249,9 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-/// What inflates a deflated data set. Whoever reads it must bound how much.
-pub(super) fn inflate<'a>(deflated: impl Read + 'a) -> Box<dyn Read + 'a> {
-    let ts = TransferSyntaxRegistry.get(uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN);
-    match ts.map(|ts| ts.codec()) {
-        Some(Codec::Dataset(Some(adapter))) => adapter.adapt_reader(Box::new(deflated)),
-        _ => unreachable!("the feature `deflate` of dicom-transfer-syntax-registry is on"),
-    }
+/// What inflates a deflated data set (PS3.5 annex A.5, RFC 1951). Whoever reads it must bound how much.
+pub(super) fn inflate<R: Read>(deflated: R) -> DeflateDecoder<R> {
+    DeflateDecoder::new(deflated)
 }
 
 /// File meta information (PS3.10 section 7.1) and where the data set starts.

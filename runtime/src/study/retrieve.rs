@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
+use flate2::read::DeflateDecoder;
 
 use super::attributes::Attributes;
 use super::header::{self, Opened};
@@ -236,15 +237,23 @@ impl Kept {
 
     /// At most `most` bytes from `at` of a deflated data set.
     pub(super) fn inflated(&self, at: u64, most: u64) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = Vec::new();
+        self.inflating(at)?.take(most).read_to_end(&mut bytes).map_err(|_| self.not_inflated())?;
+        Ok(bytes)
+    }
+
+    /// A deflated data set from `at` on.
+    pub(super) fn inflating(&self, at: u64) -> Result<DeflateDecoder<File>, ReadError> {
         let io = |e| ReadError::io(&self.path, e);
-        let damaged = |_| ReadError::damaged(&self.path, "its deflated data set cannot be inflated");
         let mut file = File::open(&self.path).map_err(io)?;
         file.seek(SeekFrom::Start(self.opened.source.deflated)).map_err(io)?;
-        let mut inflated = header::inflate(file);
-        std::io::copy(&mut inflated.by_ref().take(at), &mut std::io::sink()).map_err(damaged)?;
-        let mut bytes = Vec::new();
-        inflated.take(most).read_to_end(&mut bytes).map_err(damaged)?;
-        Ok(bytes)
+        let mut inflating = header::inflate(file);
+        let skipped = std::io::copy(&mut inflating.by_ref().take(at), &mut std::io::sink());
+        skipped.map(|_| inflating).map_err(|_| self.not_inflated())
+    }
+
+    pub(super) fn not_inflated(&self) -> ReadError {
+        ReadError::damaged(&self.path, "its deflated data set cannot be inflated")
     }
 
     /// Joins the fragments of a frame (PS3.5 annex A.4).

@@ -1,8 +1,8 @@
 //! One instance in Explicit VR Little Endian (PS3.5 annex A.2), for who reads nothing else.
 //!
 //! Values pass through as they are, whatever character set they are in: the header is not parsed and written, but
-//! walked, and each element gets its explicit VR. Pixels follow piece by piece: native ones from the file, compressed
-//! ones frame by frame, so that no more than a header and a frame are in memory.
+//! walked, and each element gets its explicit VR. Pixels follow piece by piece: native ones from the file or from what it
+//! inflates to, compressed ones frame by frame, so that no more than a header and a frame are in memory.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -12,6 +12,7 @@ use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{StandardDataDictionary, tags, uids};
 use dicom_object::FileMetaTableBuilder;
+use flate2::read::DeflateDecoder;
 
 use super::retrieve::{self, Kept};
 use super::scan::{self, Encoding, Next, Window};
@@ -44,9 +45,10 @@ enum Rest {
         left: u64,
         unit: usize,
     },
-    /// The deflated file's, so many bytes.
+    /// What the file inflates to, so many bytes more of it.
     Inflated {
-        bytes: u64,
+        from: DeflateDecoder<File>,
+        left: u64,
     },
     /// Frames to be decoded, of so many bytes each.
     Frames {
@@ -118,11 +120,12 @@ impl Rewrite {
                 (*at, *left) = (*at + bytes, *left - bytes);
                 Ok(Some(piece))
             }
-            Rest::Inflated { bytes } if *bytes > 0 => {
-                let length = std::mem::take(bytes);
-                let at = kept.opened.header.next.as_ref().map_or(0, |next| next.value as u64);
-                let piece = kept.inflated(at, length)?;
-                if piece.len() as u64 == length { Ok(Some(piece)) } else { Err(cut()) }
+            Rest::Inflated { from, left } if *left > 0 => {
+                let bytes = (*left).min(PIECE_BYTES);
+                let mut piece = Vec::new();
+                from.take(bytes).read_to_end(&mut piece).map_err(|_| kept.not_inflated())?;
+                *left -= bytes;
+                if piece.len() as u64 == bytes { Ok(Some(piece)) } else { Err(cut()) }
             }
             Rest::Frames { next, last, bytes } if *next <= *last => {
                 let frame = kept.frame(*next, options)?.ok_or_else(cut)?.native()?;
@@ -149,7 +152,7 @@ fn rest(
         if kept.opened.syntax.deflated {
             kept.check_held(format!("an instance with {length} bytes of pixels that were deflated"), length, options)?;
             ends_after(kept, at + length)?;
-            return Ok((next.vr, length, Rest::Inflated { bytes: length }));
+            return Ok((next.vr, length, Rest::Inflated { from: kept.inflating(at)?, left: length }));
         }
         ends_after(kept, at + length)?;
         return Ok((next.vr, length, Rest::Native { at, left: length, unit: kept.swapped()? }));

@@ -121,74 +121,9 @@ pub async fn new_token(
     }
 }
 
-/// The common name of the subject of a certificate (RFC 5280 section 4.1), the last one when there are several. The TLS
-/// handshake has verified the certificate.
-pub(super) fn common_name(certificate: &[u8]) -> Option<String> {
-    const NAME: &[u8] = &[0x06, 0x03, 0x55, 0x04, 0x03];
-    let (body, _) = der(certificate, 0x30)?;
-    let (mut fields, _) = der(body, 0x30)?;
-    if fields.first() == Some(&0xA0) {
-        fields = der(fields, 0xA0)?.1;
-    }
-    // Serial number, signature algorithm, issuer, validity.
-    for tag in [0x02, 0x30, 0x30, 0x30] {
-        fields = der(fields, tag)?.1;
-    }
-    let (mut names, _) = der(fields, 0x30)?;
-    let mut found = None;
-    while !names.is_empty() {
-        let (mut set, rest) = der(names, 0x31)?;
-        names = rest;
-        while !set.is_empty() {
-            let (attribute, rest) = der(set, 0x30)?;
-            set = rest;
-            if let Some(value) = attribute.strip_prefix(NAME) {
-                let (text, _) = der(value, *value.first()?)?;
-                // UTF8String, PrintableString and IA5String are UTF-8; others are not taken.
-                found = matches!(value.first(), Some(0x0C | 0x13 | 0x16))
-                    .then(|| String::from_utf8(text.to_vec()).ok())
-                    .flatten();
-            }
-        }
-    }
-    found.filter(|name| !name.is_empty() && !name.chars().any(char::is_control))
-}
-
-/// The content of the element with this tag at the start, and what follows it.
-fn der(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (&[found, length], rest) = bytes.split_first_chunk::<2>()?;
-    if found != tag {
-        return None;
-    }
-    let (length, rest) = match length {
-        0..=0x7F => (usize::from(length), rest),
-        0x81 => (usize::from(*rest.first()?), rest.get(1..)?),
-        0x82 => {
-            let (long, rest) = rest.split_first_chunk::<2>()?;
-            (usize::from(u16::from_be_bytes(*long)), rest)
-        }
-        _ => return None,
-    };
-    rest.split_at_checked(length)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_common_name_of_a_certificate_is_read() {
-        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(rcgen::DnType::OrganizationName, "Hospital");
-        params.distinguished_name.push(rcgen::DnType::CommonName, "viewer-1");
-        let certificate = params.self_signed(&rcgen::KeyPair::generate().expect("a key")).expect("a certificate");
-        assert_eq!(common_name(certificate.der()).as_deref(), Some("viewer-1"));
-        for end in 0..certificate.der().len() {
-            let _ = common_name(&certificate.der()[..end]);
-        }
-        assert_eq!(common_name(&[0x30, 0x84, 0xFF, 0xFF, 0xFF, 0xFF]), None);
-    }
 
     #[test]
     fn only_a_bearer_token_is_one() {

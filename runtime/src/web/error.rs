@@ -34,7 +34,7 @@ pub(super) enum WebError {
     #[error("{0}")]
     NotAcceptable(String),
     /// The peer: too slow.
-    #[error("no more of the body came within web.idle_timeout_ms")]
+    #[error("less than 64 KiB of the body came within web.idle_timeout_ms")]
     TimedOut,
     /// The peer: too much.
     #[error("the body passes {limit} = {maximum}")]

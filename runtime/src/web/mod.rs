@@ -35,7 +35,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,6 +44,7 @@ use self::auth::{Caller, Connected};
 use self::error::WebError;
 use self::pace::Paced;
 use crate::audit::{Action, Audit, Event};
+use crate::certificate;
 use crate::config::{Config, Scope, WebConfig};
 use crate::ingest::disk::{Disk, RealDisk};
 use crate::ingest::{Intake, Uid};
@@ -61,6 +62,11 @@ const STATE_CONNECTIONS_MAX: usize = 8;
 const STATE_AFTER: Duration = Duration::from_millis(250);
 /// How long each of them lasts at most.
 const STATE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long the intake may have to wait for its turn at the journal while nobody else gets on either.
+const JOURNAL_WITHIN: Duration = Duration::from_secs(5);
+/// Anybody may ask whether the node is ready, and who writes to the journal must not notice.
+const JOURNAL_ASKED_EVERY: Duration = Duration::from_secs(1);
 
 /// The service, listening.
 pub struct Web {
@@ -84,6 +90,8 @@ pub(crate) struct Shared {
     address: SocketAddr,
     /// Taken by whoever decodes a frame.
     renders: Semaphore,
+    /// When the journal was last asked whether it can be written to, and the answer; held by who asks it.
+    journal_answered: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
 /// The service cannot start: the operator's to mend.
@@ -147,6 +155,7 @@ impl Web {
         let shared = Shared {
             address: listener.local_addr().map_err(unusable)?,
             renders: Semaphore::new(web.renders_max),
+            journal_answered: Arc::default(),
             config: web,
             data,
             disk_free_min_mib: config.node.disk_free_min_mib,
@@ -229,7 +238,7 @@ async fn connection(
         return;
     };
     let certificates = stream.get_ref().1.peer_certificates();
-    let common_name = certificates.and_then(<[_]>::first).and_then(|own| auth::common_name(own));
+    let common_name = certificates.and_then(<[_]>::first).and_then(|own| certificate::common_name(own));
     serve(&shared, router, stream, Connected { common_name, loopback, from }, stop).await;
 }
 
@@ -385,12 +394,10 @@ async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// Ready: the journal answers, and there is space.
+/// Ready: the journal can be written to, and there is space.
 async fn ready(State(shared): State<Arc<Shared>>) -> Result<&'static str, WebError> {
-    let limit = Duration::from_secs(5);
-    match tokio::time::timeout(limit, shared.store.answers()).await {
-        Ok(Ok(())) => {}
-        _ => return Err(WebError::Unavailable("the journal does not answer")),
+    if !journal_answers(&shared).await? {
+        return Err(WebError::Unavailable("the journal cannot be written to"));
     }
     let data = shared.data.clone();
     let free = blocking(move || RealDisk.free_bytes(&data)).await?.map_err(|e| WebError::internal(&e))?;
@@ -398,6 +405,26 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Result<&'static str, WebErr
         true => Ok("ready\n"),
         false => Err(WebError::Unavailable("the disk has less free than node.disk_free_min_mib")),
     }
+}
+
+/// Whether the journal can be written to. One at a time asks, and the others take that answer, also when who asked has gone.
+async fn journal_answers(shared: &Shared) -> Result<bool, WebError> {
+    let mut answered = shared.journal_answered.clone().lock_owned().await;
+    if let Some((at, answers)) = *answered
+        && at.elapsed() < JOURNAL_ASKED_EVERY
+    {
+        return Ok(answers);
+    }
+    let store = shared.store.clone();
+    blocking(move || {
+        let answers = store.takes_instances(JOURNAL_WITHIN).unwrap_or_else(|e| {
+            tracing::error!("not ready: {e}");
+            false
+        });
+        *answered = Some((Instant::now(), answers));
+        answers
+    })
+    .await
 }
 
 /// Runs on a thread that may wait for the disk. A panic fails this request alone.

@@ -1,4 +1,5 @@
-//! A connection whose client must take what it asked for: one that does not would hold its place for ever.
+//! How slow a client may be: one that does not take what it asked for, or does not send what it began, would hold its place
+//! for ever.
 
 use std::io;
 use std::pin::Pin;
@@ -8,35 +9,69 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// What a client must take within the limit: more than the buffers of a connection that is alive hold back.
+/// What a client must take or send within the limit: more than the buffers of a connection that is alive hold back.
 const PROGRESS_BYTES: usize = 64 << 10;
 
-/// Measures how long the client is waited for, and ends the connection when that is too long.
-pub(super) struct Paced<S> {
-    stream: S,
+/// How long a client was waited for until it took or sent [`PROGRESS_BYTES`]. The measure is of waiting: a slow line that goes on
+/// is served however long the whole takes.
+#[derive(Debug)]
+pub(super) struct Pace {
     limit: Duration,
-    /// Since when, while it is waited for, and when that is too long.
-    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
     /// So long for these bytes.
     waited: Duration,
-    taken: usize,
+    bytes: usize,
+}
+
+impl Pace {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, waited: Duration::ZERO, bytes: 0 }
+    }
+
+    /// How much longer it may be waited for.
+    pub(super) fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.waited)
+    }
+
+    pub(super) fn waited(&mut self, time: Duration) {
+        self.waited += time;
+    }
+
+    /// It took or sent these.
+    pub(super) fn moved(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.bytes >= PROGRESS_BYTES {
+            self.begin_anew();
+        }
+    }
+
+    fn begin_anew(&mut self) {
+        (self.waited, self.bytes) = (Duration::ZERO, 0);
+    }
+}
+
+/// Measures how long the client is waited for to take an answer, and ends the connection when that is too long.
+pub(super) struct Paced<S> {
+    stream: S,
+    pace: Pace,
+    /// Since when, while it is waited for, and when that is too long.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl<S> Paced<S> {
     /// A client may be waited for so long until it took [`PROGRESS_BYTES`], or all there is.
     pub(super) fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, waiting: None, waited: Duration::ZERO, taken: 0 }
+        Self { stream, pace: Pace::new(limit), waiting: None }
     }
 
     /// Passes on what the stream said of taking bytes.
     fn pace<T>(&mut self, cx: &mut Context<'_>, said: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if said.is_ready() {
             if let Some((since, _)) = self.waiting.take() {
-                self.waited += since.elapsed();
+                self.pace.waited(since.elapsed());
             }
             return said;
         }
-        let (now, left) = (Instant::now(), self.limit.saturating_sub(self.waited));
+        let (now, left) = (Instant::now(), self.pace.left());
         let (_, end) = self.waiting.get_or_insert_with(|| (now, Box::pin(tokio::time::sleep_until(now + left))));
         match end.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
@@ -45,17 +80,6 @@ impl<S> Paced<S> {
                 "the client took less than 64 KiB of an answer within web.answer_timeout_ms",
             ))),
         }
-    }
-
-    fn took(&mut self, bytes: usize) {
-        self.taken += bytes;
-        if self.taken >= PROGRESS_BYTES {
-            self.begin_anew();
-        }
-    }
-
-    fn begin_anew(&mut self) {
-        (self.waited, self.taken) = (Duration::ZERO, 0);
     }
 }
 
@@ -71,7 +95,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         let said = Pin::new(&mut this.stream).poll_write(cx, bytes);
         let said = this.pace(cx, said);
         if let Poll::Ready(Ok(bytes)) = &said {
-            this.took(*bytes);
+            this.pace.moved(*bytes);
         }
         said
     }
@@ -81,7 +105,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         let said = Pin::new(&mut this.stream).poll_flush(cx);
         let said = this.pace(cx, said);
         if matches!(said, Poll::Ready(Ok(()))) {
-            this.begin_anew();
+            this.pace.begin_anew();
         }
         said
     }
@@ -101,7 +125,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         let said = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
         let said = this.pace(cx, said);
         if let Poll::Ready(Ok(bytes)) = &said {
-            this.took(*bytes);
+            this.pace.moved(*bytes);
         }
         said
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::body::Body;
@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use super::accept::{Media, accepted, choose};
 use super::error::{RETRY_AFTER_SECONDS, WebError};
 use super::multipart::{Event, Headers, Parser};
+use super::pace::Pace;
 use super::{Caller, Shared, answer, uid};
 use crate::ingest::{Arrival, Form, Incoming, Intake, Refused, Stored, Uid, Via};
 
@@ -98,6 +99,7 @@ fn parser(headers: &HeaderMap) -> Result<Parser, WebError> {
 struct Source<'a> {
     shared: &'a Shared,
     body: Body,
+    pace: Pace,
     received: u64,
     gzip: Option<Gzip>,
 }
@@ -121,7 +123,8 @@ impl<'a> Source<'a> {
                 return Err(WebError::UnsupportedMediaType(text.into()));
             }
         };
-        Ok(Self { shared, body, received: 0, gzip })
+        let pace = Pace::new(Duration::from_millis(shared.config.idle_timeout_ms));
+        Ok(Self { shared, body, pace, received: 0, gzip })
     }
 
     /// The next piece, `None` at the end.
@@ -150,13 +153,16 @@ impl<'a> Source<'a> {
     }
 
     async fn received(&mut self) -> Result<Option<Bytes>, WebError> {
-        let idle = Duration::from_millis(self.shared.config.idle_timeout_ms);
         loop {
-            let frame = tokio::time::timeout(idle, self.body.frame()).await.map_err(|_| WebError::TimedOut)?;
+            let since = Instant::now();
+            let frame = tokio::time::timeout(self.pace.left(), self.body.frame()).await;
+            let frame = frame.map_err(|_| WebError::TimedOut)?;
+            self.pace.waited(since.elapsed());
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame.map_err(|_| WebError::BadRequest("the body ends before its end".into()))?;
             // Trailers say nothing here.
             let Ok(piece) = frame.into_data() else { continue };
+            self.pace.moved(piece.len());
             self.received = self.received.saturating_add(piece.len() as u64);
             let maximum = self.shared.config.request_max_mib;
             if self.received > maximum << 20 {
@@ -204,8 +210,10 @@ struct Taking<'a> {
 
 /// A part that is being taken in.
 struct Part {
-    /// Refused ones are read to their end, and not kept.
+    /// What is refused is read to its end, for others may follow, and not kept.
     incoming: Result<Box<Incoming>, Failure>,
+    /// Of that, bytes so far.
+    unkept: u64,
     head: Vec<u8>,
 }
 
@@ -230,7 +238,7 @@ impl Taking<'_> {
             while let Some(event) = parser.event()? {
                 match event {
                     Event::Part(headers) => self.begin(&headers)?,
-                    Event::Data(data) => self.write(&data).await,
+                    Event::Data(data) => self.write(&data).await?,
                     Event::PartEnd => self.end().await,
                     Event::End => return Ok(()),
                 }
@@ -252,18 +260,27 @@ impl Taking<'_> {
             true => self.shared.intake.begin(&self.arrival, self.form.clone()).map(Box::new).map_err(Failure::Refused),
             false => Err(Failure::NoDicom),
         };
-        self.part = Some(Part { incoming, head: Vec::new() });
+        self.part = Some(Part { incoming, unkept: 0, head: Vec::new() });
         Ok(())
     }
 
-    async fn write(&mut self, data: &[u8]) {
-        let Some(part) = &mut self.part else { return };
+    async fn write(&mut self, data: &[u8]) -> Result<(), WebError> {
+        let Some(part) = &mut self.part else { return Ok(()) };
         let room = HEAD_BYTES.saturating_sub(part.head.len()).min(data.len());
         part.head.extend_from_slice(&data[..room]);
-        if let Ok(incoming) = &mut part.incoming
-            && let Err(refused) = incoming.write(data).await
-        {
-            part.incoming = Err(Failure::Refused(refused));
+        match &mut part.incoming {
+            Ok(incoming) => {
+                if let Err(refused) = incoming.write(data).await {
+                    part.incoming = Err(Failure::Refused(refused));
+                }
+            }
+            Err(_) => part.unkept += data.len() as u64,
+        }
+        // One that never ends is not read for ever.
+        let maximum = self.shared.options.file_max_mib;
+        match part.unkept > maximum << 20 {
+            true => Err(WebError::TooLarge { limit: "limits.file_max_mib", maximum }),
+            false => Ok(()),
         }
     }
 
