@@ -30,6 +30,7 @@ pub mod findings {
 #[path = "../../runtime/src/inference"]
 pub mod inference {
     mod config;
+    mod execution;
     pub use config::{EngineConfig, EnginePreference, Isolation};
 }
 

@@ -192,6 +192,8 @@ pub enum Ending {
         raise: Urgency,
         /// The module called the input unfit: what it did not find says nothing.
         unfit: bool,
+        /// Models that ran on a processor where they were to run on a GPU, as the site allows.
+        fallbacks: Vec<String>,
     },
     /// Tried again later.
     Again {
@@ -644,13 +646,19 @@ impl Store {
 /// What the audit log says of the end of a run.
 fn audited(job: &Job, ending: &Ending) -> Event {
     let (action, digests, detail) = match ending {
-        Ending::Done { result_sha256, .. } => (Action::JobDone, vec![("result", *result_sha256)], ""),
-        Ending::Over { state: JobState::Cancelled, .. } => (Action::JobCancelled, Vec::new(), ""),
-        Ending::Over { class, .. } => (Action::JobFailed, Vec::new(), *class),
-        Ending::Again { class, .. } => (Action::JobRequeued, Vec::new(), *class),
-        Ending::BrokenOff => (Action::JobRequeued, Vec::new(), "the node stops"),
+        Ending::Done { result_sha256, fallbacks, .. } => {
+            let detail = match fallbacks.as_slice() {
+                [] => String::new(),
+                models => format!("on a processor in place of a GPU: {}", models.join(", ")),
+            };
+            (Action::JobDone, vec![("result", *result_sha256)], detail)
+        }
+        Ending::Over { state: JobState::Cancelled, .. } => (Action::JobCancelled, Vec::new(), String::new()),
+        Ending::Over { class, .. } => (Action::JobFailed, Vec::new(), (*class).to_owned()),
+        Ending::Again { class, .. } => (Action::JobRequeued, Vec::new(), (*class).to_owned()),
+        Ending::BrokenOff => (Action::JobRequeued, Vec::new(), "the node stops".to_owned()),
     };
-    Event { digests, detail: detail.into(), ..about(job, NODE, action) }
+    Event { digests, detail, ..about(job, NODE, action) }
 }
 
 /// Something that somebody did to a job.
@@ -861,6 +869,7 @@ mod tests {
             found: Vec::new(),
             raise,
             unfit: false,
+            fallbacks: Vec::new(),
         };
         store.end_job(triage.id, &done(Urgency::Urgent)).await.expect("ended");
         let raised = priorities(&store, 1).await;
@@ -878,6 +887,22 @@ mod tests {
         let rows = store.audit_latest(Some(STUDY), 100).await.expect("the log");
         let rows = rows.into_iter().filter(|row| !["job-queued", "job-started"].contains(&row.action.as_str()));
         rows.map(|row| (row.action, row.detail)).collect()
+    }
+
+    #[tokio::test]
+    async fn what_ran_on_another_device_than_it_was_to_is_in_the_audit_log() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).await.expect("a journal");
+        route(&store, 1, &[("liver", Urgency::Routine), ("lungs", Urgency::Routine)]).await;
+        for fallbacks in [vec![], vec!["coarse".to_owned(), "fine".to_owned()]] {
+            let job = store.claim(now_ms(), Urgency::Routine).await.expect("the journal").expect("a job");
+            let (result_path, result_sha256, found) = ("results/x".into(), [2; 32], Vec::new());
+            let (raise, unfit) = (Urgency::Routine, false);
+            let done = Ending::Done { result_path, result_sha256, found, raise, unfit, fallbacks };
+            store.end_job(job.id, &done).await.expect("ended");
+        }
+        let own = |detail: &str| ("job-done".to_owned(), detail.to_owned());
+        assert_eq!(told(&store).await, [own(""), own("on a processor in place of a GPU: coarse, fine")]);
     }
 
     #[tokio::test]
