@@ -32,6 +32,7 @@ pub mod inference {
     mod config;
     mod execution;
     pub use config::{EngineConfig, EnginePreference, Isolation};
+    pub use execution::{CpuConfig, Device, Execution, GpuConfig, Precision, Provider};
 }
 
 /// Of `crate::module`, what the configuration names.

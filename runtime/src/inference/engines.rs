@@ -294,6 +294,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_who_lacks_a_gpu_falls_back() {
+        let (model, reason) = (String::from("m"), String::from("r"));
+        let (device, engine) = (Device::Gpu, EngineKind::OnnxRuntime);
+        let lacking = [
+            InferenceError::DeviceUnavailable { device, reason: reason.clone() },
+            InferenceError::EngineUnavailable { engine, reason: reason.clone() },
+            InferenceError::Unsupported { device, model: model.clone(), reason: reason.clone() },
+        ];
+        assert!(lacking.iter().all(lacks_gpu));
+        let others = [
+            InferenceError::Input(reason.clone()),
+            InferenceError::Refused { model: model.clone(), reason: reason.clone() },
+            InferenceError::Load { engine, model: model.clone(), reason: reason.clone() },
+            InferenceError::Run { engine, model: model.clone(), reason: reason.clone() },
+            InferenceError::Deadline { model: model.clone() },
+            InferenceError::TooLong { model: model.clone(), limit: "engines.load_deadline_ms", ms: 1 },
+            InferenceError::Crashed { model: model.clone(), how: reason.clone() },
+            InferenceError::OutOfService { model: model.clone(), failures: 3, last: reason.clone() },
+            InferenceError::Busy { device, reason },
+            InferenceError::Cancelled { model },
+        ];
+        assert!(!others.iter().any(lacks_gpu));
+    }
+
+    #[test]
     fn the_newest_library_of_a_folder_is_found_and_a_named_one_is_kept() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = |name: &str| {

@@ -560,6 +560,27 @@ fn told(error: &ort::Error) -> String {
 mod tests {
     use super::*;
 
+    /// ONNX Runtime's own words, by which a provider that lacks an operator is told from a model that cannot be loaded.
+    #[test]
+    fn what_is_left_to_the_processor_is_told_from_what_cannot_be_loaded() {
+        let Some(library) = super::super::suite::library() else {
+            assert!(std::env::var_os("CI").is_none(), "no ONNX Runtime: run `cargo xtask assets`");
+            eprintln!("skipped: no ONNX Runtime; run `cargo xtask assets`");
+            return;
+        };
+        let (environment, _) = environment(&library).expect("it loads");
+        let load = |bytes: &[u8]| {
+            // As where no provider that was registered has the operator.
+            let builder = Session::builder(&environment)?.with_auto_device(AutoDevicePolicy::PreferCPU)?;
+            builder.with_disable_cpu_fallback()?.commit_from_memory(bytes)
+        };
+        let why = |bytes: &[u8]| failed(Device::Gpu, "m".into(), told(&load(bytes).map(drop).expect_err("refused")));
+        let left = why(PROBE);
+        assert!(matches!(left, InferenceError::Unsupported { device: Device::Gpu, .. }), "{left}");
+        let damaged = why(&PROBE[..20]);
+        assert!(matches!(damaged, InferenceError::Load { .. }), "{damaged}");
+    }
+
     #[test]
     fn elements_are_seen_in_place_and_copied_only_from_odd_addresses() {
         let Some(library) = super::super::suite::library() else {

@@ -164,9 +164,8 @@ const LIBRARIES: [&str; 5] = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/
 /// What libraries ask of the machine and of their own process: processors, memory, maps.
 const MACHINE: [&str; 4] = ["/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system"];
 /// What NVIDIA's driver and CUDA ask of the kernel.
-const NVIDIA: [&str; 8] = [
+const NVIDIA: [&str; 7] = [
     "/usr/local/nvidia",
-    "/proc/driver/nvidia",
     "/proc/devices",
     "/proc/modules",
     "/proc/version",
@@ -189,7 +188,10 @@ pub(super) fn readable(reach: &Reach) -> Vec<PathBuf> {
             paths.push("/sys/bus/pci/devices".into());
             match provider {
                 Provider::OpenVino => paths.extend(INTEL.map(PathBuf::from)),
-                _ => paths.extend(NVIDIA.map(PathBuf::from).into_iter().chain(named("/usr/local", "cuda"))),
+                _ => {
+                    paths.extend(NVIDIA.map(PathBuf::from));
+                    paths.extend([named("/usr/local", "cuda"), named("/proc/driver", "nvidia")].concat());
+                }
             }
             paths.extend(library.as_deref().and_then(beside));
             paths
