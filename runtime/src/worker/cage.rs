@@ -426,18 +426,70 @@ fn forbidden() -> Result<Rules, String> {
         libc::SYS_keyctl,
         libc::SYS_add_key,
         libc::SYS_request_key,
+        // Of processes that share the namespace, where there is none of its own.
+        libc::SYS_shmget,
+        libc::SYS_shmat,
+        libc::SYS_semget,
+        libc::SYS_semop,
+        libc::SYS_semtimedop,
+        libc::SYS_msgget,
+        libc::SYS_msgsnd,
+        libc::SYS_msgrcv,
+        libc::SYS_mq_open,
+        libc::SYS_mq_unlink,
+        // Landlock lets owners change what is said of a file.
+        libc::SYS_fchmodat,
+        libc::SYS_fchmodat2,
+        libc::SYS_fchownat,
+        libc::SYS_utimensat,
+        libc::SYS_setxattr,
+        libc::SYS_lsetxattr,
+        libc::SYS_removexattr,
+        libc::SYS_lremovexattr,
+        SETXATTRAT,
+        REMOVEXATTRAT,
+        FILE_SETATTR,
+        libc::SYS_inotify_add_watch,
+        libc::SYS_fanotify_init,
     ];
     let mut rules: Rules = PLAIN.iter().map(|&number| (number, vec![])).collect();
     #[cfg(target_arch = "x86_64")]
-    rules.extend([libc::SYS_fork, libc::SYS_vfork].map(|number| (number, vec![])));
+    {
+        const OLD: &[i64] = &[
+            libc::SYS_fork,
+            libc::SYS_vfork,
+            libc::SYS_chmod,
+            libc::SYS_chown,
+            libc::SYS_lchown,
+            libc::SYS_utime,
+            libc::SYS_utimes,
+            libc::SYS_futimesat,
+        ];
+        rules.extend(OLD.iter().map(|&number| (number, vec![])));
+    }
     rules.insert(libc::SYS_clone, when(0, u64::from(libc::CLONE_THREAD.unsigned_abs()), 0)?);
     rules.insert(libc::SYS_tgkill, unless(0, u64::from(std::process::id()))?);
     rules.insert(libc::SYS_prlimit64, unless(0, 0)?);
     let signals = [libc::F_SETOWN, F_SETSIG, F_SETOWN_EX].into_iter();
     let signals = signals.map(|what| all(&[(1, u64::from(u32::MAX), u64::from(what.unsigned_abs()))]));
     rules.insert(libc::SYS_fcntl, signals.collect::<Result<_, _>>()?);
+    #[cfg(target_arch = "x86_64")]
+    {
+        // The same by the numbers of x32, where a kernel has them, and those that are x32's alone.
+        let others: Vec<_> = rules.iter().map(|(number, rules)| (number | X32, rules.clone())).collect();
+        rules.extend(others);
+        rules.extend((512..548).chain([libc::SYS_clone3]).map(|number| (number | X32, vec![])));
+    }
     Ok(rules)
 }
+
+/// Of Linux 6.13 and 6.17, on all machines.
+const SETXATTRAT: i64 = 463;
+const REMOVEXATTRAT: i64 = 466;
+const FILE_SETATTR: i64 = 469;
+/// By which a kernel knows who takes pointers for 32 bits.
+#[cfg(target_arch = "x86_64")]
+const X32: i64 = 0x4000_0000;
 
 /// `fcntl.h`: the C library keeps them for itself.
 const F_SETSIG: i32 = 10;
@@ -476,6 +528,11 @@ pub(super) fn probe(reach: &Reach, others: &[PathBuf], threads_max: Option<u64>)
     let folders = ["/etc", "/home", "/opt", "/root", "/srv", "/tmp", "/var"].map(PathBuf::from);
     for path in folders.iter().chain(others) {
         tried.push(("opening what others have", io(File::open(path))));
+    }
+    for path in others {
+        // To what it is.
+        let changed = std::fs::metadata(path).and_then(|found| std::fs::set_permissions(path, found.permissions()));
+        tried.push(("changing the mode of what others have", io(changed)));
     }
     tried.extend(threads_max.map(|most| ("more threads than its limit", io(more_threads(most)))));
     let executable = || io(memmap2::MmapMut::map_anon(4096).and_then(memmap2::MmapMut::make_exec));
@@ -577,6 +634,33 @@ mod tests {
                 "{open:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_leads_out_is_forbidden_beside_a_driver_by_every_number() {
+        let rules = forbidden().expect("rules");
+        let out = [
+            libc::SYS_socket,
+            libc::SYS_execve,
+            libc::SYS_ptrace,
+            libc::SYS_kill,
+            libc::SYS_mount,
+            libc::SYS_open_tree,
+            libc::SYS_move_mount,
+            libc::SYS_fsopen,
+            libc::SYS_fsmount,
+            libc::SYS_mount_setattr,
+            libc::SYS_process_madvise,
+            libc::SYS_io_uring_setup,
+            libc::SYS_fchmodat,
+        ];
+        for number in out {
+            assert!(rules.get(&number).is_some_and(Vec::is_empty), "{number}, whatever its arguments");
+            #[cfg(target_arch = "x86_64")]
+            assert!(rules.get(&(number | X32)).is_some_and(Vec::is_empty), "{number} of x32");
+        }
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(rules.get(&libc::SYS_clone), rules.get(&(libc::SYS_clone | X32)), "threads, and no processes");
     }
 
     #[test]
