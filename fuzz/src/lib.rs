@@ -30,7 +30,9 @@ pub mod findings {
 #[path = "../../runtime/src/inference"]
 pub mod inference {
     mod config;
+    mod execution;
     pub use config::{EngineConfig, EnginePreference, Isolation};
+    pub use execution::{CpuConfig, Device, Execution, GpuConfig, Precision, Provider};
 }
 
 /// Of `crate::module`, what the configuration names.

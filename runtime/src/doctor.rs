@@ -16,14 +16,14 @@ use serde::Serialize;
 use crate::certificate;
 use crate::completion::Archive;
 use crate::config::{Config, PeerTlsConfig, TlsConfig};
-use crate::inference::Engines;
+use crate::inference::{CpuConfig, Device, EngineConfig, Engines, Provider, processors};
 use crate::ingest::disk::{Disk, RealDisk};
 use crate::ingest::folder as watched_folder;
 use crate::routing::{Plan, Planned};
 use crate::store::Store;
 use crate::tls::{self, TlsError};
 use crate::web;
-use crate::worker::{self, Program};
+use crate::worker::{self, Found, Program};
 
 /// Certificates that end within so many days are warned of.
 const EXPIRY_WARN_DAYS: i64 = 30;
@@ -120,7 +120,10 @@ pub fn check_all(config: &Config) -> Vec<Check> {
         checks.extend(web::needs_token(listen, &config.web).then(|| token(config, listen)));
     }
     checks.push(workers(config));
-    checks.extend([clock(), gpu(), codecs(), files(config.dimse.associations_max)]);
+    checks.extend(left_open(config));
+    checks.extend(engines_and_devices(config));
+    checks.extend(threads(config));
+    checks.extend([clock(), codecs(), files(config.dimse.associations_max)]);
     checks
 }
 
@@ -358,7 +361,8 @@ fn workers(config: &Config) -> Check {
     let engines = config.engines();
     let library = Engines::discover(&engines).ok().and_then(|found| found.library().map(Path::to_path_buf));
     let own = Program::own().map_err(|e| e.to_string());
-    let tried = match own.and_then(|own| worker::self_check(&engines, &config.limits, &own, library)) {
+    let others: Vec<_> = of_others(config).into_iter().map(|(_, path)| path).collect();
+    let tried = match own.and_then(|own| worker::self_check(&engines, &config.limits, &own, library, &others)) {
         Ok(tried) => tried,
         Err(e) => return Check::fail(NAME, e, "modules cannot run here; see engines in gantry.toml"),
     };
@@ -367,9 +371,10 @@ fn workers(config: &Config) -> Check {
     let missing: Vec<_> = kept.iter().filter_map(|kept| Some((kept.wall, kept.missing.as_ref()?))).collect();
     let told = missing.iter().map(|(wall, why)| format!("no {} ({why})", wall.name())).collect::<Vec<_>>().join(", ");
     let probes = || tried.iter().flat_map(|tried| tried.probes.iter().map(|probe| (tried.role, probe)));
-    let possible = probes().filter(|(_, probe)| probe.refused.is_none());
+    let given_up = || probes().filter(|(_, probe)| !probe.needed);
+    let possible = given_up().filter(|(_, probe)| probe.refused.is_none());
     let possible: Vec<_> = possible.map(|(role, probe)| format!("{} ({role})", probe.what)).collect();
-    let (tries, refused) = (probes().count(), probes().count() - possible.len());
+    let (tries, refused) = (given_up().count(), given_up().count() - possible.len());
     let roles = tried.iter().map(|tried| tried.role).collect::<Vec<_>>().join(", ");
     let unaccepted = missing.iter().any(|(wall, _)| wall.is_required() && !engines.accept_missing.contains(wall));
     if unaccepted {
@@ -379,7 +384,12 @@ fn workers(config: &Config) -> Check {
             "use a kernel that has it (Landlock: 5.13, and `lsm=landlock,…`), or accept it by name in engines.accept_missing",
         );
     }
-    let found = format!("{refused} of {tries} things that workers ({roles}) gave up were tried by them and refused");
+    let needed: Vec<_> = probes().filter(|(_, probe)| probe.needed).collect();
+    let needed = needed.iter().map(|(role, probe)| format!("{} ({role})", probe.what)).collect::<Vec<_>>().join(", ");
+    let found = format!(
+        "{refused} of {tries} things that workers ({roles}) gave up were tried by them and refused; left open, for engines need \
+         it: {needed}"
+    );
     match (possible.is_empty(), missing.is_empty()) {
         (true, true) => Check::ok(NAME, found),
         (true, false) => {
@@ -393,17 +403,188 @@ fn workers(config: &Config) -> Check {
     }
 }
 
-/// What the kernel offers; whether a model runs there is known when one is loaded.
-fn gpu() -> Check {
-    let is_gpu = |name: &str| {
-        name.strip_prefix("nvidia").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()) && !n.is_empty())
+/// What is none of a worker's business, and what it is.
+fn of_others(config: &Config) -> Vec<(&'static str, PathBuf)> {
+    let packages = config
+        .modules
+        .iter()
+        .flat_map(|module| [("a module", module.package.clone()), ("a module", module.package.join("module.toml"))]);
+    let data = config.node.data_folder.iter().map(|path| ("node.data_folder", path.clone()));
+    let cache = config.cache.folder.iter().map(|path| ("cache.folder", path.clone()));
+    packages.chain(data).chain(cache).collect()
+}
+
+/// Whether something of others lies in a folder that is left open to engines: beside their library.
+fn left_open(config: &Config) -> Option<Check> {
+    const NAME: &str = "engine library";
+    let engines = config.engines();
+    let found = Engines::discover(&engines).ok()?;
+    let open = [Device::Cpu, Device::Gpu].map(|device| worker::left_open(&engines, found.library(), device)).concat();
+    let within = |path: &PathBuf| {
+        let path = path.canonicalize().ok()?;
+        open.iter().find(|open| path.starts_with(open))
     };
-    let devices = std::fs::read_dir("/dev").into_iter().flatten().flatten();
-    let gpus = devices.filter(|entry| is_gpu(&entry.file_name().to_string_lossy())).count();
-    match gpus {
-        0 => Check::ok("devices", "cpu; no NVIDIA GPU"),
-        n => Check::ok("devices", format!("cpu; {n} NVIDIA GPU")),
+    let (what, path, folder) =
+        of_others(config).into_iter().find_map(|(what, path)| within(&path).map(|folder| (what, path, folder)))?;
+    Some(Check::fail(
+        NAME,
+        format!(
+            "{what} ({}) lies in {}, where workers on a GPU or with OpenVINO can read",
+            path.display(),
+            folder.display()
+        ),
+        "put the library into a folder of its own",
+    ))
+}
+
+/// Which engines there are and what each can run models on, as workers with them say: a library is never loaded here.
+fn engines_and_devices(config: &Config) -> Vec<Check> {
+    const NAME: &str = "engines";
+    let engines = config.engines();
+    let mut checks = vec![devices()];
+    let Ok(own) = Program::own() else { return checks };
+    let built_in = EngineConfig { cpu: CpuConfig::default(), ..engines.clone() };
+    let tract = worker::find(&built_in, &own, None, Device::Cpu);
+    checks.push(match tract {
+        Ok(found) => Check::ok(NAME, can_use(&found)),
+        Err(e) => Check::fail(NAME, format!("tract: {e}"), "see the check of workers"),
+    });
+    let library = Engines::discover(&engines).ok().and_then(|found| found.library().map(Path::to_path_buf));
+    if let Some(library) = library {
+        checks.push(match worker::find(&built_in, &own, Some(library.clone()), Device::Cpu) {
+            Ok(found) => Check::ok(NAME, can_use(&found)),
+            Err(e) => Check::fail(NAME, format!("{}: {e}", library.display()), "install another, or take tract"),
+        });
+        if engines.cpu != CpuConfig::default() {
+            checks.push(match worker::find(&engines, &own, Some(library.clone()), Device::Cpu) {
+                Ok(found) => Check::ok("models on the processor", found.version),
+                Err(e) => Check::fail("models on the processor", e, "change engines.cpu"),
+            });
+        }
+        checks.push(on_gpu(config, worker::find(&engines, &own, Some(library), Device::Gpu)));
     }
+    checks
+}
+
+/// `onnxruntime 1.32.0: cpu; CUDA, TensorRT, OpenVINO are not in this library`.
+fn can_use(found: &Found) -> String {
+    let list = |there: bool| {
+        let some = Provider::ALL
+            .iter()
+            .filter(|provider| **provider != Provider::BuiltIn && found.providers.contains(provider) == there);
+        some.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let more = |text: String, before: &str, after: &str| match text.as_str() {
+        "" => text,
+        text => format!("{before}{text}{after}"),
+    };
+    // tract has no library that could have been built with them.
+    let lacking = if found.version.starts_with("tract") { String::new() } else { list(false) };
+    format!("{}: cpu{}{}", found.version, more(list(true), ", ", ""), more(lacking, "; not in this library: ", ""))
+}
+
+/// Whether models that ask for a GPU have one: a fault only where a module asks.
+fn on_gpu(config: &Config, found: Result<Found, String>) -> Check {
+    const NAME: &str = "models on a GPU";
+    let index = config.engines.gpu.index;
+    match found {
+        Ok(found) => Check::ok(NAME, format!("{}, GPU {index}", found.version)),
+        Err(e) if !asks_for_gpu(config) => Check::ok(NAME, format!("cannot run, and no module asks for one: {e}")),
+        Err(e) if config.engines.gpu_fallback_to_cpu => Check::warn(
+            NAME,
+            format!("cannot run, and fall back to the processor: {e}"),
+            "install the driver and the library, or change engines.gpu",
+        ),
+        Err(e) => Check::fail(
+            NAME,
+            format!("cannot run: {e}"),
+            "install the driver and the library, change engines.gpu, or set engines.gpu_fallback_to_cpu",
+        ),
+    }
+}
+
+fn asks_for_gpu(config: &Config) -> bool {
+    let Ok(plan) = Plan::load(config) else { return false };
+    let mut models = plan.modules.iter().flat_map(|planned| &planned.package.manifest().models);
+    models.any(|model| model.target == Device::Gpu)
+}
+
+/// What the kernel and the driver say is there.
+fn devices() -> Check {
+    let nvidia = nvidia_smi().unwrap_or_else(nvidia_proc);
+    let others = others_on_pci();
+    let all: Vec<_> =
+        std::iter::once(format!("cpu ({} processors)", processors())).chain(nvidia).chain(others).collect();
+    Check::ok("devices", if all.len() == 1 { format!("{}; no GPU", all[0]) } else { all.join("; ") })
+}
+
+/// Names and memory from the driver's own tool, where there is a driver.
+fn nvidia_smi() -> Option<Vec<String>> {
+    let there = Path::new("/proc/driver/nvidia/version").exists();
+    let asked = there.then(|| {
+        std::process::Command::new("nvidia-smi")
+            .args(["--query-gpu=index,name,memory.total", "--format=csv,noheader"])
+            .output()
+    })?;
+    let text = asked.ok().filter(|done| done.status.success())?.stdout;
+    let lines = String::from_utf8_lossy(&text).lines().map(crate::printable).collect::<Vec<_>>();
+    (!lines.is_empty()).then(|| lines.iter().map(|line| format!("gpu {line}")).collect())
+}
+
+/// Names as the driver tells them to everybody.
+fn nvidia_proc() -> Vec<String> {
+    let folders = std::fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
+    let mut gpus: Vec<_> = folders
+        .filter_map(|gpu| nvidia_information(&std::fs::read_to_string(gpu.path().join("information")).ok()?))
+        .collect();
+    gpus.sort();
+    gpus
+}
+
+fn nvidia_information(text: &str) -> Option<String> {
+    let field =
+        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_prefix(':').map(str::trim));
+    let minor = field("Device Minor").unwrap_or("of unknown number");
+    Some(format!("gpu {}, {}", crate::printable(minor), crate::printable(field("Model")?)))
+}
+
+/// Display controllers of AMD and Intel, by their numbers.
+fn others_on_pci() -> Vec<String> {
+    let devices = std::fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten().map(|device| device.path());
+    let read = |device: &Path, file: &str| {
+        std::fs::read_to_string(device.join(file)).map(|text| text.trim().trim_start_matches("0x").to_owned())
+    };
+    let mut gpus: Vec<_> = devices
+        .filter_map(|device| {
+            let (class, vendor) = (read(&device, "class").ok()?, read(&device, "vendor").ok()?);
+            let maker = match vendor.as_str() {
+                "8086" => "Intel",
+                "1002" => "AMD",
+                _ => return None,
+            };
+            let number = read(&device, "device").ok()?;
+            class.starts_with("03").then(|| format!("gpu of {maker}, {vendor}:{number}"))
+        })
+        .collect();
+    gpus.sort();
+    gpus
+}
+
+/// More threads than processors make each run slower.
+fn threads(config: &Config) -> Option<Check> {
+    const NAME: &str = "engines.intra_threads";
+    let (each, at_once) = (config.engines.intra_threads, config.engines.runs_at_once_max);
+    let (all, there) = (each.max(1).saturating_mul(at_once), processors());
+    (all > there).then(|| {
+        Check::warn(
+            NAME,
+            format!(
+                "{} threads of each of runs_at_once_max = {at_once} runs are {all}, and there are {there} processors",
+                each.max(1)
+            ),
+            "set engines.intra_threads = 0, or fewer runs at once",
+        )
+    })
 }
 
 fn codecs() -> Check {
@@ -670,6 +851,71 @@ mod tests {
         assert_eq!(token(&config, listen).state, State::Fail, "a journal without one");
         make(true);
         assert_eq!(token(&config, listen).state, State::Ok);
+    }
+
+    #[test]
+    fn more_threads_than_processors_are_told() {
+        let mut config = Config::default();
+        assert!(threads(&config).is_none(), "0 shares what there is");
+        config.engines.intra_threads = processors();
+        assert!(threads(&config).is_none());
+        config.engines.runs_at_once_max = 2;
+        let check = threads(&config).expect("twice as many");
+        assert!(check.state == State::Warn && check.found.contains("runs_at_once_max = 2"), "{check}");
+        config.engines.intra_threads = 0;
+        config.engines.runs_at_once_max = processors() + 1;
+        assert!(threads(&config).is_some(), "each has one at least");
+    }
+
+    #[test]
+    fn engines_tell_what_they_can_use_and_a_driver_what_there_is() {
+        let found =
+            |version: &str, providers: &[Provider]| Found { version: version.into(), providers: providers.into() };
+        assert_eq!(can_use(&found("tract 0.23.9", &[Provider::BuiltIn])), "tract 0.23.9: cpu");
+        assert_eq!(
+            can_use(&found("onnxruntime 1.32.0", &[Provider::BuiltIn])),
+            "onnxruntime 1.32.0: cpu; not in this library: CUDA, TensorRT, OpenVINO"
+        );
+        assert_eq!(
+            can_use(&found("onnxruntime 1.32.0", &[Provider::BuiltIn, Provider::Cuda, Provider::TensorRt])),
+            "onnxruntime 1.32.0: cpu, CUDA, TensorRT; not in this library: OpenVINO"
+        );
+        let text = "Model: \t\t NVIDIA H100 PCIe\nIRQ:   \t\t 38\nDevice Minor: \t 1\n";
+        assert_eq!(nvidia_information(text).as_deref(), Some("gpu 1, NVIDIA H100 PCIe"));
+        assert_eq!(nvidia_information("IRQ: 1\n"), None);
+    }
+
+    #[test]
+    fn no_gpu_is_a_fault_only_where_a_module_asks_for_one() {
+        let mut config = Config::default();
+        let none = || Err("no gpu".to_owned());
+        assert_eq!(on_gpu(&config, none()).state, State::Ok);
+        let folder = tempfile::tempdir().expect("a folder");
+        let manifest = "schema = 1\nname = \"lungs\"\nversion = \"0.1.0\"\nvendor = \"Tests\"\n[label]\ntitle = \"T\"\n\
+             intended_use = \"T\"\ndemonstration = true\n[accepts]\nmodality = [\"CT\"]\n[component]\nsha256 = \"SHA\"\n\
+             [[models]]\nname = \"m\"\nfile = \"models/m.onnx\"\nsha256 = \"SHA\"\ntarget = \"gpu\"\n";
+        let manifest = manifest.replace("SHA", &"0".repeat(64));
+        std::fs::write(folder.path().join("module.toml"), manifest).expect("written");
+        let text = format!("[[modules]]\npackage = {:?}\n", folder.path());
+        config.modules = toml::from_str::<Config>(&text).expect("a configuration").modules;
+        assert_eq!(on_gpu(&config, none()).state, State::Fail);
+        config.engines.gpu_fallback_to_cpu = true;
+        assert_eq!(on_gpu(&config, none()).state, State::Warn);
+    }
+
+    #[test]
+    fn what_lies_beside_an_engines_library_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let library = folder.path().join("libonnxruntime.so");
+        std::fs::write(&library, "").expect("written");
+        let mut config = Config::default();
+        config.engines.onnxruntime_library = Some(library);
+        config.node.data_folder = Some(folder.path().join("data"));
+        std::fs::create_dir(folder.path().join("data")).expect("made");
+        let check = left_open(&config).expect("it lies there");
+        assert!(check.state == State::Fail && check.found.contains("node.data_folder"), "{check}");
+        config.node.data_folder = None;
+        assert!(left_open(&config).is_none());
     }
 
     #[test]

@@ -228,7 +228,7 @@ fn main() -> ExitCode {
     if matches!(command, Command::Worker { command: None }) {
         let Err(e) = gantry::worker::run(
             |start| bring_in(start.library()),
-            |start| local(start.library(), start.device(), start.threads(), start.contexts()),
+            |start| local(start.library(), start.device(), start.execution(), start.threads(), start.contexts()),
             gantry::worker::Tools::default(),
         );
         eprintln!("error: {e}");

@@ -54,6 +54,7 @@ pub struct Metrics {
     model_run: Family<OnDevice, Histogram>,
     model_items: Family<OnDevice, Histogram>,
     runs_refused: Family<[Word; 1], Counter>,
+    gpu_fallbacks: Family<OfVendor, Counter>,
     workers_lost: Family<OfVendor, Counter>,
     worker_models: Family<OfVendor, Gauge>,
     quarantine: Gauge,
@@ -100,6 +101,7 @@ impl Metrics {
             model_run: Family::new_with_constructor(short as fn() -> Histogram),
             model_items: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 10))),
             runs_refused: Family::default(),
+            gpu_fallbacks: Family::default(),
             workers_lost: Family::default(),
             worker_models: Family::default(),
             quarantine: Gauge::default(),
@@ -170,6 +172,8 @@ impl Metrics {
             "Runs of models that were refused or ended, by reason",
             self.runs_refused.clone(),
         );
+        let help = "Models that were to run on a GPU and were loaded on a processor, as the site allows";
+        r.register("gpu_fallbacks", help, self.gpu_fallbacks.clone());
         r.register("workers_lost", "Workers that ended while they were needed", self.workers_lost.clone());
         let help = "What loading the models of a worker took of memory";
         r.register_with_unit("worker_models", help, Unit::Bytes, self.worker_models.clone());
@@ -273,6 +277,12 @@ impl Metrics {
         self.runs_refused.get_or_create(&[("reason", reason)]).inc();
     }
 
+    /// A model that was to run on a GPU was loaded on a processor.
+    pub fn gpu_fallback(&self, model: &str, vendor: &str) {
+        let [(_, model), (_, vendor)] = self.on_device(model, vendor);
+        self.gpu_fallbacks.get_or_create(&[("model", model), ("vendor", vendor)]).inc();
+    }
+
     /// A worker ended while it was needed.
     pub fn worker_lost(&self, vendor: &str, device: &str) {
         self.workers_lost.get_or_create(&[("vendor", vendor.into()), ("device", device.into())]).inc();
@@ -341,6 +351,7 @@ mod tests {
         metrics.job_ended("ct-organs", "cpu", Duration::from_secs(1), Duration::from_secs(2));
         metrics.http_request("/studies", 200, Duration::from_millis(1));
         metrics.study_closed("counts", Duration::from_secs(55));
+        metrics.gpu_fallback("liver", "Acme");
         let text = metrics.render();
         for line in [
             "gantry_instances_stored_total{via=\"dimse\",outcome=\"new\"} 1",
@@ -353,6 +364,7 @@ mod tests {
             "gantry_job_run_seconds_sum{module=\"ct-organs\",device=\"cpu\"} 2.0",
             "gantry_http_requests_total{route=\"/studies\",status=\"200\"} 1",
             "gantry_study_close_saved_seconds_total 55.0",
+            "gantry_gpu_fallbacks_total{model=\"liver\",vendor=\"Acme\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }

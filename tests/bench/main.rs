@@ -8,6 +8,7 @@
 
 mod command;
 mod disk;
+mod gpu;
 mod hospital;
 mod ingest;
 mod inside;
@@ -47,6 +48,12 @@ enum Subject {
     Ingest(ingest::Options),
     /// The busiest hour of a large hospital, in less time.
     Hospital(hospital::Options),
+    /// What everything around an engine costs on a GPU, beside the bare engine. Needs nothing but this program, the engine's library
+    /// and models.
+    Gpu(gpu::Options),
+    /// What `gpu` starts.
+    #[command(hide = true)]
+    Worker,
 }
 
 /// Slices of the study that the sandbox's targets are meant for.
@@ -100,6 +107,8 @@ struct Places {
 fn main() -> Result<()> {
     let subject = Cli::parse().subject;
     let built = match &subject {
+        Subject::Worker => return gpu::worker(),
+        Subject::Gpu(options) => return gpu(options),
         Subject::Sandbox(options) => &options.built,
         Subject::Workers(options) => &options.built,
         Subject::Ingest(options) => &options.built,
@@ -127,6 +136,7 @@ fn main() -> Result<()> {
             ingest::measure(&folder, &gantry, options, &mut report)?;
             report
         }
+        Subject::Gpu(_) | Subject::Worker => unreachable!("done above"),
         Subject::Hospital(options) => {
             let mut report = Report::begin(format!("hospital, {}", profile(&gantry)), processors);
             hospital::measure(&folder, &gantry, options, processors, &mut report)?;
@@ -135,6 +145,20 @@ fn main() -> Result<()> {
     };
     match built.json {
         true => println!("{}", serde_json::to_string_pretty(&report.to_json())?),
+        false => print!("{report}"),
+    }
+    Ok(())
+}
+
+/// On all processors, in no folder.
+fn gpu(options: &gpu::Options) -> Result<()> {
+    let report = gpu::measure(options)?;
+    let json = serde_json::to_string_pretty(&report.to_json())?;
+    if let Some(path) = &options.out {
+        std::fs::write(path, format!("{json}\n")).with_context(|| path.display().to_string())?;
+    }
+    match options.json {
+        true => println!("{json}"),
         false => print!("{report}"),
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use gantry::config::{CacheSettings, Config, NodeConfig, RetentionConfig, TelemetryConfig};
 use gantry::findings::{Code, Triage, Unfit, Urgency};
-use gantry::inference::EngineConfig;
+use gantry::inference::{CpuConfig, EngineConfig, GpuConfig};
 use gantry::module::manifest::{Accepts, ComponentEntry, Interface, Manifest, ModelEntry, ModuleLimits, Needs};
 use gantry::outputs::result::{InputFile, InputPrior, InputSeries, InputUpstream};
 use gantry::sandbox::grants::{DEFAULT_ATTRIBUTES, GRANTABLE_ATTRIBUTES};
@@ -52,6 +52,8 @@ fn the_example_of_gantry_toml_has_every_key_with_its_default() {
         device_slice_ms_max: _,
         decode_in_worker: _,
         accept_missing: _,
+        cpu: CpuConfig { provider: _ },
+        gpu: GpuConfig { provider: _, index: _, memory_max_mib: _, precision: _ },
         isolation: _,
         model_max_mib: _,
     } = &whole.engines

@@ -13,6 +13,7 @@ mod jobs;
 mod malformed;
 mod models;
 mod node;
+mod openvino;
 mod peers;
 mod priors;
 mod readme;

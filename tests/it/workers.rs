@@ -105,17 +105,66 @@ fn a_model_runs_in_a_worker_of_its_vendor() {
 fn everything_that_a_worker_gave_up_is_refused() {
     let Isolation::Program(program) = gantry_tests::command::workers() else { unreachable!("a program") };
     let libraries = [None, gantry_tests::asset("onnxruntime").and_then(|_| gantry::inference::find_library(None))];
+    // As a module's weights and the journal would.
+    let others = tempfile::tempdir().expect("a folder");
+    let weights = others.path().join("liver.onnx");
+    std::fs::write(&weights, b"weights").expect("written");
+    let others = [others.path().to_owned(), weights];
     for library in libraries {
         let (engines, limits) = (EngineConfig::default(), Limits::default());
-        let all = gantry::worker::self_check(&engines, &limits, &program, library).expect("workers start");
-        assert_eq!(all.iter().map(|tried| tried.role).collect::<Vec<_>>(), ["models", "compiling", "decoding"]);
+        let all = gantry::worker::self_check(&engines, &limits, &program, library, &others).expect("workers start");
+        let roles: Vec<_> = all.iter().map(|tried| tried.role).collect();
+        assert_eq!(roles, ["models", "models on a GPU", "compiling", "decoding"]);
         for Tried { role, kept, probes } in all {
             assert!(kept.iter().all(|kept| kept.missing.is_none() || !kept.wall.is_required()), "{role}: {kept:?}");
             assert_eq!(kept.len(), 4);
-            let possible: Vec<_> = probes.iter().filter(|probe| probe.refused.is_none()).collect();
+            let possible: Vec<_> = probes.iter().filter(|probe| probe.refused.is_none() && !probe.needed).collect();
             assert!(possible.is_empty() && probes.len() >= 15, "{role}: {possible:?}");
+            let needed: Vec<_> = probes.iter().filter(|probe| probe.needed).map(|probe| probe.what.as_str()).collect();
+            let open: &[&str] = if role == "models on a GPU" { &["executable memory", "libraries"] } else { &[] };
+            assert_eq!(needed, open, "{role}: what it needs is told by name");
         }
     }
+}
+
+/// Of what a site lets run on a processor in place of a GPU.
+fn falls_back(engines: &Engines, name: &str) -> Result<LoadedModel, InferenceError> {
+    let job = Job::new();
+    let (bytes, target) = (model(name), Device::Gpu);
+    engines.load(Request { vendor: "v", name, bytes: &bytes, target, warm_up: None }, &job.call())
+}
+
+#[test]
+fn a_model_falls_back_where_there_is_no_gpu_and_that_is_counted() {
+    let engines = real(|config| config.gpu_fallback_to_cpu = true);
+    let metrics = gantry::metrics::Metrics::new();
+    engines.count(metrics.clone());
+    let model = falls_back(&engines, "neg").expect("falls back");
+    assert_eq!((model.requested_device(), model.device()), (Device::Gpu, Device::Cpu));
+    assert!(model.fallback().is_some_and(|why| why.starts_with("no gpu to run models on")), "{:?}", model.fallback());
+    let told = metrics.render();
+    assert!(told.contains("gantry_gpu_fallbacks_total{model=\"neg\",vendor=\"v\"} 1\n"), "{told}");
+}
+
+#[test]
+fn a_model_that_ends_a_gpus_worker_or_is_late_there_does_not_fall_back() {
+    let engines = faulty(|config| {
+        config.gpu_fallback_to_cpu = true;
+        config.load_deadline_ms = 500;
+    });
+    // It has a GPU, and nobody falls back.
+    assert_eq!(falls_back(&engines, "good").expect("loads").fallback(), None);
+    let crashed = falls_back(&engines, "load-abort").expect_err("it ends its worker");
+    assert!(matches!(crashed, InferenceError::Crashed { .. }), "{crashed}");
+    let late = falls_back(&engines, "load-hang").expect_err("it takes too long");
+    assert!(matches!(late, InferenceError::TooLong { limit: "engines.load_deadline_ms", .. }), "{late}");
+    // Of both, what was ended counts until the model is out of service; there it does not fall back either.
+    for _ in 0..3 {
+        let _ = falls_back(&engines, "load-abort");
+    }
+    let out = falls_back(&engines, "load-abort").expect_err("it ended too many");
+    assert!(matches!(out, InferenceError::OutOfService { .. }), "{out}");
+    assert!(engines.workers().iter().all(|worker| worker.device == Device::Gpu), "none was started for the processor");
 }
 
 /// What became of a model that misbehaves, and that another model of the same vendor runs all the same.

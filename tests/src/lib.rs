@@ -4,6 +4,7 @@ pub mod certificates;
 pub mod command;
 pub mod complete;
 pub mod dimse;
+pub mod nets;
 pub mod node;
 pub mod orthanc;
 pub mod peers;
@@ -43,6 +44,12 @@ pub fn needed(path: &str, made_by: &str) -> Option<PathBuf> {
 #[must_use]
 pub fn asset(path: &str) -> Option<PathBuf> {
     present(assets().join(path), "cargo xtask assets")
+}
+
+/// The same of `cargo xtask assets --peers`.
+#[must_use]
+pub fn needed_peer(path: &str) -> Option<PathBuf> {
+    present(assets().join(path), "cargo xtask assets --peers")
 }
 
 /// The folder of the real test material.

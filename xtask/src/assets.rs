@@ -19,8 +19,8 @@ Set GANTRY_PYTHON to use another interpreter than python3; it needs pip.
 
 Examples:
   cargo xtask assets           CT, MR and other DICOM files, and the ONNX Runtime library
-  cargo xtask assets --peers   also .cache/venv (pydicom, highdicom, dciodvfy, dcmqi ...) and Debian's DCMTK,
-                               Orthanc and PixelMed; installs those when run as root")]
+  cargo xtask assets --peers   also ONNX Runtime with OpenVINO, .cache/venv (pydicom, highdicom, dciodvfy, dcmqi ...)
+                               and Debian's DCMTK, Orthanc and PixelMed; installs those when run as root")]
 pub(crate) struct Options {
     /// Also install other people's software that judges our output
     #[arg(long)]
@@ -95,6 +95,24 @@ const ASSETS: &[Asset] = &[
     },
 ];
 
+/// Another engine, which results are held against.
+const PEERS: &[Asset] = &[Asset {
+    name: "openvino",
+    requirement: "onnxruntime-openvino==1.24.1",
+    sha256: "3007c803634cc69c6d52af1dea7ce729d9bb62b9a11070fd2f959119199007a8",
+    archive: Archive::NativeWheel,
+    keep: &[
+        ("onnxruntime/capi/libonnxruntime.so.1.24.1", "libonnxruntime.so"),
+        ("onnxruntime/capi/libonnxruntime_providers_*.so", ""),
+        ("onnxruntime/capi/libopenvino.so.2541", ""),
+        ("onnxruntime/capi/libopenvino_onnx_frontend.so.2541", ""),
+        ("onnxruntime/capi/libopenvino_intel_*_plugin.so", ""),
+        ("onnxruntime/capi/libtbb*.so*", ""),
+        ("onnxruntime/LICENSE", ""),
+        ("onnxruntime/ThirdPartyNotices.txt", ""),
+    ],
+}];
+
 /// The file whose presence says that an asset's folder is whole.
 const STAMP: &str = ".complete";
 
@@ -102,7 +120,7 @@ const STAMP: &str = ".complete";
 pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
     let folder = repository.assets();
     let mut fetched = false;
-    for asset in ASSETS {
+    for asset in ASSETS.iter().chain(PEERS.iter().filter(|_| options.peers)) {
         if !asset.runs_here() {
             println!("{}: there is no pinned archive for this platform; skipped", asset.requirement);
         } else if !asset.is_complete(&folder) {
@@ -262,7 +280,7 @@ mod tests {
 
     #[test]
     fn every_asset_is_pinned_exactly() {
-        for asset in ASSETS {
+        for asset in ASSETS.iter().chain(PEERS) {
             let (_, version) = asset.requirement.split_once("==").expect("a pinned version");
             assert!(version.chars().all(|c| c.is_ascii_digit() || c == '.'), "{}", asset.requirement);
             let digits = asset.sha256.chars().filter(|c| c.is_ascii_digit() || ('a'..='f').contains(c)).count();

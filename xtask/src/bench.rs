@@ -20,7 +20,11 @@ Examples:
   cargo xtask bench ingest --development     the same with what `cargo build` makes
   cargo xtask bench hospital -- --times 60   a hospital's busiest hour in a minute: what is lost, and the node's memory
   cargo xtask bench hospital -- --times 20 --minutes 0.5
-  cargo xtask bench hospital -- --find       with how many hours at once two cores keep up; takes some minutes")]
+  cargo xtask bench hospital -- --find       with how many hours at once two cores keep up; takes some minutes
+  cargo xtask bench gpu -- --library LIBRARY --out ratios.json
+                                             what everything around an engine costs on a GPU, beside the bare engine
+  cargo xtask bench gpu -- --device cpu      the same on processors
+A machine with a GPU needs target/release/bench, the library and the models: `bench gpu --library LIBRARY --models FOLDER`.")]
 pub(crate) struct Options {
     /// What to measure
     #[arg(value_enum)]
@@ -43,6 +47,8 @@ enum Subject {
     Ingest,
     /// The busiest hour of a large hospital in less time, sent to `gantry serve`
     Hospital,
+    /// Models by the bare engine in a loop, by the engine in the process, and by a worker; urgent runs; a killed worker
+    Gpu,
 }
 
 /// Runs `cargo xtask bench`.
@@ -53,6 +59,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
         Subject::Workers => ("workers", true),
         Subject::Ingest => ("ingest", true),
         Subject::Hospital => ("hospital", false),
+        Subject::Gpu => ("gpu", false),
     };
     if runs_modules {
         assets::run(repository, &assets::Options { peers: false })?;

@@ -185,6 +185,7 @@ impl Config {
         let checks = [
             self.pacs.iter().try_for_each(PacsConfig::check),
             self.dimse.check(),
+            self.engines.check(),
             routing::check(&self.modules, &self.rules),
             self.log.check(),
             self.telemetry.check(),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::execution::{self, CpuConfig, Device, Execution, GpuConfig, Provider};
 use crate::worker::{Program, Wall};
 
 /// Which engine to use.
@@ -79,6 +80,10 @@ pub struct EngineConfig {
     /// Walls around workers that this machine need not have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accept_missing: Vec<Wall>,
+    /// What runs models on processors.
+    pub cpu: CpuConfig,
+    /// What runs models on a GPU, and on which.
+    pub gpu: GpuConfig,
     /// Where engines run: no choice of a file.
     #[serde(skip)]
     pub isolation: Isolation,
@@ -109,6 +114,8 @@ impl Default for EngineConfig {
             device_slice_ms_max: 500,
             decode_in_worker: false,
             accept_missing: Vec::new(),
+            cpu: CpuConfig::default(),
+            gpu: GpuConfig::default(),
             isolation: Isolation::OwnProgram,
             model_max_mib: model_max_mib(),
         }
@@ -130,7 +137,27 @@ impl EngineConfig {
             ("queue_length_max", self.queue_length_max as u64, 1, 1_000_000),
             ("routine_wait_max_ms", self.routine_wait_max_ms, 0, day_ms),
             ("device_slice_ms_max", self.device_slice_ms_max, 1, day_ms),
+            ("gpu.index", self.gpu.index.into(), 0, 63),
+            ("gpu.memory_max_mib", self.gpu.memory_max_mib, 0, 1 << 22),
         ]
+    }
+
+    /// What cannot be together.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.cpu.check()?;
+        self.gpu.check()?;
+        match (self.engine, self.cpu.provider) {
+            (EnginePreference::Tract, Provider::OpenVino) => Err(
+                "engines.cpu.provider = \"openvino\" is a part of ONNX Runtime, and engines.engine = \"tract\": change either".into(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// How models run on a device.
+    #[must_use]
+    pub fn execution(&self, device: Device) -> Execution {
+        execution::chosen(device, &self.cpu, &self.gpu)
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::onnxruntime::OnnxRuntime;
 use super::tract::Tract;
 use super::{
-    Call, Device, DeviceQueue, Engine, EngineConfig, EngineKind, EnginePreference, InferenceError, Isolation,
-    LoadedModel, OnnxModel, QueueLimits,
+    Call, Device, DeviceQueue, Engine, EngineConfig, EngineKind, EnginePreference, Execution, InferenceError,
+    Isolation, LoadedModel, OnnxModel, Provider, QueueLimits,
 };
 use crate::metrics::Metrics;
 use crate::worker::{self, Common, RemoteEngine, WorkerReport};
@@ -51,6 +51,7 @@ impl Engines {
     /// Fails with [`InferenceError::EngineUnavailable`] when ONNX Runtime is asked for and not there.
     pub fn discover(config: &EngineConfig) -> Result<Self, InferenceError> {
         let unavailable = |reason| InferenceError::EngineUnavailable { engine: EngineKind::OnnxRuntime, reason };
+        config.check().map_err(unavailable)?;
         let library = match config.engine {
             EnginePreference::Tract => None,
             EnginePreference::Auto | EnginePreference::OnnxRuntime => {
@@ -62,7 +63,7 @@ impl Engines {
             Some(path) if !path.is_file() => {
                 return Err(unavailable(format!("there is no library at {}", path.display())));
             }
-            None if config.engine == EnginePreference::OnnxRuntime => {
+            None if config.engine == EnginePreference::OnnxRuntime || config.cpu.provider == Provider::OpenVino => {
                 return Err(unavailable(
                     "its library was not found; set onnxruntime_library or GANTRY_ONNXRUNTIME, or use engine = \"tract\" \
                      ([engines] in gantry.toml), or run `cargo xtask assets` in a checkout"
@@ -115,12 +116,14 @@ impl Engines {
             Started::Worker(engine) => loaded(&model, &engine, call, target),
         };
         let (fallback, mut loaded) = match load_on(target) {
-            // Who waits for a GPU, or for nothing any more, lacks none.
-            Err(error @ (InferenceError::Busy { .. } | InferenceError::Cancelled { .. })) => return Err(error),
-            Err(error) if target == Device::Gpu && self.config.gpu_fallback_to_cpu => {
+            Err(error) if target == Device::Gpu && self.config.gpu_fallback_to_cpu && lacks_gpu(&error) => {
                 let reason = error.to_string();
-                tracing::warn!(model = super::name(name), reason, "falls back from GPU to CPU");
-                (Some(reason), load_on(Device::Cpu)?)
+                tracing::warn!(model = super::name(name), vendor, reason, "falls back from GPU to CPU");
+                let loaded = load_on(Device::Cpu)?;
+                if let Some(metrics) = self.metrics.get() {
+                    metrics.gpu_fallback(&super::name(name), vendor);
+                }
+                (Some(reason), loaded)
             }
             result => (None, result?),
         };
@@ -143,7 +146,10 @@ impl Engines {
             reason: format!("the system does not say which program this is ({e}), so no worker can be started"),
         })?;
         let engine = match program {
-            None => Started::Here(local(library, device, threads, self.config.runs_at_once_max)?.into()),
+            None => {
+                let execution = self.config.execution(device);
+                Started::Here(local(library, device, execution, threads, self.config.runs_at_once_max)?.into())
+            }
             Some(program) => {
                 let start = worker::start(&self.config, self.library.clone(), device, threads);
                 let common = Common {
@@ -199,6 +205,17 @@ pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// Whether a GPU cannot be had, or not for this model. Whoever waits for one, or for nothing any more, lacks none; and a model that
+/// was too slow there, broke its worker, or is refused would be no better for another device.
+fn lacks_gpu(error: &InferenceError) -> bool {
+    matches!(
+        error,
+        InferenceError::DeviceUnavailable { .. }
+            | InferenceError::EngineUnavailable { .. }
+            | InferenceError::Unsupported { .. }
+    )
+}
+
 fn loaded(
     model: &OnnxModel<'_>,
     engine: &dyn Engine,
@@ -224,15 +241,16 @@ pub fn bring_in(library: Option<&Path>) -> Result<(), InferenceError> {
 pub fn local(
     library: Option<&Path>,
     device: Device,
+    execution: Execution,
     threads: usize,
     contexts: usize,
 ) -> Result<Box<dyn Engine>, InferenceError> {
     match (library, device) {
-        (Some(library), device) => Ok(Box::new(OnnxRuntime::new(library, device, threads, contexts)?)),
+        (Some(library), device) => Ok(Box::new(OnnxRuntime::new(library, device, execution, threads, contexts)?)),
         (None, Device::Cpu) => Ok(Box::new(Tract::new(threads))),
         (None, Device::Gpu) => Err(InferenceError::DeviceUnavailable {
             device,
-            reason: "tract runs on processors only; provide ONNX Runtime with CUDA".into(),
+            reason: "tract runs on processors only; provide ONNX Runtime with CUDA, TensorRT or OpenVINO".into(),
         }),
     }
 }
@@ -274,6 +292,31 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_who_lacks_a_gpu_falls_back() {
+        let (model, reason) = (String::from("m"), String::from("r"));
+        let (device, engine) = (Device::Gpu, EngineKind::OnnxRuntime);
+        let lacking = [
+            InferenceError::DeviceUnavailable { device, reason: reason.clone() },
+            InferenceError::EngineUnavailable { engine, reason: reason.clone() },
+            InferenceError::Unsupported { device, model: model.clone(), reason: reason.clone() },
+        ];
+        assert!(lacking.iter().all(lacks_gpu));
+        let others = [
+            InferenceError::Input(reason.clone()),
+            InferenceError::Refused { model: model.clone(), reason: reason.clone() },
+            InferenceError::Load { engine, model: model.clone(), reason: reason.clone() },
+            InferenceError::Run { engine, model: model.clone(), reason: reason.clone() },
+            InferenceError::Deadline { model: model.clone() },
+            InferenceError::TooLong { model: model.clone(), limit: "engines.load_deadline_ms", ms: 1 },
+            InferenceError::Crashed { model: model.clone(), how: reason.clone() },
+            InferenceError::OutOfService { model: model.clone(), failures: 3, last: reason.clone() },
+            InferenceError::Busy { device, reason },
+            InferenceError::Cancelled { model },
+        ];
+        assert!(!others.iter().any(lacks_gpu));
+    }
 
     #[test]
     fn the_newest_library_of_a_folder_is_found_and_a_named_one_is_kept() {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::check::check;
-use super::{Call, Device, Dim, Engine, EngineKind, InferenceError, Model, OnnxModel, TensorSpec, name};
+use super::{Call, Device, Dim, Engine, EngineKind, Execution, InferenceError, Model, OnnxModel, TensorSpec, name};
 use crate::tensor::{ElementType, Tensor};
 
 /// A loaded model with its name, digest, engine and device.
@@ -16,6 +16,7 @@ pub struct LoadedModel {
     engine_version: String,
     requested: Device,
     device: Device,
+    execution: Execution,
     fallback: Option<String>,
     load_time: Duration,
     model: Box<dyn Model>,
@@ -66,6 +67,7 @@ impl LoadedModel {
             engine_version: engine.version(),
             requested,
             device: engine.device(),
+            execution: engine.execution(),
             fallback: None,
             load_time: Duration::ZERO,
             model,
@@ -149,6 +151,12 @@ impl LoadedModel {
     #[must_use]
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// What runs it there.
+    #[must_use]
+    pub fn execution(&self) -> Execution {
+        self.execution
     }
 
     /// Why it does not run on the device that was asked for, if so.

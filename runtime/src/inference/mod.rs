@@ -20,6 +20,7 @@
 mod check;
 mod config;
 mod engines;
+mod execution;
 mod loaded;
 mod onnx;
 mod onnxruntime;
@@ -37,8 +38,10 @@ use std::time::{Duration, Instant};
 pub use check::check;
 pub use config::{EngineConfig, EnginePreference, Isolation};
 pub use engines::{Engines, Request, bring_in, find_library, local, processors};
+pub use execution::{CpuConfig, Device, Execution, GpuConfig, Precision, Provider};
 pub use loaded::{LoadedModel, Usage, warm_up};
 pub use onnx::{Anatomy, OnnxModel};
+pub use onnxruntime::session;
 pub use queue::{DeviceQueue, NoTurn, Permit, QueueLimits, Turn};
 
 use crate::memory::{Budget, OverBudget};
@@ -59,25 +62,6 @@ impl std::fmt::Display for EngineKind {
         f.write_str(match self {
             Self::Tract => "tract",
             Self::OnnxRuntime => "ONNX Runtime",
-        })
-    }
-}
-
-/// Where a model runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Device {
-    /// The host's processors.
-    Cpu,
-    /// A GPU.
-    Gpu,
-}
-
-impl std::fmt::Display for Device {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "cpu",
-            Self::Gpu => "gpu",
         })
     }
 }
@@ -113,6 +97,14 @@ pub trait Engine: Send + Sync {
     fn version(&self) -> String;
     /// Where its models run.
     fn device(&self) -> Device;
+    /// What runs them there.
+    fn execution(&self) -> Execution {
+        Execution::default()
+    }
+    /// What could run models, as far as it was built for it.
+    fn providers(&self) -> Vec<Provider> {
+        vec![Provider::BuiltIn]
+    }
     /// Loads an ONNX model, for a job.
     fn load(&self, model: &OnnxModel<'_>, call: &Call<'_>) -> Result<Box<dyn Model>, InferenceError>;
 }
@@ -160,6 +152,34 @@ pub trait Model: Send + Sync {
     /// Runs it on inputs that [`check()`] accepted, in the order of [`Model::inputs`]. Outputs in the order of
     /// [`Model::outputs`]. Ends with [`InferenceError::Deadline`] at the first operator after the deadline, or wherever it is.
     fn run(&self, inputs: Vec<Tensor>, call: &Call<'_>) -> Result<Vec<Tensor>, InferenceError>;
+    /// As [`Model::run`], for who hands the outputs on: they are seen where the engine has them, once and not after.
+    fn run_and_show(
+        &self,
+        inputs: Vec<Tensor>,
+        call: &Call<'_>,
+        show: &mut dyn FnMut(&[Output<'_>]) -> Result<(), InferenceError>,
+    ) -> Result<(), InferenceError> {
+        let outputs = self.run(inputs, call)?;
+        let seen = |tensor| Output::from(tensor);
+        show(&outputs.iter().map(seen).collect::<Vec<_>>())
+    }
+}
+
+/// An output where its engine has it.
+#[derive(Debug, Clone)]
+pub struct Output<'o> {
+    /// Type of its elements.
+    pub element: ElementType,
+    /// Size of each dimension.
+    pub shape: Vec<usize>,
+    /// As of a [`Tensor`].
+    pub bytes: &'o [u8],
+}
+
+impl<'o> From<&'o Tensor> for Output<'o> {
+    fn from(tensor: &'o Tensor) -> Self {
+        Self { element: tensor.element(), shape: tensor.shape().to_vec(), bytes: tensor.data() }
+    }
 }
 
 /// Why a model did not run.
@@ -184,6 +204,18 @@ pub enum InferenceError {
         /// Its name in the package.
         model: String,
         /// What it said.
+        reason: String,
+    },
+    /// What runs models on the device lacks an operator of this one.
+    #[error(
+        "model '{model}' cannot run on the {device}: {reason}; or allow the processor in its place with engines.gpu_fallback_to_cpu"
+    )]
+    Unsupported {
+        /// The device that was asked for.
+        device: Device,
+        /// Its name in the package.
+        model: String,
+        /// What the engine said.
         reason: String,
     },
     /// The engine failed.

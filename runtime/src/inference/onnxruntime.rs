@@ -11,16 +11,16 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
 use ort::environment::{Environment, EnvironmentBuilder};
-use ort::ep::{self, ExecutionProvider};
+use ort::ep::{self, ExecutionProvider, ExecutionProviderDispatch};
 use ort::logging::LogLevel;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, PrimitiveTensorElementType, TensorElementType, TensorRef};
 
 use super::{
-    Call, Device, Engine, EngineKind, InferenceError, Model, OnnxModel, REASON_CHARS, TensorSpec, guarded, name, shown,
+    Call, Device, Engine, EngineKind, Execution, InferenceError, Model, OnnxModel, Output, Precision, Provider,
+    REASON_CHARS, TensorSpec, guarded, name, shown,
 };
-use crate::memory::Budget;
 use crate::tensor::{ElementType, Tensor};
 
 /// `y = x + x`: loading it tells whether a device is there at all.
@@ -32,6 +32,7 @@ pub(super) struct OnnxRuntime {
     environment: Environment,
     version: String,
     device: Device,
+    execution: Execution,
     threads: usize,
     contexts: usize,
 }
@@ -41,21 +42,35 @@ impl OnnxRuntime {
     ///
     /// Fails with [`InferenceError::EngineUnavailable`] when the library cannot be used and
     /// [`InferenceError::DeviceUnavailable`] when the device cannot.
-    pub(super) fn new(library: &Path, device: Device, threads: usize, contexts: usize) -> Result<Self, InferenceError> {
+    pub(super) fn new(
+        library: &Path,
+        device: Device,
+        execution: Execution,
+        threads: usize,
+        contexts: usize,
+    ) -> Result<Self, InferenceError> {
         let (environment, version) = environment(library).map_err(unusable)?;
-        let engine = Self { environment, version, device, threads, contexts };
-        if device == Device::Gpu {
-            engine.probe_gpu()?;
+        let engine = Self { environment, version, device, execution, threads, contexts };
+        if execution.provider != Provider::BuiltIn {
+            engine.probe()?;
         }
         Ok(engine)
     }
 
     /// A failure here is the machine's, a later one the model's.
-    fn probe_gpu(&self) -> Result<(), InferenceError> {
-        let unavailable = |reason| InferenceError::DeviceUnavailable { device: Device::Gpu, reason };
+    fn probe(&self) -> Result<(), InferenceError> {
+        let Self { device, execution: Execution { provider, .. }, .. } = *self;
+        let unavailable = |reason| match device {
+            Device::Gpu => InferenceError::DeviceUnavailable { device, reason },
+            Device::Cpu => InferenceError::EngineUnavailable { engine: EngineKind::OnnxRuntime, reason },
+        };
         let probe = || -> Result<(), String> {
-            if !ep::CUDA::is_available().map_err(|e| told(&e))? {
-                return Err(format!("{} was built without CUDA; use the library of onnxruntime-gpu", self.version));
+            if !is_in_library(provider) {
+                let library = match provider {
+                    Provider::OpenVino => "onnxruntime-openvino",
+                    _ => "onnxruntime-gpu",
+                };
+                return Err(format!("{} was built without {provider}; use the library of {library}", self.version));
             }
             self.builder("probe").and_then(|mut b| b.commit_from_memory(PROBE)).map_err(|e| told(&e))?;
             Ok(())
@@ -76,20 +91,95 @@ impl OnnxRuntime {
             .with_memory_pattern(false)?
             .with_config_entry("session.load_model_format", "ONNX")?
             .with_log_id(log_id)?;
+        // With its arena the peak is half of that without (110 and 201 MiB for 16 slices of the CT net), since
+        // the C library keeps freed buffers of mixed sizes; and no page is faulted in twice.
+        let built_in = || ep::CPU::default().with_arena_allocator(true).build();
+        let builder = builder.with_execution_providers(match self.execution.provider {
+            Provider::BuiltIn => vec![built_in()],
+            Provider::Cuda => vec![self.cuda()],
+            Provider::TensorRt => vec![self.tensorrt(), self.cuda()],
+            Provider::OpenVino if self.device == Device::Cpu => vec![self.openvino(), built_in()],
+            Provider::OpenVino => vec![self.openvino()],
+        })?;
         Ok(match self.device {
-            // With its arena the peak is half of that without (110 and 201 MiB for 16 slices of the CT net), since
-            // the C library keeps freed buffers of mixed sizes; and no page is faulted in twice.
-            Device::Cpu => builder.with_execution_providers([ep::CPU::default().with_arena_allocator(true).build()])?,
-            Device::Gpu => builder
-                // Both: the first refuses when CUDA cannot be had, the second when CUDA lacks an operator.
-                .with_execution_providers([ep::CUDA::default()
-                    .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
-                    .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
-                    .build()
-                    .error_on_failure()])?
-                .with_disable_cpu_fallback()?,
+            Device::Cpu => builder,
+            // Each provider is an error where it cannot be had; this, where it lacks an operator.
+            Device::Gpu => builder.with_disable_cpu_fallback()?,
         })
     }
+
+    fn cuda(&self) -> ExecutionProviderDispatch {
+        let Execution { index, memory_max_mib, precision, .. } = self.execution;
+        let cuda = ep::CUDA::default()
+            .with_device_id(index.cast_signed())
+            .with_tf32(precision != Precision::F32)
+            .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
+            .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic);
+        let limited = match bytes(memory_max_mib) {
+            Some(most) => cuda.with_memory_limit(most),
+            None => cuda,
+        };
+        limited.build().error_on_failure()
+    }
+
+    fn tensorrt(&self) -> ExecutionProviderDispatch {
+        let Execution { index, memory_max_mib, precision, .. } = self.execution;
+        let tensorrt =
+            ep::TensorRT::default().with_device_id(index.cast_signed()).with_fp16(precision == Precision::F16);
+        let limited = match bytes(memory_max_mib) {
+            Some(most) => tensorrt.with_max_workspace_size(most),
+            None => tensorrt,
+        };
+        limited.build().error_on_failure()
+    }
+
+    fn openvino(&self) -> ExecutionProviderDispatch {
+        let device = match self.device {
+            Device::Cpu => "CPU".to_owned(),
+            Device::Gpu => format!("GPU.{}", self.execution.index),
+        };
+        // Left to itself it takes less where the device is faster for it.
+        let precision = if self.execution.precision == Precision::F16 { "FP16" } else { "FP32" };
+        let openvino =
+            ep::OpenVINO::default().with_device_type(device).with_precision(precision).with_num_threads(self.threads);
+        openvino.build().error_on_failure()
+    }
+}
+
+/// MiB of a limit in bytes; nothing for 0, which is none.
+fn bytes(mib: u64) -> Option<usize> {
+    (mib > 0).then(|| usize::try_from(mib << 20).unwrap_or(usize::MAX))
+}
+
+/// Whether the library was built for it. Whether it can be had is known when a model is loaded.
+fn is_in_library(provider: Provider) -> bool {
+    let found = match provider {
+        Provider::BuiltIn => return true,
+        Provider::Cuda => ep::CUDA::is_available(),
+        Provider::TensorRt => ep::TensorRT::is_available(),
+        Provider::OpenVino => ep::OpenVINO::is_available(),
+    };
+    found.unwrap_or_default()
+}
+
+/// How ONNX Runtime says that no provider but its own, for processors, has an operator.
+const LEFT_TO_CPU: &str = "assigned to the default CPU EP";
+
+/// A session of ONNX Runtime by itself, with the options that it has here: what everything around it is measured by.
+///
+/// # Errors
+/// As of an engine and its models.
+pub fn session(
+    library: &Path,
+    device: Device,
+    execution: Execution,
+    threads: usize,
+    model: &[u8],
+) -> Result<Session, InferenceError> {
+    let engine = OnnxRuntime::new(library, device, execution, threads, 1)?;
+    let session = || engine.builder("bare")?.commit_from_memory(model);
+    guarded(|| session().map_err(|e| failed(device, "bare".into(), told(&e))))
+        .unwrap_or_else(|panic| Err(failed(device, "bare".into(), panic)))
 }
 
 impl Engine for OnnxRuntime {
@@ -98,15 +188,23 @@ impl Engine for OnnxRuntime {
     }
 
     fn version(&self) -> String {
-        self.version.clone()
+        format!("{}{}", self.version, self.execution.suffix())
     }
 
     fn device(&self) -> Device {
         self.device
     }
 
+    fn execution(&self) -> Execution {
+        self.execution
+    }
+
+    fn providers(&self) -> Vec<Provider> {
+        Provider::ALL.into_iter().filter(|&provider| is_in_library(provider)).collect()
+    }
+
     fn load(&self, model: &OnnxModel<'_>, _call: &Call<'_>) -> Result<Box<dyn Model>, InferenceError> {
-        let fail = |reason| InferenceError::Load { engine: EngineKind::OnnxRuntime, model: name(model.name()), reason };
+        let fail = |reason: String| failed(self.device, name(model.name()), reason);
         guarded(|| {
             let session = || {
                 let mut builder = self.builder(&name(model.name()))?;
@@ -127,6 +225,14 @@ impl Engine for OnnxRuntime {
             }) as Box<dyn Model>)
         })
         .unwrap_or_else(|panic| Err(fail(panic)))
+    }
+}
+
+/// Why a model was not loaded.
+fn failed(device: Device, model: String, reason: String) -> InferenceError {
+    match reason.contains(LEFT_TO_CPU) {
+        true => InferenceError::Unsupported { device, model, reason },
+        false => InferenceError::Load { engine: EngineKind::OnnxRuntime, model, reason },
     }
 }
 
@@ -276,18 +382,34 @@ impl Model for OrtModel {
     }
 
     fn run(&self, inputs: Vec<Tensor>, call: &Call<'_>) -> Result<Vec<Tensor>, InferenceError> {
-        let Call { budget, deadline, .. } = *call;
+        let mut tensors = Vec::new();
+        self.run_and_show(inputs, call, &mut |outputs| {
+            let copied = outputs.iter().map(|Output { element, shape, bytes }| {
+                let mut tensor = Tensor::zeroed(shape.clone(), *element, call.budget)?;
+                tensor.data_mut().copy_from_slice(bytes);
+                Ok(tensor)
+            });
+            tensors = copied.collect::<Result<_, InferenceError>>()?;
+            Ok(())
+        })?;
+        Ok(tensors)
+    }
+
+    fn run_and_show(&self, inputs: Vec<Tensor>, call: &Call<'_>, show: &mut Show<'_>) -> Result<(), InferenceError> {
         guarded(|| {
             let mut borrowed = self.borrow();
             let Some(session) = &mut borrowed.1 else { return Err(self.error("it has no session".into())) };
-            match deadline {
-                None => self.execute(session, inputs, budget, &RunOptions::new().map_err(|e| self.fail(&e))?),
-                Some(deadline) => self.execute_until(session, inputs, budget, deadline),
+            match call.deadline {
+                None => self.execute(session, inputs, &RunOptions::new().map_err(|e| self.fail(&e))?, show),
+                Some(deadline) => self.execute_until(session, inputs, deadline, show),
             }
         })
         .unwrap_or_else(|panic| Err(self.error(panic)))
     }
 }
+
+/// Who is shown the outputs of a run.
+type Show<'s> = dyn FnMut(&[Output<'_>]) -> Result<(), InferenceError> + 's;
 
 impl OrtModel {
     /// Waits for one that is idle.
@@ -304,9 +426,9 @@ impl OrtModel {
         &self,
         session: &mut Session,
         inputs: Vec<Tensor>,
-        budget: &Budget,
         deadline: Instant,
-    ) -> Result<Vec<Tensor>, InferenceError> {
+        show: &mut Show<'_>,
+    ) -> Result<(), InferenceError> {
         let options = RunOptions::new().map_err(|e| self.fail(&e))?;
         let result = std::thread::scope(|scope| {
             let (running, finished) = mpsc::channel::<()>();
@@ -317,7 +439,7 @@ impl OrtModel {
                     let _ = options.terminate();
                 }
             });
-            let result = self.execute(session, inputs, budget, options);
+            let result = self.execute(session, inputs, options, show);
             drop(running);
             result
         });
@@ -333,9 +455,9 @@ impl OrtModel {
         &self,
         session: &mut Session,
         inputs: Vec<Tensor>,
-        budget: &Budget,
         options: &RunOptions,
-    ) -> Result<Vec<Tensor>, InferenceError> {
+        show: &mut Show<'_>,
+    ) -> Result<(), InferenceError> {
         let values = self
             .inputs
             .iter()
@@ -346,40 +468,39 @@ impl OrtModel {
         let outputs = session.run_with_options(values, options).map_err(|e| self.fail(&e))?;
         // Not needed for the outputs, and as large.
         drop(inputs);
-        self.outputs.iter().zip(outputs).map(|(spec, (_, value))| self.output(spec, &value, budget)).collect()
+        let values: Vec<_> = outputs.values().collect();
+        let seen = self.outputs.iter().zip(&values).map(|(spec, value)| self.output(spec, value));
+        show(&seen.collect::<Result<Vec<_>, _>>()?)
     }
 
-    fn output(&self, spec: &TensorSpec, value: &DynValue, budget: &Budget) -> Result<Tensor, InferenceError> {
+    fn output<'v>(&self, spec: &TensorSpec, value: &'v DynValue) -> Result<Output<'v>, InferenceError> {
         match spec.element {
-            ElementType::F16 => self.copied::<half::f16>(spec, value, budget),
-            ElementType::Bf16 => self.copied::<half::bf16>(spec, value, budget),
-            ElementType::F32 => self.copied::<f32>(spec, value, budget),
-            ElementType::F64 => self.copied::<f64>(spec, value, budget),
-            ElementType::U8 => self.copied::<u8>(spec, value, budget),
-            ElementType::I32 => self.copied::<i32>(spec, value, budget),
-            ElementType::I64 => self.copied::<i64>(spec, value, budget),
+            ElementType::F16 => self.seen::<half::f16>(spec, value),
+            ElementType::Bf16 => self.seen::<half::bf16>(spec, value),
+            ElementType::F32 => self.seen::<f32>(spec, value),
+            ElementType::F64 => self.seen::<f64>(spec, value),
+            ElementType::U8 => self.seen::<u8>(spec, value),
+            ElementType::I32 => self.seen::<i32>(spec, value),
+            ElementType::I64 => self.seen::<i64>(spec, value),
         }
     }
 
-    fn copied<T: PrimitiveTensorElementType + bytemuck::Pod>(
+    fn seen<'v, T: PrimitiveTensorElementType + bytemuck::Pod>(
         &self,
         spec: &TensorSpec,
-        value: &DynValue,
-        budget: &Budget,
-    ) -> Result<Tensor, InferenceError> {
+        value: &'v DynValue,
+    ) -> Result<Output<'v>, InferenceError> {
         let (shape, elements) = value.try_extract_tensor::<T>().map_err(|e| self.fail(&e))?;
         let shape = shape
             .iter()
             .map(|&size| usize::try_from(size))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| self.error(format!("output '{}' has a negative dimension", name(&spec.name))))?;
-        let mut tensor = Tensor::zeroed(shape, spec.element, budget)?;
         let bytes: &[u8] = bytemuck::cast_slice(elements);
-        if bytes.len() != tensor.data().len() {
+        if bytes.len() != Tensor::bytes_of(&shape, spec.element)? {
             return Err(self.error(format!("output '{}' has {} bytes", name(&spec.name), bytes.len())));
         }
-        tensor.data_mut().copy_from_slice(bytes);
-        Ok(tensor)
+        Ok(Output { element: spec.element, shape, bytes })
     }
 
     fn error(&self, reason: String) -> InferenceError {
@@ -439,6 +560,27 @@ fn told(error: &ort::Error) -> String {
 mod tests {
     use super::*;
 
+    /// ONNX Runtime's own words, by which a provider that lacks an operator is told from a model that cannot be loaded.
+    #[test]
+    fn what_is_left_to_the_processor_is_told_from_what_cannot_be_loaded() {
+        let Some(library) = super::super::suite::library() else {
+            assert!(std::env::var_os("CI").is_none(), "no ONNX Runtime: run `cargo xtask assets`");
+            eprintln!("skipped: no ONNX Runtime; run `cargo xtask assets`");
+            return;
+        };
+        let (environment, _) = environment(&library).expect("it loads");
+        let load = |bytes: &[u8]| {
+            // As where no provider that was registered has the operator.
+            let builder = Session::builder(&environment)?.with_auto_device(AutoDevicePolicy::PreferCPU)?;
+            builder.with_disable_cpu_fallback()?.commit_from_memory(bytes)
+        };
+        let why = |bytes: &[u8]| failed(Device::Gpu, "m".into(), told(&load(bytes).map(drop).expect_err("refused")));
+        let left = why(PROBE);
+        assert!(matches!(left, InferenceError::Unsupported { device: Device::Gpu, .. }), "{left}");
+        let damaged = why(&PROBE[..20]);
+        assert!(matches!(damaged, InferenceError::Load { .. }), "{damaged}");
+    }
+
     #[test]
     fn elements_are_seen_in_place_and_copied_only_from_odd_addresses() {
         let Some(library) = super::super::suite::library() else {
@@ -446,7 +588,7 @@ mod tests {
             eprintln!("skipped: no ONNX Runtime; run `cargo xtask assets`");
             return;
         };
-        let _engine = OnnxRuntime::new(&library, Device::Cpu, 1, 1).expect("it loads");
+        let _engine = OnnxRuntime::new(&library, Device::Cpu, Execution::default(), 1, 1).expect("it loads");
         let aligned: Vec<f64> = (0..9).map(f64::from).collect();
         let bytes: &[u8] = bytemuck::cast_slice(&aligned);
         for offset in [0, 1, 4] {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Accepted, ModuleInfo, Stamp, Written};
 use crate::findings::{Classification, Code, LogLine, Measurement, Triage, Unfit};
 use crate::hex;
-use crate::inference::{Device, LoadedModel};
+use crate::inference::{Device, LoadedModel, Precision, Provider};
 
 /// Name and version of the format.
 pub const SCHEMA: &str = "gantry.result/1";
@@ -92,6 +92,12 @@ pub struct Model {
     pub requested: Device,
     /// Where it ran.
     pub device: Device,
+    /// What ran it there: `built-in`, `cuda`, `tensorrt` or `openvino`.
+    pub provider: Provider,
+    /// Which GPU, as the provider counts; none on processors.
+    pub gpu_index: Option<u32>,
+    /// What `f32` was computed as.
+    pub precision: Precision,
     /// Why it did not run where it was asked to, if so.
     pub fallback: Option<String>,
     /// How often it ran.
@@ -257,13 +263,16 @@ impl Module {
 
 impl From<&LoadedModel> for Model {
     fn from(model: &LoadedModel) -> Self {
-        let usage = model.usage();
+        let (usage, execution) = (model.usage(), model.execution());
         Self {
             name: model.name().to_owned(),
             sha256: hex(model.sha256()),
             engine: model.engine_version().to_owned(),
             requested: model.requested_device(),
             device: model.device(),
+            provider: execution.provider,
+            gpu_index: (model.device() == Device::Gpu).then_some(execution.index),
+            precision: execution.precision,
             fallback: model.fallback().map(str::to_owned),
             calls: usage.calls,
             compute_milliseconds: usage.compute.as_secs_f64() * 1e3,

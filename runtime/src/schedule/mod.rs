@@ -308,8 +308,8 @@ impl Dispatcher {
         self.running.remove(&job.id);
         let config = &self.shop.app.config.schedule;
         let ending = match how {
-            Finished::Done { result_path, result_sha256, found, raise, unfit } => {
-                Ending::Done { result_path, result_sha256, found, raise, unfit }
+            Finished::Done { result_path, result_sha256, found, raise, unfit, fallbacks } => {
+                Ending::Done { result_path, result_sha256, found, raise, unfit, fallbacks }
             }
             Finished::Cancelled if stopping => Ending::BrokenOff,
             Finished::Cancelled => {

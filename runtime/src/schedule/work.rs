@@ -67,7 +67,14 @@ pub(super) struct Ended {
 }
 
 pub(super) enum Finished {
-    Done { result_path: String, result_sha256: [u8; 32], found: Vec<FoundRow>, raise: Urgency, unfit: bool },
+    Done {
+        result_path: String,
+        result_sha256: [u8; 32],
+        found: Vec<FoundRow>,
+        raise: Urgency,
+        unfit: bool,
+        fallbacks: Vec<String>,
+    },
     Cancelled,
     Failed(Cause),
 }
@@ -149,6 +156,7 @@ impl Shop {
                     found: found(&result),
                     raise: result.findings.triage.iter().map(|t| t.level).max().unwrap_or_default(),
                     unfit: result.status == Status::Unfit,
+                    fallbacks: fallbacks(&result),
                 },
                 Err(e) => Finished::Failed(Cause {
                     class: "disk",
@@ -361,6 +369,11 @@ fn device(result: &JobResult) -> &'static str {
         models if models.iter().any(|model| model.device == Device::Gpu) => "gpu",
         _ => "cpu",
     }
+}
+
+/// Models that ran on another device than their module asked for.
+fn fallbacks(result: &JobResult) -> Vec<String> {
+    result.models.iter().filter(|model| model.fallback.is_some()).map(|model| model.name.clone()).collect()
 }
 
 /// What conditions may ask for.

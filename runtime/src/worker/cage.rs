@@ -8,7 +8,9 @@
 //! - limits: memory, the size and number of files, processor time;
 //! - namespaces, where the kernel lets users have them: no network but a loopback of its own.
 //!
-//! On a GPU the vendor's driver needs device nodes and most of the kernel's functions: there seccomp forbids by name.
+//! What an engine needs beyond its own code is left open by name ([`Reach`]). OpenVINO loads parts of itself when a model comes,
+//! and makes machine code: it reads folders of libraries. On a GPU the vendor's driver needs device nodes and most of the
+//! kernel's functions too: there seccomp forbids by name. No module, no configuration and nobody's data lie in what is left open.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choice::Wall;
 use super::trusted_code;
-use crate::inference::Device;
+use crate::inference::{Device, Provider};
 
 /// Whether a wall stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,10 +50,45 @@ pub struct Probe {
     pub what: String,
     /// How the kernel refused it; nothing when it was possible.
     pub refused: Option<String>,
+    /// Whether it is left open because the engine needs it.
+    pub needed: bool,
 }
 
-/// Files that a worker can write to, descriptors that it can hold.
-const FILES_MAX: u64 = 16;
+/// What of the machine is left open to a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Nothing: its engine is all there.
+    Nothing,
+    /// Libraries, and machine code: the engine at this path loads parts of itself.
+    Libraries(PathBuf),
+    /// That, and a GPU by the driver that this provider needs.
+    Gpu(Provider, Option<PathBuf>),
+}
+
+impl Reach {
+    pub(super) fn of(device: Device, provider: Provider, library: Option<&Path>) -> Self {
+        match (device, provider, library) {
+            (Device::Gpu, provider, library) => Self::Gpu(provider, library.map(Path::to_path_buf)),
+            (Device::Cpu, Provider::BuiltIn, _) | (Device::Cpu, _, None) => Self::Nothing,
+            (Device::Cpu, _, Some(library)) => Self::Libraries(library.to_path_buf()),
+        }
+    }
+
+    /// Descriptors that it can hold.
+    fn files_max(&self) -> u64 {
+        match self {
+            Self::Nothing => 16,
+            // Libraries are open while they are loaded; a driver has some for each context.
+            Self::Libraries(_) | Self::Gpu(..) => 4096,
+        }
+    }
+}
+
+/// Threads that a worker may have whose engine was given so many: libraries start one for each processor besides, and drivers their
+/// own.
+pub(super) fn threads_max(of_engine: usize) -> u64 {
+    (2 * of_engine + 4 * threads() + 64) as u64
+}
 
 /// Leaves the network and what else a user can leave. First of all, while the process has one thread.
 pub(super) fn leave_namespaces() -> Kept {
@@ -62,34 +99,29 @@ pub(super) fn leave_namespaces() -> Kept {
 }
 
 /// Puts up the other walls, for this thread and all that it starts. Nothing can take them down.
-pub(super) fn close(device: Device, library: Option<&Path>, memory_mib: u64) -> Vec<Kept> {
+pub(super) fn close(reach: &Reach, memory_mib: u64, threads_max: Option<u64>) -> Vec<Kept> {
     let kept = |wall, done: Result<(), String>| Kept { wall, missing: done.err() };
     vec![
-        kept(Wall::Limits, limit(device, memory_mib)),
-        kept(Wall::Landlock, landlock(device, library)),
+        kept(Wall::Limits, limit(reach, memory_mib, threads_max)),
+        kept(Wall::Landlock, landlock(reach)),
         // Last: it forbids what the others need.
-        kept(Wall::Seccomp, seccomp(device)),
+        kept(Wall::Seccomp, seccomp(reach)),
     ]
 }
 
-fn limit(device: Device, memory_mib: u64) -> Result<(), String> {
+fn limit(reach: &Reach, memory_mib: u64, threads_max: Option<u64>) -> Result<(), String> {
     let told = |e: nix::Error| e.desc().to_owned();
     // No core: it would have voxels in it. And nobody of the same user looks in.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .map_err(|e| e.to_string())?;
     let bytes = memory_mib.saturating_mul(1 << 20);
-    let mut limits = vec![
-        (Resource::RLIMIT_CORE, 0),
-        (Resource::RLIMIT_NOFILE, FILES_MAX),
-        (Resource::RLIMIT_FSIZE, bytes),
-        (Resource::RLIMIT_MEMLOCK, 0),
-    ];
-    if device == Device::Cpu {
-        // CUDA reserves far more addresses than it uses, and pins memory.
-        limits.push((Resource::RLIMIT_DATA, bytes));
-    } else {
-        limits.retain(|(resource, _)| *resource == Resource::RLIMIT_CORE);
+    let mut limits =
+        vec![(Resource::RLIMIT_CORE, 0), (Resource::RLIMIT_NOFILE, reach.files_max()), (Resource::RLIMIT_FSIZE, bytes)];
+    // A driver reserves far more addresses than it uses, and pins memory.
+    if !matches!(reach, Reach::Gpu(..)) {
+        limits.extend([(Resource::RLIMIT_MEMLOCK, 0), (Resource::RLIMIT_DATA, bytes)]);
     }
+    limits.extend(threads_max.map(|most| (Resource::RLIMIT_NPROC, most)));
     limits.into_iter().try_for_each(|(resource, most)| setrlimit(resource, most, most).map_err(told))
 }
 
@@ -108,18 +140,18 @@ pub(super) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn landlock(device: Device, library: Option<&Path>) -> Result<(), String> {
+fn landlock(reach: &Reach) -> Result<(), String> {
     let told = |e: landlock::RulesetError| e.to_string();
     let abi = ABI::V6;
-    let readable = readable(device, library);
-    let devices = nodes(device);
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let (readable, devices) = (readable(reach), nodes(reach));
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))
         .and_then(|r| r.handle_access(AccessNet::from_all(abi)))
         .and_then(|r| r.scope(Scope::from_all(abi)))
         .and_then(Ruleset::create)
-        .and_then(|r| r.add_rules(path_beneath_rules(readable, AccessFs::from_read(abi))))
+        .and_then(|r| r.add_rules(path_beneath_rules(readable, read)))
         .and_then(|r| r.add_rules(path_beneath_rules(devices, AccessFs::from_file(abi))));
     match ruleset.and_then(|r| r.restrict_self()).map_err(told)?.ruleset {
         RulesetStatus::NotEnforced => Err("this kernel has no Landlock, or it is not switched on".into()),
@@ -127,34 +159,83 @@ fn landlock(device: Device, library: Option<&Path>) -> Result<(), String> {
     }
 }
 
-/// The engine is loaded already: nothing, but where CUDA looks for more of itself.
-fn readable(device: Device, library: Option<&Path>) -> Vec<PathBuf> {
-    if device == Device::Cpu {
-        return Vec::new();
-    }
-    let mut paths: Vec<_> =
-        ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/sys", "/proc", "/opt"].map(PathBuf::from).into();
-    paths.extend(library.and_then(Path::parent).map(Path::to_path_buf));
+/// Where the system keeps libraries, and what says where they are.
+const LIBRARIES: [&str; 5] = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache"];
+/// What libraries ask of the machine and of their own process: processors, memory, maps.
+const MACHINE: [&str; 4] = ["/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system"];
+/// What NVIDIA's driver and CUDA ask of the kernel.
+const NVIDIA: [&str; 7] = [
+    "/usr/local/nvidia",
+    "/proc/devices",
+    "/proc/modules",
+    "/proc/version",
+    "/proc/sys/vm",
+    "/sys/module/nvidia",
+    "/sys/module/nvidia_uvm",
+];
+/// What Intel's drivers ask, and where the loader of OpenCL finds them.
+const INTEL: [&str; 3] = ["/etc/OpenCL/vendors", "/sys/dev/char", "/sys/class/drm"];
+
+/// What can be read; never a folder in which modules, configurations or anybody's data lie, unless the engine's library was put
+/// there.
+pub(super) fn readable(reach: &Reach) -> Vec<PathBuf> {
+    let beside = |library: &Path| library.canonicalize().ok().and_then(|l| l.parent().map(Path::to_path_buf));
+    let mut paths = match reach {
+        Reach::Nothing => return Vec::new(),
+        Reach::Libraries(library) => beside(library).into_iter().collect(),
+        Reach::Gpu(provider, library) => {
+            let mut paths = graphics();
+            paths.push("/sys/bus/pci/devices".into());
+            match provider {
+                Provider::OpenVino => paths.extend(INTEL.map(PathBuf::from)),
+                _ => {
+                    paths.extend(NVIDIA.map(PathBuf::from));
+                    paths.extend([named("/usr/local", "cuda"), named("/proc/driver", "nvidia")].concat());
+                }
+            }
+            paths.extend(library.as_deref().and_then(beside));
+            paths
+        }
+    };
+    paths.extend(LIBRARIES.into_iter().chain(MACHINE).map(PathBuf::from));
     paths
 }
 
-/// The device nodes of NVIDIA's driver.
-fn nodes(device: Device) -> Vec<PathBuf> {
-    if device == Device::Cpu {
-        return Vec::new();
-    }
-    let names = std::fs::read_dir("/dev").into_iter().flatten().flatten().map(|entry| entry.path());
-    names.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("nvidia"))).collect()
+/// What is in a folder under a name that begins so.
+fn named(folder: &str, prefix: &str) -> Vec<PathBuf> {
+    let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    names.filter(|n| n.file_name().to_string_lossy().starts_with(prefix)).map(|n| n.path()).collect()
 }
 
-fn seccomp(device: Device) -> Result<(), String> {
+/// What the kernel says of each display controller and accelerator on PCI: the devices beside it have serial numbers and
+/// addresses.
+fn graphics() -> Vec<PathBuf> {
+    let is_one = |device: &Path| {
+        let class = std::fs::read_to_string(device.join("class")).unwrap_or_default();
+        ["0x03", "0x12"].iter().any(|kind| class.starts_with(kind))
+    };
+    let devices = named("/sys/bus/pci/devices", "");
+    devices.iter().filter(|device| is_one(device)).filter_map(|device| device.canonicalize().ok()).collect()
+}
+
+/// The device nodes of a GPU's driver.
+fn nodes(reach: &Reach) -> Vec<PathBuf> {
+    match reach {
+        Reach::Gpu(Provider::OpenVino, _) => vec!["/dev/dri".into()],
+        Reach::Gpu(..) => named("/dev", "nvidia"),
+        Reach::Nothing | Reach::Libraries(_) => Vec::new(),
+    }
+}
+
+fn seccomp(reach: &Reach) -> Result<(), String> {
     // glibc falls back to `clone`, whose flags can be looked at.
     let no_clone3 = [(libc::SYS_clone3, vec![])].into();
     apply(no_clone3, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS.unsigned_abs()))?;
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    match device {
-        Device::Cpu => apply(allowed()?, refused, SeccompAction::Allow),
-        Device::Gpu => apply(forbidden()?, SeccompAction::Allow, refused),
+    match reach {
+        Reach::Nothing => apply(allowed()?, refused, SeccompAction::Allow),
+        Reach::Libraries(_) => apply(allowed_with_libraries()?, refused, SeccompAction::Allow),
+        Reach::Gpu(..) => apply(forbidden()?, SeccompAction::Allow, refused),
     }
 }
 
@@ -267,6 +348,38 @@ fn allowed() -> Result<Rules, String> {
     Ok(rules)
 }
 
+/// And what loading libraries and making machine code need. Which files these are is Landlock's to say.
+fn allowed_with_libraries() -> Result<Rules, String> {
+    const MORE: &[i64] = &[
+        libc::SYS_openat,
+        libc::SYS_readlinkat,
+        libc::SYS_faccessat,
+        libc::SYS_faccessat2,
+        libc::SYS_statx,
+        libc::SYS_getdents64,
+        libc::SYS_fadvise64,
+        libc::SYS_getcwd,
+        libc::SYS_mprotect,
+        libc::SYS_get_mempolicy,
+        libc::SYS_getuid,
+        libc::SYS_geteuid,
+        libc::SYS_getgid,
+        libc::SYS_getegid,
+    ];
+    let mut rules = allowed()?;
+    rules.extend(MORE.iter().map(|&number| (number, vec![])));
+    #[cfg(target_arch = "x86_64")]
+    rules.extend(
+        [libc::SYS_open, libc::SYS_readlink, libc::SYS_access, libc::SYS_stat, libc::SYS_lstat]
+            .map(|number| (number, vec![])),
+    );
+    let flags = |flags: i32| u64::from(flags.unsigned_abs());
+    let of_file = [(3, flags(libc::MAP_ANONYMOUS | libc::MAP_GROWSDOWN), 0)];
+    let counted = flags(libc::MAP_ANONYMOUS | libc::MAP_SHARED | libc::MAP_GROWSDOWN);
+    rules.insert(libc::SYS_mmap, vec![all(&of_file)?, all(&[(3, counted, flags(libc::MAP_ANONYMOUS))])?]);
+    Ok(rules)
+}
+
 /// Beside a GPU's driver: what leads out of the process.
 fn forbidden() -> Result<Rules, String> {
     const PLAIN: &[i64] = &[
@@ -275,12 +388,14 @@ fn forbidden() -> Result<Rules, String> {
         libc::SYS_connect,
         libc::SYS_bind,
         libc::SYS_listen,
+        libc::SYS_accept,
         libc::SYS_accept4,
         libc::SYS_execve,
         libc::SYS_execveat,
         libc::SYS_ptrace,
         libc::SYS_process_vm_readv,
         libc::SYS_process_vm_writev,
+        libc::SYS_process_madvise,
         libc::SYS_pidfd_open,
         libc::SYS_pidfd_getfd,
         libc::SYS_pidfd_send_signal,
@@ -292,34 +407,96 @@ fn forbidden() -> Result<Rules, String> {
         libc::SYS_setns,
         libc::SYS_mount,
         libc::SYS_umount2,
+        libc::SYS_open_tree,
+        libc::SYS_move_mount,
+        libc::SYS_fsopen,
+        libc::SYS_fspick,
+        libc::SYS_fsconfig,
+        libc::SYS_fsmount,
+        libc::SYS_mount_setattr,
+        libc::SYS_open_by_handle_at,
         libc::SYS_pivot_root,
         libc::SYS_chroot,
         libc::SYS_bpf,
         libc::SYS_perf_event_open,
         libc::SYS_io_uring_setup,
+        libc::SYS_io_uring_enter,
+        libc::SYS_io_uring_register,
         libc::SYS_userfaultfd,
         libc::SYS_keyctl,
         libc::SYS_add_key,
         libc::SYS_request_key,
+        // Of processes that share the namespace, where there is none of its own.
+        libc::SYS_shmget,
+        libc::SYS_shmat,
+        libc::SYS_semget,
+        libc::SYS_semop,
+        libc::SYS_semtimedop,
+        libc::SYS_msgget,
+        libc::SYS_msgsnd,
+        libc::SYS_msgrcv,
+        libc::SYS_mq_open,
+        libc::SYS_mq_unlink,
+        // Landlock lets owners change what is said of a file.
+        libc::SYS_fchmodat,
+        libc::SYS_fchmodat2,
+        libc::SYS_fchownat,
+        libc::SYS_utimensat,
+        libc::SYS_setxattr,
+        libc::SYS_lsetxattr,
+        libc::SYS_removexattr,
+        libc::SYS_lremovexattr,
+        SETXATTRAT,
+        REMOVEXATTRAT,
+        FILE_SETATTR,
+        libc::SYS_inotify_add_watch,
+        libc::SYS_fanotify_init,
     ];
     let mut rules: Rules = PLAIN.iter().map(|&number| (number, vec![])).collect();
     #[cfg(target_arch = "x86_64")]
-    rules.extend([libc::SYS_fork, libc::SYS_vfork].map(|number| (number, vec![])));
+    {
+        const OLD: &[i64] = &[
+            libc::SYS_fork,
+            libc::SYS_vfork,
+            libc::SYS_chmod,
+            libc::SYS_chown,
+            libc::SYS_lchown,
+            libc::SYS_utime,
+            libc::SYS_utimes,
+            libc::SYS_futimesat,
+        ];
+        rules.extend(OLD.iter().map(|&number| (number, vec![])));
+    }
     rules.insert(libc::SYS_clone, when(0, u64::from(libc::CLONE_THREAD.unsigned_abs()), 0)?);
     rules.insert(libc::SYS_tgkill, unless(0, u64::from(std::process::id()))?);
     rules.insert(libc::SYS_prlimit64, unless(0, 0)?);
     let signals = [libc::F_SETOWN, F_SETSIG, F_SETOWN_EX].into_iter();
     let signals = signals.map(|what| all(&[(1, u64::from(u32::MAX), u64::from(what.unsigned_abs()))]));
     rules.insert(libc::SYS_fcntl, signals.collect::<Result<_, _>>()?);
+    #[cfg(target_arch = "x86_64")]
+    {
+        // The same by the numbers of x32, where a kernel has them, and those that are x32's alone.
+        let others: Vec<_> = rules.iter().map(|(number, rules)| (number | X32, rules.clone())).collect();
+        rules.extend(others);
+        rules.extend((512..548).chain([libc::SYS_clone3]).map(|number| (number | X32, vec![])));
+    }
     Ok(rules)
 }
+
+/// Of Linux 6.13 and 6.17, on all machines.
+const SETXATTRAT: i64 = 463;
+const REMOVEXATTRAT: i64 = 466;
+const FILE_SETATTR: i64 = 469;
+/// By which a kernel knows who takes pointers for 32 bits.
+#[cfg(target_arch = "x86_64")]
+const X32: i64 = 0x4000_0000;
 
 /// `fcntl.h`: the C library keeps them for itself.
 const F_SETSIG: i32 = 10;
 const F_SETOWN_EX: i32 = 15;
 
-/// Tries everything that was given up.
-pub(super) fn probe() -> Vec<Probe> {
+/// Tries everything that was given up; `others`, which are none of a worker's business, among it. `threads_max` is what holds here.
+pub(super) fn probe(reach: &Reach, others: &[PathBuf], threads_max: Option<u64>) -> Vec<Probe> {
     use std::fs::{File, read_dir};
     use std::net::{TcpListener, UdpSocket};
     use std::os::unix::net::UnixDatagram;
@@ -331,11 +508,10 @@ pub(super) fn probe() -> Vec<Probe> {
         done.map(drop).map_err(|e| e.desc().to_owned())
     }
     let parent = nix::unistd::getppid();
-    let tried: Vec<(&str, Result<(), String>)> = vec![
+    let mut tried: Vec<(&str, Result<(), String>)> = vec![
         ("opening a file", io(File::open("/etc/passwd"))),
-        ("opening its own program", io(File::open("/proc/self/exe"))),
-        ("reading /proc", io(File::open("/proc/self/environ"))),
         ("listing a folder", io(read_dir("/"))),
+        ("reading of other processes", io(File::open(format!("/proc/{parent}/status")))),
         ("making a file", io(File::create(std::env::temp_dir().join(format!("gantry-{}", std::process::id()))))),
         ("a TCP socket", io(TcpListener::bind("127.0.0.1:0"))),
         ("a UDP socket", io(UdpSocket::bind("127.0.0.1:0"))),
@@ -345,13 +521,53 @@ pub(super) fn probe() -> Vec<Probe> {
         ("signalling its parent", nix(nix::sys::signal::kill(parent, None))),
         ("limiting its parent", nix(limit_of(parent))),
         ("a user namespace", nix(nix::sched::unshare(CloneFlags::CLONE_NEWUSER))),
-        ("executable memory", io(memmap2::MmapMut::map_anon(4096).and_then(memmap2::MmapMut::make_exec))),
-        ("more memory than its limit", io(memory())),
         ("an environment", if std::env::vars_os().next().is_some() { Ok(()) } else { Err("it is empty".into()) }),
         ("inherited descriptors", descriptors()),
     ];
-    let probe = |(what, done): (&str, Result<(), String>)| Probe { what: what.to_owned(), refused: done.err() };
-    tried.into_iter().map(probe).collect()
+    // What lies where modules, configurations and data do.
+    let folders = ["/etc", "/home", "/opt", "/root", "/srv", "/tmp", "/var"].map(PathBuf::from);
+    for path in folders.iter().chain(others) {
+        tried.push(("opening what others have", io(File::open(path))));
+    }
+    for path in others {
+        // To what it is.
+        let changed = std::fs::metadata(path).and_then(|found| std::fs::set_permissions(path, found.permissions()));
+        tried.push(("changing the mode of what others have", io(changed)));
+    }
+    tried.extend(threads_max.map(|most| ("more threads than its limit", io(more_threads(most)))));
+    let executable = || io(memmap2::MmapMut::map_anon(4096).and_then(memmap2::MmapMut::make_exec));
+    let mut needed = Vec::new();
+    match reach {
+        Reach::Nothing => tried.extend([
+            ("opening its own program", io(File::open("/proc/self/exe"))),
+            ("reading /proc", io(File::open("/proc/self/environ"))),
+            ("executable memory", executable()),
+            ("more memory than its limit", io(memory())),
+        ]),
+        Reach::Libraries(_) => {
+            tried.push(("more memory than its limit", io(memory())));
+            needed.extend([("executable memory", executable()), ("libraries", io(read_dir("/usr/lib")))]);
+        }
+        Reach::Gpu(..) => {
+            needed.extend([("executable memory", executable()), ("libraries", io(read_dir("/usr/lib")))]);
+        }
+    }
+    let probe = |needed| {
+        move |(what, done): (&str, Result<(), String>)| Probe { what: what.to_owned(), refused: done.err(), needed }
+    };
+    tried.into_iter().map(probe(false)).chain(needed.into_iter().map(probe(true))).collect()
+}
+
+/// One more than it may have, all at once.
+fn more_threads(most: u64) -> std::io::Result<()> {
+    let gate = std::sync::Mutex::new(());
+    std::thread::scope(|scope| {
+        let held = gate.lock();
+        let one = || std::thread::Builder::new().stack_size(64 << 10).spawn_scoped(scope, || drop(gate.lock()));
+        let done = (0..=most).try_for_each(|_| one().map(drop));
+        drop(held);
+        done
+    })
 }
 
 fn limit_of(process: nix::unistd::Pid) -> nix::Result<()> {
@@ -374,4 +590,86 @@ fn descriptors() -> Result<(), String> {
     const OWN: usize = 3;
     let open = (3..1024).filter(|&number| trusted_code::is_open(number)).count();
     if open > OWN { Ok(()) } else { Err("there are none".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where operators keep modules, configurations and data, by docs/install.md and by habit.
+    const OTHERS: [&str; 9] = [
+        "/opt/gantry/modules/liver/models/liver.onnx",
+        "/opt/modules/liver",
+        "/etc/gantry/gantry.toml",
+        "/etc/passwd",
+        "/home/gantry/modules",
+        "/root/.cache/gantry",
+        "/srv/dicom-in",
+        "/tmp/a",
+        "/var/lib/gantry/journal.sqlite",
+    ];
+
+    #[test]
+    fn what_an_engine_needs_is_open_and_nothing_of_others() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let library = folder.path().join("libonnxruntime.so");
+        std::fs::write(&library, b"").expect("written");
+        let beside = folder.path().canonicalize().expect("there");
+        let reaches = [
+            Reach::of(Device::Cpu, Provider::OpenVino, Some(&library)),
+            Reach::of(Device::Gpu, Provider::Cuda, Some(&library)),
+            Reach::of(Device::Gpu, Provider::OpenVino, Some(&library)),
+        ];
+        for reach in reaches {
+            let open = readable(&reach);
+            assert!(open.contains(&beside) && open.iter().any(|p| p == Path::new("/usr/lib")), "{reach:?}: {open:?}");
+            for path in OTHERS.map(Path::new) {
+                let within = open.iter().find(|open| path.starts_with(open) && **open != beside);
+                assert_eq!(within, None, "{} is open to {reach:?}", path.display());
+            }
+            assert!(
+                open.iter().all(|open| open.is_absolute() && open.components().count() > 2
+                    || open.starts_with("/lib")
+                    || open.starts_with("/lib64")),
+                "{open:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_leads_out_is_forbidden_beside_a_driver_by_every_number() {
+        let rules = forbidden().expect("rules");
+        let out = [
+            libc::SYS_socket,
+            libc::SYS_execve,
+            libc::SYS_ptrace,
+            libc::SYS_kill,
+            libc::SYS_mount,
+            libc::SYS_open_tree,
+            libc::SYS_move_mount,
+            libc::SYS_fsopen,
+            libc::SYS_fsmount,
+            libc::SYS_mount_setattr,
+            libc::SYS_process_madvise,
+            libc::SYS_io_uring_setup,
+            libc::SYS_fchmodat,
+        ];
+        for number in out {
+            assert!(rules.get(&number).is_some_and(Vec::is_empty), "{number}, whatever its arguments");
+            #[cfg(target_arch = "x86_64")]
+            assert!(rules.get(&(number | X32)).is_some_and(Vec::is_empty), "{number} of x32");
+        }
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(rules.get(&libc::SYS_clone), rules.get(&(libc::SYS_clone | X32)), "threads, and no processes");
+    }
+
+    #[test]
+    fn an_engine_that_is_all_there_needs_nothing() {
+        let library = Path::new("/opt/onnxruntime/lib/libonnxruntime.so");
+        for library in [None, Some(library)] {
+            let reach = Reach::of(Device::Cpu, Provider::BuiltIn, library);
+            assert_eq!((readable(&reach), nodes(&reach)), (Vec::new(), Vec::new()));
+        }
+        assert_eq!(nodes(&Reach::of(Device::Cpu, Provider::OpenVino, Some(library))), Vec::<PathBuf>::new());
+    }
 }

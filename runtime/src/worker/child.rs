@@ -46,7 +46,12 @@ pub fn run(
         send(&socket, &Numbered { number, what: Answer::Failed { how, text } }, &[])?;
         std::process::exit(0);
     }
-    let mut kept = vec![cage::leave_namespaces()];
+    // The kernel does not count threads of the superuser.
+    let is_root = rustix::process::getuid().is_root();
+    let left = cage::leave_namespaces();
+    // Within a namespace of its own a user has the worker's threads alone.
+    let threads_max = left.missing.is_none().then(|| cage::threads_max(start.role.threads()));
+    let mut kept = vec![left];
     // Opened while files can be.
     let resident = Resident { statm: File::open("/proc/self/statm")?, page_bytes: rustix::param::page_size() as u64 };
     if let Role::Engine(role) = &start.role
@@ -60,8 +65,10 @@ pub fn run(
         let text = format!("its library started {} threads of its own when it was loaded", threads - 1);
         fail(&socket, number, Answer::Failed { how: super::protocol::Failure::Engine, text });
     }
-    let (device, library) = start.role.device();
-    kept.extend(cage::close(device, library, start.memory_mib));
+    let reach = start.role.reach();
+    kept.extend(cage::close(&reach, start.memory_mib, threads_max));
+    let threads_max = threads_max.filter(|_| !is_root);
+    let mut providers = Vec::new();
     let (serve, at_once, engine_version): (Serve, usize, String) = match start.role {
         Role::Engine(role) => {
             let engine = match engine(&StartOf(&role)) {
@@ -69,11 +76,16 @@ pub fn run(
                 Err(e) => fail(&socket, number, Answer::failed(&e)),
             };
             let version = engine.version();
+            providers = engine.providers();
             let (models_max_mib, at_once) = (role.model_max_mib, role.contexts.max(1));
             let threads = role.threads.saturating_mul(at_once);
             let (models, running) = Default::default();
             let work = Work { engine, models, models_max_mib, threads, running, resident };
             (Arc::new(move |ask, files| work.answer(ask, files)), at_once, version)
+        }
+        Role::Walls(_) => {
+            let nothing = |_, _| Answer::failed(&misused("it runs nothing"));
+            (Arc::new(nothing), 1, String::new())
         }
         Role::Compile => (Arc::new(move |ask, files| compile::answer(tools.compile, ask, files)), 1, String::new()),
         Role::Decode => {
@@ -84,12 +96,13 @@ pub fn run(
             (Arc::new(decode), 1, String::new())
         }
     };
-    send(&socket, &Numbered { number, what: Answer::Started { version: VERSION, engine_version, kept } }, &[])?;
+    let started = Answer::Started { version: VERSION, engine_version, providers, kept };
+    send(&socket, &Numbered { number, what: started }, &[])?;
 
     let (asks, asked) = mpsc::channel();
     let (asked, replies) = (Arc::new(Mutex::new(asked)), Arc::new(socket.try_clone()?));
     for _ in 0..at_once {
-        let (serve, asked, replies) = (serve.clone(), asked.clone(), replies.clone());
+        let (serve, asked, replies, reach) = (serve.clone(), asked.clone(), replies.clone(), reach.clone());
         // As large as a main thread's, on which compilers and decoders are tried by those who make them.
         std::thread::Builder::new().name("work".into()).stack_size(STACK_BYTES).spawn(move || {
             let _end = EndsProcess;
@@ -97,7 +110,7 @@ pub fn run(
                 let next = asked.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok((Numbered { number, what }, files)) = next else { break };
                 let what = match what {
-                    Ask::Probe => Answer::Probed(cage::probe()),
+                    Ask::Probe(others) => Answer::Probed(cage::probe(&reach, &others, threads_max)),
                     what => serve(what, files),
                 };
                 if let Err(e) = send(&replies, &Numbered { number, what }, &[]) {
@@ -172,6 +185,12 @@ impl StartOf<'_> {
         self.0.device
     }
 
+    /// What runs them there.
+    #[must_use]
+    pub fn execution(&self) -> crate::inference::Execution {
+        self.0.execution
+    }
+
     /// Threads of one run.
     #[must_use]
     pub fn threads(&self) -> usize {
@@ -225,7 +244,7 @@ impl Work {
                 self.models().remove(&model);
                 Ok(Answer::Unloaded { resident_bytes: self.resident.bytes() })
             }
-            Ask::Start(_) | Ask::Probe | Ask::Compile(_) | Ask::Decode { .. } => Err(misused("it only runs models")),
+            Ask::Start(_) | Ask::Probe(_) | Ask::Compile(_) | Ask::Decode { .. } => Err(misused("it only runs models")),
         };
         answered.unwrap_or_else(|error| Answer::failed(&error))
     }
@@ -268,15 +287,19 @@ impl Work {
         // Ends what the engine does not, should the host be gone by then too.
         let _running = self.until(deadline);
         let turn = Turn::default();
-        let outputs = model.run(inputs, &Call { budget: &budget, deadline, turn: &turn, batch: Batch::Whole })?;
         let to = File::from(to.ok_or_else(|| misused("no file for outputs"))?);
-        let written = shared::write(&to, &outputs.iter().map(Into::into).collect::<Vec<_>>());
-        let outputs = written.map_err(|e| InferenceError::Run {
-            engine: self.engine.kind(),
-            model: name.clone(),
-            reason: format!("its outputs cannot be handed over: {e}"),
+        let mut described = Vec::new();
+        let call = Call { budget: &budget, deadline, turn: &turn, batch: Batch::Whole };
+        model.run_and_show(inputs, &call, &mut |outputs| {
+            let pieces: Vec<_> = outputs.iter().map(Into::into).collect();
+            described = shared::write(&to, &pieces).map_err(|e| InferenceError::Run {
+                engine: self.engine.kind(),
+                model: name.clone(),
+                reason: format!("its outputs cannot be handed over: {e}"),
+            })?;
+            Ok(())
         })?;
-        Ok(Answer::Ran { outputs })
+        Ok(Answer::Ran { outputs: described })
     }
 
     fn models(&self) -> MutexGuard<'_, Models> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
@@ -14,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::cage::{Kept, Probe};
 use super::choice::Program;
 use super::protocol::{Answer, Ask, Failure, Numbered, Start, VERSION, pair, receive, send};
+use crate::inference::Provider;
 
 /// From the start of the program to what it says first: an engine library of some hundred MB is read.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -26,6 +28,7 @@ pub(crate) struct Worker {
     process: Arc<Process>,
     number: AtomicU64,
     engine_version: String,
+    providers: Vec<Provider>,
     kept: Vec<Kept>,
 }
 
@@ -89,13 +92,15 @@ impl Worker {
             process: process.clone(),
             number: AtomicU64::new(0),
             engine_version: String::new(),
+            providers: Vec::new(),
             kept: Vec::new(),
         };
         let listener = std::thread::Builder::new().name("worker-answers".into()).spawn(move || process.listen());
         listener.map_err(|e| failed("no thread to listen to a worker", &e))?;
         match worker.ask(Ask::Start(start.clone()), &[], Instant::now() + START_MAX, unwanted) {
-            Ok(Answer::Started { version: VERSION, engine_version, kept }) => {
+            Ok(Answer::Started { version: VERSION, engine_version, providers, kept }) => {
                 worker.engine_version = crate::printable(&engine_version);
+                worker.providers = providers;
                 worker.kept = kept;
                 Ok(worker)
             }
@@ -112,6 +117,11 @@ impl Worker {
     /// Name and version of its engine.
     pub(crate) fn engine_version(&self) -> &str {
         &self.engine_version
+    }
+
+    /// What its engine's library was built for.
+    pub(crate) fn providers(&self) -> &[Provider] {
+        &self.providers
     }
 
     /// The walls around it.
@@ -188,9 +198,9 @@ impl Worker {
         self.process.kill();
     }
 
-    /// Has it try everything that it gave up.
-    pub(crate) fn probe(&self) -> Result<Vec<Probe>, NoAnswer> {
-        match self.ask(Ask::Probe, &[], Instant::now() + START_MAX, &|| false)? {
+    /// Has it try everything that it gave up, and to open what others have.
+    pub(crate) fn probe(&self, others: &[PathBuf]) -> Result<Vec<Probe>, NoAnswer> {
+        match self.ask(Ask::Probe(others.to_vec()), &[], Instant::now() + START_MAX, &|| false)? {
             Answer::Probed(probes) => Ok(probes),
             _ => Err(NoAnswer::Died("answered what was not asked".into())),
         }

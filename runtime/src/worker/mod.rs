@@ -29,7 +29,7 @@ mod remote;
 mod shared;
 mod trusted_code;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use cage::{Kept, Probe};
 pub use child::{StartOf, Tools, run};
@@ -43,7 +43,7 @@ pub(crate) use remote::{Common, RemoteEngine};
 pub(crate) use shared::Mapped;
 
 use crate::config::Limits;
-use crate::inference::{Device, EngineConfig, InferenceError};
+use crate::inference::{Device, EngineConfig, InferenceError, Provider};
 
 /// What the engine of a worker is to be, by the operator's choices.
 pub(crate) fn start(
@@ -52,8 +52,8 @@ pub(crate) fn start(
     device: Device,
     threads: usize,
 ) -> protocol::EngineRole {
-    let contexts = config.runs_at_once_max;
-    protocol::EngineRole { library, device, threads, contexts, model_max_mib: config.model_max_mib }
+    let (contexts, execution) = (config.runs_at_once_max, config.execution(device));
+    protocol::EngineRole { library, device, execution, threads, contexts, model_max_mib: config.model_max_mib }
 }
 
 /// Starts a worker, unless a wall that must stand does not.
@@ -92,7 +92,8 @@ pub struct Tried {
     pub probes: Vec<Probe>,
 }
 
-/// Starts a worker of each kind for nobody, has it try everything that it gave up, and ends it.
+/// Starts a worker of each kind for nobody, has it try everything that it gave up and to open what `others` have, and ends it. The
+/// walls around models on a GPU are tried whether or not there is one.
 ///
 /// # Errors
 /// Why there is no worker, for people.
@@ -101,22 +102,58 @@ pub fn self_check(
     limits: &Limits,
     program: &Program,
     library: Option<PathBuf>,
+    others: &[PathBuf],
 ) -> Result<Vec<Tried>, String> {
-    let engine = protocol::Role::Engine(start(config, library, Device::Cpu, 1));
+    let engine = |device| start(config, library.clone(), device, 1);
     let roles = [
-        ("models", config.worker_memory_mib, engine),
+        ("models", config.worker_memory_mib, protocol::Role::Engine(engine(Device::Cpu))),
+        ("models on a GPU", config.worker_memory_mib, protocol::Role::Walls(engine(Device::Gpu))),
         ("compiling", limits.compile_memory_mib, protocol::Role::Compile),
         ("decoding", limits.decode_memory_mib, protocol::Role::Decode),
     ];
     let tried = roles.into_iter().map(|(name, memory_mib, role)| {
-        let start = protocol::Start::new(memory_mib, role);
-        let worker = host::Worker::start(program, &start, &|| false).map_err(|no| match no {
-            host::NoStart::Engine(_, text) => crate::printable(&text),
-            host::NoStart::Process(text) => text,
-            host::NoStart::Unwanted => "nobody waits for it".into(),
-        })?;
-        let probes = worker.probe().map_err(|no| format!("the worker for {name} that was tried is lost: {no:?}"))?;
+        let worker = for_nobody(program, memory_mib, role)?;
+        let probes =
+            worker.probe(others).map_err(|no| format!("the worker for {name} that was tried is lost: {no:?}"))?;
         Ok(Tried { role: name, kept: worker.kept().to_vec(), probes })
     });
     tried.collect()
+}
+
+fn for_nobody(program: &Program, memory_mib: u64, role: protocol::Role) -> Result<host::Worker, String> {
+    host::Worker::start(program, &protocol::Start::new(memory_mib, role), &|| false).map_err(|no| match no {
+        host::NoStart::Engine(_, text) => crate::printable(&text),
+        host::NoStart::Process(text) => text,
+        host::NoStart::Unwanted => "nobody waits for it".into(),
+    })
+}
+
+/// An engine that came up in a worker.
+#[derive(Debug)]
+pub struct Found {
+    /// Its name and version, and what runs models.
+    pub version: String,
+    /// What its library was built for.
+    pub providers: Vec<Provider>,
+}
+
+/// Starts a worker with an engine on a device, as the configuration has it, and ends it.
+///
+/// # Errors
+/// Why there is none, for people.
+pub fn find(
+    config: &EngineConfig,
+    program: &Program,
+    library: Option<PathBuf>,
+    device: Device,
+) -> Result<Found, String> {
+    let role = protocol::Role::Engine(start(config, library, device, 1));
+    let worker = for_nobody(program, config.worker_memory_mib, role)?;
+    Ok(Found { version: worker.engine_version().to_owned(), providers: worker.providers().to_vec() })
+}
+
+/// Files and folders that workers of a device can read.
+#[must_use]
+pub fn left_open(config: &EngineConfig, library: Option<&Path>, device: Device) -> Vec<PathBuf> {
+    cage::readable(&cage::Reach::of(device, config.execution(device).provider, library))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -14,14 +14,14 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::cage::{Kept, Probe};
+use super::cage::{Kept, Probe, Reach};
 use crate::config::Limits;
-use crate::inference::{Device, InferenceError, TensorSpec};
+use crate::inference::{Device, Execution, InferenceError, Provider, TensorSpec};
 use crate::study::CompressedFrame;
 use crate::tensor::ElementType;
 
 /// Both sides are the same program, unless it was replaced while a node ran.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 /// Bytes of a message.
 pub(super) const MESSAGE_MAX: usize = 128 << 10;
 /// Descriptors of a message.
@@ -65,8 +65,8 @@ pub(super) enum Ask {
     Compile(Box<Limits>),
     /// With a file of a frame as the value of Pixel Data, sealed, and an empty one for its pixels.
     Decode { frame: CompressedFrame, deadline_ms: u64 },
-    /// Tries everything that was given up.
-    Probe,
+    /// Tries everything that was given up, and to open these.
+    Probe(Vec<PathBuf>),
 }
 
 /// What a worker is to be.
@@ -91,6 +91,8 @@ impl Start {
 pub(super) enum Role {
     /// Runs one vendor's models.
     Engine(EngineRole),
+    /// Stands within the walls of one and runs nothing: to try them where the device is not there.
+    Walls(EngineRole),
     /// Compiles components.
     Compile,
     /// Decodes compressed pixel data.
@@ -98,11 +100,21 @@ pub(super) enum Role {
 }
 
 impl Role {
-    /// What of it the walls leave open.
-    pub(super) fn device(&self) -> (Device, Option<&Path>) {
+    /// What the walls leave open to it.
+    pub(super) fn reach(&self) -> Reach {
         match self {
-            Self::Engine(role) => (role.device, role.library.as_deref()),
-            Self::Compile | Self::Decode => (Device::Cpu, None),
+            Self::Engine(role) | Self::Walls(role) => {
+                Reach::of(role.device, role.execution.provider, role.library.as_deref())
+            }
+            Self::Compile | Self::Decode => Reach::Nothing,
+        }
+    }
+
+    /// Threads that it was given.
+    pub(super) fn threads(&self) -> usize {
+        match self {
+            Self::Engine(role) | Self::Walls(role) => role.threads.saturating_mul(role.contexts.max(1)),
+            Self::Compile | Self::Decode => 0,
         }
     }
 }
@@ -114,6 +126,7 @@ pub(crate) struct EngineRole {
     /// ONNX Runtime's; tract when there is none.
     pub(super) library: Option<PathBuf>,
     pub(super) device: Device,
+    pub(super) execution: Execution,
     /// Of one run.
     pub(super) threads: usize,
     /// Runs at once.
@@ -126,7 +139,7 @@ pub(crate) struct EngineRole {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) enum Answer {
     /// To `Start`: it can do nothing any more but what it is for.
-    Started { version: u32, engine_version: String, kept: Vec<Kept> },
+    Started { version: u32, engine_version: String, providers: Vec<Provider>, kept: Vec<Kept> },
     /// To `Load`.
     Loaded { inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, resident_bytes: u64 },
     /// To `Run`.
@@ -150,6 +163,7 @@ pub(super) enum Failure {
     Input,
     Refused,
     Load,
+    Unsupported,
     Run,
     Deadline,
     Engine,
@@ -163,6 +177,7 @@ impl Answer {
             InferenceError::Input(text) => (Failure::Input, text.clone()),
             InferenceError::Refused { reason, .. } => (Failure::Refused, reason.clone()),
             InferenceError::Load { reason, .. } => (Failure::Load, reason.clone()),
+            InferenceError::Unsupported { reason, .. } => (Failure::Unsupported, reason.clone()),
             InferenceError::Run { reason, .. } => (Failure::Run, reason.clone()),
             InferenceError::Deadline { .. } => (Failure::Deadline, String::new()),
             InferenceError::EngineUnavailable { reason, .. } => (Failure::Engine, reason.clone()),
@@ -275,11 +290,11 @@ mod tests {
         let (here, there) = pair().expect("a pair");
         let file = rustix::fs::memfd_create("t", rustix::fs::MemfdFlags::CLOEXEC).expect("a file");
         let many = [file.as_fd(); FILES_MAX + 3];
-        assert!(send(&here, &Numbered { number: 1, what: Ask::Probe }, &many).is_err());
+        assert!(send(&here, &Numbered { number: 1, what: Ask::Probe(Vec::new()) }, &many).is_err());
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX + 3))];
         let mut beside = SendAncillaryBuffer::new(&mut space);
         assert!(beside.push(SendAncillaryMessage::ScmRights(&many)));
-        sendmsg(&here, &[IoSlice::new(b"{\"number\":1,\"what\":\"probe\"}")], &mut beside, SendFlags::NOSIGNAL)
+        sendmsg(&here, &[IoSlice::new(b"{\"number\":1,\"what\":{\"probe\":[]}}")], &mut beside, SendFlags::NOSIGNAL)
             .expect("sent");
         assert!(receive::<Ask>(&there, &mut Vec::new()).is_err());
     }

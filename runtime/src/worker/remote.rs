@@ -24,7 +24,8 @@ use super::model::RemoteModel;
 use super::protocol::{Answer, Ask, EngineRole, Failure, Role, Start};
 use super::shared;
 use crate::inference::{
-    Call, Device, DeviceQueue, Engine, EngineConfig, EngineKind, InferenceError, Model, NoTurn, OnnxModel, TensorSpec,
+    Call, Device, DeviceQueue, Engine, EngineConfig, EngineKind, Execution, InferenceError, Model, NoTurn, OnnxModel,
+    TensorSpec,
 };
 use crate::metrics::Metrics;
 
@@ -464,6 +465,7 @@ impl RemoteEngine {
             Failure::Input => InferenceError::Input(reason),
             Failure::Refused => InferenceError::Refused { model, reason },
             Failure::Load => InferenceError::Load { engine, model, reason },
+            Failure::Unsupported => InferenceError::Unsupported { device: self.start.device, model, reason },
             Failure::Deadline => InferenceError::Deadline { model },
             Failure::Engine => InferenceError::EngineUnavailable { engine, reason },
             Failure::Device => InferenceError::DeviceUnavailable { device: self.start.device, reason },
@@ -512,6 +514,10 @@ impl Engine for Arc<RemoteEngine> {
 
     fn device(&self) -> Device {
         self.start.device
+    }
+
+    fn execution(&self) -> Execution {
+        self.start.execution
     }
 
     fn load(&self, model: &OnnxModel<'_>, call: &Call<'_>) -> Result<Box<dyn Model>, InferenceError> {

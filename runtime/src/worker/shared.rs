@@ -12,6 +12,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_
 use super::protocol::Described;
 use super::trusted_code;
 pub(crate) use super::trusted_code::Mapped;
+use crate::inference::Output;
 use crate::memory::Budget;
 use crate::tensor::{ElementType, Tensor, TensorError};
 
@@ -53,6 +54,12 @@ pub(super) struct Piece<'t> {
 impl<'t> From<&'t Tensor> for Piece<'t> {
     fn from(tensor: &'t Tensor) -> Self {
         Self { element: tensor.element(), shape: tensor.shape().to_vec(), bytes: vec![tensor.data()] }
+    }
+}
+
+impl<'o> From<&Output<'o>> for Piece<'o> {
+    fn from(output: &Output<'o>) -> Self {
+        Self { element: output.element, shape: output.shape.clone(), bytes: vec![output.bytes] }
     }
 }
 

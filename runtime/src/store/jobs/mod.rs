@@ -200,6 +200,8 @@ pub enum Ending {
         raise: Urgency,
         /// The module called the input unfit: what it did not find says nothing.
         unfit: bool,
+        /// Models that ran on a processor where they were to run on a GPU, as the site allows.
+        fallbacks: Vec<String>,
     },
     /// Tried again later.
     Again {

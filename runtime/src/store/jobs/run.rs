@@ -164,13 +164,19 @@ impl Store {
 /// What the audit log says of the end of a run.
 fn audited(job: &Job, ending: &Ending) -> Event {
     let (action, digests, detail) = match ending {
-        Ending::Done { result_sha256, .. } => (Action::JobDone, vec![("result", *result_sha256)], ""),
-        Ending::Over { state: JobState::Cancelled, .. } => (Action::JobCancelled, Vec::new(), ""),
-        Ending::Over { class, .. } => (Action::JobFailed, Vec::new(), *class),
-        Ending::Again { class, .. } => (Action::JobRequeued, Vec::new(), *class),
-        Ending::BrokenOff => (Action::JobRequeued, Vec::new(), "the node stops"),
+        Ending::Done { result_sha256, fallbacks, .. } => {
+            let detail = match fallbacks.as_slice() {
+                [] => String::new(),
+                models => format!("on a processor in place of a GPU: {}", models.join(", ")),
+            };
+            (Action::JobDone, vec![("result", *result_sha256)], detail)
+        }
+        Ending::Over { state: JobState::Cancelled, .. } => (Action::JobCancelled, Vec::new(), String::new()),
+        Ending::Over { class, .. } => (Action::JobFailed, Vec::new(), (*class).to_owned()),
+        Ending::Again { class, .. } => (Action::JobRequeued, Vec::new(), (*class).to_owned()),
+        Ending::BrokenOff => (Action::JobRequeued, Vec::new(), "the node stops".to_owned()),
     };
-    Event { digests, detail: detail.into(), ..about(job, NODE, action) }
+    Event { digests, detail, ..about(job, NODE, action) }
 }
 
 async fn record_found(
