@@ -378,7 +378,10 @@ fn workers(config: &Config) -> Check {
             "use a kernel that has it (Landlock: 5.13, and `lsm=landlock,…`), or accept it by name in engines.accept_missing",
         );
     }
-    let found = format!("{refused} of {tries} things that workers ({roles}) gave up were tried by them and refused");
+    let partly = kept.iter().filter_map(|kept| Some(format!("; {}: {}", kept.wall.name(), kept.partly.as_ref()?)));
+    let partly = partly.collect::<String>();
+    let found =
+        format!("{refused} of {tries} things that workers ({roles}) gave up were tried by them and refused{partly}");
     match (possible.is_empty(), missing.is_empty()) {
         (true, true) => Check::ok(NAME, found),
         (true, false) => {

@@ -70,13 +70,15 @@ pub struct EngineConfig {
     pub runs_at_once_max: usize,
     /// Runs that wait for one device.
     pub queue_length_max: usize,
-    /// A run that waited so long counts as urgent, ms.
+    /// A run that waited so long is refused, ms; 0: none is.
+    pub queue_age_max_ms: u64,
+    /// A run that waited so long goes next but for what is critical, and then in turn with what is urgent, ms.
     pub routine_wait_max_ms: u64,
     /// How long a routine run with a batch may hold a device, as far as that can be foreseen, ms.
     pub device_slice_ms_max: u64,
     /// Whether compressed pixel data are decoded in workers too, rather than in the process that reads them.
     pub decode_in_worker: bool,
-    /// Walls around workers that this machine need not have.
+    /// Walls around workers that this machine need not have; not `namespaces`, without which they start anyway.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accept_missing: Vec<Wall>,
     /// Where engines run: no choice of a file.
@@ -105,6 +107,7 @@ impl Default for EngineConfig {
             model_failures_max: 3,
             runs_at_once_max: 1,
             queue_length_max: 1000,
+            queue_age_max_ms: 0,
             routine_wait_max_ms: 30_000,
             device_slice_ms_max: 500,
             decode_in_worker: false,
@@ -128,9 +131,21 @@ impl EngineConfig {
             ("model_failures_max", self.model_failures_max.into(), 1, 1000),
             ("runs_at_once_max", self.runs_at_once_max as u64, 1, 256),
             ("queue_length_max", self.queue_length_max as u64, 1, 1_000_000),
+            ("queue_age_max_ms", self.queue_age_max_ms, 0, day_ms),
             ("routine_wait_max_ms", self.routine_wait_max_ms, 0, day_ms),
             ("device_slice_ms_max", self.device_slice_ms_max, 1, day_ms),
         ]
+    }
+
+    /// Whatever is no range.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self.accept_missing.iter().find(|wall| !wall.is_required()) {
+            Some(wall) => Err(format!(
+                "engines.accept_missing has \"{}\", which need not be accepted: workers start without it",
+                wall.name()
+            )),
+            None => Ok(()),
+        }
     }
 }
 
@@ -144,5 +159,9 @@ mod tests {
         assert_eq!((config.engine, config.intra_threads), (EnginePreference::OnnxRuntime, 3));
         assert!(!config.gpu_fallback_to_cpu, "refused unless allowed");
         assert!(toml::from_str::<EngineConfig>("intra_thread = 3").is_err());
+        let missing = |wall: &str| toml::from_str::<EngineConfig>(&format!("accept_missing = [\"{wall}\"]"));
+        assert!(missing("landlock").expect("a wall").check().is_ok() && missing("roof").is_err());
+        let refused = missing("namespaces").expect("a wall").check().expect_err("it means nothing");
+        assert!(refused.contains("need not be accepted"), "{refused}");
     }
 }

@@ -38,6 +38,9 @@ pub struct Kept {
     pub wall: Wall,
     /// Why it does not, if so.
     pub missing: Option<String>,
+    /// What of it this kernel does not have, where it stands all the same: the other walls hold that alone.
+    #[serde(default)]
+    pub partly: Option<String>,
 }
 
 /// What was tried from inside.
@@ -58,17 +61,20 @@ pub(super) fn leave_namespaces() -> Kept {
     let spaces =
         CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     let missing = nix::sched::unshare(spaces).err().map(|e| e.desc().to_owned());
-    Kept { wall: Wall::Namespaces, missing }
+    Kept { wall: Wall::Namespaces, missing, partly: None }
 }
 
 /// Puts up the other walls, for this thread and all that it starts. Nothing can take them down.
 pub(super) fn close(device: Device, library: Option<&Path>, memory_mib: u64) -> Vec<Kept> {
-    let kept = |wall, done: Result<(), String>| Kept { wall, missing: done.err() };
+    let kept = |wall, done: Result<Option<String>, String>| match done {
+        Ok(partly) => Kept { wall, missing: None, partly },
+        Err(why) => Kept { wall, missing: Some(why), partly: None },
+    };
     vec![
-        kept(Wall::Limits, limit(device, memory_mib)),
+        kept(Wall::Limits, limit(device, memory_mib).map(|()| None)),
         kept(Wall::Landlock, landlock(device, library)),
         // Last: it forbids what the others need.
-        kept(Wall::Seccomp, seccomp(device)),
+        kept(Wall::Seccomp, seccomp(device).map(|()| None)),
     ]
 }
 
@@ -108,7 +114,8 @@ pub(super) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn landlock(device: Device, library: Option<&Path>) -> Result<(), String> {
+/// What of it this kernel does not have, if it has not all.
+fn landlock(device: Device, library: Option<&Path>) -> Result<Option<String>, String> {
     let told = |e: landlock::RulesetError| e.to_string();
     let abi = ABI::V6;
     let readable = readable(device, library);
@@ -121,10 +128,25 @@ fn landlock(device: Device, library: Option<&Path>) -> Result<(), String> {
         .and_then(Ruleset::create)
         .and_then(|r| r.add_rules(path_beneath_rules(readable, AccessFs::from_read(abi))))
         .and_then(|r| r.add_rules(path_beneath_rules(devices, AccessFs::from_file(abi))));
-    match ruleset.and_then(|r| r.restrict_self()).map_err(told)?.ruleset {
+    let status = ruleset.and_then(|r| r.restrict_self()).map_err(told)?;
+    match status.ruleset {
         RulesetStatus::NotEnforced => Err("this kernel has no Landlock, or it is not switched on".into()),
-        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+        RulesetStatus::FullyEnforced => Ok(None),
+        RulesetStatus::PartiallyEnforced => Ok(Some(lacks(status.landlock.into()))),
     }
+}
+
+/// What an interface of Landlock as old as this has no rules for.
+fn lacks(abi: ABI) -> String {
+    let since = [
+        (ABI::V2, "moving files"),
+        (ABI::V3, "truncating them"),
+        (ABI::V4, "TCP"),
+        (ABI::V5, "ioctl of devices"),
+        (ABI::V6, "signals and abstract sockets"),
+    ];
+    let without: Vec<_> = since.iter().filter(|(since, _)| abi < *since).map(|(_, what)| *what).collect();
+    format!("version {} has no rules for {}", abi as i32, without.join(", "))
 }
 
 /// The engine is loaded already: nothing, but where CUDA looks for more of itself.
@@ -374,4 +396,16 @@ fn descriptors() -> Result<(), String> {
     const OWN: usize = 3;
     let open = (3..1024).filter(|&number| trusted_code::is_open(number)).count();
     if open > OWN { Ok(()) } else { Err("there are none".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_landlock_lacks_is_named() {
+        let all = "version 1 has no rules for moving files, truncating them, TCP, ioctl of devices, signals and abstract sockets";
+        assert_eq!(lacks(ABI::V1), all);
+        assert_eq!(lacks(ABI::V5), "version 5 has no rules for signals and abstract sockets");
+    }
 }
