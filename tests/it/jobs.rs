@@ -47,6 +47,7 @@ impl Site {
         let mut config: Config = toml::from_str(&(text + more)).expect("a configuration");
         config.cache = packages[0].config.cache.clone();
         config.limits.job_deadline_ms = 20_000;
+        config.engines.isolation = gantry_tests::command::workers();
         config.schedule.poll_ms = 20;
         config.schedule.retry_first_ms = 20;
         config.node.data_folder = Some(folder.path().join("data"));

@@ -462,7 +462,7 @@ fn a_package_is_checked_before_a_node_takes_it() {
     let said = check(&[]);
     for part in [
         "identity    sha256:",
-        "model       net, 2 KiB, sha256:",
+        "model       net, 1 KiB, sha256:",
         "  takes     x: f32 [1, 1, ",
         "  gives     y: f32 [",
         "  made of   ",
