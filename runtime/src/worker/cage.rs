@@ -391,7 +391,7 @@ fn memory() -> std::io::Result<()> {
     memmap2::MmapMut::map_anon(most).map(drop)
 }
 
-/// 0 is the socket, 1 and 2 lead nowhere; of its own it has the socket twice more and what the kernel says of its memory.
+/// 0 is the socket, 1 leads nowhere, 2 to who looks at last words; of its own it has the socket twice more and what the kernel says of its memory.
 fn descriptors() -> Result<(), String> {
     const OWN: usize = 3;
     let open = (3..1024).filter(|&number| trusted_code::is_open(number)).count();

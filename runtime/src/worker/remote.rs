@@ -930,3 +930,37 @@ impl RemoteEngine {
         Ok(file)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_takes_at_least_what_the_fastest_of_no_more_bytes_took() {
+        let ms = Duration::from_millis;
+        let mut record = Record::default();
+        record.ran(100, ms(9000));
+        assert_eq!(record.takes(100), ms(0), "the first may have planned");
+        record.ran(100, ms(50));
+        record.ran(100, ms(70));
+        record.ran(10, ms(5));
+        assert_eq!([99, 100, 1 << 40].map(|bytes| record.takes(bytes)), [ms(0), ms(50), ms(50)]);
+        record.ran(200, ms(80));
+        record.ran(200, ms(90));
+        assert_eq!([199, 200].map(|bytes| record.takes(bytes)), [ms(50), ms(80)]);
+        (1000..2000).for_each(|bytes| record.ran(bytes, ms(1)));
+        assert_eq!(record.fastest.len(), SIZES_MAX);
+    }
+
+    #[test]
+    fn an_engine_that_was_refused_memory_is_known_by_its_words() {
+        for words in [
+            "std::bad_alloc",
+            "Exception during initialization: bad allocation",
+            "Failed to allocate memory for requested buffer of size 107374182400",
+        ] {
+            assert!(tells_of_memory(words), "{words}");
+        }
+        assert!(!tells_of_memory("Non-zero status code returned while running MatMul node"));
+    }
+}
