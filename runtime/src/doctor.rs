@@ -386,9 +386,11 @@ fn workers(config: &Config) -> Check {
     }
     let needed: Vec<_> = probes().filter(|(_, probe)| probe.needed).collect();
     let needed = needed.iter().map(|(role, probe)| format!("{} ({role})", probe.what)).collect::<Vec<_>>().join(", ");
+    let partly = kept.iter().filter_map(|kept| Some(format!("; {}: {}", kept.wall.name(), kept.partly.as_ref()?)));
+    let partly = partly.collect::<String>();
     let found = format!(
         "{refused} of {tries} things that workers ({roles}) gave up were tried by them and refused; left open, for engines need \
-         it: {needed}"
+         it: {needed}{partly}"
     );
     match (possible.is_empty(), missing.is_empty()) {
         (true, true) => Check::ok(NAME, found),

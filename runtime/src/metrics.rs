@@ -1,10 +1,10 @@
 //! What is counted and measured, for `/metrics` (OpenMetrics text, which Prometheus reads).
 //!
-//! One [`Metrics`] for the process, shared; each thing that happens has a method. Label values come from closed sets,
-//! and from the names of installed modules and devices, of which the first [`MODULES_MAX`] pairs are told apart: no UID,
-//! name or address of anybody gets in, and what is kept does not grow.
+//! One [`Metrics`] for the process, shared; each thing that happens has a method. Label values come from closed sets, and from
+//! the names of installed modules, their vendors and models, and devices, of which the first [`MODULES_MAX`] together are told
+//! apart: no UID, name or address of anybody gets in, and what is kept does not grow.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,14 +18,19 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::ingest::{Outcome, Via};
 
-/// Module and device pairs that are told apart; later ones are counted as `other`.
+/// Modules on devices, models on devices and workers that are told apart, each so many; later ones are counted as `other`.
 pub const MODULES_MAX: usize = 256;
 
 /// A label of a closed set.
 type Word = (&'static str, &'static str);
 /// Module and device.
 type OnDevice = [(&'static str, String); 2];
-type OfVendor = [(&'static str, String); 2];
+/// Vendor and device.
+type OfWorker = [(&'static str, String); 2];
+/// Vendor, model and device.
+type Model = [(&'static str, String); 3];
+/// These, and a reason of a closed set.
+type Refusal = [(&'static str, String); 4];
 type Seconds = Counter<f64, AtomicU64>;
 
 /// Everything that is counted and measured.
@@ -50,17 +55,33 @@ pub struct Metrics {
     studies_routed: Family<[Word; 1], Counter>,
     http: Family<[(&'static str, String); 2], Counter>,
     http_latency: Family<[Word; 1], Histogram>,
-    model_wait: Family<OnDevice, Histogram>,
-    model_run: Family<OnDevice, Histogram>,
-    model_items: Family<OnDevice, Histogram>,
-    runs_refused: Family<[Word; 1], Counter>,
+    model_wait: Family<Model, Histogram>,
+    model_run: Family<Model, Histogram>,
+    model_items: Family<Model, Histogram>,
+    runs_refused: Family<Refusal, Counter>,
     gpu_fallbacks: Family<OfVendor, Counter>,
-    workers_lost: Family<OfVendor, Counter>,
-    worker_models: Family<OfVendor, Gauge>,
+    models_out: Family<OfWorker, Gauge>,
+    workers_lost: Family<OfWorker, Counter>,
+    worker_restarts: Family<OfWorker, Counter>,
+    worker_models: Family<OfWorker, Gauge>,
+    worker_memory: Family<OfWorker, Gauge>,
+    device_queue: Family<[(&'static str, String); 1], Gauge>,
+    device_queue_age: Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>,
     quarantine: Gauge,
     disk_free: Gauge,
     deleted: Family<[Word; 1], Counter>,
-    known: Mutex<BTreeSet<(String, String)>>,
+    known: Mutex<BTreeMap<&'static str, BTreeSet<Vec<String>>>>,
+}
+
+/// A model of a vendor on a device.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelOn<'n> {
+    /// The vendor's name.
+    pub vendor: &'n str,
+    /// The model's.
+    pub model: &'n str,
+    /// The device's.
+    pub device: &'n str,
 }
 
 /// 1 ms to 16 s.
@@ -102,8 +123,13 @@ impl Metrics {
             model_items: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 10))),
             runs_refused: Family::default(),
             gpu_fallbacks: Family::default(),
+            models_out: Family::default(),
             workers_lost: Family::default(),
+            worker_restarts: Family::default(),
             worker_models: Family::default(),
+            worker_memory: Family::default(),
+            device_queue: Family::default(),
+            device_queue_age: Family::default(),
             quarantine: Gauge::default(),
             disk_free: Gauge::default(),
             deleted: Family::default(),
@@ -174,9 +200,18 @@ impl Metrics {
         );
         let help = "Models that were to run on a GPU and were loaded on a processor, as the site allows";
         r.register("gpu_fallbacks", help, self.gpu_fallbacks.clone());
+        let help = "Models that are out of service, since they ended too many workers";
+        r.register("models_out_of_service", help, self.models_out.clone());
         r.register("workers_lost", "Workers that ended while they were needed", self.workers_lost.clone());
+        let help = "Processes of a worker that were started after the first";
+        r.register("worker_restarts", help, self.worker_restarts.clone());
         let help = "What loading the models of a worker took of memory";
         r.register_with_unit("worker_models", help, Unit::Bytes, self.worker_models.clone());
+        let help = "Memory of a worker's process, as the kernel tells it";
+        r.register_with_unit("worker_memory", help, Unit::Bytes, self.worker_memory.clone());
+        r.register("device_queue_length", "Runs of models that wait for a device", self.device_queue.clone());
+        let help = "Wait of the run that waits longest for a device";
+        r.register_with_unit("device_queue_age", help, Unit::Seconds, self.device_queue_age.clone());
     }
 
     /// As OpenMetrics text (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
@@ -261,20 +296,27 @@ impl Metrics {
     }
 
     /// A run of a model got its device after such a wait.
-    pub fn model_waited(&self, model: &str, device: &str, waited: Duration) {
-        self.model_wait.get_or_create(&self.of_model(model, device)).observe(waited.as_secs_f64());
+    pub fn model_waited(&self, model: ModelOn<'_>, waited: Duration) {
+        self.model_wait.get_or_create(&self.model(model)).observe(waited.as_secs_f64());
     }
 
     /// So many items of a batch were run at once, or one run of what has no batch.
     #[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]
-    pub fn model_ran(&self, model: &str, device: &str, items: usize, ran: Duration) {
-        self.model_run.get_or_create(&self.of_model(model, device)).observe(ran.as_secs_f64());
-        self.model_items.get_or_create(&self.of_model(model, device)).observe(items as f64);
+    pub fn model_ran(&self, model: ModelOn<'_>, items: usize, ran: Duration) {
+        let model = self.model(model);
+        self.model_run.get_or_create(&model).observe(ran.as_secs_f64());
+        self.model_items.get_or_create(&model).observe(items as f64);
     }
 
     /// A run was refused or ended, for a reason of a closed set.
-    pub fn run_refused(&self, reason: &'static str) {
-        self.runs_refused.get_or_create(&[("reason", reason)]).inc();
+    pub fn run_refused(&self, model: ModelOn<'_>, reason: &'static str) {
+        let [vendor, model, device] = self.model(model);
+        self.runs_refused.get_or_create(&[vendor, model, device, ("reason", reason.to_owned())]).inc();
+    }
+
+    /// So many models of a worker are out of service.
+    pub fn models_out_of_service(&self, vendor: &str, device: &str, count: usize) {
+        self.models_out.get_or_create(&self.worker(vendor, device)).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A model that was to run on a GPU was loaded on a processor.
@@ -285,13 +327,29 @@ impl Metrics {
 
     /// A worker ended while it was needed.
     pub fn worker_lost(&self, vendor: &str, device: &str) {
-        self.workers_lost.get_or_create(&[("vendor", vendor.into()), ("device", device.into())]).inc();
+        self.workers_lost.get_or_create(&self.worker(vendor, device)).inc();
+    }
+
+    /// A worker was started, for the first time or again.
+    pub fn worker_started(&self, vendor: &str, device: &str, again: bool) {
+        self.worker_restarts.get_or_create(&self.worker(vendor, device)).inc_by(u64::from(again));
     }
 
     /// What the models of a worker take, bytes.
     pub fn worker_models(&self, vendor: &str, device: &str, bytes: u64) {
-        let worker = [("vendor", vendor.into()), ("device", device.into())];
-        self.worker_models.get_or_create(&worker).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.worker_models.get_or_create(&self.worker(vendor, device)).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// What a worker's process takes, bytes; 0 without one.
+    pub fn worker_memory(&self, vendor: &str, device: &str, bytes: u64) {
+        self.worker_memory.get_or_create(&self.worker(vendor, device)).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// So many runs wait for a device, the oldest for so long.
+    pub fn device_queue(&self, device: &str, length: usize, oldest: Duration) {
+        let device = [("device", device.to_owned())];
+        self.device_queue.get_or_create(&device).set(i64::try_from(length).unwrap_or(i64::MAX));
+        self.device_queue_age.get_or_create(&device).set(oldest.as_secs_f64());
     }
 
     /// So many files are set aside.
@@ -314,17 +372,29 @@ impl Metrics {
         self.deleted.get_or_create(&[("what", what)]).inc();
     }
 
-    fn of_model(&self, model: &str, device: &str) -> OnDevice {
-        let [(_, model), (_, device)] = self.on_device(model, device);
-        [("model", model), ("device", device)]
+    fn on_device(&self, module: &str, device: &str) -> OnDevice {
+        let [module, device] = self.told_apart("module", [module, device]);
+        [("module", module), ("device", device)]
     }
 
-    fn on_device(&self, module: &str, device: &str) -> OnDevice {
-        let pair = (module.to_owned(), device.to_owned());
+    fn model(&self, ModelOn { vendor, model, device }: ModelOn<'_>) -> Model {
+        let [vendor, model, device] = self.told_apart("model", [vendor, model, device]);
+        [("vendor", vendor), ("model", model), ("device", device)]
+    }
+
+    fn worker(&self, vendor: &str, device: &str) -> OfWorker {
+        let [vendor, device] = self.told_apart("worker", [vendor, device]);
+        [("vendor", vendor), ("device", device)]
+    }
+
+    /// These names, or `other` for each when there are too many of their kind.
+    fn told_apart<const N: usize>(&self, kind: &'static str, names: [&str; N]) -> [String; N] {
+        let names = names.map(str::to_owned);
         let mut known = self.known.lock().expect("nothing panics while it is held");
-        let told_apart = known.contains(&pair) || (known.len() < MODULES_MAX && known.insert(pair.clone()));
-        let (module, device) = if told_apart { pair } else { ("other".into(), "other".into()) };
-        [("module", module), ("device", device)]
+        let known = known.entry(kind).or_default();
+        let told_apart =
+            known.contains(names.as_slice()) || (known.len() < MODULES_MAX && known.insert(names.to_vec()));
+        if told_apart { names } else { names.map(|_| "other".into()) }
     }
 }
 
@@ -381,5 +451,48 @@ mod tests {
         let text = metrics.render();
         assert_eq!(text.lines().filter(|l| l.starts_with("gantry_job_wait_seconds_count")).count(), MODULES_MAX + 1);
         assert!(text.contains("gantry_job_wait_seconds_count{module=\"other\",device=\"other\"} 256\n"));
+        // The names of modules leave those of models their place.
+        for i in 0..MODULES_MAX * 2 {
+            let (vendor, model) = (format!("v-{i}"), "m");
+            metrics.run_refused(ModelOn { vendor: &vendor, model, device: "cpu" }, "late");
+            metrics.worker_memory(&vendor, "cpu", 1);
+        }
+        let text = metrics.render();
+        let lines = |name| text.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!(lines("gantry_model_runs_refused_total"), MODULES_MAX + 1);
+        assert_eq!(lines("gantry_worker_memory_bytes"), MODULES_MAX + 1);
+    }
+
+    #[test]
+    fn inference_is_told_by_vendor_model_and_device() {
+        let metrics = Metrics::new();
+        let model = ModelOn { vendor: "acme", model: "liver", device: "gpu" };
+        metrics.model_waited(model, Duration::from_millis(3));
+        metrics.model_ran(model, 8, Duration::from_secs(2));
+        metrics.run_refused(model, "late");
+        metrics.worker_started("acme", "gpu", false);
+        metrics.worker_started("acme", "gpu", true);
+        metrics.worker_lost("acme", "gpu");
+        metrics.worker_models("acme", "gpu", 70);
+        metrics.worker_models("acme", "gpu", 0);
+        metrics.worker_memory("acme", "gpu", 500);
+        metrics.models_out_of_service("acme", "gpu", 1);
+        metrics.device_queue("gpu", 3, Duration::from_millis(500));
+        let text = metrics.render();
+        for line in [
+            "gantry_model_wait_seconds_count{vendor=\"acme\",model=\"liver\",device=\"gpu\"} 1",
+            "gantry_model_run_seconds_sum{vendor=\"acme\",model=\"liver\",device=\"gpu\"} 2.0",
+            "gantry_model_batch_items_sum{vendor=\"acme\",model=\"liver\",device=\"gpu\"} 8.0",
+            "gantry_model_runs_refused_total{vendor=\"acme\",model=\"liver\",device=\"gpu\",reason=\"late\"} 1",
+            "gantry_worker_restarts_total{vendor=\"acme\",device=\"gpu\"} 1",
+            "gantry_workers_lost_total{vendor=\"acme\",device=\"gpu\"} 1",
+            "gantry_worker_models_bytes{vendor=\"acme\",device=\"gpu\"} 0",
+            "gantry_worker_memory_bytes{vendor=\"acme\",device=\"gpu\"} 500",
+            "gantry_models_out_of_service{vendor=\"acme\",device=\"gpu\"} 1",
+            "gantry_device_queue_length{device=\"gpu\"} 3",
+            "gantry_device_queue_age_seconds{device=\"gpu\"} 0.5",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+        }
     }
 }

@@ -23,6 +23,7 @@ use crate::retention::{Retention, Unfinished};
 use crate::schedule::{self, PriorSource, STOP_GRACE, ScheduleError, StudyClosed};
 use crate::store::{Store, StoreError};
 use crate::web::{Web, WebStartError};
+use crate::worker;
 
 /// A node that runs.
 pub struct Node {
@@ -75,6 +76,9 @@ pub enum StartError {
     /// An archive.
     #[error(transparent)]
     Pacs(#[from] PacsError),
+    /// What is to hold a worker does not.
+    #[error("no worker can be started: {0}")]
+    Worker(String),
     /// What every job needs.
     #[error(transparent)]
     App(#[from] crate::app::StartError),
@@ -113,6 +117,8 @@ impl Node {
         if let Some(path) = &config.folder.path {
             ingest::folder::check(path).map_err(|reason| StartError::Folder { path: path.clone(), reason })?;
         }
+        let of_workers = config.clone();
+        ingest::blocking(move || worker::stand(&of_workers)).await.map_err(StartError::Worker)?;
         let store = Store::open(&data).await?;
         let metrics = Metrics::new();
         let audit = Audit::new(store.clone(), &data);

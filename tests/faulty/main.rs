@@ -12,6 +12,13 @@ use gantry::worker::Tools;
 
 struct Faulty;
 
+/// What every model does when it runs, whatever its name: `as WHAT`.
+fn always() -> Option<String> {
+    let arguments: Vec<_> = std::env::args().collect();
+    let [_, how, what] = arguments.as_slice() else { return None };
+    (how == "as").then(|| what.clone())
+}
+
 struct Obedient {
     name: String,
     inputs: Vec<TensorSpec>,
@@ -38,7 +45,8 @@ impl Engine for Faulty {
             misbehave(what);
         }
         let (inputs, outputs) = (model.inputs().to_vec(), model.outputs().to_vec());
-        Ok(Box::new(Obedient { name: model.name().to_owned(), inputs, outputs, ballast }))
+        let name = always().unwrap_or_else(|| model.name().to_owned());
+        Ok(Box::new(Obedient { name, inputs, outputs, ballast }))
     }
 }
 
@@ -122,6 +130,10 @@ fn misbehave(what: &str) {
                 all.push(vec![1u8; 16 << 20]);
             }
         }
+        "chatty" => (0..20_000).for_each(|n| eprintln!("line {n}")),
+        "never-silent" => loop {
+            eprintln!("{}", "a".repeat(1000));
+        },
         // Descriptor 0 is the socket.
         "garbage" => drop(rustix::io::write(std::io::stdin(), b"{\"number\":1,\"what\":\"nonsense\"}")),
         "twice" => drop(rustix::io::write(std::io::stdin(), b"{\"number\":1,\"what\":{\"ran\":{\"outputs\":[]}}}")),
@@ -144,7 +156,26 @@ fn deeper(n: u64) -> u64 {
     deeper(n + 1) + place[7]
 }
 
+/// Says that a wall does not stand, and does nothing more.
+fn without(wall: &str) -> std::io::Result<()> {
+    let (socket, mut message) = (std::io::stdin(), vec![0; 128 << 10]);
+    let length = rustix::io::read(&socket, &mut message)?;
+    let ask: serde_json::Value = serde_json::from_slice(&message[..length])?;
+    let kept = serde_json::json!([{ "wall": wall, "missing": "as it was told" }]);
+    let version = &ask["what"]["start"]["version"];
+    let started = serde_json::json!({ "version": version, "engine_version": "faulty 1", "kept": kept });
+    let answer = serde_json::json!({ "number": ask["number"], "what": { "started": started } });
+    rustix::io::write(&socket, answer.to_string().as_bytes())?;
+    rustix::io::read(&socket, &mut message)?;
+    Ok(())
+}
+
 fn main() -> ExitCode {
+    if let [_, what, wall] = std::env::args().collect::<Vec<_>>().as_slice()
+        && what == "without"
+    {
+        return without(wall).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     let Err(e) = gantry::worker::run(|_| Ok(()), |_| Ok(Box::new(Faulty)), Tools { compile, decode });
     eprintln!("error: {e}");
     ExitCode::FAILURE

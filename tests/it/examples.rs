@@ -48,6 +48,7 @@ fn the_example_of_gantry_toml_has_every_key_with_its_default() {
         model_failures_max: _,
         runs_at_once_max: _,
         queue_length_max: _,
+        queue_age_max_ms: _,
         routine_wait_max_ms: _,
         device_slice_ms_max: _,
         decode_in_worker: _,

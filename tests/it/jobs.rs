@@ -10,12 +10,14 @@ use gantry::app::App;
 use gantry::completion::Archive;
 use gantry::config::{Config, Duplicates};
 use gantry::findings::Urgency;
+use gantry::inference::Isolation;
 use gantry::ingest::disk::RealDisk;
 use gantry::ingest::{Arrival, Form, Intake, Via};
 use gantry::schedule::{self, PriorSource, StudyClosed};
 use gantry::store::{Changed, Closing, Due, Ending, Job, JobState, NewJob, Routed, Store};
-use gantry_tests::Scenario;
+use gantry::worker::Program;
 use gantry_tests::command::{Said, gantry};
+use gantry_tests::{MANIFEST, Scenario};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +47,7 @@ impl Site {
         let mut config: Config = toml::from_str(&(text + more)).expect("a configuration");
         config.cache = packages[0].config.cache.clone();
         config.limits.job_deadline_ms = 20_000;
+        config.engines.isolation = gantry_tests::command::workers();
         config.schedule.poll_ms = 20;
         config.schedule.retry_first_ms = 20;
         config.node.data_folder = Some(folder.path().join("data"));
@@ -281,7 +284,7 @@ async fn a_job_whose_version_lost_instances_ends_instead_of_running_on_fewer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_would_end_the_same_way_fails_at_once_and_a_deadline_is_tried_again_until_it_is_dead() {
+async fn what_would_end_the_same_way_and_what_was_too_slow_fails_at_once() {
     let modules = [
         ("loop", "name = \"endless\""),
         ("trap", "name = \"traps\""),
@@ -294,10 +297,10 @@ async fn what_would_end_the_same_way_fails_at_once_and_a_deadline_is_tried_again
     let hurried = std::fs::read_to_string(manifest).expect("readable") + "[limits]\njob_deadline_ms = 300\n";
     site.packages[0].write_package("module.toml", hurried.as_bytes()).expect("written");
     site.config.limits.guest_memory_mib = 64;
-    site.config.schedule.attempts_max = 2;
     let node = Running::start(&site).await;
     node.close(1).await;
     for (module, class, said) in [
+        ("endless", "limit", "job_deadline_ms = 300"),
         ("traps", "module", "the module trapped: "),
         ("grows", "limit", "guest_memory_mib = 64"),
         ("gives-up", "module", "the module failed: "),
@@ -308,10 +311,6 @@ async fn what_would_end_the_same_way_fails_at_once_and_a_deadline_is_tried_again
         assert_eq!(failed.error_class.as_deref(), Some(class), "{failed:?}");
         assert!(failed.error.as_ref().is_some_and(|e| e.contains(said)), "{failed:?}");
     }
-    let endless = node.over("endless").await;
-    assert_eq!((endless.state, endless.attempts), (JobState::Dead, 2), "{endless:?}");
-    assert_eq!(endless.error_class.as_deref(), Some("limit"));
-    assert!(endless.error.is_some_and(|e| e.contains("job_deadline_ms = 300")));
 
     // The operator may know better.
     let traps = node.over("traps").await;
@@ -320,6 +319,43 @@ async fn what_would_end_the_same_way_fails_at_once_and_a_deadline_is_tried_again
     let again = node.until("traps", |job| job.state.is_over() && job.ended_ms > traps.ended_ms).await;
     assert_eq!((again.state, again.attempts), (JobState::Failed, 1), "{again:?}");
     node.stop().await;
+}
+
+/// The runs of a module of which the host is told to lose every worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_goes_out_of_service_is_in_the_audit_log_and_in_the_list_of_workers() {
+    let Some(module) = Scenario::with_net("plain-nn", MANIFEST, "cpu") else { return };
+    let Some(mut site) = Site::new(&[("well-behaved", "")], "").await else { return };
+    module.package_folder().clone_into(&mut site.config.modules[0].package);
+    let arguments = vec!["as".into(), "abort".into()];
+    let program = Program { file: env!("CARGO_BIN_EXE_faulty-worker").into(), arguments };
+    site.config.engines.isolation = Isolation::Program(program);
+    site.config.engines.model_failures_max = 2;
+    let node = Running::start(&site).await;
+    node.close(1).await;
+    let failed = node.over("rogue").await;
+    assert_eq!(
+        (failed.state, failed.attempts),
+        (JobState::Failed, 1),
+        "a crash is tried again where it was: {failed:?}"
+    );
+    let mut rows = Vec::new();
+    for _ in 0..3000 {
+        rows = node.store.audit_latest(None, 100).await.expect("a log");
+        rows.retain(|row| row.action == "model-out-of-service");
+        if !rows.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let [row] = rows.as_slice() else { panic!("{rows:?}") };
+    assert!(row.object.ends_with("/net") && row.digests.starts_with("model="), "{row:?}");
+    assert!(row.detail.contains("on cpu: it ended 2 workers, the last one was ended by SIGABRT"), "{row:?}");
+    node.stop().await;
+    let says = site.says(&["worker", "list"]).await;
+    let digest = row.digests.strip_prefix("model=").expect("a digest");
+    let line = format!("  out of service: net, sha256:{digest}, which ended 2 workers: was ended by SIGABRT\n");
+    assert!(says.code == Some(0) && says.out.ends_with(&line), "{says:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

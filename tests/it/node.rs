@@ -10,8 +10,9 @@ use gantry_tests::command::{Said, gantry};
 use gantry_tests::complete::complete;
 use gantry_tests::dimse::{Peer, data_set};
 use gantry_tests::node::{Node, eventually};
-use gantry_tests::{Scenario, asset, change_files, needed, repository, write_ct};
+use gantry_tests::{MANIFEST, Scenario, asset, change_files, needed, repository, write_ct};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::dicomweb::get;
 
@@ -431,6 +432,90 @@ fn a_node_is_looked_at_while_it_runs() {
         says.out.contains("closed by stated: 10 instances, ") && says.out.contains(" s before the timer"),
         "{says:?}"
     );
+}
+
+#[test]
+fn a_model_that_ran_is_seen_by_who_looks_at_the_node() {
+    let Some(module) = Scenario::with_net("wrong-inputs", MANIFEST, "cpu") else { return };
+    let package = module.package_folder();
+    let node = Node::start(&site(package, "[engines]\nengine = \"tract\"\n"));
+    let vetted = node.audited("model-vetted");
+    let [vetted] = vetted.as_slice() else { panic!("{vetted:?}") };
+    assert_eq!((&vetted["who"], &vetted["object"]), (&"gantry".into(), &"rogue/net".into()), "{vetted}");
+    let text = |key: &str| vetted[key].as_str().expect("text");
+    let digest = gantry::hex(&Sha256::digest(std::fs::read(package.join("net.onnx")).expect("readable")));
+    assert_eq!(text("digests"), format!("model={digest}"));
+    assert!(text("detail").contains(" nodes, loaded by tract 0.") && text("detail").ends_with(" ms"), "{vetted}");
+    send_ct(&node);
+    job_that_is(&node, "done");
+
+    let list = || json(&node.says(&["worker", "list", "--json"]));
+    eventually("the run is told", || list()["workers"][0]["runs"] == 1);
+    let list = list();
+    let worker = &list["workers"][0];
+    let vendor = worker["vendor"].as_str().expect("text");
+    assert!(
+        worker["device"] == "cpu" && worker["engine"].as_str().is_some_and(|e| e.starts_with("tract 0.")),
+        "{list}"
+    );
+    assert!(worker["process"].is_u64() && worker["memory_bytes"].as_u64().is_some_and(|b| b > 1 << 20), "{list}");
+    assert!(worker["models"][0][0] == "net" && worker["restarts"] == 0, "{list}");
+    assert_eq!((&worker["out_of_service"], list["workers"].as_array().map(Vec::len)), (&Value::Array(vec![]), Some(1)));
+    let says = node.says(&["worker", "list"]);
+    let line = format!("{vendor} on cpu: process {} of ", worker["process"]);
+    assert!(says.code == Some(0) && says.out.starts_with(&line), "{says:?}");
+    assert!(says.out.contains(", 1 runs, 0 restarts, models: net ") && says.out.lines().count() == 1, "{says:?}");
+
+    let metrics = get(&node, "/metrics").text();
+    let (of_model, of_worker) = (
+        format!("{{vendor=\"{vendor}\",model=\"net\",device=\"cpu\"}}"),
+        format!("{{vendor=\"{vendor}\",device=\"cpu\"}}"),
+    );
+    for line in [
+        format!("gantry_model_wait_seconds_count{of_model} 1\n"),
+        format!("gantry_model_run_seconds_count{of_model} 1\n"),
+        format!("gantry_model_batch_items_sum{of_model} 1.0\n"),
+        format!("gantry_worker_restarts_total{of_worker} 0\n"),
+        format!("gantry_worker_models_bytes{of_worker} "),
+        format!("gantry_worker_memory_bytes{of_worker} "),
+        "gantry_device_queue_length{device=\"cpu\"} 0\n".into(),
+        "gantry_device_queue_age_seconds{device=\"cpu\"} 0.0\n".into(),
+    ] {
+        assert!(metrics.contains(&line), "`{line}` is missing: {metrics}");
+    }
+}
+
+#[test]
+fn a_package_is_checked_before_a_node_takes_it() {
+    let Some(module) = Scenario::with_net("plain-nn", MANIFEST, "cpu") else { return };
+    let package = module.package_folder();
+    let (_folder, file) = unstarted("[engines]\nengine = \"tract\"\n");
+    let check = |more: &[&str]| -> Said {
+        let mut command = gantry();
+        command.args(["module", "check"]).arg(package).arg("--config").arg(&file).args(more);
+        command.output().expect("gantry runs").into()
+    };
+    let said = check(&[]);
+    for part in [
+        "identity    sha256:",
+        "model       net, 1 KiB, sha256:",
+        "  takes     x: f32 [1, 1, ",
+        "  gives     y: f32 [",
+        "  made of   ",
+        " nodes of operator set ",
+        "  loaded    by tract 0.",
+        "every model was loaded, in a worker and within its limits\n",
+    ] {
+        assert!(said.code == Some(0) && said.out.contains(part), "`{part}` is missing: {said:?}");
+    }
+    let told = json(&check(&["--json"]));
+    let model = &told["models"][0];
+    assert!(model["name"] == "net" && model["nodes"].is_u64() && model["opset"].is_u64(), "{told}");
+    assert!(model["operators"].as_array().is_some_and(|all| !all.is_empty()) && model["load_ms"].is_u64(), "{told}");
+    // What is in its place is not the vendor's.
+    module.write_package("net.onnx", b"no model").expect("written");
+    let said = check(&[]);
+    assert!(said.code != Some(0) && said.err.contains("net.onnx has SHA-256"), "{said:?}");
 }
 
 #[test]

@@ -1,17 +1,20 @@
 //! What a model does to its engine ends a process, and nothing else: with an engine that does it on command, and with the real
 //! ones in `gantry worker`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use gantry::config::Limits;
+use gantry::config::{Config, Limits};
 use gantry::findings::Urgency;
 use gantry::inference::{
     Batch, Call, Device, EngineConfig, EnginePreference, Engines, InferenceError, Isolation, Join, LoadedModel,
     Request, Turn,
 };
 use gantry::memory::Budget;
+use gantry::metrics::Metrics;
+use gantry::serve::{Node, StartError};
 use gantry::tensor::{ElementType, Tensor};
-use gantry::worker::{Program, Tried};
+use gantry::worker::{Program, Tried, Wall};
 
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let length = u8::try_from(bytes.len()).expect("a short message");
@@ -190,8 +193,75 @@ fn a_crash_is_an_error_of_the_job() {
 }
 
 #[test]
-fn memory_has_an_end() {
-    ends("allocate", "the process was ended by SIGABRT");
+fn memory_has_an_end_that_is_named_and_not_tried_again() {
+    let expected = "needs more memory than engines.worker_memory_mib = 512 allows: memory allocation of 16777216 bytes";
+    ends("allocate", expected);
+    ends("load-allocate", expected);
+    let engines = faulty(|_| {});
+    let job = Job::new();
+    let model = job.load(&engines, "v", "allocate").expect("loads");
+    let error = job.run(&model, &NUMBERS).expect_err("it takes all");
+    assert!(matches!(error, InferenceError::OutOfMemory { .. }), "{error}");
+    assert_eq!(error.limit(), Some("engines.worker_memory_mib"));
+    let good = job.load(&engines, "v", "good").expect("loads");
+    assert_eq!(job.run(&good, &NUMBERS).expect("runs"), NUMBERS);
+    assert_eq!(engines.workers()[0].restarts, 1, "once is enough");
+}
+
+#[test]
+fn what_a_worker_says_on_its_standard_error_stops_nobody_and_has_an_end() {
+    let engines = faulty(|_| {});
+    let job = Job::new();
+    let chatty = job.load(&engines, "v", "chatty").expect("loads");
+    // More than a pipe holds.
+    assert_eq!(job.run(&chatty, &NUMBERS).expect("runs"), NUMBERS);
+    ends("never-silent", "the process flooded its standard error, and was ended");
+}
+
+/// A worker that says that a wall of it does not stand.
+fn without(wall: &str) -> Isolation {
+    let arguments = vec!["without".into(), wall.into()];
+    Isolation::Program(Program { file: env!("CARGO_BIN_EXE_faulty-worker").into(), arguments })
+}
+
+#[test]
+fn no_worker_starts_without_a_wall_that_was_not_accepted_by_name() {
+    let load = |missing: &str, accepted: &[Wall]| {
+        let engines = engines(without(missing), |config| config.accept_missing = accepted.to_vec());
+        Job::new().load(&engines, "v", "good").map(drop).expect_err("it does nothing").to_string()
+    };
+    for accepted in [&[][..], &[Wall::Seccomp, Wall::Limits]] {
+        let error = load("landlock", accepted);
+        assert!(error.contains("landlock does not hold a worker on this machine (as it was told)"), "{error}");
+        assert!(error.contains("engines.accept_missing = [\"landlock\"]"), "{error}");
+    }
+    for (missing, accepted) in [("landlock", &[Wall::Landlock][..]), ("namespaces", &[])] {
+        let error = load(missing, accepted);
+        assert!(error.contains("ended the worker that ran it"), "it was started: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_does_not_start_without_a_wall_that_was_not_accepted_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for accepted in [vec![], vec![Wall::Landlock]] {
+        let mut config = Config::default();
+        config.node.data_folder = Some(folder.path().join("data"));
+        config.engines.isolation = without("landlock");
+        config.engines.accept_missing.clone_from(&accepted);
+        // Needed by nobody before the first compressed image comes.
+        config.engines.decode_in_worker = true;
+        match Node::start(config).await {
+            Ok(node) => {
+                assert!(!accepted.is_empty());
+                node.stop().await;
+            }
+            Err(error) => {
+                assert!(accepted.is_empty() && matches!(error, StartError::Worker(_)), "{error}");
+                assert!(error.to_string().contains("landlock does not hold a worker"), "{error}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -274,6 +344,8 @@ fn a_worker_that_is_killed_while_it_runs_is_started_again_and_the_run_succeeds()
 #[test]
 fn a_model_that_keeps_failing_is_taken_out_of_service_and_others_go_on() {
     let engines = faulty(|config| config.model_failures_max = 3);
+    let metrics = Metrics::new();
+    engines.count(metrics.clone());
     let job = Job::new();
     // Each job loads it, which goes well.
     for _ in 0..2 {
@@ -283,11 +355,169 @@ fn a_model_that_keeps_failing_is_taken_out_of_service_and_others_go_on() {
     let processes = engines.workers()[0].restarts;
     let error = job.load(&engines, "v", "abort").expect_err("out of service");
     assert!(matches!(error, InferenceError::OutOfService { failures: 3, .. }), "{error}");
+    let out = engines.workers()[0].out_of_service.clone();
+    assert!(out.len() == 1 && out[0].model == "abort" && out[0].failures == 3, "{out:?}");
+    assert!(out[0].last.contains("SIGABRT"), "{out:?}");
     // A vendor cannot do that to another one.
     job.load(&engines, "other", "abort").expect("loads");
     assert_eq!(engines.workers().iter().find(|w| w.vendor == "v").expect("one").restarts, processes);
     let good = job.load(&engines, "v", "good").expect("loads");
     assert_eq!(job.run(&good, &NUMBERS).expect("runs"), NUMBERS);
+    let seen = metrics.render();
+    for line in [
+        "gantry_models_out_of_service{vendor=\"v\",device=\"cpu\"} 1",
+        "gantry_model_runs_refused_total{vendor=\"v\",model=\"abort\",device=\"cpu\",reason=\"out-of-service\"} 1",
+        "gantry_workers_lost_total{vendor=\"v\",device=\"cpu\"} 3",
+        "gantry_worker_restarts_total{vendor=\"v\",device=\"cpu\"} 3",
+        "gantry_worker_restarts_total{vendor=\"other\",device=\"cpu\"} 0",
+        "gantry_model_wait_seconds_count{vendor=\"v\",model=\"good\",device=\"cpu\"} 1",
+        "gantry_model_run_seconds_count{vendor=\"v\",model=\"good\",device=\"cpu\"} 1",
+        "gantry_model_batch_items_sum{vendor=\"v\",model=\"good\",device=\"cpu\"} 1.0",
+    ] {
+        assert!(seen.lines().any(|l| l == line), "{line} in\n{seen}");
+    }
+}
+
+#[test]
+fn metrics_tell_what_a_worker_holds_until_it_is_gone_and_what_waits() {
+    let engines = faulty(|_| {});
+    let metrics = Metrics::new();
+    engines.count(metrics.clone());
+    let value = |name: &str| -> f64 {
+        let seen = metrics.render();
+        let line = seen.lines().find_map(|line| line.strip_prefix(name)?.split(' ').next_back());
+        line.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{name} in\n{seen}"))
+    };
+    let mib = f64::from(1 << 20);
+    let job = Job::new();
+    job.load(&engines, "v", "large").expect("loads");
+    assert!(value("gantry_worker_models_bytes{") >= 40.0 * mib && value("gantry_worker_memory_bytes{") >= 40.0 * mib);
+    assert!(engines.workers()[0].memory_bytes.is_some_and(|bytes| bytes >= 40 << 20));
+    let slow = job.load(&engines, "v", "slow-600").expect("loads");
+    std::thread::scope(|scope| {
+        let runs = [(); 2].map(|()| scope.spawn(|| job.run(&slow, &NUMBERS).expect("runs")));
+        // Nobody measures but those who ask.
+        while engines.workers()[0].runs == 0 && value("gantry_device_queue_length{") < 1.0 {
+            std::thread::yield_now();
+        }
+        assert!(value("gantry_device_queue_age_seconds{") < 1.0);
+        for run in runs {
+            assert_eq!(run.join().expect("it does not panic"), NUMBERS);
+        }
+    });
+    assert_eq!(engines.workers().len(), 1);
+    assert!(value("gantry_device_queue_length{") == 0.0);
+    let abort = job.load(&engines, "v", "exit").expect("loads");
+    job.run(&abort, &NUMBERS).expect_err("it ends");
+    assert!(engines.workers()[0].process.is_none());
+    assert!(value("gantry_worker_models_bytes{") == 0.0 && value("gantry_worker_memory_bytes{") == 0.0);
+}
+
+#[test]
+fn who_loads_a_model_holds_no_device_and_no_process() {
+    let engines = faulty(|_| {});
+    let urgent = Job { turn: Turn::new(Urgency::Urgent), ..Job::new() };
+    let good = ["v", "other"].map(|vendor| urgent.load(&engines, vendor, "good").expect("loads"));
+    let (hangs, waits) = (Job::new(), Job::new());
+    std::thread::scope(|scope| {
+        let hanging = scope.spawn(|| hangs.load(&engines, "v", "load-hang").map(drop));
+        let since = Instant::now();
+        // For longer than the other takes to come to hang.
+        while since.elapsed() < Duration::from_secs(1) {
+            for model in &good {
+                let begun = Instant::now();
+                assert_eq!(urgent.run(model, &NUMBERS).expect("runs"), NUMBERS);
+                assert!(begun.elapsed() < Duration::from_secs(3), "waited {:?}", begun.elapsed());
+            }
+        }
+        assert!(!hanging.is_finished());
+        // One loads into a process at a time; who waits for that looks whether it is still wanted.
+        let short = Job { deadline: Some(Duration::from_millis(200)), ..Job::new() };
+        let error = short.load(&engines, "v", "second").map(drop).expect_err("its deadline came");
+        assert!(matches!(error, InferenceError::Deadline { .. }), "{error}");
+        waits.turn.cancel();
+        let error = waits.load(&engines, "v", "second").map(drop).expect_err("cancelled");
+        assert!(matches!(error, InferenceError::Cancelled { .. }), "{error}");
+        assert!(!hanging.is_finished() && engines.workers().iter().all(|worker| worker.restarts == 0));
+        hangs.turn.cancel();
+        let error = hanging.join().expect("it does not panic").expect_err("cancelled");
+        assert!(matches!(error, InferenceError::Cancelled { .. }), "{error}");
+    });
+    assert_eq!(urgent.run(&good[0], &NUMBERS).expect("in a new process"), NUMBERS);
+}
+
+#[test]
+fn a_run_that_cannot_end_before_its_deadline_is_refused_at_once() {
+    let engines = faulty(|_| {});
+    let metrics = Metrics::new();
+    engines.count(metrics.clone());
+    let mut job = Job::new();
+    let slow = job.load(&engines, "v", "slow-1000").expect("loads");
+    for _ in 0..2 {
+        job.run(&slow, &NUMBERS).expect("runs");
+    }
+    job.deadline = Some(Duration::from_millis(700));
+    let error = job.run(&slow, &NUMBERS).expect_err("1000 ms in 700");
+    assert!(matches!(error, InferenceError::TooLate { .. }) && error.limit() == Some("job_deadline_ms"), "{error}");
+    assert!(error.to_string().contains("what has the device before takes 0 ms or more, and itself 1"), "{error}");
+    assert!(metrics.render().contains("model=\"slow-1000\",device=\"cpu\",reason=\"late\"} 1\n"));
+    // Of a batch, all pieces are counted.
+    job.batch = Batch::Items;
+    job.deadline = Some(Duration::from_secs(3));
+    let error = job.run(&slow, &[0.0; 16]).expect_err("4 of 1000 ms");
+    assert!(matches!(error, InferenceError::TooLate { .. }), "{error}");
+    assert_eq!(engines.workers()[0].restarts, 0, "nothing had to be ended");
+}
+
+#[test]
+fn a_run_that_waited_too_long_is_refused_where_the_site_says_so() {
+    let engines = faulty(|config| config.queue_age_max_ms = 100);
+    let job = Job::new();
+    let slow = job.load(&engines, "v", "slow-800").expect("loads");
+    std::thread::scope(|scope| {
+        let runs = [(); 2].map(|()| scope.spawn(|| job.run(&slow, &NUMBERS)));
+        let mut ends = runs.map(|run| run.join().expect("it does not panic"));
+        ends.sort_by_key(Result::is_err);
+        let [Ok(_), Err(InferenceError::Busy { reason, .. })] = ends else { panic!("{ends:?}") };
+        assert!(reason.ends_with("engines.queue_age_max_ms = 100"), "{reason}");
+    });
+}
+
+#[test]
+fn a_batch_that_waited_long_comes_to_its_end_beside_urgent_work_that_never_ends() {
+    let engines = faulty(|config| (config.device_slice_ms_max, config.routine_wait_max_ms) = (100, 400));
+    let mut routine = Job::new();
+    routine.batch = Batch::Items;
+    let slow = routine.load(&engines, "v", "slow-20").expect("loads");
+    // Now it is known how long an item takes.
+    routine.run(&slow, &NUMBERS).expect("runs");
+    let numbers: Vec<f32> = (0..4 * 60).map(|n| n as f32).collect();
+    let over = AtomicBool::new(false);
+    let longest = std::thread::scope(|scope| {
+        let urgent = || {
+            let urgent = Job { turn: Turn::new(Urgency::Urgent), deadline: None, ..Job::new() };
+            let model = urgent.load(&engines, "other", "slow-30").expect("loads");
+            let mut longest = Duration::ZERO;
+            while !over.load(Ordering::Relaxed) {
+                let since = Instant::now();
+                urgent.run(&model, &NUMBERS).expect("runs");
+                longest = longest.max(since.elapsed());
+            }
+            longest
+        };
+        let busy = [scope.spawn(urgent), scope.spawn(urgent)];
+        let since = Instant::now();
+        let answer = routine.run(&slow, &numbers);
+        let took = since.elapsed();
+        over.store(true, Ordering::Relaxed);
+        let longest = busy.map(|thread| thread.join().expect("it does not panic"));
+        assert_eq!(answer.expect("before its deadline"), numbers);
+        // 15 pieces of 80 ms: were each to wait 400 ms anew, it would be 7 s.
+        assert!(took < Duration::from_secs(5), "took {took:?}");
+        longest
+    });
+    // One of the other urgent, and one piece.
+    assert!(longest.iter().all(|longest| *longest < Duration::from_millis(600)), "{longest:?}");
 }
 
 #[test]
@@ -304,6 +534,55 @@ fn models_that_were_not_used_for_the_longest_time_make_room() {
         let status = std::fs::read_to_string(format!("/proc/{}/statm", workers[0].process.expect("it runs")));
         let pages: u64 = status.expect("readable").split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number");
         assert!(pages * 4096 < 200 << 20, "{pages} pages");
+    }
+}
+
+/// `y = x · w`, of `[n, 4]` numbers and a matrix of so many columns of this number.
+fn matrix(columns: usize, number: f32) -> Vec<u8> {
+    fn varint(mut n: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while n >= 128 {
+            bytes.push((n & 127) as u8 | 128);
+            n >>= 7;
+        }
+        bytes.push(n as u8);
+        bytes
+    }
+    let part = |number: u8, bytes: &[u8]| [&[number << 3 | 2], &varint(bytes.len())[..], bytes].concat();
+    let size = |n: usize| [vec![8], varint(n)].concat();
+    let value = |name: &[u8], size: &[u8]| {
+        let dims = [part(1, &field(2, b"n")), part(1, size)].concat();
+        [part(1, name), part(2, &part(1, &[vec![8, 1], part(2, &dims)].concat()))].concat()
+    };
+    let raw: Vec<u8> = std::iter::repeat_n(number.to_le_bytes(), 4 * columns).flatten().collect();
+    let weights = [size(4), size(columns), vec![16, 1], part(8, b"w"), part(9, &raw)].concat();
+    let node = [part(1, b"x"), part(1, b"w"), part(2, b"y"), part(4, b"MatMul")].concat();
+    let (x, y) = (value(b"x", &size(4)), value(b"y", &size(columns)));
+    let graph = [part(1, &node), part(2, b"g"), part(5, &weights), part(11, &x), part(12, &y)].concat();
+    [vec![8, 8], part(7, &graph), part(8, &[16, 17])].concat()
+}
+
+#[test]
+fn what_real_engines_are_told_to_let_go_of_is_given_back() {
+    const COLUMNS: usize = 1_000_000;
+    let library = gantry_tests::asset("onnxruntime").and_then(|_| gantry::inference::find_library(None));
+    for engine in [Some(EnginePreference::Tract), library.map(|_| EnginePreference::OnnxRuntime)].into_iter().flatten()
+    {
+        let engines = real(|config| {
+            (config.engine, config.models_memory_mib, config.worker_memory_mib) = (engine, 50, 2048);
+        });
+        let job = Job { deadline: None, ..Job::new() };
+        for n in 0..6u8 {
+            let bytes = matrix(COLUMNS, f32::from(n));
+            let request = Request { vendor: "v", name: "m", bytes: &bytes, target: Device::Cpu, warm_up: None };
+            let model = engines.load(request, &job.call()).expect("loads");
+            let x = Tensor::new(vec![1, 4], ElementType::F32, [1f32; 4].map(f32::to_le_bytes).concat(), &job.budget);
+            let y = model.run(vec![("x".into(), x.expect("a tensor"))], &job.call()).expect("runs");
+            assert_eq!(y[0].1.as_f32().map(|y| (y.len(), y[COLUMNS / 2])), Some((COLUMNS, 4.0 * f32::from(n))));
+            // An engine alone takes up to 50 MiB, and makes 20 to 50 of such a model, of 15.
+            let memory = engines.workers()[0].memory_bytes.expect("it runs");
+            assert!(memory < 150 << 20, "{engine:?}, model {n}: {} MiB", memory >> 20);
+        }
     }
 }
 

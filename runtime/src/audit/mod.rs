@@ -117,6 +117,8 @@ actions! {
     QuarantineDeleted = "quarantine-deleted",
     /// A model was loaded where it could do no harm, before any job runs it.
     ModelVetted = "model-vetted",
+    /// A model ended too many workers, and is not run until the node starts again.
+    ModelOutOfService = "model-out-of-service",
     /// A token was made.
     TokenCreated = "token-created",
     /// A token was taken back.

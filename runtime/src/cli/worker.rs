@@ -38,13 +38,23 @@ pub(crate) fn run(WorkerCommand::List { config, json }: &WorkerCommand) -> Resul
 
 fn line(worker: &WorkerReport) -> String {
     let process = match worker.process {
-        Some(process) => format!("process {process}"),
+        Some(process) => {
+            let memory = worker.memory_bytes.map(|bytes| format!(" of {} MiB", bytes >> 20));
+            format!("process {process}{}", memory.unwrap_or_default())
+        }
         None => "no process".into(),
     };
     let models = worker.models.iter().map(|(name, bytes)| format!("{name} {} MiB", bytes >> 20));
+    let out = worker.out_of_service.iter().map(|out| {
+        let digest = String::from(out.sha256);
+        format!(
+            "  out of service: {}, sha256:{digest}, which ended {} workers: {}\n",
+            out.model, out.failures, out.last
+        )
+    });
     let missing = worker.missing.iter().map(|kept| format!(", without {}", kept.wall.name()));
     format!(
-        "{} on {}: {process}, {}, {} runs, {} restarts, models: {}{}\n",
+        "{} on {}: {process}, {}, {} runs, {} restarts, models: {}{}\n{}",
         worker.vendor,
         worker.device,
         worker.engine.as_deref().unwrap_or("no engine yet"),
@@ -52,5 +62,6 @@ fn line(worker: &WorkerReport) -> String {
         worker.restarts,
         if worker.models.is_empty() { "none".to_owned() } else { models.collect::<Vec<_>>().join(", ") },
         missing.collect::<String>(),
+        out.collect::<String>(),
     )
 }

@@ -183,6 +183,7 @@ impl Config {
             }
         }
         let checks = [
+            self.engines.check(),
             self.pacs.iter().try_for_each(PacsConfig::check),
             self.dimse.check(),
             self.engines.check(),

@@ -71,13 +71,15 @@ pub struct EngineConfig {
     pub runs_at_once_max: usize,
     /// Runs that wait for one device.
     pub queue_length_max: usize,
-    /// A run that waited so long counts as urgent, ms.
+    /// A run that waited so long is refused, ms; 0: none is.
+    pub queue_age_max_ms: u64,
+    /// A run that waited so long goes next but for what is critical, and then in turn with what is urgent, ms.
     pub routine_wait_max_ms: u64,
     /// How long a routine run with a batch may hold a device, as far as that can be foreseen, ms.
     pub device_slice_ms_max: u64,
     /// Whether compressed pixel data are decoded in workers too, rather than in the process that reads them.
     pub decode_in_worker: bool,
-    /// Walls around workers that this machine need not have.
+    /// Walls around workers that this machine need not have; not `namespaces`, without which they start anyway.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accept_missing: Vec<Wall>,
     /// What runs models on processors.
@@ -110,6 +112,7 @@ impl Default for EngineConfig {
             model_failures_max: 3,
             runs_at_once_max: 1,
             queue_length_max: 1000,
+            queue_age_max_ms: 0,
             routine_wait_max_ms: 30_000,
             device_slice_ms_max: 500,
             decode_in_worker: false,
@@ -135,6 +138,7 @@ impl EngineConfig {
             ("model_failures_max", self.model_failures_max.into(), 1, 1000),
             ("runs_at_once_max", self.runs_at_once_max as u64, 1, 256),
             ("queue_length_max", self.queue_length_max as u64, 1, 1_000_000),
+            ("queue_age_max_ms", self.queue_age_max_ms, 0, day_ms),
             ("routine_wait_max_ms", self.routine_wait_max_ms, 0, day_ms),
             ("device_slice_ms_max", self.device_slice_ms_max, 1, day_ms),
             ("gpu.index", self.gpu.index.into(), 0, 63),
@@ -142,15 +146,21 @@ impl EngineConfig {
         ]
     }
 
-    /// What cannot be together.
+    /// Whatever is no range: what cannot be together, and what need not be said.
     pub(crate) fn check(&self) -> Result<(), String> {
         self.cpu.check()?;
         self.gpu.check()?;
-        match (self.engine, self.cpu.provider) {
-            (EnginePreference::Tract, Provider::OpenVino) => Err(
+        if self.engine == EnginePreference::Tract && self.cpu.provider == Provider::OpenVino {
+            return Err(
                 "engines.cpu.provider = \"openvino\" is a part of ONNX Runtime, and engines.engine = \"tract\": change either".into(),
-            ),
-            _ => Ok(()),
+            );
+        }
+        match self.accept_missing.iter().find(|wall| !wall.is_required()) {
+            Some(wall) => Err(format!(
+                "engines.accept_missing has \"{}\", which need not be accepted: workers start without it",
+                wall.name()
+            )),
+            None => Ok(()),
         }
     }
 
@@ -171,5 +181,9 @@ mod tests {
         assert_eq!((config.engine, config.intra_threads), (EnginePreference::OnnxRuntime, 3));
         assert!(!config.gpu_fallback_to_cpu, "refused unless allowed");
         assert!(toml::from_str::<EngineConfig>("intra_thread = 3").is_err());
+        let missing = |wall: &str| toml::from_str::<EngineConfig>(&format!("accept_missing = [\"{wall}\"]"));
+        assert!(missing("landlock").expect("a wall").check().is_ok() && missing("roof").is_err());
+        let refused = missing("namespaces").expect("a wall").check().expect_err("it means nothing");
+        assert!(refused.contains("need not be accepted"), "{refused}");
     }
 }

@@ -170,14 +170,22 @@ impl Engines {
         let limits = QueueLimits {
             at_once: self.config.runs_at_once_max,
             length_max: self.config.queue_length_max,
+            age_max: Some(self.config.queue_age_max_ms).filter(|ms| *ms > 0).map(Duration::from_millis),
             routine_wait_max: Duration::from_millis(self.config.routine_wait_max_ms),
         };
         queues.entry(device).or_insert_with(|| Arc::new(DeviceQueue::new(limits))).clone()
     }
 
-    /// Every worker that was needed so far, by vendor and device.
+    /// Every worker that was needed so far, by vendor and device. Metrics of them and of the queues of devices are as of then.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerReport> {
+        if let Some(metrics) = self.metrics.get() {
+            let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            for (device, queue) in queues {
+                let (length, oldest) = queue.waiting();
+                metrics.device_queue(&device.to_string(), length, oldest);
+            }
+        }
         let started = self.started.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut reports: Vec<_> = started
             .into_values()
@@ -337,5 +345,17 @@ mod tests {
         assert_eq!(library_in(folder.path()), Some(plain));
         let named = Path::new("/nonexistent/lib.so");
         assert_eq!(find_library(Some(named)).as_deref(), Some(named));
+    }
+
+    #[test]
+    fn runs_at_once_leave_each_other_as_many_threads() {
+        let threads = |intra_threads, runs_at_once_max| {
+            let engine = EnginePreference::Tract;
+            let config = EngineConfig { engine, intra_threads, runs_at_once_max, ..EngineConfig::default() };
+            Engines::discover(&config).expect("tract is built in").threads()
+        };
+        assert_eq!([threads(0, 1), threads(0, 2)], [processors(), (processors() / 2).max(1)]);
+        assert_eq!(threads(0, processors() + 1), 1, "one at least");
+        assert_eq!(threads(3, 8), 3, "what the operator chose");
     }
 }

@@ -42,7 +42,7 @@ pub use execution::{CpuConfig, Device, Execution, GpuConfig, Precision, Provider
 pub use loaded::{LoadedModel, Usage, warm_up};
 pub use onnx::{Anatomy, OnnxModel};
 pub use onnxruntime::session;
-pub use queue::{DeviceQueue, NoTurn, Permit, QueueLimits, Turn};
+pub use queue::{DeviceQueue, NoTurn, Permit, QueueLimits, TooLate, Turn, Wish};
 
 use crate::memory::{Budget, OverBudget};
 use crate::tensor::{ElementType, Tensor, TensorError};
@@ -252,6 +252,24 @@ pub enum InferenceError {
         /// How the process ended.
         how: String,
     },
+    /// It asked for more memory than its worker may have.
+    #[error("model '{model}' needs more memory than engines.worker_memory_mib = {mib} allows: {reason}")]
+    OutOfMemory {
+        /// Its name in the package.
+        model: String,
+        /// The limit.
+        mib: u64,
+        /// How that showed.
+        reason: String,
+    },
+    /// It is not run, since it cannot end in time.
+    #[error("model '{model}' is not run: it cannot end before the job's deadline (job_deadline_ms): {why}")]
+    TooLate {
+        /// Its name in the package.
+        model: String,
+        /// What is known.
+        why: TooLate,
+    },
     /// It ended too many workers.
     #[error(
         "model '{model}' is out of service: it ended its worker {failures} times (engines.model_failures_max), the last time the process {last}"
@@ -302,6 +320,20 @@ pub enum InferenceError {
     /// A tensor cannot be.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+}
+
+impl InferenceError {
+    /// The limit that was met, if one was: as in the configuration.
+    #[must_use]
+    pub fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::TooLong { limit, .. } => Some(limit),
+            Self::OutOfMemory { .. } => Some("engines.worker_memory_mib"),
+            Self::TooLate { .. } | Self::Deadline { .. } => Some("job_deadline_ms"),
+            Self::OverBudget(_) | Self::Tensor(TensorError::OverBudget(_)) => Some("host_memory_mib"),
+            _ => None,
+        }
+    }
 }
 
 /// Turns a panic in `f` into its message.

@@ -90,6 +90,8 @@ impl OnnxRuntime {
             // for the CT net, for no time.
             .with_memory_pattern(false)?
             .with_config_entry("session.load_model_format", "ONNX")?
+            // Threads that look for more work between runs take processors from the workers of other vendors.
+            .with_config_entry("session.force_spinning_stop", "1")?
             .with_log_id(log_id)?;
         // With its arena the peak is half of that without (110 and 201 MiB for 16 slices of the CT net), since
         // the C library keeps freed buffers of mixed sizes; and no page is faulted in twice.

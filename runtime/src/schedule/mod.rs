@@ -37,7 +37,7 @@ use self::work::{Assignment, Ended, Finished, Ready, Recent, Shop};
 use crate::app::App;
 use crate::audit::{Action, Event, NODE};
 use crate::findings::Urgency;
-use crate::inference::Turn;
+use crate::inference::{Device, Turn};
 use crate::ingest::blocking;
 use crate::metrics::Metrics;
 use crate::module::check::{self, CheckError};
@@ -130,16 +130,16 @@ pub async fn start(
     tasks.spawn(router.run(closed));
     changed.notify_one();
     let priors = Gatherer::new(shop.clone(), priors, tasks.clone(), changed.clone(), stop.clone());
-    let dispatcher =
-        Dispatcher { shop, plan, assign, priors, running: HashMap::new(), unrecorded: Vec::new(), workers: Vec::new() };
+    let (running, unrecorded, workers, out_of_service) = Default::default();
+    let dispatcher = Dispatcher { shop, plan, assign, priors, running, unrecorded, workers, out_of_service };
     tasks.spawn(dispatcher.run(ended, changed, stop));
     Ok(())
 }
 
-/// The models that a node is about to use, in its audit log.
-async fn record(store: &Store, vetted: &[Event]) -> Result<(), StoreError> {
+/// What happened to models, in the audit log.
+async fn record(store: &Store, events: &[Event]) -> Result<(), StoreError> {
     let mut batch = store.begin().await?;
-    for event in vetted {
+    for event in events {
         batch.audit(event).await?;
     }
     batch.commit().await
@@ -203,6 +203,8 @@ struct Dispatcher {
     unrecorded: Vec<(Job, Ending)>,
     /// As told last.
     workers: Vec<WorkerReport>,
+    /// Vendor, device and digest of models of which the audit log says that they are out of service.
+    out_of_service: HashSet<(String, Device, [u8; 32])>,
 }
 
 impl Dispatcher {
@@ -219,15 +221,19 @@ impl Dispatcher {
             if let Err(e) = self.advance().await {
                 tracing::error!("{e}; jobs wait until it can be used again");
             }
-            self.tell_workers();
+            self.tell_workers().await;
         }
         self.drain(ended).await;
     }
 
-    /// For `gantry worker list`.
-    fn tell_workers(&mut self) {
+    /// For `gantry worker list`, metrics and the audit log.
+    async fn tell_workers(&mut self) {
         let workers = self.shop.app.engines.workers();
         if workers == self.workers {
+            return;
+        }
+        if let Err(e) = self.record_out_of_service(&workers).await {
+            tracing::error!("that a model is out of service cannot be recorded yet: {e}");
             return;
         }
         let list = WorkerList { written_ms: now_ms(), workers };
@@ -235,6 +241,29 @@ impl Dispatcher {
             tracing::warn!("the list of workers cannot be written: {e}");
         }
         self.workers = list.workers;
+    }
+
+    async fn record_out_of_service(&mut self, workers: &[WorkerReport]) -> Result<(), StoreError> {
+        for worker in workers {
+            for out in &worker.out_of_service {
+                let key = (worker.vendor.clone(), worker.device, out.sha256.0);
+                if self.out_of_service.contains(&key) {
+                    continue;
+                }
+                let event = Event {
+                    object: format!("{}/{}", worker.vendor, out.model),
+                    digests: vec![("model", out.sha256.0)],
+                    detail: format!(
+                        "on {}: it ended {} workers, the last one {}",
+                        worker.device, out.failures, out.last
+                    ),
+                    ..Event::new(NODE, Action::ModelOutOfService)
+                };
+                record(&self.shop.store, &[event]).await?;
+                self.out_of_service.insert(key);
+            }
+        }
+        Ok(())
     }
 
     /// Everything that can go on does.

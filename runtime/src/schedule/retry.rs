@@ -28,10 +28,11 @@ impl From<&RunError> for Cause {
             RunError::Package(e) | RunError::Prepare(PrepareError::Package(e)) => package(e),
             RunError::Job(JobError::Package(e)) => package(e),
             RunError::NothingAccepted { .. } | RunError::Prior(_) => ("input", false),
-            // Of a job's limits only this one depends on what else the machine does.
-            RunError::Job(JobError::Limit(hit)) => ("limit", hit.limit == "job_deadline_ms"),
-            RunError::Prepare(PrepareError::TooLarge { .. }) => ("limit", false),
-            RunError::Prepare(PrepareError::CompileTooLong { .. }) => ("limit", true),
+            // Deadlines too: what was too slow for them would hold the machine for as long again.
+            RunError::Job(JobError::Limit(_))
+            | RunError::Prepare(PrepareError::TooLarge { .. } | PrepareError::CompileTooLong { .. }) => {
+                ("limit", false)
+            }
             RunError::Prepare(PrepareError::NoCompiler(_)) => ("host", true),
             // A guest that is given the same does the same: a clock or randomness it has only where a site grants it.
             RunError::Prepare(_) | RunError::Job(JobError::Trap(_) | JobError::Module(_)) => ("module", false),
@@ -50,8 +51,6 @@ fn read(error: &ReadError) -> (&'static str, bool) {
     match error {
         ReadError::Io { .. } => ("disk", true),
         ReadError::Decoder { .. } => ("host", true),
-        // It depends on what else the machine does.
-        ReadError::Limit { limit: "decode_deadline_ms", .. } => ("limit", true),
         e if e.is_limit() => ("limit", false),
         _ => ("input", false),
     }
@@ -107,10 +106,8 @@ mod tests {
 
     #[test]
     fn what_can_pass_is_tried_again_and_then_dead() {
-        let late = LimitHit { limit: "job_deadline_ms", detail: "job_deadline_ms = 1".into() };
         let errors = [
             (RunError::Write("no space".into()), "disk"),
-            (RunError::Job(JobError::Limit(late)), "limit"),
             (RunError::Job(JobError::Engine("no memory on the device".into())), "engine"),
             (RunError::Job(JobError::Host("no thread".into())), "host"),
         ];
@@ -128,9 +125,14 @@ mod tests {
 
     #[test]
     fn what_stays_is_failed_at_once() {
-        let hit = LimitHit { limit: "guest_memory_mib", detail: "guest_memory_mib = 1".into() };
+        let hit = |limit, detail: &str| RunError::Job(JobError::Limit(LimitHit { limit, detail: detail.into() }));
+        let slow = |limit| ReadError::Limit { path: None, what: "the time".into(), limit, maximum: 1 };
         let errors = [
-            (RunError::Job(JobError::Limit(hit)), "limit"),
+            (hit("guest_memory_mib", "guest_memory_mib = 1"), "limit"),
+            (hit("job_deadline_ms", "job_deadline_ms = 1"), "limit"),
+            (hit("engines.worker_memory_mib", "engines.worker_memory_mib = 64"), "limit"),
+            (RunError::Prepare(PrepareError::CompileTooLong { path: "f".into(), ms: 1 }), "limit"),
+            (RunError::Read(slow("decode_deadline_ms")), "limit"),
             (RunError::Job(JobError::Trap("unreachable".into())), "module"),
             (RunError::Job(JobError::Module("no".into())), "module"),
             (RunError::Read(ReadError::NoDicom { files: 1 }), "input"),

@@ -40,6 +40,9 @@ pub struct Kept {
     pub wall: Wall,
     /// Why it does not, if so.
     pub missing: Option<String>,
+    /// What of it this kernel does not have, where it stands all the same: the other walls hold that alone.
+    #[serde(default)]
+    pub partly: Option<String>,
 }
 
 /// What was tried from inside.
@@ -95,17 +98,20 @@ pub(super) fn leave_namespaces() -> Kept {
     let spaces =
         CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     let missing = nix::sched::unshare(spaces).err().map(|e| e.desc().to_owned());
-    Kept { wall: Wall::Namespaces, missing }
+    Kept { wall: Wall::Namespaces, missing, partly: None }
 }
 
 /// Puts up the other walls, for this thread and all that it starts. Nothing can take them down.
 pub(super) fn close(reach: &Reach, memory_mib: u64, threads_max: Option<u64>) -> Vec<Kept> {
-    let kept = |wall, done: Result<(), String>| Kept { wall, missing: done.err() };
+    let kept = |wall, done: Result<Option<String>, String>| match done {
+        Ok(partly) => Kept { wall, missing: None, partly },
+        Err(why) => Kept { wall, missing: Some(why), partly: None },
+    };
     vec![
-        kept(Wall::Limits, limit(reach, memory_mib, threads_max)),
+        kept(Wall::Limits, limit(reach, memory_mib, threads_max).map(|()| None)),
         kept(Wall::Landlock, landlock(reach)),
         // Last: it forbids what the others need.
-        kept(Wall::Seccomp, seccomp(reach)),
+        kept(Wall::Seccomp, seccomp(reach).map(|()| None)),
     ]
 }
 
@@ -140,7 +146,8 @@ pub(super) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn landlock(reach: &Reach) -> Result<(), String> {
+/// What of it this kernel does not have, if it has not all.
+fn landlock(reach: &Reach) -> Result<Option<String>, String> {
     let told = |e: landlock::RulesetError| e.to_string();
     let abi = ABI::V6;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
@@ -153,10 +160,25 @@ fn landlock(reach: &Reach) -> Result<(), String> {
         .and_then(Ruleset::create)
         .and_then(|r| r.add_rules(path_beneath_rules(readable, read)))
         .and_then(|r| r.add_rules(path_beneath_rules(devices, AccessFs::from_file(abi))));
-    match ruleset.and_then(|r| r.restrict_self()).map_err(told)?.ruleset {
+    let status = ruleset.and_then(|r| r.restrict_self()).map_err(told)?;
+    match status.ruleset {
         RulesetStatus::NotEnforced => Err("this kernel has no Landlock, or it is not switched on".into()),
-        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+        RulesetStatus::FullyEnforced => Ok(None),
+        RulesetStatus::PartiallyEnforced => Ok(Some(lacks(status.landlock.into()))),
     }
+}
+
+/// What an interface of Landlock as old as this has no rules for.
+fn lacks(abi: ABI) -> String {
+    let since = [
+        (ABI::V2, "moving files"),
+        (ABI::V3, "truncating them"),
+        (ABI::V4, "TCP"),
+        (ABI::V5, "ioctl of devices"),
+        (ABI::V6, "signals and abstract sockets"),
+    ];
+    let without: Vec<_> = since.iter().filter(|(since, _)| abi < *since).map(|(_, what)| *what).collect();
+    format!("version {} has no rules for {}", abi as i32, without.join(", "))
 }
 
 /// Where the system keeps libraries, and what says where they are.
@@ -585,7 +607,7 @@ fn memory() -> std::io::Result<()> {
     memmap2::MmapMut::map_anon(most).map(drop)
 }
 
-/// 0 is the socket, 1 and 2 lead nowhere; of its own it has the socket twice more and what the kernel says of its memory.
+/// 0 is the socket, 1 leads nowhere, 2 to who looks at last words; of its own it has the socket twice more and what the kernel says of its memory.
 fn descriptors() -> Result<(), String> {
     const OWN: usize = 3;
     let open = (3..1024).filter(|&number| trusted_code::is_open(number)).count();
@@ -671,5 +693,12 @@ mod tests {
             assert_eq!((readable(&reach), nodes(&reach)), (Vec::new(), Vec::new()));
         }
         assert_eq!(nodes(&Reach::of(Device::Cpu, Provider::OpenVino, Some(library))), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn what_an_older_landlock_lacks_is_named() {
+        let all = "version 1 has no rules for moving files, truncating them, TCP, ioctl of devices, signals and abstract sockets";
+        assert_eq!(lacks(ABI::V1), all);
+        assert_eq!(lacks(ABI::V5), "version 5 has no rules for signals and abstract sockets");
     }
 }

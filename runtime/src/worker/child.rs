@@ -53,7 +53,7 @@ pub fn run(
     let threads_max = left.missing.is_none().then(|| cage::threads_max(start.role.threads()));
     let mut kept = vec![left];
     // Opened while files can be.
-    let resident = Resident { statm: File::open("/proc/self/statm")?, page_bytes: rustix::param::page_size() as u64 };
+    let resident = Resident::of(File::open("/proc/self/statm")?);
     if let Role::Engine(role) = &start.role
         && let Err(e) = prepare(&StartOf(role))
     {
@@ -101,7 +101,8 @@ pub fn run(
 
     let (asks, asked) = mpsc::channel();
     let (asked, replies) = (Arc::new(Mutex::new(asked)), Arc::new(socket.try_clone()?));
-    for _ in 0..at_once {
+    // One more, so that what is loaded can run while another model is loaded.
+    for _ in 0..=at_once {
         let (serve, asked, replies, reach) = (serve.clone(), asked.clone(), replies.clone(), reach.clone());
         // As large as a main thread's, on which compilers and decoders are tried by those who make them.
         std::thread::Builder::new().name("work".into()).stack_size(STACK_BYTES).spawn(move || {
@@ -204,15 +205,20 @@ impl StartOf<'_> {
     }
 }
 
-/// `/proc/self/statm`, which cannot be opened any more.
-struct Resident {
+/// `/proc/…/statm` of a process, which cannot be opened any more once its walls stand.
+#[derive(Debug)]
+pub(super) struct Resident {
     statm: File,
     page_bytes: u64,
 }
 
 impl Resident {
+    pub(super) fn of(statm: File) -> Self {
+        Self { statm, page_bytes: rustix::param::page_size() as u64 }
+    }
+
     /// Bytes of the process that are in memory; 0 where the kernel does not say.
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         let mut text = [0; 128];
         let read = self.statm.read_at(&mut text, 0).unwrap_or(0);
         let text = String::from_utf8_lossy(text.get(..read).unwrap_or_default()).into_owned();

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use super::choice::{Program, Wall};
-use super::host::{NoAnswer, NoStart};
+use super::host::NoAnswer;
 use super::protocol::{Answer, Ask, Failure, Role, Start};
 use super::{cage, misused, shared};
 use crate::config::Limits;
@@ -41,11 +41,8 @@ impl Compiler {
         let host = |e: std::io::Error| NoCode::Host(format!("a component cannot be handed to a worker: {e}"));
         let (from, mut to) = (shared::of(component).map_err(host)?, shared::empty().map_err(host)?);
         let start = Start::new(limits.compile_memory_mib, Role::Compile);
-        let worker = super::begin(&self.program, &start, &self.accept_missing, &|| false).map_err(|no| match no {
-            NoStart::Engine(_, text) => NoCode::Host(crate::printable(&text)),
-            NoStart::Process(text) => NoCode::Host(text),
-            NoStart::Unwanted => NoCode::Host("nobody waits for it".into()),
-        })?;
+        let worker = super::begin(&self.program, &start, &self.accept_missing, &|| false)
+            .map_err(|no| NoCode::Host(super::told_no(no)))?;
         let until = Instant::now() + Duration::from_millis(limits.compile_deadline_ms);
         let ask = Ask::Compile(Box::new(limits.clone()));
         match worker.ask(ask, &[from.as_fd(), to.as_fd()], until, &|| false) {
@@ -56,6 +53,7 @@ impl Compiler {
             }
             Ok(_) => return Err(NoCode::Died("answered what was not asked".into())),
             Err(NoAnswer::Died(how)) => return Err(NoCode::Died(how)),
+            Err(NoAnswer::OutOfMemory(words)) => return Err(NoCode::Died(format!("was ended by SIGABRT ({words})"))),
             Err(NoAnswer::Late | NoAnswer::Unwanted | NoAnswer::Stopped) => return Err(NoCode::TooLong),
         }
         // A mapping that could still be written to would keep it open.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::choice::{Program, Wall};
-use super::host::{NoAnswer, NoStart, Worker};
+use super::host::{NoAnswer, Worker};
 use super::protocol::{Answer, Ask, Failure, Role, Start};
 use super::{cage, misused, shared};
 use crate::config::Config;
@@ -97,13 +97,7 @@ impl Decoders {
     fn start(&self) -> Result<Worker, NoFrame> {
         let Settings { program, accept_missing, memory_mib, .. } = &self.settings;
         let start = Start::new(*memory_mib, Role::Decode);
-        super::begin(program, &start, accept_missing, &|| false).map_err(|no| {
-            NoFrame::Host(match no {
-                NoStart::Engine(_, text) => crate::printable(&text),
-                NoStart::Process(text) => text,
-                NoStart::Unwanted => "nobody waits for it".into(),
-            })
-        })
+        super::begin(program, &start, accept_missing, &|| false).map_err(|no| NoFrame::Host(super::told_no(no)))
     }
 
     fn ask(
@@ -128,6 +122,7 @@ impl Decoders {
             Ok(Answer::Failed { text, .. }) => return Err(died(&format!("failed: {}", crate::printable(&text)))),
             Ok(_) => return Err(died("answered what was not asked")),
             Err(NoAnswer::Died(how)) => return Err(died(&how)),
+            Err(NoAnswer::OutOfMemory(words)) => return Err(died(&format!("was ended by SIGABRT ({words})"))),
             Err(NoAnswer::Late | NoAnswer::Unwanted | NoAnswer::Stopped) => return Err(NoFrame::TooLong(deadline_ms)),
         };
         // A mapping that could still be written to would keep it open.

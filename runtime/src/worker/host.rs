@@ -1,6 +1,8 @@
 //! The host's side of a worker: starts it, asks it, ends it.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{PipeReader, Read};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::cage::{Kept, Probe};
+use super::child::Resident;
 use super::choice::Program;
 use super::protocol::{Answer, Ask, Failure, Numbered, Start, VERSION, pair, receive, send};
 use crate::inference::Provider;
@@ -21,6 +24,10 @@ use crate::inference::Provider;
 const START_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked whether the one who waits still wants to.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Of what a process says on its standard error, the last so many bytes are looked at when it has ended.
+const WORDS_KEPT: usize = 4 << 10;
+/// More bytes of that between two answers are no complaint but a flood.
+const WORDS_MAX: usize = 4 << 20;
 
 /// A process that runs. May be asked from several threads at once.
 #[derive(Debug)]
@@ -30,6 +37,8 @@ pub(crate) struct Worker {
     engine_version: String,
     providers: Vec<Provider>,
     kept: Vec<Kept>,
+    /// Once its engine was there, and no model.
+    began_with_bytes: u64,
 }
 
 /// What whoever asks and the thread that listens have in common.
@@ -39,6 +48,18 @@ struct Process {
     child: Mutex<Child>,
     socket: OwnedFd,
     asked: Mutex<Asked>,
+    said: PipeReader,
+    words: Mutex<Words>,
+    /// Opened while that can be: later, its user may not look at it any more than others.
+    resident: Option<Resident>,
+}
+
+/// What it said on its standard error, which is looked at when it has ended.
+#[derive(Debug, Default)]
+struct Words {
+    last: Vec<u8>,
+    since_answer: usize,
+    ended: bool,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +75,8 @@ struct Asked {
 pub(crate) enum NoAnswer {
     /// The process ended: how.
     Died(String),
+    /// It ended because it was refused memory, as it said itself: its words.
+    OutOfMemory(String),
     /// The host ended it, for a reason that has nothing to do with who asked.
     Stopped,
     /// It did not answer in time.
@@ -78,22 +101,35 @@ impl Worker {
     pub(crate) fn start(program: &Program, start: &Start, unwanted: &dyn Fn() -> bool) -> Result<Self, NoStart> {
         let failed = |what: &str, e: &dyn std::fmt::Display| NoStart::Process(format!("{what}: {e}"));
         let (socket, theirs) = pair().map_err(|e| failed("no socket for a worker", &e))?;
+        let (said, words) = std::io::pipe().map_err(|e| failed("no pipe for a worker", &e))?;
+        rustix::io::ioctl_fionbio(&said, true).map_err(|e| failed("no pipe for a worker", &e))?;
         let child = Command::new(&program.file)
             .args(&program.arguments)
             .env_clear()
             .current_dir("/")
             .stdin(theirs)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(words)
             .spawn()
             .map_err(|e| failed(&format!("{} cannot be started as a worker", program.file.display()), &e))?;
-        let process = Arc::new(Process { id: child.id(), child: Mutex::new(child), socket, asked: Mutex::default() });
+        let id = child.id();
+        let statm = File::open(format!("/proc/{id}/statm")).ok();
+        let process = Arc::new(Process {
+            id,
+            child: Mutex::new(child),
+            socket,
+            asked: Mutex::default(),
+            said,
+            words: Mutex::default(),
+            resident: statm.map(Resident::of),
+        });
         let mut worker = Self {
             process: process.clone(),
             number: AtomicU64::new(0),
             engine_version: String::new(),
             providers: Vec::new(),
             kept: Vec::new(),
+            began_with_bytes: 0,
         };
         let listener = std::thread::Builder::new().name("worker-answers".into()).spawn(move || process.listen());
         listener.map_err(|e| failed("no thread to listen to a worker", &e))?;
@@ -102,11 +138,15 @@ impl Worker {
                 worker.engine_version = crate::printable(&engine_version);
                 worker.providers = providers;
                 worker.kept = kept;
+                worker.began_with_bytes = worker.resident_bytes().unwrap_or(0);
                 Ok(worker)
             }
             Ok(Answer::Failed { how, text }) => Err(NoStart::Engine(how, text)),
             Ok(other) => Err(NoStart::Process(format!("a worker began with {other:?}"))),
             Err(NoAnswer::Died(how)) => Err(NoStart::Process(format!("a worker did not come up: it {how}"))),
+            Err(NoAnswer::OutOfMemory(words)) => {
+                Err(NoStart::Process(format!("a worker did not come up: it had not the memory to ({words})")))
+            }
             Err(NoAnswer::Unwanted | NoAnswer::Stopped) => Err(NoStart::Unwanted),
             Err(NoAnswer::Late) => {
                 Err(NoStart::Process(format!("a worker did not come up within {} s", START_MAX.as_secs())))
@@ -132,6 +172,16 @@ impl Worker {
     /// Its process.
     pub(crate) fn id(&self) -> u32 {
         self.process.id
+    }
+
+    /// Bytes of it that are in memory, where the kernel says so; 0 once it has ended.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        self.process.resident.as_ref().map(Resident::bytes)
+    }
+
+    /// The same, without what its engine took before any model came.
+    pub(crate) fn bytes_of_models(&self) -> Option<u64> {
+        Some(self.resident_bytes()?.saturating_sub(self.began_with_bytes))
     }
 
     /// Whether it still runs, as far as is known.
@@ -226,8 +276,12 @@ impl Process {
     fn listen(&self) {
         let mut buffer = Vec::new();
         loop {
+            if !self.wait() {
+                break self.end("flooded its standard error");
+            }
             match receive::<Answer>(&self.socket, &mut buffer) {
                 Ok(Some((answer, files))) => {
+                    self.words().since_answer = 0;
                     let waiting = self.asked().waiting.remove(&answer.number).filter(|_| files.is_empty());
                     let Some(waiting) = waiting else { break self.end("answered what was not asked") };
                     // Who asked may have gone.
@@ -244,6 +298,64 @@ impl Process {
         }
     }
 
+    /// Until there is an answer, or none will be; not when it says more on its standard error than anybody needs.
+    fn wait(&self) -> bool {
+        loop {
+            let mut both = vec![PollFd::new(&self.socket, PollFlags::IN)];
+            if !self.words().ended {
+                both.push(PollFd::new(&self.said, PollFlags::IN));
+            }
+            // An error of poll is one of what comes next.
+            let polled = poll(&mut both, None);
+            let has = |n: usize| both.get(n).is_some_and(|one| !one.revents().is_empty());
+            if has(1) && self.hear() > WORDS_MAX {
+                return false;
+            }
+            if has(0) || polled.is_err_and(|e| e != rustix::io::Errno::INTR) {
+                return true;
+            }
+        }
+    }
+
+    /// Takes what it said on its standard error; how much that is since its last answer.
+    fn hear(&self) -> usize {
+        let mut words = self.words();
+        let mut piece = [0; 4096];
+        while words.since_answer <= WORDS_MAX {
+            match (&self.said).read(&mut piece) {
+                Ok(0) => words.ended = true,
+                Ok(read) => {
+                    words.since_answer += read;
+                    words.last.extend(piece.iter().take(read));
+                    let surplus = words.last.len().saturating_sub(WORDS_KEPT);
+                    words.last.drain(..surplus);
+                    continue;
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                // Nothing more for now.
+                Err(_) => {}
+            }
+            break;
+        }
+        words.since_answer
+    }
+
+    /// The line by which a process that aborts says that it was refused memory: Rust's and C++'s.
+    fn was_refused_memory(&self) -> Option<String> {
+        self.hear();
+        let words = self.words();
+        let text = String::from_utf8_lossy(&words.last);
+        let line = text.lines().rev().find(|line| {
+            line.starts_with("memory allocation of ") && line.contains(" bytes failed")
+                || line.contains("std::bad_alloc")
+        });
+        line.map(|line| crate::printable(&line.chars().take(200).collect::<String>()))
+    }
+
+    fn words(&self) -> MutexGuard<'_, Words> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Ends it, if it has not ended by itself, and tells everybody how it did, or `otherwise`.
     fn end(&self, otherwise: &str) {
         // A process that ends closes its socket a moment before it can be waited for.
@@ -257,6 +369,11 @@ impl Process {
                 _ => break None,
             }
         };
+        if ended.is_some_and(|status| status.signal() == Some(nix::libc::SIGABRT))
+            && let Some(words) = self.was_refused_memory()
+        {
+            return self.over(NoAnswer::OutOfMemory(words));
+        }
         let how = match ended {
             Some(status) => match (status.signal(), status.code()) {
                 (Some(signal), _) => {

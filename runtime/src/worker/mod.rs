@@ -38,11 +38,11 @@ pub use compile::Compile;
 pub(crate) use compile::{Compiler, NoCode};
 pub(crate) use decode::NoFrame;
 pub use decode::{Decode, Decoders};
-pub use remote::WorkerReport;
 pub(crate) use remote::{Common, RemoteEngine};
+pub use remote::{OutOfService, WorkerReport};
 pub(crate) use shared::Mapped;
 
-use crate::config::Limits;
+use crate::config::{Config, Limits};
 use crate::inference::{Device, EngineConfig, InferenceError, Provider};
 
 /// What the engine of a worker is to be, by the operator's choices.
@@ -64,9 +64,7 @@ fn begin(
     unwanted: &dyn Fn() -> bool,
 ) -> Result<host::Worker, host::NoStart> {
     let worker = host::Worker::start(program, start, unwanted)?;
-    let accepted = |wall: Wall| !wall.is_required() || accept_missing.contains(&wall);
-    let missing = worker.kept().iter().filter(|kept| !accepted(kept.wall));
-    if let Some((wall, why)) = missing.filter_map(|kept| Some((kept.wall, kept.missing.as_ref()?))).next() {
+    if let Some((wall, why)) = unaccepted(worker.kept(), accept_missing) {
         return Err(host::NoStart::Process(format!(
             "{} does not hold a worker on this machine ({why}); `gantry doctor` tells more. To go on all the same, accept it by name: engines.accept_missing = [\"{}\"]",
             wall.name(),
@@ -74,6 +72,40 @@ fn begin(
         )));
     }
     Ok(worker)
+}
+
+/// The first wall that must stand, does not, and was not accepted by name; and why it does not.
+fn unaccepted<'k>(kept: &'k [Kept], accept_missing: &[Wall]) -> Option<(Wall, &'k str)> {
+    let missing = kept.iter().filter_map(|kept| Some((kept.wall, kept.missing.as_deref()?)));
+    missing.into_iter().find(|(wall, _)| wall.is_required() && !accept_missing.contains(wall))
+}
+
+/// Starts a worker of each kind that a node of this configuration may need later and not at once, and ends it: one for components
+/// that are not compiled yet, and one for frames where the site chose that. That for models starts when a node vets them.
+///
+/// # Errors
+/// Why there is none, for people: a wall does not stand, and was not accepted.
+pub fn stand(config: &Config) -> Result<(), String> {
+    let told = |e: std::io::Error| format!("the system does not say which program this is: {e}");
+    let Some(program) = config.engines.isolation.program().map_err(told)? else { return Ok(()) };
+    let roles = [
+        (!config.modules.is_empty(), config.limits.compile_memory_mib, protocol::Role::Compile),
+        (config.engines.decode_in_worker, config.limits.decode_memory_mib, protocol::Role::Decode),
+    ];
+    for (_, memory_mib, role) in roles.into_iter().filter(|(is_used, ..)| *is_used) {
+        let start = protocol::Start::new(memory_mib, role);
+        begin(&program, &start, &config.engines.accept_missing, &|| false).map_err(told_no)?;
+    }
+    Ok(())
+}
+
+/// Why there is no worker, for people.
+fn told_no(no: host::NoStart) -> String {
+    match no {
+        host::NoStart::Engine(_, text) => crate::printable(&text),
+        host::NoStart::Process(text) => text,
+        host::NoStart::Unwanted => "nobody waits for it".into(),
+    }
 }
 
 /// The host broke the protocol: a fault of ours.
@@ -121,11 +153,7 @@ pub fn self_check(
 }
 
 fn for_nobody(program: &Program, memory_mib: u64, role: protocol::Role) -> Result<host::Worker, String> {
-    host::Worker::start(program, &protocol::Start::new(memory_mib, role), &|| false).map_err(|no| match no {
-        host::NoStart::Engine(_, text) => crate::printable(&text),
-        host::NoStart::Process(text) => text,
-        host::NoStart::Unwanted => "nobody waits for it".into(),
-    })
+    host::Worker::start(program, &protocol::Start::new(memory_mib, role), &|| false).map_err(told_no)
 }
 
 /// An engine that came up in a worker.
@@ -156,4 +184,21 @@ pub fn find(
 #[must_use]
 pub fn left_open(config: &EngineConfig, library: Option<&Path>, device: Device) -> Vec<PathBuf> {
     cage::readable(&cage::Reach::of(device, config.execution(device).provider, library))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wall_that_is_missing_must_be_accepted_by_its_name() {
+        let kept = |wall, missing: Option<&str>| Kept { wall, missing: missing.map(str::to_owned), partly: None };
+        let whole = [Wall::Namespaces, Wall::Limits, Wall::Landlock, Wall::Seccomp].map(|wall| kept(wall, None));
+        assert_eq!(unaccepted(&whole, &[]), None);
+        assert_eq!(unaccepted(&[kept(Wall::Namespaces, Some("forbidden"))], &[]), None, "the others hold as much");
+        let two = [kept(Wall::Landlock, Some("no Landlock")), kept(Wall::Seccomp, Some("no seccomp"))];
+        assert_eq!(unaccepted(&two, &[]), Some((Wall::Landlock, "no Landlock")));
+        assert_eq!(unaccepted(&two, &[Wall::Landlock, Wall::Limits]), Some((Wall::Seccomp, "no seccomp")));
+        assert_eq!(unaccepted(&two, &[Wall::Seccomp, Wall::Landlock]), None);
+    }
 }

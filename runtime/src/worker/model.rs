@@ -1,5 +1,6 @@
 //! A loaded model as jobs see it: whole runs, slices of long batches, and batches of several jobs.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::host::{NoAnswer, Worker};
 use super::join::{Gathering, Key, Place};
 use super::protocol::{Answer, Ask, Described, Failure};
-use super::remote::{Loaded, ModelFile, RemoteEngine, Trouble, earlier};
+use super::remote::{Loaded, ModelFile, RemoteEngine, Trouble, Wanted, earlier};
 use super::shared::{self, Items, Piece, ReadError};
 use crate::findings::Urgency;
 use crate::inference::{Batch, Call, Dim, InferenceError, Join, Model, TensorSpec};
@@ -56,7 +57,9 @@ impl Model for RemoteModel {
     fn run(&self, inputs: Vec<Tensor>, call: &Call<'_>) -> Result<Vec<Tensor>, InferenceError> {
         let Some(items) = self.items(&inputs, call) else {
             let whole: Vec<_> = inputs.iter().map(Piece::from).collect();
-            return self.read(&self.run_alone(&whole, None, call)?, None, call);
+            let waited = Cell::default();
+            let outputs = self.run_alone(&whole, None, &self.wanted(bytes(&whole), 1, call, &waited))?;
+            return self.read(&outputs, None, call);
         };
         if let Batch::Joined(join) = call.batch {
             let most = self.piece(join.items_max);
@@ -101,10 +104,13 @@ impl RemoteModel {
     fn run_in_slices(&self, inputs: &[Tensor], items: usize, call: &Call<'_>) -> Result<Vec<Tensor>, InferenceError> {
         let mut done = 0;
         let mut joined: Option<Vec<Joined>> = None;
+        // Of all pieces: who waited long for the first need not wait so long for the others.
+        let waited = Cell::default();
         while done < items {
             let count = self.piece(items - done);
             let piece: Vec<_> = inputs.iter().map(|tensor| part(tensor, done, count)).collect();
-            let outputs = self.run_alone(&piece, Some(count), call)?;
+            let wanted = self.wanted(bytes(&piece), (items - done) / count, call, &waited);
+            let outputs = self.run_alone(&piece, Some(count), &wanted)?;
             let all = Items { wanted: 0..count, of: count };
             let outputs = self.read(&outputs, Some(&all), call)?;
             let joined = joined.get_or_insert_with(|| outputs.iter().map(|_| Joined::default()).collect());
@@ -126,8 +132,11 @@ impl RemoteModel {
         let key = Key::of(self.file.sha256, &inputs);
         let Place { gathering, first, leads } =
             self.engine.gatherings.enter(&key, &inputs, items, call.turn, join.items_max);
-        let outcome =
-            if leads { self.lead(&key, &gathering, join, call) } else { gathering.outcome(call, &self.file.name) };
+        let own_bytes = inputs.iter().map(|tensor| tensor.data().len() as u64).sum();
+        let outcome = match leads {
+            true => self.lead(&key, &gathering, join, own_bytes, call),
+            false => gathering.outcome(call, &self.file.name),
+        };
         match outcome {
             Ok((outputs, of)) => self.read(&outputs, Some(&Items { wanted: first..first + items, of }), call),
             Err(Some(error)) => Err(error),
@@ -142,13 +151,16 @@ impl RemoteModel {
         key: &Key,
         gathering: &Arc<Gathering>,
         join: Join,
+        own_bytes: u64,
         call: &Call<'_>,
     ) -> Result<(Arc<Outputs>, usize), Option<InferenceError>> {
         let lead = self.engine.gatherings.lead(key, gathering);
         // Whoever has the model may come; nobody waits for those who have not.
         gathering.wait_for_others(join, || self.file.users.load(Ordering::Relaxed));
         let together = Call { turn: gathering.turn(), batch: Batch::Whole, ..*call };
-        let ran = self.engine.in_worker(&self.file, &together, &|| lead.members() > 1, |worker, loaded| {
+        let waited = Cell::default();
+        let wanted = self.wanted(own_bytes, 1, &together, &waited);
+        let ran = self.engine.in_worker(&self.file, &wanted, &|| lead.members() > 1, |worker, loaded| {
             let members = lead.close();
             let of = members.iter().map(|member| member.items).sum();
             let all = |n: usize| members.iter().filter_map(move |member| member.inputs.get(n));
@@ -175,10 +187,18 @@ impl RemoteModel {
         &self,
         inputs: &[Piece<'_>],
         items: Option<usize>,
-        call: &Call<'_>,
+        wanted: &Wanted<'_>,
     ) -> Result<Outputs, InferenceError> {
-        self.engine
-            .in_worker(&self.file, call, &|| false, |worker, loaded| self.execute(worker, loaded, inputs, items, call))
+        self.engine.in_worker(&self.file, wanted, &|| false, |worker, loaded| {
+            self.execute(worker, loaded, inputs, items, wanted.call)
+        })
+    }
+
+    /// A run of inputs of so many bytes, as the queue is to know of it; so many like it are left of its batch.
+    fn wanted<'w>(&self, bytes: u64, times: usize, call: &'w Call<'w>, waited: &'w Cell<Duration>) -> Wanted<'w> {
+        let holds = self.engine.health.with(&self.file.sha256, |record| record.takes(bytes));
+        let takes = holds.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX));
+        Wanted { call, waited, holds, takes }
     }
 
     /// Runs a batch of so many items, or what has none.
@@ -212,11 +232,7 @@ impl RemoteModel {
                 shared::seal(&to).map_err(|_| Trouble::Died("keeps its outputs open".into()))?;
                 shared::are_within(&to, &outputs)
                     .map_err(|e| Trouble::Died(format!("gave outputs that are not there ({e})")))?;
-                let took = since.elapsed();
-                self.engine.ran(&self.file, items.unwrap_or(1), took);
-                if let Some(items) = items {
-                    self.learn(took / u32::try_from(items.max(1)).unwrap_or(u32::MAX));
-                }
+                self.engine.ran(&self.file, items, bytes(inputs), since.elapsed());
                 Ok(Outputs { file: to, described: outputs })
             }
             Ok(Answer::Failed { how: Failure::Deadline, .. }) => Err(Trouble::Other(match limit {
@@ -230,19 +246,11 @@ impl RemoteModel {
         }
     }
 
-    /// A slow run counts at once and is forgotten slowly: the next one must not hold the device for longer.
-    fn learn(&self, per_item: Duration) {
-        self.engine.health.with(&self.file.sha256, |record| {
-            let before = record.per_item.unwrap_or(per_item);
-            record.per_item = Some(per_item.max(before / 8 * 7 + per_item / 8));
-        });
-    }
-
-    /// Outputs, or some items of them, copied for the job.
+    /// Outputs, in place; or some items of them, copied for the job.
     fn read(&self, outputs: &Outputs, items: Option<&Items>, call: &Call<'_>) -> Result<Vec<Tensor>, InferenceError> {
         shared::read(&outputs.file, &outputs.described, items, call.budget).map_err(|e| match e {
             ReadError::Tensor(e) => e.into(),
-            e => self.engine.error(&self.file.name, Failure::Run, e.to_string()),
+            e => self.engine.error(&self.file.name, Failure::Run, &e.to_string()),
         })
     }
 }
@@ -277,6 +285,11 @@ impl Joined {
             false => Err(InferenceError::Input("pieces of an output differ in shape".into())),
         }
     }
+}
+
+/// How much inputs are.
+fn bytes(inputs: &[Piece<'_>]) -> u64 {
+    inputs.iter().flat_map(|piece| &piece.bytes).map(|bytes| bytes.len() as u64).sum()
 }
 
 /// So many items of a batch, in place.

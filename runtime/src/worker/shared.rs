@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
@@ -18,6 +18,8 @@ use crate::tensor::{ElementType, Tensor, TensorError};
 
 /// Tensors begin at multiples of this: the widest vector register.
 const ALIGNMENT: u64 = 64;
+/// Bytes beside an output that are nobody's: what an engine aligns by.
+const SLACK: u64 = 64 << 10;
 
 /// Nobody changes it from now on, nor lifts that.
 const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
@@ -82,7 +84,8 @@ pub(super) fn write(file: &File, pieces: &[Piece<'_>]) -> io::Result<Vec<Describ
 ///
 /// # Errors
 /// It is not sealed, or no file of this kind.
-pub(super) fn map(file: &OwnedFd) -> io::Result<Mapped> {
+pub(super) fn map(file: impl AsFd) -> io::Result<Mapped> {
+    let file = file.as_fd();
     match fcntl_get_seals(file) {
         Ok(seals) if seals.contains(SEALS) => trusted_code::map_sealed(file),
         _ => Err(io::Error::other("a file that is not sealed")),
@@ -105,10 +108,14 @@ pub(super) fn are_within(file: &File, described: &[Described]) -> io::Result<()>
         let bytes = Tensor::bytes_of(shape, *element).ok()? as u64;
         offset.checked_add(bytes).filter(|end| *end <= length)
     };
-    match described.iter().all(|one| within(one).is_some()) {
-        true => Ok(()),
-        false => Err(io::Error::other("an output lies beyond the end of its file")),
+    let ends: Option<Vec<u64>> = described.iter().map(within).collect();
+    let Some(ends) = ends else { return Err(io::Error::other("an output lies beyond the end of its file")) };
+    // The file stays as long as one of its tensors does, which are what is charged for it.
+    let bytes = described.iter().zip(ends).map(|(one, end)| end - one.offset + SLACK).sum::<u64>();
+    if length > bytes {
+        return Err(io::Error::other("the file of outputs is larger than they are"));
     }
+    Ok(())
 }
 
 /// Items of a batch.
@@ -119,13 +126,21 @@ pub(super) struct Items {
     pub(super) of: usize,
 }
 
-/// Tensors of a sealed file that [lie within it](are_within), all of each or some items of it, copied once.
+/// Tensors of a sealed file that [lie within it](are_within): in place where all of each is wanted, copied where it is some items,
+/// so that nobody holds those of others.
 pub(super) fn read(
     file: &File,
     described: &[Described],
     items: Option<&Items>,
     budget: &Budget,
 ) -> Result<Vec<Tensor>, ReadError> {
+    let all = |items: &Items| {
+        let have = described.iter().all(|one| one.shape.first() == Some(&items.of));
+        if have { Ok(items.wanted == (0..items.of)) } else { Err(ReadError::NoBatch) }
+    };
+    if items.map_or(Ok(true), all)? {
+        return Ok(tensors(&map(file)?, described.to_vec(), budget)?);
+    }
     let tensor = |Described { element, shape, offset }: &Described| {
         let bytes = Tensor::bytes_of(shape, *element)? as u64;
         let (mut shape, mut offset) = (shape.clone(), *offset);
@@ -170,11 +185,11 @@ mod tests {
         let file = empty().expect("a file");
         let pieces: Vec<_> = sent.iter().map(Piece::from).collect();
         let described = write(&file, &pieces).expect("written");
-        assert!(map(&file.try_clone().expect("a copy").into()).is_err(), "not sealed yet");
+        assert!(map(&file).is_err(), "not sealed yet");
         seal(&file).expect("sealed");
         file.write_all_at(b"x", 0).expect_err("sealed");
         file.set_len(0).expect_err("sealed");
-        let mapped = map(&file.try_clone().expect("a copy").into()).expect("mapped");
+        let mapped = map(&file).expect("mapped");
         let there = tensors(&mapped, described.clone(), &Budget::unlimited()).expect("there");
         let copied = read(&file, &described, None, &Budget::unlimited()).expect("there");
         for (n, tensor) in sent.iter().enumerate() {
@@ -207,7 +222,7 @@ mod tests {
     #[test]
     fn what_lies_outside_of_the_file_is_no_tensor() {
         let file = of(&[0; 64]).expect("a file");
-        let mapped = map(&file.try_clone().expect("a copy").into()).expect("mapped");
+        let mapped = map(&file).expect("mapped");
         let budget = Budget::bytes(1 << 20);
         for (shape, offset) in [(vec![17], 0), (vec![1], 61), (vec![1], u64::MAX), (vec![usize::MAX, 2], 0)] {
             let described = vec![Described { element: ElementType::F32, shape, offset }];

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "mapping memory and closing descriptors that nobody owns; see each function")]
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 /// A file of which nobody can change a byte or the length, mapped to be read.
@@ -17,7 +17,7 @@ impl Mapped {
 }
 
 /// Maps a file in memory that is sealed against writing, growing and shrinking, which the caller has looked at.
-pub(super) fn map_sealed(file: &OwnedFd) -> io::Result<Mapped> {
+pub(super) fn map_sealed(file: BorrowedFd<'_>) -> io::Result<Mapped> {
     // Asked for here: the library would ask in a way that a worker may not.
     let length = usize::try_from(rustix::fs::fstat(file)?.st_size).map_err(io::Error::other)?;
     // An empty file cannot be mapped.
@@ -26,7 +26,7 @@ pub(super) fn map_sealed(file: &OwnedFd) -> io::Result<Mapped> {
     }
     // SAFETY: the kernel refuses every change to a file with these seals, by whatever descriptor or mapping, for as long
     // as it exists; so the bytes are as constant as a slice must be.
-    let mapped = unsafe { memmap2::MmapOptions::new().len(length).map(file) }?;
+    let mapped = unsafe { memmap2::MmapOptions::new().len(length).map(file.as_raw_fd()) }?;
     Ok(Mapped(Some(Arc::new(mapped))))
 }
 
@@ -54,6 +54,6 @@ pub(super) fn close_inherited() -> io::Result<usize> {
 /// Whether there is a descriptor of this number.
 pub(super) fn is_open(number: i32) -> bool {
     // SAFETY: the number is only asked about, which is sound for one that is not open too, and not kept.
-    let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+    let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
     rustix::io::fcntl_getfd(descriptor).is_ok()
 }

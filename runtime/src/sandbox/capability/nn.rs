@@ -1,16 +1,13 @@
 //! `wasi:nn`: the module's own models, through the runtime's engines.
 //!
-//! The interface is the standard one and the backend contract ([`BackendGraph`], [`BackendExecutionContext`]) is
-//! that of the `wasmtime-wasi-nn` crate. The host functions are ours, because the crate's neither account for
-//! tensors nor let the guest see why a call failed.
+//! The interface is the standard one. The host functions are ours, because those of the `wasmtime-wasi-nn` crate neither
+//! account for tensors nor let the guest see why a call failed, and its graphs and contexts copy every tensor.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use wasmtime::component::Resource;
-use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
-use wasmtime_wasi_nn::{ExecutionContext, Graph};
 
 use crate::inference::{Batch, Call, Engines, InferenceError, LoadedModel, Request, Turn};
 use crate::memory::Budget;
@@ -30,12 +27,14 @@ pub struct NnError {
     text: String,
     /// An engine could not do it, whatever the guest asked: that may be otherwise at another time.
     of_engine: bool,
+    /// What it met, if that is what it was.
+    limit: Option<&'static str>,
 }
 
 impl NnError {
     /// What the guest asked for cannot be.
     fn refused(code: ErrorCode, text: String) -> Self {
-        Self { code, text, of_engine: false }
+        Self { code, text, of_engine: false, limit: None }
     }
 }
 
@@ -86,8 +85,7 @@ impl Models {
         };
         let entry = self.package.manifest().models.iter().find(|entry| entry.name == name);
         let batch = entry.map_or(Batch::Whole, ModelEntry::batch);
-        let graph: Box<dyn BackendGraph> = Box::new(GantryGraph { model, job: self.job.clone(), batch });
-        Ok(Graph::from(graph))
+        Ok(Graph { model, job: self.job.clone(), batch })
     }
 
     fn load(&mut self, name: &str) -> Result<LoadedModel, NnError> {
@@ -113,82 +111,24 @@ impl Models {
     }
 }
 
-/// A model as wasi-nn sees it.
-struct GantryGraph {
+/// A model of a job, as wasi-nn sees it; also a context of it, since a model keeps no state between calls.
+#[derive(Clone)]
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct Graph {
     model: Arc<LoadedModel>,
     job: Job,
     batch: Batch,
 }
 
-impl BackendGraph for GantryGraph {
-    fn init_execution_context(&self) -> Result<ExecutionContext, BackendError> {
-        let context: Box<dyn BackendExecutionContext> =
-            Box::new(GantryContext { model: self.model.clone(), job: self.job.clone(), batch: self.batch });
-        Ok(context.into())
+/// A context of a [`Graph`].
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct ExecutionContext(Graph);
+
+impl ExecutionContext {
+    fn compute(&self, inputs: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        let Graph { model, job, batch } = &self.0;
+        model.run(inputs, &job.call(*batch))
     }
-}
-
-/// A context: the model keeps no state between calls.
-struct GantryContext {
-    model: Arc<LoadedModel>,
-    job: Job,
-    batch: Batch,
-}
-
-impl BackendExecutionContext for GantryContext {
-    fn set_input(&mut self, _id: Id, _tensor: &wasmtime_wasi_nn::Tensor) -> Result<(), BackendError> {
-        Err(only_components())
-    }
-
-    fn get_output(&mut self, _id: Id) -> Result<wasmtime_wasi_nn::Tensor, BackendError> {
-        Err(only_components())
-    }
-
-    fn compute(&mut self, inputs: Option<Vec<NamedTensor>>) -> Result<Option<Vec<NamedTensor>>, BackendError> {
-        let failed = |e: InferenceError| BackendError::BackendAccess(wasmtime::Error::new(e));
-        let inputs = inputs
-            .ok_or_else(only_components)?
-            .into_iter()
-            .map(|input| Ok((input.name, from_wasi_nn(input.tensor, &self.job.budget)?)))
-            .collect::<Result<Vec<_>, TensorError>>()
-            .map_err(|e| failed(e.into()))?;
-        let outputs = self.model.run(inputs, &self.job.call(self.batch)).map_err(failed)?;
-        Ok(Some(outputs.into_iter().map(|(name, tensor)| NamedTensor { name, tensor: to_wasi_nn(tensor) }).collect()))
-    }
-}
-
-/// The other half of the backend contract is for core modules, which cannot run here.
-fn only_components() -> BackendError {
-    BackendError::BackendAccess(wasmtime::format_err!("only components are supported"))
-}
-
-fn from_wasi_nn(t: wasmtime_wasi_nn::Tensor, budget: &Budget) -> Result<Tensor, TensorError> {
-    use wasmtime_wasi_nn::wit::TensorType as T;
-    let element = match t.ty {
-        T::Fp16 => ElementType::F16,
-        T::Fp32 => ElementType::F32,
-        T::Fp64 => ElementType::F64,
-        T::Bf16 => ElementType::Bf16,
-        T::U8 => ElementType::U8,
-        T::I32 => ElementType::I32,
-        T::I64 => ElementType::I64,
-    };
-    Tensor::new(t.dimensions.iter().map(|&d| d as usize).collect(), element, t.data, budget)
-}
-
-fn to_wasi_nn(t: Tensor) -> wasmtime_wasi_nn::Tensor {
-    use wasmtime_wasi_nn::wit::TensorType as T;
-    let ty = match t.element() {
-        ElementType::F16 => T::Fp16,
-        ElementType::F32 => T::Fp32,
-        ElementType::F64 => T::Fp64,
-        ElementType::Bf16 => T::Bf16,
-        ElementType::U8 => T::U8,
-        ElementType::I32 => T::I32,
-        ElementType::I64 => T::I64,
-    };
-    let (dimensions, data) = (dimensions(&t), t.into_data());
-    wasmtime_wasi_nn::Tensor { dimensions, ty, data }
 }
 
 fn dimensions(t: &Tensor) -> Vec<u32> {
@@ -202,9 +142,10 @@ impl From<InferenceError> for NnError {
             InferenceError::OverBudget(_) | InferenceError::Tensor(TensorError::OverBudget(_)) => ErrorCode::TooLarge,
             InferenceError::Tensor(_) => ErrorCode::InvalidArgument,
             InferenceError::DeviceUnavailable { .. } => ErrorCode::UnsupportedOperation,
-            InferenceError::Deadline { .. } | InferenceError::TooLong { .. } | InferenceError::Cancelled { .. } => {
-                ErrorCode::Timeout
-            }
+            InferenceError::Deadline { .. }
+            | InferenceError::TooLong { .. }
+            | InferenceError::TooLate { .. }
+            | InferenceError::Cancelled { .. } => ErrorCode::Timeout,
             InferenceError::Busy { .. } => ErrorCode::RuntimeError,
             _ => ErrorCode::RuntimeError,
         };
@@ -216,19 +157,7 @@ impl From<InferenceError> for NnError {
                 | InferenceError::DeviceUnavailable { .. }
                 | InferenceError::Busy { .. }
         );
-        Self { code, text: error.to_string(), of_engine }
-    }
-}
-
-impl From<BackendError> for NnError {
-    fn from(error: BackendError) -> Self {
-        match error {
-            BackendError::BackendAccess(e) => match e.downcast::<InferenceError>() {
-                Ok(e) => e.into(),
-                Err(e) => Self::refused(ErrorCode::RuntimeError, e.to_string()),
-            },
-            other => Self::refused(ErrorCode::RuntimeError, other.to_string()),
-        }
+        Self { code, text: error.to_string(), of_engine, limit: error.limit() }
     }
 }
 
@@ -244,8 +173,8 @@ impl JobState {
     }
 
     fn error_handle(&mut self, error: NnError) -> wasmtime::Result<Resource<NnError>> {
-        if matches!(error.code, ErrorCode::TooLarge) {
-            self.growth.record("host_memory_mib", error.text.clone());
+        if let Some(limit) = error.limit {
+            self.growth.record(limit, error.text.clone());
         }
         if error.of_engine {
             self.models.engine_failed.get_or_insert_with(|| error.text.clone());
@@ -276,8 +205,8 @@ impl graph::Host for JobState {
 
 impl graph::HostGraph for JobState {
     fn init_execution_context(&mut self, this: Resource<Graph>) -> NnResult<ExecutionContext> {
-        let context = self.table.get(&this)?.init_execution_context().map_err(Into::into);
-        self.answer(context)
+        let context = ExecutionContext(self.table.get(&this)?.clone());
+        self.answer(Ok(context))
     }
 
     fn drop(&mut self, this: Resource<Graph>) -> wasmtime::Result<()> {
@@ -296,15 +225,11 @@ impl inference::HostGraphExecutionContext for JobState {
     ) -> wasmtime::Result<Result<Vec<(String, Resource<Tensor>)>, Resource<NnError>>> {
         let mut named = Vec::with_capacity(inputs.len());
         for (name, tensor) in inputs {
-            named.push(NamedTensor { name, tensor: to_wasi_nn(self.table.delete(tensor)?) });
+            named.push((name, self.table.delete(tensor)?));
         }
-        let outputs = self.table.get_mut(&this)?.compute_with_io(named).map_err(NnError::from);
-        // An engine looks at the deadline between operators only; a job that ran out of time there ends here.
+        let outputs = self.table.get(&this)?.compute(named).map_err(NnError::from);
+        // A job that ran out of time in an engine ends here, whatever the guest would make of the error.
         self.check_time()?;
-        let outputs = outputs.and_then(|outputs| {
-            let tensors = outputs.into_iter().map(|o| Ok((o.name, from_wasi_nn(o.tensor, &self.budget)?)));
-            tensors.collect::<Result<Vec<_>, TensorError>>().map_err(|e| InferenceError::from(e).into())
-        });
         match outputs {
             Ok(outputs) => {
                 let handles = outputs.into_iter().map(|(name, tensor)| Ok((name, self.push_or_trap(tensor)?)));

@@ -44,6 +44,7 @@ async fn a_finding_raises_the_other_jobs_of_its_study_and_lowers_none() {
         found: Vec::new(),
         raise,
         unfit: false,
+        fallbacks: Vec::new(),
     };
     store.end_job(triage.id, &done(Urgency::Urgent)).await.expect("ended");
     let raised = priorities(&store, 1).await;
@@ -81,6 +82,22 @@ async fn told(store: &Store) -> Vec<(String, String)> {
     let rows = store.audit_latest(Some(STUDY), 100).await.expect("the log");
     let rows = rows.into_iter().filter(|row| !["job-queued", "job-started"].contains(&row.action.as_str()));
     rows.map(|row| (row.action, row.detail)).collect()
+}
+
+#[tokio::test]
+async fn what_ran_on_another_device_than_it_was_to_is_in_the_audit_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).await.expect("a journal");
+    route(&store, 1, &[("liver", Urgency::Routine), ("lungs", Urgency::Routine)]).await;
+    for fallbacks in [vec![], vec!["coarse".to_owned(), "fine".to_owned()]] {
+        let job = store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
+        let (result_path, result_sha256, found) = ("results/x".into(), [2; 32], Vec::new());
+        let (raise, unfit) = (Urgency::Routine, false);
+        let done = Ending::Done { result_path, result_sha256, found, raise, unfit, fallbacks };
+        store.end_job(job.id, &done).await.expect("ended");
+    }
+    let own = |detail: &str| ("job-done".to_owned(), detail.to_owned());
+    assert_eq!(told(&store).await, [own(""), own("on a processor in place of a GPU: coarse, fine")]);
 }
 
 #[tokio::test]
