@@ -59,7 +59,7 @@ pub struct Metrics {
     model_run: Family<Model, Histogram>,
     model_items: Family<Model, Histogram>,
     runs_refused: Family<Refusal, Counter>,
-    gpu_fallbacks: Family<OfVendor, Counter>,
+    gpu_fallbacks: Family<[(&'static str, String); 2], Counter>,
     models_out: Family<OfWorker, Gauge>,
     workers_lost: Family<OfWorker, Counter>,
     worker_restarts: Family<OfWorker, Counter>,
@@ -321,7 +321,7 @@ impl Metrics {
 
     /// A model that was to run on a GPU was loaded on a processor.
     pub fn gpu_fallback(&self, model: &str, vendor: &str) {
-        let [(_, model), (_, vendor)] = self.on_device(model, vendor);
+        let [model, vendor] = self.told_apart("fallback", [model, vendor]);
         self.gpu_fallbacks.get_or_create(&[("model", model), ("vendor", vendor)]).inc();
     }
 
