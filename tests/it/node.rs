@@ -414,6 +414,7 @@ fn a_node_is_looked_at_while_it_runs() {
         "gantry_studies_closed_total{evidence=\"stated\"} 1\n",
         "gantry_studies_routed_total{outcome=\"jobs\"} 1\n",
         "gantry_jobs{state=\"done\"} 1\n",
+        "gantry_job_wait_seconds_count{module=\"rogue\",device=\"none\"} 1\n",
         "gantry_job_run_seconds_count{module=\"rogue\",device=\"none\"} 1\n",
     ] {
         assert!(metrics.text().contains(line), "`{line}` is missing: {}", metrics.text());
