@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -49,6 +50,7 @@ EPILOG = """\
 examples:
   python -m pip install -r requirements.txt
   python train.py                                  # trains, measures, writes models/triage.onnx and metrics.json
+  python train.py measure                          # measures the model that is there again; needs no torch
   python train.py phantom OUT --lesion --seed 7    # a head CT with a lesion, as DICOM slices
   python train.py phantom OUT --none --seed 7
 """
@@ -67,6 +69,7 @@ def parse_args() -> argparse.Namespace:
     p.add_argument("--seed", type=int, default=20, help="random seed (default: %(default)s)")
     p.add_argument("--threads", type=int, default=1, help="CPU cores to use (default: %(default)s)")
     commands = p.add_subparsers(dest="command")
+    commands.add_parser("measure", help="measure models/triage.onnx again and write that into metrics.json")
     q = commands.add_parser("phantom", help="write one phantom as DICOM slices")
     q.add_argument("folder", type=Path, metavar="OUT")
     which = q.add_mutually_exclusive_group(required=True)
@@ -371,6 +374,26 @@ def auc(positive, negative):
     return float((p > n).mean() + 0.5 * (p == n).mean())
 
 
+def auc_interval(positive, negative):
+    """95 % confidence interval of the area: DeLong, DeLong and Clarke-Pearson, Biometrics 1988."""
+    p, n = np.array(positive)[:, None], np.array(negative)[None, :]
+    wins = (p > n) + 0.5 * (p == n)
+    error = np.sqrt(wins.mean(1).var(ddof=1) / len(positive) + wins.mean(0).var(ddof=1) / len(negative))
+    return [round(float(np.clip(wins.mean() + sign * 1.959964 * error, 0, 1)), 3) for sign in (-1, 1)]
+
+
+def roc(positive, negative):
+    """Corners of the curve, from nothing found to everything: [lowest score that counts, sensitivity, specificity]."""
+    positive, negative = np.array(positive), np.array(negative)
+    cuts = np.unique([*positive, *negative])[::-1]
+    points = [(round(float(c), 6), round(float((positive >= c).mean()), 4), round(float((negative < c).mean()), 4))
+              for c in cuts]
+    points.insert(0, (None, 0.0, 1.0))
+    turns = [b for a, b, c in zip(points, points[1:], points[2:])
+             if not (a[1] == b[1] == c[1] or a[2] == b[2] == c[2])]
+    return [list(point) for point in (points[0], *turns, points[-1])]
+
+
 def wilson(hits, of):
     """95 % confidence interval of a proportion."""
     if of == 0:
@@ -397,9 +420,10 @@ def report(rows, threshold):
     kinds = sorted({r[0] for r in positive})
     brier = np.mean([(r[2] - bool(r[0])) ** 2 for r in rows])
     volumes = [r[1] for r in positive]
+    scores = [r[2] for r in positive], [r[2] for r in negative]
     return {
         "with_lesion": len(positive), "without": len(negative),
-        "roc_auc": round(auc([r[2] for r in positive], [r[2] for r in negative]), 4),
+        "roc_auc": round(auc(*scores), 4), "roc_auc_95ci": auc_interval(*scores),
         "sensitivity": round(hits / len(positive), 4), "sensitivity_95ci": wilson(hits, len(positive)),
         "specificity": round(quiet / len(negative), 4), "specificity_95ci": wilson(quiet, len(negative)),
         "sensitivity_by_kind": {k: f"{sum(r[2] >= threshold for r in positive if r[0] == k)}/{sum(r[0] == k for r in positive)}"
@@ -409,7 +433,47 @@ def report(rows, threshold):
         "lesion_ml_range": [round(min(volumes), 2), round(max(volumes), 2)],
         "dice_at_half_median": round(float(np.median([r[3] for r in positive if r[3] is not None])), 3),
         "brier_of_score": round(float(brier), 4),
+        "roc_threshold_sensitivity_specificity": roc(*scores),
     }
+
+
+def measure(session, count):
+    """The threshold, chosen on the validation set and nowhere else, and what each set gives at it."""
+    # Half of them hard.
+    rows = {"validation": measure_set(session, SEEDS["validation"], count // 2, None)}
+    threshold = choose_threshold(rows["validation"])
+    print(f"threshold {threshold}", flush=True)
+    for name in ("held_out", "held_out_hard"):
+        rows[name] = measure_set(session, SEEDS[name], count, name.endswith("hard"))
+    return threshold, {name: report(of, threshold) for name, of in rows.items()}
+
+
+def write_metrics(path: Path, metrics):
+    """Lists of numbers on one line each."""
+    text = json.dumps(metrics, indent=2)
+    text = re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text)
+    path.write_text(text + "\n")
+    for name in ("validation", "held_out", "held_out_hard"):
+        said = {k: v for k, v in metrics[name].items() if not k.startswith("roc_threshold")}
+        print(name, json.dumps(said, indent=2))
+    print("wrote", path)
+
+
+def measure_again(out: Path, count, threads) -> int:
+    """Measures the model that is there, and puts that into the metrics of its training."""
+    model, path = out / "models" / "triage.onnx", out / "metrics.json"
+    metrics = json.loads(path.read_text())
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    if digest != metrics["onnx_sha256"]:
+        print(f"error: {path} is of another model than {model}, of SHA-256 {digest}", file=sys.stderr)
+        return 1
+    threshold, sets = measure(open_session(model, threads), count)
+    if threshold != metrics["threshold"]:
+        print(f"error: the threshold would be {threshold} now, and is {metrics['threshold']}", file=sys.stderr)
+        return 1
+    metrics.update(sets)
+    write_metrics(path, metrics)
+    return 0
 
 
 def milliseconds_per_slab(session, n=8):
@@ -471,6 +535,8 @@ def main(args) -> int:
     if args.command == "phantom":
         write_phantom(args.folder, args.seed, args.lesion, args.hard, args.pixel_mm)
         return 0
+    if args.command == "measure":
+        return measure_again(args.out, args.test, args.threads)
     import onnx
     import onnxruntime
     import torch
@@ -489,12 +555,7 @@ def main(args) -> int:
     if difference > 1e-4:
         print(f"error: ONNX Runtime and torch differ by {difference}", file=sys.stderr)
         return 1
-    # Half of them hard: the threshold is chosen here and nowhere else.
-    validation = measure_set(session, SEEDS["validation"], args.test // 2, None)
-    threshold = choose_threshold(validation)
-    print(f"threshold {threshold}", flush=True)
-    sets = {name: measure_set(session, SEEDS[name], args.test, name.endswith("hard"))
-            for name in ("held_out", "held_out_hard")}
+    threshold, sets = measure(session, args.test)
     metrics = {
         "model": "head-ct-triage",
         "onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "onnx_bytes": path.stat().st_size,
@@ -509,16 +570,13 @@ def main(args) -> int:
         "threshold": threshold,
         "note": "All numbers are from phantoms of phantom.py, of seeds that were not trained on. The threshold comes from "
                 "the validation set. They say nothing about patients.",
-        "validation": report(validation, threshold),
-        **{name: report(rows, threshold) for name, rows in sets.items()},
+        **sets,
         "onnx_vs_torch_max_abs_difference": difference,
         "onnxruntime_ms_per_slab": {"threads": args.threads, "median": milliseconds_per_slab(session)},
         "versions": {"python": sys.version.split()[0], "torch": torch.__version__, "numpy": np.__version__,
                      "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
     }
-    (args.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    print(json.dumps({k: metrics[k] for k in ("threshold", "validation", "held_out", "held_out_hard")}, indent=2))
-    print("wrote", path, "and", args.out / "metrics.json")
+    write_metrics(args.out / "metrics.json", metrics)
     return 0
 
 
