@@ -32,6 +32,10 @@ pub fn workers() -> Isolation {
 /// `target/PROFILE/deps/it-…` tells the build folder and the profile.
 fn build() -> PathBuf {
     let test = std::env::current_exe().expect("a test is a file");
+    // What is no test was built with it.
+    if test.parent().and_then(Path::file_name).is_some_and(|folder| folder != "deps") {
+        return test.with_file_name("gantry");
+    }
     let folder = test.ancestors().nth(2).expect("tests lie in target/PROFILE/deps").to_owned();
     let target = folder.parent().expect("profiles lie in the build folder");
     let profile = match folder.file_name().and_then(|name| name.to_str()) {

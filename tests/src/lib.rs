@@ -3,7 +3,9 @@
 pub mod command;
 pub mod complete;
 pub mod dimse;
+pub mod guests;
 pub mod node;
+pub mod onnx;
 pub mod orthanc;
 pub mod peers;
 
@@ -225,16 +227,22 @@ impl Scenario {
     /// The small CT and a guest of `tests/guests/rogue`; nothing where the guests are not built.
     #[must_use]
     pub fn rogue(guest: &str) -> Option<Self> {
-        // One guest needs linker arguments of its own, and so a crate of its own.
-        let folder = if guest == "tables" { "tables" } else { "rogue" };
-        let component = needed(&format!("target/guests/{folder}/{guest}.wasm"), "cargo xtask guests")?;
-        let component = std::fs::read(component).expect("readable");
         // One comes after others, and asks for what they found.
         let manifest = match guest {
             "follow" => MANIFEST.replace("\"wasi:nn\"", "\"gantry:imaging/upstream\""),
             _ => MANIFEST.to_owned(),
         };
-        Some(Self::new(&component, &manifest).expect("a scenario"))
+        Self::rogue_with(guest, &manifest)
+    }
+
+    /// As [`Scenario::rogue`], with another manifest.
+    #[must_use]
+    pub fn rogue_with(guest: &str, manifest: &str) -> Option<Self> {
+        // One guest needs linker arguments of its own, and so a crate of its own.
+        let folder = if guest == "tables" { "tables" } else { "rogue" };
+        let component = needed(&format!("target/guests/{folder}/{guest}.wasm"), "cargo xtask guests")?;
+        let component = std::fs::read(component).expect("readable");
+        Some(Self::new(&component, manifest).expect("a scenario"))
     }
 
     /// The small CT and a guest of `tests/guests/rogue` with the model `net` (`x` → `y`, f32 [1, 1, 4, 4, 4]) for
@@ -304,7 +312,17 @@ impl Scenario {
 
     /// Runs it all, watched.
     pub fn run_watched(&self, observe: &dyn Fn(Event<'_>)) -> Result<JobResult, RunError> {
-        let app = App::start(self.config.clone()).expect("a sandbox starts");
+        self.run_in(&self.app(), observe)
+    }
+
+    /// A process's worth of what is configured.
+    #[must_use]
+    pub fn app(&self) -> App {
+        App::start(self.config.clone()).expect("a sandbox starts")
+    }
+
+    /// Runs it all where others run too, as that was configured.
+    pub fn run_in(&self, app: &App, observe: &dyn Fn(Event<'_>)) -> Result<JobResult, RunError> {
         let policy = Policy::new(&self.config.grants, &self.grants).expect("grants that exist");
         let request = Request {
             module: &self.package,
@@ -317,12 +335,12 @@ impl Scenario {
             overlay: false,
             stamp: Stamp { date: "20240102".into(), time: "030405".into() },
         };
-        pipeline::run(&app, &request, &Turn::default(), observe)
+        pipeline::run(app, &request, &Turn::default(), observe)
     }
 
     /// What the module states of all series, before anything that writes DICOM has seen it.
     pub fn stated(&self) -> Result<Outcome, RunError> {
-        let app = App::start(self.config.clone()).expect("a sandbox starts");
+        let app = self.app();
         let policy = Policy::new(&self.config.grants, &self.grants).expect("grants that exist");
         let package = Arc::new(self.package()?);
         let (grants, _) = policy.grant(&package.manifest().needs);

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::check::RANK_MAX;
 use super::{Dim, InferenceError, TensorSpec, name};
-use crate::tensor::ElementType;
+use crate::tensor::{ElementType, Tensor};
 
 /// Graphs within attributes of nodes within graphs: deeper than any exporter nests, shallower than our stack.
 const DEPTH_MAX: usize = 24;
@@ -372,6 +372,9 @@ impl Info {
     fn input(self) -> Read<TensorSpec> {
         let Self { name, element, dims } = self;
         match dims {
+            Some(dims) if dims.len() <= RANK_MAX && !can_be_addressed(element, &dims) => {
+                Err(format!("input '{}' states more elements than can be addressed", super::name(&name)))
+            }
             Some(dims) if dims.len() <= RANK_MAX => Ok(TensorSpec { name, element, dims }),
             Some(dims) => {
                 Err(format!("input '{}' has {} dimensions, more than {RANK_MAX}", super::name(&name), dims.len()))
@@ -386,6 +389,12 @@ impl Info {
     fn output(self) -> Read<TensorSpec> {
         Ok(TensorSpec { name: self.name, element: self.element, dims: self.dims.unwrap_or_default() })
     }
+}
+
+/// Whether a tensor whose open dimensions are 1 fits an address space.
+fn can_be_addressed(element: ElementType, dims: &[Dim]) -> bool {
+    let size = |dim: &Dim| if let Dim::Fixed(size) = dim { *size } else { 1 };
+    Tensor::bytes_of(&dims.iter().map(size).collect::<Vec<_>>(), element).is_ok()
 }
 
 fn read_value(bytes: &[u8], which: &'static str) -> Read<Info> {
@@ -676,6 +685,11 @@ mod tests {
         assert!(refusal(&with_input(value("x", F32, &[D::Any; 9]))).contains("9 dimensions, more than 8"));
         let mask = Graph { outputs: vec![value("y", 9, &[])], ..identity() };
         assert!(refusal(&mask.model()).starts_with("output 'y' has bool elements, which wasi-nn cannot hold; cast"));
+        let overflow = [D::N(1 << 40), D::Any, D::N(1 << 40)];
+        assert_eq!(
+            refusal(&with_input(value("x", F32, &overflow))),
+            "input 'x' states more elements than can be addressed"
+        );
         let shapeless = Message::default().message(1, &Message::default().number(1, F32));
         let shapeless = with_input(Message::default().text(1, "x").message(2, &shapeless));
         assert!(refusal(&shapeless).starts_with("input 'x' has no shape"));

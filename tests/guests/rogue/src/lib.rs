@@ -31,3 +31,51 @@ pub fn find_bone(study: &Study) -> Result<(), Error> {
     findings::measure(&Code::sct("118565006", "Volume"), millilitres, "mL", Some(1))?;
     findings::classify(&code("BONE", "Bone is in the image"), if found.is_empty() { 0.0 } else { 1.0 })
 }
+
+/// Every type that a tensor can have.
+pub const TYPES: [TensorType; 7] = [
+    TensorType::Fp16,
+    TensorType::Bf16,
+    TensorType::Fp32,
+    TensorType::Fp64,
+    TensorType::U8,
+    TensorType::I32,
+    TensorType::I64,
+];
+
+/// What the model `net` takes.
+pub fn input() -> Tensor {
+    Tensor::from_f32(&[1, 1, 4, 4, 4], &[0.5; 64])
+}
+
+/// Which of its misdeeds a guest of several commits, from 0: so many slices the study has less than ten.
+pub fn misdeed(study: &Study) -> Result<u32, Error> {
+    Ok(10u32.saturating_sub(study.first("CT")?.geometry(0)?.size.z))
+}
+
+/// An error, unless a call was refused because it makes no sense.
+pub fn invalid<T>(what: &str, result: Result<T, Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::Host(Failure::Invalid(_))) => Ok(()),
+        Err(other) => Err(Error::new(format_args!("{what}: {other} instead of invalid"))),
+        Ok(_) => Err(Error::new(format_args!("{what} was done"))),
+    }
+}
+
+/// The host's error, for guests that call it without the SDK's wrappers.
+pub fn told(error: gantry_guest::__private::bindings::wasi::nn::errors::Error) -> Error {
+    Error::Model { code: error.code(), data: error.data() }
+}
+
+/// What is stated by a guest that was refused everything as it must be.
+pub fn all_refused() -> Result<(), Error> {
+    findings::classify(&code("REFUSED", "Every call was refused"), 1.0)
+}
+
+/// Ends the component where it stands.
+pub fn trap() -> ! {
+    #[cfg(target_arch = "wasm32")]
+    std::arch::wasm32::unreachable();
+    #[cfg(not(target_arch = "wasm32"))]
+    std::process::abort();
+}
