@@ -1,12 +1,14 @@
 //! Measured in this process: the sandbox beside native Rust, and the making of an instance.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use gantry::app::App;
 use gantry::config::Config;
-use gantry::inference::{Isolation, Turn};
+use gantry::findings::Urgency;
+use gantry::inference::{EngineConfig, Engines, Isolation, Turn};
 use gantry::module::package::Package;
 use gantry::sandbox::grants::Policy;
 use gantry::sandbox::{JobInput, Outcome, Prepared};
@@ -37,20 +39,34 @@ pub(crate) fn measure(places: &Places, rounds: usize, report: &mut Report) -> Re
 
 impl Bench {
     pub(crate) fn ready(places: &Places, isolation: Isolation) -> Result<Self> {
+        Self::of(&places.folder, &places.package, &places.study, |engines| engines.isolation = isolation)
+    }
+
+    /// Any package on any study with a CT.
+    pub(crate) fn of(
+        folder: &Path,
+        package: &Path,
+        study: &Path,
+        change: impl FnOnce(&mut EngineConfig),
+    ) -> Result<Self> {
         let mut config = Config::default();
-        config.engines.isolation = isolation;
-        config.cache.folder = Some(places.folder.join("gantry"));
+        change(&mut config.engines);
+        config.cache.folder = Some(folder.join("gantry"));
         let app = App::start(config)?;
-        let package = Arc::new(Package::open(&places.package)?);
+        let package = Arc::new(Package::open(package)?);
         let policy = Policy::new(&app.config.grants, &[])?;
         let (grants, _) = policy.grant(&package.manifest().needs);
         let prepared = app.sandbox.prepare(package.clone(), grants)?;
-        let study = Arc::new(gantry::study::read(std::slice::from_ref(&places.study), &app.read_options(false))?);
+        let study = Arc::new(gantry::study::read(&[study.to_owned()], &app.read_options(false))?);
         let series = study.series.iter().position(|s| s.modality == "CT").context("the study has no CT")?;
         Ok(Self { app, package, prepared, study, series })
     }
 
-    fn input(&self) -> JobInput {
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.app.engines
+    }
+
+    fn input(&self, turn: Turn) -> JobInput {
         JobInput {
             study: self.study.clone(),
             accepted: vec![self.series],
@@ -59,12 +75,16 @@ impl Bench {
             read: self.app.read_options(false),
             engines: self.app.engines.clone(),
             pseudonym_key: self.app.pseudonym_key,
-            turn: Turn::default(),
+            turn,
         }
     }
 
     pub(crate) fn sandboxed(&self) -> Result<Outcome> {
-        Ok(self.prepared.run(self.input())?)
+        self.sandboxed_as(Urgency::Routine)
+    }
+
+    pub(crate) fn sandboxed_as(&self, urgency: Urgency) -> Result<Outcome> {
+        Ok(self.prepared.run(self.input(Turn::new(urgency)))?)
     }
 
     /// On a thread of its own, as a guest is: the C library keeps memory by thread, which shows.
@@ -118,7 +138,7 @@ impl Bench {
     fn instantiate(&self, report: &mut Report) -> Result<()> {
         let mut microseconds = Vec::with_capacity(INSTANCES);
         for _ in 0..INSTANCES {
-            let input = self.input();
+            let input = self.input(Turn::default());
             let begun = Instant::now();
             self.prepared.instantiate(input).map_err(|e| anyhow::anyhow!("{e:#}"))?;
             microseconds.push(begun.elapsed().as_secs_f64() * 1e6);

@@ -3,7 +3,7 @@
 //! `cargo xtask bench` builds everything optimised and runs this. What misses its target is said, and is no failure: a
 //! busy machine would fail the best code.
 //!
-//! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `ingest` and `hospital` share `synthetic`, `sender`
+//! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `workers` goes on in `neighbours`; `ingest` and `hospital` share `synthetic`, `sender`
 //! and `receivers`.
 
 mod command;
@@ -13,6 +13,7 @@ mod ingest;
 mod inside;
 mod latency;
 mod native;
+mod neighbours;
 mod peers;
 mod receivers;
 mod report;
@@ -41,7 +42,7 @@ struct Cli {
 enum Subject {
     /// What the sandbox costs over native Rust, and what the whole command costs beside the network.
     Sandbox(Options),
-    /// What processes around engines cost, and what urgent work waits for.
+    /// What processes around engines cost, what urgent work waits for, and what a neighbour feels of who misbehaves.
     Workers(workers::Options),
     /// How fast images come in, beside other receivers and the disk alone.
     Ingest(ingest::Options),

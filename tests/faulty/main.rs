@@ -37,6 +37,11 @@ impl Engine for Faulty {
         if let Some(what) = model.name().strip_prefix("load-") {
             misbehave(what);
         }
+        // Late, and for good.
+        if let Some(ms) = model.name().strip_prefix("slow-load-").and_then(|ms| ms.parse().ok()) {
+            std::thread::sleep(Duration::from_millis(ms));
+            std::process::abort();
+        }
         let (inputs, outputs) = (model.inputs().to_vec(), model.outputs().to_vec());
         Ok(Box::new(Obedient { name: model.name().to_owned(), inputs, outputs, ballast }))
     }
@@ -122,6 +127,7 @@ fn misbehave(what: &str) {
                 all.push(vec![1u8; 16 << 20]);
             }
         }
+        "threads" => threads(),
         // Descriptor 0 is the socket.
         "garbage" => drop(rustix::io::write(std::io::stdin(), b"{\"number\":1,\"what\":\"nonsense\"}")),
         "twice" => drop(rustix::io::write(std::io::stdin(), b"{\"number\":1,\"what\":{\"ran\":{\"outputs\":[]}}}")),
@@ -135,6 +141,22 @@ fn misbehave(what: &str) {
             std::process::exit(connected.map_or_else(|e| e.raw_os_error().unwrap_or(0), |_| 0));
         }
         _ => {}
+    }
+}
+
+/// Threads of a bomb: as many as would be felt, and no more than machines survive.
+const THREADS_MAX: u32 = 4000;
+
+/// Starts threads until there are no more; its exit status tells whether something refused them.
+fn threads() {
+    let start = || std::thread::Builder::new().stack_size(64 << 10).spawn(wait_for_good).is_ok();
+    let started = (0..THREADS_MAX).take_while(|_| start()).count();
+    std::process::exit(if started < THREADS_MAX as usize { 11 } else { 12 });
+}
+
+fn wait_for_good() {
+    loop {
+        std::thread::park();
     }
 }
 

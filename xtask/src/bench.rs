@@ -15,7 +15,7 @@ Examples:
   cargo xtask bench sandbox                  what the sandbox costs over native Rust, and the command over its network
   cargo xtask bench sandbox -- --json        the same for scripts
   cargo xtask bench sandbox -- --help        what that benchmark can vary
-  cargo xtask bench workers                  what workers cost, and what urgent work waits for
+  cargo xtask bench workers                  what workers cost, what urgent work waits for, what neighbours feel
   cargo xtask bench ingest                   images a second, beside storescp, Orthanc and the disk alone
   cargo xtask bench ingest --development     the same with what `cargo build` makes
   cargo xtask bench hospital -- --times 60   a hospital's busiest hour in a minute: what is lost, and the node's memory
@@ -36,7 +36,8 @@ pub(crate) struct Options {
 enum Subject {
     /// A 300-slice CT through ct-organs against the same steps in native Rust; the whole command; starting a component
     Sandbox,
-    /// ct-organs with its engine in a worker and in the process; a killed worker; urgent runs beside routine batches
+    /// ct-organs with its engine in a worker and in the process; a killed worker; urgent work beside routine work; small runs as
+    /// one; a neighbour of who misbehaves
     Workers,
     /// 400 CT slices by dcmsend and by a sender that does not stall, over one and four associations; the time to the module
     Ingest,
@@ -56,7 +57,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
     if runs_modules {
         assets::run(repository, &assets::Options { peers: false })?;
     }
-    repository.build(&["gantry", "bench"], profile)?;
+    repository.build(&["gantry", "bench", "faulty-worker"], profile)?;
     if runs_modules {
         for module in guests::modules(repository)? {
             module.build(repository, profile)?;
