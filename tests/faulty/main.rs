@@ -185,7 +185,8 @@ fn without(wall: &str) -> std::io::Result<()> {
     let ask: serde_json::Value = serde_json::from_slice(&message[..length])?;
     let kept = serde_json::json!([{ "wall": wall, "missing": "as it was told" }]);
     let version = &ask["what"]["start"]["version"];
-    let started = serde_json::json!({ "version": version, "engine_version": "faulty 1", "providers": [], "kept": kept });
+    let started =
+        serde_json::json!({ "version": version, "engine_version": "faulty 1", "providers": [], "kept": kept });
     let answer = serde_json::json!({ "number": ask["number"], "what": { "started": started } });
     rustix::io::write(&socket, answer.to_string().as_bytes())?;
     rustix::io::read(&socket, &mut message)?;
