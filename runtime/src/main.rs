@@ -114,6 +114,7 @@ enum Command {
         "Examples:\n",
         "  gantry module new liver\n",
         "  gantry module build liver\n",
+        "  gantry module check liver/package\n",
         "  gantry module inspect liver/package\n"
     ))]
     Module(ModuleCommand),

@@ -505,7 +505,7 @@ fn a_package_is_checked_before_a_node_takes_it() {
         "  made of   ",
         " nodes of operator set ",
         "  loaded    by tract 0.",
-        "every model was loaded, in a worker and within its limits\n",
+        "every model was loaded on the processor, in a worker and within its limits; `gantry doctor` tells of GPUs\n",
     ] {
         assert!(said.code == Some(0) && said.out.contains(part), "`{part}` is missing: {said:?}");
     }

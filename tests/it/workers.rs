@@ -587,6 +587,37 @@ fn what_real_engines_are_told_to_let_go_of_is_given_back() {
 }
 
 #[test]
+fn an_urgent_job_keeps_what_it_just_loaded_whatever_that_takes() {
+    let engines = faulty(|config| config.models_memory_mib = 10);
+    let mut job = Job::new();
+    job.turn = Turn::new(Urgency::Urgent);
+    let large = job.load(&engines, "v", "large-0").expect("loads");
+    assert_eq!(job.run(&large, &NUMBERS).expect("runs"), NUMBERS);
+}
+
+#[test]
+fn who_wants_a_model_all_the_time_does_not_keep_others_from_loading() {
+    let engines = faulty(|config| config.models_memory_mib = 50);
+    let (busy, other) = (Job::new(), Job::new());
+    let large = busy.load(&engines, "v", "large-0").expect("loads");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Two, so that one waits for its turn while the other runs.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    assert_eq!(busy.run(&large, &NUMBERS).expect("runs"), NUMBERS);
+                }
+            });
+        }
+        let second = other.load(&engines, "v", "large-1");
+        let answer = second.and_then(|second| other.run(&second, &NUMBERS));
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(answer.expect("long before its deadline"), NUMBERS);
+    });
+}
+
+#[test]
 fn urgent_work_waits_for_a_slice_of_a_batch_and_not_for_all_of_it() {
     let engines = faulty(|config| config.device_slice_ms_max = 100);
     let mut routine = Job::new();

@@ -9,7 +9,7 @@ use anyhow::Result;
 #[command(after_help = "\
 Everything is built optimised, which takes long the first time; close what else keeps the machine busy. Numbers stand
 beside their targets; one that misses is no failure. The comparison of `sandbox` with Python needs
-`cargo xtask assets --peers`; that of `ingest` needs `apt-get install dcmtk orthanc orthanc-dicomweb`.
+`cargo xtask assets --peers`; that of `ingest` needs it for pynetdicom, and `apt-get install dcmtk orthanc orthanc-dicomweb`.
 
 Examples:
   cargo xtask bench sandbox                  what the sandbox costs over native Rust, and the command over its network
@@ -44,7 +44,7 @@ enum Subject {
     /// ct-organs with its engine in a worker and in the process; a killed worker; urgent work beside routine work; small runs as
     /// one; a neighbour of who misbehaves
     Workers,
-    /// 400 CT slices by dcmsend and by a sender that does not stall, over one and four associations; the time to the module
+    /// 400 CT slices by dcmsend, pynetdicom and our own sender, over one and four associations; the time to the module
     Ingest,
     /// The busiest hour of a large hospital in less time, sent to `gantry serve`
     Hospital,

@@ -30,7 +30,7 @@ pub(crate) fn run(WorkerCommand::List { config, json }: &WorkerCommand) -> Resul
     let list = list.unwrap_or(WorkerList { written_ms: 0, workers: Vec::new() });
     let text = match json {
         true => serde_json::to_string_pretty(&list).map_err(|e| (1, e.into()))? + "\n",
-        false if list.workers.is_empty() => "no model was run yet\n".into(),
+        false if list.workers.is_empty() => "no worker was started yet by this node\n".into(),
         false => list.workers.iter().map(line).collect(),
     };
     crate::print(text.as_bytes())

@@ -323,3 +323,39 @@ impl AsyncWrite for Prompt {
         Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(length: u32, control: u8, data: &[u8]) -> Vec<u8> {
+        [&length.to_be_bytes()[..], &[3, control], data].concat()
+    }
+
+    #[test]
+    fn pieces_lie_in_their_pdu_one_after_another() {
+        let body = [value(5, 3, b"abc"), value(2, 0, b""), value(4, 2, b"de")].concat();
+        let values = Value::all(body.into()).expect("sound");
+        let told = values.iter().map(|v| (v.presentation_context_id, v.value_type.clone(), v.is_last, &v.data[..]));
+        let (command, data) = (PDataValueType::Command, PDataValueType::Data);
+        let expected = [(3, command, true, &b"abc"[..]), (3, data.clone(), false, b""), (3, data, true, b"de")];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+        assert!(Value::all(Bytes::new()).expect("sound").is_empty());
+    }
+
+    #[test]
+    fn pieces_that_pass_the_end_of_their_pdu_are_refused() {
+        let wrong = [
+            vec![0],
+            value(2, 0, b"")[..5].to_vec(),
+            value(0, 0, b""),
+            value(1, 0, b""),
+            value(6, 0, b"abc"),
+            value(u32::MAX, 0, b"abc"),
+            [value(5, 0, b"abc"), vec![0, 0]].concat(),
+        ];
+        for body in wrong {
+            assert!(matches!(Value::all(body.clone().into()), Err(Broken::Malformed(_))), "{body:?}");
+        }
+    }
+}

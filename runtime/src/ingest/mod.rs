@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use dicom_object::FileMetaTableBuilder;
 use sha2::{Digest, Sha256};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
@@ -40,6 +40,8 @@ use crate::study::{self, Entry, PatientEntry, ReadError, ReadOptions};
 const PIECE_BYTES: usize = 256 << 10;
 /// A piece, and what came with its last bytes.
 const BUFFER_BYTES: usize = PIECE_BYTES + (128 << 10);
+/// Instances that are looked at and named at once, each on a thread that waits for another one's fsync: fewer than there are threads.
+const FILED_AT_ONCE_MAX: usize = 128;
 /// Buffers that are kept for the next instances: memory that is new each time costs as much as copying into it.
 const BUFFERS_MAX: usize = 16;
 
@@ -289,6 +291,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     notices: mpsc::UnboundedSender<Notice>,
     buffers: Mutex<Vec<Vec<u8>>>,
+    filed_at_once: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -364,6 +367,7 @@ impl Intake {
             metrics,
             notices,
             buffers: Mutex::default(),
+            filed_at_once: Arc::new(Semaphore::new(FILED_AT_ONCE_MAX)),
         };
         Ok((Self { shared: Arc::new(shared), filings }, heard))
     }
@@ -543,8 +547,12 @@ impl Incoming {
         let Self { intake, arrival, form, mut writing, buffer, leftover, .. } = self;
         let written = writing.wait().await.map_err(disk)?;
         let (reply, answer) = tokio::sync::oneshot::channel();
+        let place = intake.shared.filed_at_once.clone().acquire_owned().await.map_err(|_| Refused::Stopping)?;
         // On that thread to the end: each change of threads costs as much as the inspection does.
-        let filed = blocking(move || intake.file(written, buffer, leftover, &form, arrival, reply));
+        let filed = blocking(move || {
+            let _place = place;
+            intake.file(written, buffer, leftover, &form, arrival, reply)
+        });
         let bytes = filed.await?;
         let stored = answer.await.map_err(|_| Refused::Stopping)??;
         Ok((stored, bytes))

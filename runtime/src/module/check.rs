@@ -115,11 +115,14 @@ impl fmt::Display for Checked {
             writeln!(f, "  takes     {}", signature(&model.inputs))?;
             writeln!(f, "  gives     {}", signature(&model.outputs))?;
             writeln!(f, "  made of   {nodes} nodes of operator set {opset}: {}", operators.join(", "))?;
-            writeln!(f, "  loaded    by {} in {} ms", model.engine, model.load_ms)?;
+            writeln!(f, "  loaded    by {} on the processor in {} ms", model.engine, model.load_ms)?;
         }
         match self.models.len() {
             0 => writeln!(f, "it has no models"),
-            _ => writeln!(f, "every model was loaded, in a worker and within its limits"),
+            _ => writeln!(
+                f,
+                "every model was loaded on the processor, in a worker and within its limits; `gantry doctor` tells of GPUs"
+            ),
         }
     }
 }

@@ -460,6 +460,10 @@ fn forbidden() -> Result<Rules, String> {
         libc::SYS_mq_open,
         libc::SYS_mq_unlink,
         // Landlock lets owners change what is said of a file.
+        libc::SYS_fchmod,
+        libc::SYS_fchown,
+        libc::SYS_fsetxattr,
+        libc::SYS_fremovexattr,
         libc::SYS_fchmodat,
         libc::SYS_fchmodat2,
         libc::SYS_fchownat,
@@ -492,6 +496,15 @@ fn forbidden() -> Result<Rules, String> {
     rules.insert(libc::SYS_clone, when(0, u64::from(libc::CLONE_THREAD.unsigned_abs()), 0)?);
     rules.insert(libc::SYS_tgkill, unless(0, u64::from(std::process::id()))?);
     rules.insert(libc::SYS_prlimit64, unless(0, 0)?);
+    // How processes of the same user are scheduled, the host among them.
+    for number in
+        [libc::SYS_sched_setaffinity, libc::SYS_sched_setscheduler, libc::SYS_sched_setparam, libc::SYS_sched_setattr]
+    {
+        rules.insert(number, unless(0, 0)?);
+    }
+    for number in [libc::SYS_setpriority, libc::SYS_ioprio_set] {
+        rules.insert(number, unless(1, 0)?);
+    }
     let signals = [libc::F_SETOWN, F_SETSIG, F_SETOWN_EX].into_iter();
     let signals = signals.map(|what| all(&[(1, u64::from(u32::MAX), u64::from(what.unsigned_abs()))]));
     rules.insert(libc::SYS_fcntl, signals.collect::<Result<_, _>>()?);
@@ -533,6 +546,7 @@ pub(super) fn probe(reach: &Reach, others: &[PathBuf], threads_max: Option<u64>)
     let mut tried: Vec<(&str, Result<(), String>)> = vec![
         ("opening a file", io(File::open("/etc/passwd"))),
         ("listing a folder", io(read_dir("/"))),
+        ("pinning its parent", nix(pin(parent))),
         ("reading of other processes", io(File::open(format!("/proc/{parent}/status")))),
         ("making a file", io(File::create(std::env::temp_dir().join(format!("gantry-{}", std::process::id()))))),
         ("a TCP socket", io(TcpListener::bind("127.0.0.1:0"))),
@@ -598,6 +612,11 @@ fn limit_of(process: nix::unistd::Pid) -> nix::Result<()> {
     rustix::process::prlimit(process, rustix::process::Resource::Core, asked)
         .map(drop)
         .map_err(|e| nix::Error::from_raw(e.raw_os_error()))
+}
+
+/// To where it runs anyway.
+fn pin(process: nix::unistd::Pid) -> nix::Result<()> {
+    nix::sched::sched_getaffinity(process).and_then(|set| nix::sched::sched_setaffinity(process, &set))
 }
 
 /// As many bytes as the limit allows, more than what is in use leaves.

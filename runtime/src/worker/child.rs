@@ -32,7 +32,7 @@ pub fn run(
     let mut buffer = Vec::new();
     let not_ours = |e: &dyn std::fmt::Display| {
         io::Error::other(format!(
-            "`gantry worker` is started by gantry itself, to run models; its input is no host ({e})"
+            "`gantry worker` is started by gantry itself, to run models; its input is no host ({e}). To see the workers of a node: `gantry worker list --config FILE`"
         ))
     };
     let first = receive::<Ask>(&socket, &mut buffer).map_err(|e| not_ours(&e))?;

@@ -31,7 +31,7 @@ use super::shared;
 use crate::findings::Urgency;
 use crate::inference::{
     Call, Device, DeviceQueue, Engine, EngineConfig, EngineKind, Execution, InferenceError, Model, NoTurn, OnnxModel,
-    TensorSpec, Turn, Wish,
+    TensorSpec, Wish,
 };
 use crate::metrics::{Metrics, ModelOn};
 use crate::module::manifest::Sha256Hex;
@@ -40,12 +40,16 @@ use crate::module::manifest::Sha256Hex;
 const UNLOAD_MAX: Duration = Duration::from_secs(5);
 /// So often a run begins anew because others of its vendor ended the process under it.
 const NEIGHBOURS_MAX: usize = 8;
+/// Who loads a model waits so long for the place of one that others want and do not run.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often one that waits looks whether it is still wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Sizes of inputs of a model of which it is known how long they take.
 const SIZES_MAX: usize = 32;
 /// The first run of a size is no measure: engines plan for what they have not seen.
 const RUNS_TO_KNOW: u32 = 2;
+/// How long a model takes is believed so long after it ran.
+const KNOWN_FOR: Duration = Duration::from_secs(600);
 
 /// What is known of a vendor's models on a device: by digest, so that it holds whatever they are called.
 #[derive(Debug, Default)]
@@ -60,8 +64,8 @@ pub(super) struct Record {
     last: String,
     /// Of one item of a batch, where it has batches.
     pub(super) per_item: Option<Duration>,
-    /// By bytes of inputs: how many runs, and what the fastest took.
-    fastest: BTreeMap<u64, (u32, Duration)>,
+    /// By bytes of inputs: how many runs, what the fastest took, and when the last was.
+    fastest: BTreeMap<u64, (u32, Duration, Instant)>,
 }
 
 impl Record {
@@ -70,16 +74,19 @@ impl Record {
         // Loading alone shows nothing: a model can end every run.
         self.failures = 0;
         if self.fastest.len() < SIZES_MAX || self.fastest.contains_key(&bytes) {
-            let (runs, least) = self.fastest.entry(bytes).or_insert((0, took));
+            let (runs, least, last) = self.fastest.entry(bytes).or_insert((0, took, Instant::now()));
             *runs = runs.saturating_add(1);
             *least = took.min(*least);
+            *last = Instant::now();
         }
     }
 
-    /// What a run of so many bytes takes at least: what the fastest of no more bytes took. Zero where that is not known.
+    /// What a run of so many bytes takes at least: what the fastest of no more bytes took. Zero where that is not known, or was
+    /// long ago: what is refused by it does not run, and would be refused for ever if the machine was slow for a while.
     pub(super) fn takes(&self, bytes: u64) -> Duration {
-        let known = self.fastest.range(..=bytes).rev().find(|(_, (runs, _))| *runs >= RUNS_TO_KNOW);
-        known.map_or(Duration::ZERO, |(_, (_, least))| *least)
+        let is_known = |(runs, _, last): &(u32, Duration, Instant)| *runs >= RUNS_TO_KNOW && last.elapsed() < KNOWN_FOR;
+        let known = self.fastest.range(..=bytes).rev().find(|(_, known)| is_known(known));
+        known.map_or(Duration::ZERO, |(_, (_, least, _))| *least)
     }
 }
 
@@ -638,7 +645,7 @@ impl RemoteEngine {
     fn load(&self, file: &Arc<ModelFile>, call: &Call<'_>, used: &mut Option<Arc<Worker>>) -> Result<Loaded, Trouble> {
         let size = file.sealed.metadata().map_or(0, |found| found.len());
         *used = Some(self.process(call)?);
-        self.make_room(file, size, true, call)?;
+        self.make_room(file, size, None, call)?;
         // In the place of one that held too much.
         let worker = self.process(call)?;
         *used = Some(worker.clone());
@@ -670,7 +677,7 @@ impl RemoteEngine {
             self.note(&inside);
         }
         // How much it takes is known only now.
-        self.make_room(file, 0, false, call)?;
+        self.make_room(file, 0, Some(number), call)?;
         Ok(loaded)
     }
 
@@ -701,17 +708,19 @@ impl RemoteEngine {
     }
 
     /// Lets go of what was not used for the longest time, until so many bytes more fit. Before a model is loaded, it waits for those
-    /// that run, and for those that wait for their turn unless itself is urgent; and a process that holds more than its models took
-    /// is ended when nobody uses it: that gives all of it back.
-    fn make_room(&self, file: &ModelFile, size: u64, before: bool, call: &Call<'_>) -> Result<(), Trouble> {
-        let most = self.common.config.models_memory_mib << 20;
+    /// that run, and a moment for those that wait for their turn unless itself is urgent: others may wait for it to have loaded. A
+    /// process that holds more than its models took is ended when nobody uses it: that gives all of it back. What was just loaded
+    /// is kept.
+    fn make_room(&self, file: &ModelFile, size: u64, loaded: Option<u64>, call: &Call<'_>) -> Result<(), Trouble> {
+        let (most, before, since) = (self.common.config.models_memory_mib << 20, loaded.is_none(), Instant::now());
         loop {
             let (worker, oldest) = {
                 let mut inside = self.lock();
                 loop {
                     let Some(worker) = inside.slot.worker.clone() else { return Err(Trouble::Stopped) };
                     let fits = inside.slot.resident().saturating_add(size) <= most;
-                    if let Some(place) = inside.slot.dispensable(call.turn).filter(|_| !fits) {
+                    let hurry = call.turn.is_at_least(Urgency::Urgent) || since.elapsed() >= PATIENCE;
+                    if let Some(place) = inside.slot.dispensable(loaded, hurry).filter(|_| !fits) {
                         break (worker, Some(inside.slot.loaded.remove(place)));
                     }
                     if fits || !before || inside.slot.loaded.is_empty() {
@@ -771,7 +780,10 @@ impl RemoteEngine {
         let (engine, model) = (self.kind(), model.to_owned());
         let reason = crate::printable(text);
         match how {
-            Failure::Load | Failure::Run | Failure::Memory if tells_of_memory(&reason) => {
+            // A GPU's memory is no limit of the worker, and another time there is more of it.
+            Failure::Load | Failure::Run | Failure::Memory
+                if self.start.device == Device::Cpu && tells_of_memory(&reason) =>
+            {
                 InferenceError::OutOfMemory { model, mib: self.common.config.worker_memory_mib, reason }
             }
             Failure::Input => InferenceError::Input(reason),
@@ -850,11 +862,10 @@ impl Slot {
         }
     }
 
-    /// Which can go, the longest unused first: one that nobody wants, else for what is urgent one that nobody runs.
-    fn dispensable(&self, turn: &Turn) -> Option<usize> {
-        let unwanted = self.loaded.iter().position(|loaded| !loaded.is_wanted());
-        let hurry = || turn.is_at_least(Urgency::Urgent).then(|| self.loaded.iter().position(|l| !l.is_running()))?;
-        unwanted.or_else(hurry)
+    /// Which can go, the longest unused first: one that nobody wants, else, in a hurry, one that nobody runs.
+    fn dispensable(&self, keep: Option<u64>, hurry: bool) -> Option<usize> {
+        let first = |is: &dyn Fn(&Loaded) -> bool| self.loaded.iter().position(|l| Some(l.number) != keep && is(l));
+        first(&|loaded| !loaded.is_wanted()).or_else(|| hurry.then(|| first(&|loaded| !loaded.is_running()))?)
     }
 
     /// Without a process; what was in it is gone. One that others still use ends with them.
