@@ -26,8 +26,8 @@ import time
 SENDERS_OF_IMAGES = 3
 # A kill falls this long after the senders start, or after a guest does.
 KILL_AFTER_S = (0.01, 0.5)
-KILL_IN_JOB_AFTER_S = (0.0, 0.05)
-KILLS_IN_JOBS = 0.4
+KILL_IN_JOB_AFTER_S = (0.0, 0.015)
+KILLS_IN_JOBS = 0.5
 # How often a sender sends an earlier instance with other bytes.
 OVERWRITES = 0.1
 PATIENCE_S = 30
