@@ -17,11 +17,12 @@ use crate::config::Config;
 use crate::doctor;
 use crate::ingest::dimse::{BindError, Dimse};
 use crate::ingest::disk::RealDisk;
-use crate::ingest::{self, Intake};
+use crate::ingest::{self, Intake, unfiled};
 use crate::metrics::Metrics;
 use crate::retention::{Retention, Unfinished};
 use crate::schedule::{self, PriorSource, STOP_GRACE, ScheduleError, StudyClosed};
 use crate::store::{Store, StoreError};
+use crate::study::ReadOptions;
 use crate::web::{Web, WebStartError};
 use crate::worker;
 
@@ -125,6 +126,10 @@ impl Node {
         audit.start().await?;
         tasks.spawn(audit.clone().keep_anchored(stop.clone()));
         sweep(&data.join("incoming")).map_err(unusable)?;
+        let left = unfiled::remove(&store, &data, &ReadOptions::new(&config.limits, true)).await?;
+        if left > 0 {
+            tracing::info!(files = left, "an earlier process ended before these were kept and acknowledged: removed");
+        }
         let disk = Arc::new(RealDisk);
 
         // From an instance to a study that is whole, to its jobs.

@@ -505,6 +505,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_named_and_not_journalled_goes_at_the_next_start_and_nothing_else() {
+        let node = node(|c| c.node.duplicates = Duplicates::Replace).await;
+        node.send_as("2.25.3", &object("2.25.3", &[])).await.expect("kept");
+        node.send_as("2.25.3", &object("2.25.3", &[(tags::STUDY_ID, VR::SH, "x")])).await.expect("replaced");
+        node.send_as("2.25.4", &object("2.25.4", &[])).await.expect("kept");
+        let kept = node.files("instances");
+        assert_eq!(kept.len(), 3, "what was replaced is there too");
+        let row = node.store.instance("2.25.4").await.expect("the journal").expect("a row");
+        let beside = |name: &str| node.intake.path(&row.path).with_file_name(name);
+        // As a killed process leaves them: of a known UID and of none, and one that a power cut took the bytes of.
+        std::fs::copy(node.intake.path(&row.path), beside("known.dcm")).expect("copied");
+        let whole = std::fs::read(node.intake.path(&row.path)).expect("readable");
+        let uid = whole.windows(6).rposition(|bytes| bytes == b"2.25.4").expect("its UID");
+        let other = [&whole[..uid], b"2.25.5", &whole[uid + 6..]].concat();
+        std::fs::write(beside("unknown.dcm"), other).expect("written");
+        std::fs::write(beside("empty.dcm"), b"").expect("written");
+        let options = crate::study::ReadOptions::new(&Config::default().limits, true);
+        let removed = crate::ingest::unfiled::remove(&node.store, node.data.path(), &options).await;
+        assert_eq!(removed.expect("the journal"), 2);
+        let mut left = node.files("instances");
+        left.retain(|path| !path.ends_with("empty.dcm"));
+        assert!(left.len() == 3 && kept.iter().all(|path| left.contains(path)), "{left:?}");
+    }
+
+    #[tokio::test]
     async fn what_is_refused_again_and_again_is_set_aside_once() {
         let node = node(|_| {}).await;
         node.send_as("2.25.3", &object("2.25.3", &[])).await.expect("kept");

@@ -17,6 +17,7 @@ pub mod dimse;
 pub mod disk;
 pub mod folder;
 mod names;
+pub(crate) mod unfiled;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -79,6 +79,15 @@ impl Store {
         Ok(rows.iter().map(candidate).collect::<Result<_, _>>()?)
     }
 
+    /// Whether the file of this name is set aside.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub(crate) async fn is_set_aside(&self, path: &str) -> Result<bool, StoreError> {
+        let query = sqlx::query("SELECT EXISTS (SELECT 1 FROM quarantine WHERE path = ?) AS there").bind(path);
+        Ok(query.fetch_one(&self.pool).await?.try_get::<bool, _>("there")?)
+    }
+
     /// How many files are set aside.
     ///
     /// # Errors
