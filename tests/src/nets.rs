@@ -1,5 +1,7 @@
 //! Networks of the kinds that segment images, written as ONNX in code: nothing needs to be there but the engine.
 
+use crate::onnx::Message;
+
 /// Items of a batch are in the first dimension, which is open.
 #[derive(Debug)]
 pub struct Net {
@@ -18,33 +20,6 @@ pub fn all() -> Vec<Net> {
         Net { name: "2-D U-Net", bytes: unet(), shape: &[1, 256, 256] },
         Net { name: "3-D convolutions", bytes: volume(), shape: &[1, 64, 64, 64] },
     ]
-}
-
-/// A protobuf message.
-#[derive(Clone, Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push((value & 0x7f) as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn number(mut self, field: u64, value: u64) -> Self {
-        self.varint(field << 3);
-        self.varint(value);
-        self
-    }
-
-    fn bytes(mut self, field: u64, value: &[u8]) -> Self {
-        self.varint(field << 3 | 2);
-        self.varint(value.len() as u64);
-        self.0.extend(value);
-        self
-    }
 }
 
 /// A graph in the making. Each layer gives the name of its output.

@@ -183,7 +183,7 @@ fn wrong(name: &'static str, bytes: Vec<u8>, tract: &'static str, onnx_runtime: 
 
 /// Protobuf, field by field.
 #[derive(Clone, Default)]
-struct Message(Vec<u8>);
+pub(crate) struct Message(pub(crate) Vec<u8>);
 
 impl Message {
     fn varint(&mut self, mut value: u64) {
@@ -194,13 +194,13 @@ impl Message {
         self.0.push(value.to_le_bytes()[0]);
     }
 
-    fn number(mut self, field: u64, value: u64) -> Self {
+    pub(crate) fn number(mut self, field: u64, value: u64) -> Self {
         self.varint(field << 3);
         self.varint(value);
         self
     }
 
-    fn bytes(mut self, field: u64, value: &[u8]) -> Self {
+    pub(crate) fn bytes(mut self, field: u64, value: &[u8]) -> Self {
         self.varint(field << 3 | 2);
         self.varint(value.len() as u64);
         self.0.extend(value);
