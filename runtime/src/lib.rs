@@ -29,6 +29,7 @@ pub mod study;
 pub mod telemetry;
 pub mod tensor;
 pub mod tls;
+mod trusted_code;
 pub mod upstream;
 pub mod volumes;
 pub mod web;

@@ -365,6 +365,7 @@ fn now() -> Stamp {
 }
 
 fn serve(config: &Path) -> Result<(), (u8, anyhow::Error)> {
+    gantry::memory::share_heaps();
     let config = Config::read(config).map_err(|e| (2, e.into()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| (2, e.into()))?;
     let (subscriber, telemetry) =

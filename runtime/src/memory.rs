@@ -105,6 +105,13 @@ impl Drop for Charge {
     }
 }
 
+/// For a process with many threads that come and go, such as a node with its associations: glibc gives each thread a heap of
+/// its own, up to eight for each processor, and each keeps what it once had. As many as processors do.
+pub fn share_heaps() {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    crate::trusted_code::heaps_at_most(i32::try_from(processors).unwrap_or(i32::MAX));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -357,9 +357,9 @@ impl Metrics {
         self.quarantine.set(files.cast_signed());
     }
 
-    /// A file was set aside.
-    pub fn quarantined(&self) {
-        self.quarantine.inc();
+    /// So many more files were set aside.
+    pub fn quarantined(&self, files: u64) {
+        self.quarantine.inc_by(files.cast_signed());
     }
 
     /// Free space on the disk of the data folder.

@@ -13,8 +13,9 @@ const ROW_BYTES: usize = 4096;
 /// Files per second of `threads` that each write `files` of `bytes` bytes: write, fsync, rename, fsync of the folder,
 /// append to a journal and fsync of it. Threads share a folder and nothing else.
 pub(crate) fn durable_files_per_second(below: &Path, bytes: &[u8], threads: usize, files: usize) -> Result<f64> {
-    let folder = tempfile::tempdir_in(below)?;
-    let path = folder.path();
+    // Stays: see what is said of receivers.
+    let folder = tempfile::tempdir_in(below)?.keep();
+    let path = folder.as_path();
     let begun = Instant::now();
     std::thread::scope(|scope| {
         let writers: Vec<_> =

@@ -52,13 +52,23 @@ impl Software {
         }
     }
 
-    /// Starts one below a folder; nothing where it is not installed.
+    /// Starts one below a folder, where what it keeps stays; nothing where it is not installed.
+    ///
+    /// Deleting files slows who makes the next ones: ext4 gives the number of a deleted file to no other for a minute, and looks
+    /// through all of them for each new file.
     pub(crate) fn start(self, gantry: &Path, below: &Path) -> Result<Option<Receiver>> {
-        Ok(match self {
+        let mut started = match self {
             Self::Gantry => Some(Receiver::Gantry(Node::of(gantry, below, "")?)),
             Self::Storescp => Storescp::start(below)?.map(Receiver::Storescp),
             Self::Orthanc => Orthanc::start_in(below).map(Receiver::Orthanc),
-        })
+        };
+        match &mut started {
+            Some(Receiver::Gantry(node)) => node.leave_files(),
+            Some(Receiver::Storescp(storescp)) => storescp.folder.disable_cleanup(true),
+            Some(Receiver::Orthanc(orthanc)) => orthanc.leave_files(),
+            None => {}
+        }
+        Ok(started)
     }
 }
 

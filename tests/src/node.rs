@@ -92,6 +92,11 @@ impl Node {
         Self::start_in(kept, config).expect("a node starts")
     }
 
+    /// What it keeps stays when it is dropped.
+    pub fn leave_files(&mut self) {
+        self.folder.disable_cleanup(true);
+    }
+
     /// Its data folder.
     #[must_use]
     pub fn data(&self) -> PathBuf {

@@ -20,7 +20,7 @@ pub struct Orthanc {
     process: Child,
     http_port: u16,
     dicom_port: u16,
-    _storage: TempDir,
+    storage: TempDir,
 }
 
 impl Orthanc {
@@ -90,9 +90,14 @@ impl Orthanc {
         let mut process = command.spawn().context("Orthanc cannot be started")?;
         let log = process.stderr.take().context("standard error is a pipe")?;
         // Dropped, and so ended, where it does not come up.
-        let orthanc = Self { process, http_port, dicom_port, _storage: storage };
+        let orthanc = Self { process, http_port, dicom_port, storage };
         wait_until_started(log)?;
         Ok(orthanc)
+    }
+
+    /// What it keeps stays when it is dropped.
+    pub fn leave_files(&mut self) {
+        self.storage.disable_cleanup(true);
     }
 
     /// Where it speaks DICOMweb.

@@ -1,13 +1,13 @@
-//! The one thread that journals files: everything that waits shares one commit.
+//! Files are journalled: everything that waits shares one commit.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{mpsc, oneshot};
-
-use super::names::{Names, NoRoom};
+use super::names::{Names, NoRoom, Touched};
 use super::{Arrival, Outcome, Refused, Stored, Via};
 use crate::audit::{Action, Event};
+use crate::config::{Config, Duplicates};
 use crate::metrics::Metrics;
 use crate::store::{Candidate, Filed, IntakeBatch, IntakeWriter, Kept, Known, Quarantined, StoreError};
 use crate::study::{self, Entry};
@@ -23,7 +23,12 @@ pub(super) struct Filing {
     pub(super) sha256: [u8; 32],
     pub(super) received_ms: i64,
     pub(super) arrival: Arrival,
-    pub(super) reply: oneshot::Sender<Result<Stored, Refused>>,
+}
+
+/// One that waits for a commit.
+struct Waiting {
+    filing: Filing,
+    reply: SyncSender<Result<Stored, Refused>>,
 }
 
 /// What becomes of a file.
@@ -58,12 +63,15 @@ impl From<NoRoom> for NotKept {
     }
 }
 
+/// Journals files, for any thread.
 pub(super) struct Committer {
-    pub(super) names: Arc<Names>,
-    pub(super) data: PathBuf,
-    pub(super) replace: bool,
-    pub(super) most: usize,
-    pub(super) metrics: Arc<Metrics>,
+    names: Arc<Names>,
+    data: PathBuf,
+    replace: bool,
+    most: usize,
+    metrics: Arc<Metrics>,
+    waiting: Mutex<Vec<Waiting>>,
+    writer: Mutex<IntakeWriter>,
 }
 
 /// Ends the process: what the disk holds is unknown, and nothing more may be acknowledged.
@@ -82,22 +90,52 @@ pub(super) fn below(folder: &str, received_ms: i64, name: &str) -> String {
 }
 
 impl Committer {
-    /// Until nobody can send more.
-    pub(super) fn run(self, mut writer: IntakeWriter, mut queue: mpsc::Receiver<Filing>) {
-        let mut filings = Vec::new();
-        while queue.blocking_recv_many(&mut filings, self.most) > 0 {
-            let mut moved = Vec::new();
-            let done = self.commit(&mut writer, &filings, &mut moved).unwrap_or_else(|no| match no {
-                NotKept::Unknown(e) => fatal("the journal's commit", &e),
-                NotKept::NoRoom(why) => {
-                    filings.iter().map(|filing| &filing.path).chain(&moved).for_each(|path| self.names.undo(path));
-                    filings.iter().map(|_| Err(Refused::Disk(why.clone()))).collect()
+    pub(super) fn new(
+        config: &Config,
+        data: PathBuf,
+        names: Arc<Names>,
+        metrics: Arc<Metrics>,
+        writer: IntakeWriter,
+    ) -> Self {
+        let (replace, most) = (config.node.duplicates == Duplicates::Replace, config.node.commit_instances_max);
+        Self { names, data, replace, most, metrics, waiting: Mutex::default(), writer: Mutex::new(writer) }
+    }
+
+    /// Journals a file, and waits until that is durable. While one thread commits, others come to wait; the first of them
+    /// that gets the journal takes all of them along.
+    pub(super) fn journal(&self, filing: Filing) -> Result<Stored, Refused> {
+        let (reply, answer) = sync_channel(1);
+        locked(&self.waiting).push(Waiting { filing, reply });
+        loop {
+            let mut writer = locked(&self.writer);
+            match answer.try_recv() {
+                Ok(answer) => return answer,
+                Err(TryRecvError::Disconnected) => {
+                    return Err(Refused::Disk("the journal's commit was cut off".into()));
                 }
-            });
-            for (filing, answer) in filings.drain(..).zip(done) {
-                // Whoever sent it may be gone: it is kept all the same.
-                let _ = filing.reply.send(answer);
+                Err(TryRecvError::Empty) => self.round(&mut writer),
             }
+        }
+    }
+
+    /// Journals the first that wait, and answers them.
+    fn round(&self, writer: &mut IntakeWriter) {
+        let (filings, replies): (Vec<_>, Vec<_>) = {
+            let mut waiting = locked(&self.waiting);
+            let most = self.most.min(waiting.len());
+            waiting.drain(..most).map(|one| (one.filing, one.reply)).unzip()
+        };
+        let mut moved = Vec::new();
+        let done = self.commit(writer, &filings, &mut moved).unwrap_or_else(|no| match no {
+            NotKept::Unknown(e) => fatal("the journal's commit", &e),
+            NotKept::NoRoom(why) => {
+                filings.iter().map(|filing| &filing.path).chain(&moved).for_each(|path| self.names.undo(path));
+                filings.iter().map(|_| Err(Refused::Disk(why.clone()))).collect()
+            }
+        });
+        for (reply, answer) in replies.into_iter().zip(done) {
+            // It waits as long as it takes.
+            let _ = reply.send(answer);
         }
     }
 
@@ -117,7 +155,7 @@ impl Committer {
                 begun => break begun?,
             }
         };
-        let mut answers = Vec::with_capacity(filings.len());
+        let (mut answers, mut touched, mut quarantined) = (Vec::with_capacity(filings.len()), Touched::default(), 0);
         for filing in filings {
             let (fate, answer) = self.decide(&mut batch, filing)?;
             let told = event(filing, &answer);
@@ -126,16 +164,20 @@ impl Committer {
             if let Err(Refused::OtherStudy(kept_in)) = &answer {
                 batch.audit(&Event { study_instance_uid: kept_in.clone(), ..told })?;
             }
+            let replaces = matches!(answer, Ok(Stored { outcome: Outcome::Replaced, .. }));
+            quarantined += u64::from(replaces || matches!(fate, Fate::SetAside(_)));
             match fate {
                 Fate::Stays => {}
-                Fate::SetAside(name) => moved.push(self.names.give(&filing.path, &name)?),
-                Fate::Restored(name) => drop(self.names.give(&filing.path, &name)?),
+                Fate::SetAside(name) => moved.push(self.names.give_later(&filing.path, &name, &mut touched)?),
+                Fate::Restored(name) => drop(self.names.give_later(&filing.path, &name, &mut touched)?),
                 Fate::Removed => self.names.remove(&filing.path)?,
             }
             answers.push(answer);
         }
+        self.names.sync(touched);
         batch.commit()?;
         self.metrics.committed(filings.len());
+        self.metrics.quarantined(quarantined);
         Ok(answers)
     }
 
@@ -204,7 +246,6 @@ impl Committer {
                 Filed { path: known.path, bytes: known.bytes, sha256: known.sha256, ..filed(filing, String::new()) };
             batch.quarantine(&replaced, &old)?;
             batch.remove(known.id)?;
-            self.metrics.quarantined();
             outcome = Outcome::Replaced;
         }
         batch.add(&Candidate { entry, filed: &filed(filing, name.clone()) })?;
@@ -236,9 +277,13 @@ impl Committer {
         }
         let filed = filed(filing, below("quarantine", filing.received_ms, &filing.name));
         batch.quarantine(&why, &filed)?;
-        self.metrics.quarantined();
         Ok((Fate::SetAside(filed.path), Err(refused)))
     }
+}
+
+/// A panic between the lines leaves neither half done: rows that wait stay, and a transaction is rolled back.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn filed(filing: &Filing, path: String) -> Filed {

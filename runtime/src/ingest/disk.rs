@@ -29,6 +29,8 @@ pub trait Disk: Send + Sync + 'static {
 pub trait DiskFile: Send {
     /// Adds bytes.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Lets the disk begin with the bytes, and waits for nothing. Promises nothing.
+    fn begin_sync(&self) {}
     /// Makes the bytes durable.
     fn sync(&mut self) -> io::Result<()>;
 }
@@ -76,6 +78,10 @@ impl Disk for RealDisk {
 impl DiskFile for File {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
+    }
+
+    fn begin_sync(&self) {
+        crate::trusted_code::begin_writing(self);
     }
 
     fn sync(&mut self) -> io::Result<()> {

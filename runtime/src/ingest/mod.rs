@@ -3,9 +3,12 @@
 //! ```text
 //! C-STORE ─┐
 //! STOW-RS ─┼─▶ Intake::begin ─▶ Incoming::write … ─▶ Incoming::finish ─▶ commit (many at once) ─▶ Stored | Refused
-//! folder ──┘    incoming/<id>       in pieces        digest, fsync beside     journal
-//!                                                    inspection, name and folder fsync
+//! folder ──┘    incoming/<id>       in pieces        digest, inspection,      journal
+//!                                                    name, fsync of both
 //! ```
+//!
+//! All of that is done by one thread: an association's own, or one that is lent by the runtime. Each change of threads costs
+//! as much as the inspection does.
 //!
 //! What cannot be kept as an instance is set aside in `quarantine/` with the reason, as durably, and refused. A failed
 //! fsync or commit ends the process: what the disk then holds is unknown, and trying again could say otherwise.
@@ -25,14 +28,14 @@ use std::time::Instant;
 
 use dicom_object::FileMetaTableBuilder;
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use self::commit::{Committer, Filing};
 use self::disk::{Disk, DiskFile};
 use self::names::{Names, NoRoom};
-use crate::config::{Config, Duplicates};
+use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::store::{Quarantined, Store};
 use crate::study::{self, Entry, PatientEntry, ReadError, ReadOptions};
@@ -280,12 +283,14 @@ pub enum Notice {
 #[derive(Clone)]
 pub struct Intake {
     shared: Arc<Shared>,
-    filings: mpsc::Sender<Filing>,
+    /// Whoever calls may wait for the disk: see [`Self::on_own_thread`].
+    own_thread: bool,
 }
 
 struct Shared {
     disk: Arc<dyn Disk>,
     names: Arc<Names>,
+    committer: Committer,
     folders: Folders,
     disk_free_min_mib: u64,
     options: ReadOptions,
@@ -330,10 +335,10 @@ pub(crate) struct Folders {
 }
 
 impl Intake {
-    /// Starts the one thread that commits. It ends when the last clone of the intake is gone.
+    /// Opens the journal for what comes. It is closed when the last clone of the intake is gone.
     ///
     /// # Errors
-    /// Of the file system.
+    /// Of the file system, or the journal's.
     pub fn start(
         config: &Config,
         data: PathBuf,
@@ -347,21 +352,13 @@ impl Intake {
         }
         disk.sync_folder(&folders.data)?;
         let (notices, heard) = mpsc::unbounded_channel();
-        let (filings, queue) = mpsc::channel(config.node.commit_instances_max);
-        let replace = config.node.duplicates == Duplicates::Replace;
         let names = Arc::new(Names::new(disk.clone(), folders.data.clone()));
-        let committer = Committer {
-            names: names.clone(),
-            data: folders.data.clone(),
-            replace,
-            most: config.node.commit_instances_max,
-            metrics: metrics.clone(),
-        };
         let writer = store.intake_writer().map_err(std::io::Error::other)?;
-        std::thread::Builder::new().name("commit".into()).spawn(move || committer.run(writer, queue))?;
+        let committer = Committer::new(config, folders.data.clone(), names.clone(), metrics.clone(), writer);
         let shared = Shared {
             disk,
             names,
+            committer,
             folders,
             disk_free_min_mib: config.node.disk_free_min_mib,
             options: ReadOptions::new(&config.limits, true),
@@ -370,7 +367,21 @@ impl Intake {
             buffers: Mutex::default(),
             filed_at_once: Arc::new(Semaphore::new(FILED_AT_ONCE_MAX)),
         };
-        Ok((Self { shared: Arc::new(shared), filings }, heard))
+        Ok((Self { shared: Arc::new(shared), own_thread: false }, heard))
+    }
+
+    /// For a thread that may wait for the disk, with a runtime of its own: what takes time is done where it is called.
+    #[must_use]
+    pub fn on_own_thread(&self) -> Self {
+        Self { own_thread: true, ..self.clone() }
+    }
+
+    /// Where one may wait for the disk.
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        match self.own_thread {
+            true => work(),
+            false => blocking(work).await,
+        }
     }
 
     /// Begins an instance.
@@ -527,7 +538,11 @@ impl Incoming {
         self.intake.shared.has_space()?;
         let mut written = self.writing.wait().await.map_err(disk)?;
         let piece = std::mem::replace(&mut self.buffer, std::mem::take(&mut written.free));
-        self.writing = Writing::Runs(tokio::task::spawn_blocking(move || written.append(piece)));
+        let write = move || written.append(piece);
+        self.writing = match self.intake.own_thread {
+            true => Writing::Waits(write().map_err(disk)?),
+            false => Writing::Runs(tokio::task::spawn_blocking(write)),
+        };
         Ok(())
     }
 
@@ -547,22 +562,23 @@ impl Incoming {
     async fn make_durable(self) -> Result<(Stored, u64), Refused> {
         let Self { intake, arrival, form, mut writing, buffer, leftover, .. } = self;
         let written = writing.wait().await.map_err(disk)?;
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        let place = intake.shared.filed_at_once.clone().acquire_owned().await.map_err(|_| Refused::Stopping)?;
-        // On that thread to the end: each change of threads costs as much as the inspection does.
-        let filed = blocking(move || {
+        // Threads that are lent are fewer than associations may be.
+        let place = match intake.own_thread {
+            true => None,
+            false => Some(intake.shared.filed_at_once.clone().acquire_owned().await.map_err(|_| Refused::Stopping)?),
+        };
+        let shared = intake.shared.clone();
+        let file = move || {
             let _place = place;
-            intake.file(written, buffer, leftover, &form, arrival, reply)
-        });
-        let bytes = filed.await?;
-        let stored = answer.await.map_err(|_| Refused::Stopping)??;
-        Ok((stored, bytes))
+            shared.file(written, buffer, leftover, &form, arrival)
+        };
+        intake.blocking(file).await
     }
 }
 
-impl Intake {
-    /// Writes the rest, looks at the file, and gives it to the committer; its size. The file is the committer's then, whoever
-    /// waits for the answer.
+impl Shared {
+    /// Writes the rest, looks at the file, makes it and its name durable, and journals it; what it is, and its size. From the
+    /// first byte here to the answer nothing can come between, whoever waits for that.
     fn file(
         &self,
         written: Written,
@@ -570,23 +586,18 @@ impl Intake {
         mut leftover: Leftover,
         form: &Form,
         arrival: Arrival,
-        reply: oneshot::Sender<Result<Stored, Refused>>,
-    ) -> Result<u64, Refused> {
+    ) -> Result<(Stored, u64), Refused> {
         let Written { mut file, mut hash, bytes, piece, free } = written;
-        let options = &self.shared.options;
+        let options = &self.options;
         let bytes = bytes + rest.len() as u64;
         if bytes > options.file_max_mib << 20 {
             return Err(Refused::TooLarge { file_max_mib: options.file_max_mib });
         }
         file.append(&rest).map_err(disk)?;
-        // The disk works while the rest is hashed, the file looked at and its name made durable.
-        let (done, synced) = std::sync::mpsc::sync_channel(1);
-        tokio::task::spawn_blocking(move || {
-            file.sync().unwrap_or_else(|e| commit::fatal("fsync of an instance", &e));
-            let _ = done.send(());
-        });
+        // The disk works while the rest is hashed and the file looked at.
+        file.begin_sync();
         [&piece, &rest].iter().for_each(|piece| hash.update(piece));
-        [piece, rest, free].into_iter().for_each(|buffer| self.shared.keep(buffer));
+        [piece, rest, free].into_iter().for_each(|buffer| self.keep(buffer));
         let sha256: [u8; 32] = hash.finalize().into();
         let mut path = leftover.path.clone().ok_or_else(|| disk(std::io::Error::other("the file is gone")))?;
         let entry = study::inspect(&path, options).map_err(|e| unreadable(&e));
@@ -594,11 +605,12 @@ impl Intake {
         let received_ms = crate::store::now_ms();
         let own = path.file_name().unwrap_or_default().to_string_lossy();
         let name = format!("{}-{own}.dcm", crate::hex(&sha256));
-        // A new name takes nothing away, so it need not wait for the bytes. It means nothing until the journal has it.
+        // A new name takes nothing away, so it need not wait for the bytes: a journalling file system makes both durable in
+        // one go. It means nothing until the journal has it.
         let entry = match entry {
             Ok(entry) => {
                 let below = commit::below("instances", received_ms, &name);
-                path = self.shared.names.give(&path, &below).map_err(|NoRoom(why)| Refused::Disk(why))?;
+                path = self.names.give(&path, &below).map_err(|NoRoom(why)| Refused::Disk(why))?;
                 leftover.path = Some(path.clone());
                 Ok((entry, below))
             }
@@ -607,12 +619,10 @@ impl Intake {
                 Err((Quarantined { reason, detail, sop_instance_uid: form.sop_instance_uid() }, refused))
             }
         };
-        // Not said is only where the runtime stops before it came to this file.
-        synced.recv().map_err(|_| Refused::Stopping)?;
-        let filing = Filing { path, entry, name, bytes, sha256, received_ms, arrival, reply };
-        self.filings.blocking_send(filing).map_err(|_| Refused::Stopping)?;
+        file.sync().unwrap_or_else(|e| commit::fatal("fsync of an instance", &e));
         leftover.path = None;
-        Ok(bytes)
+        let stored = self.committer.journal(Filing { path, entry, name, bytes, sha256, received_ms, arrival })?;
+        Ok((stored, bytes))
     }
 }
 

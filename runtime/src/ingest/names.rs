@@ -12,6 +12,10 @@ use super::disk::Disk;
 #[derive(Debug)]
 pub(super) struct NoRoom(pub(super) String);
 
+/// Folders in which names changed that are not durable yet.
+#[derive(Debug, Default)]
+pub(super) struct Touched(BTreeSet<PathBuf>);
+
 /// Gives names, from any thread.
 pub(super) struct Names {
     disk: Arc<dyn Disk>,
@@ -29,27 +33,49 @@ impl Names {
         Self { disk, data, durable: Mutex::default() }
     }
 
-    /// Gives a file the name `below` the data folder; its path. What had the name before is replaced.
+    /// Gives a file the name `below` the data folder, durably; its path. What had the name before is replaced.
     pub(super) fn give(&self, file: &Path, below: &str) -> Result<PathBuf, NoRoom> {
+        let mut touched = Touched::default();
+        let path = self.give_later(file, below, &mut touched)?;
+        self.sync(touched);
+        Ok(path)
+    }
+
+    /// The same, durable once what it touched is synced: many names share that.
+    pub(super) fn give_later(&self, file: &Path, below: &str, touched: &mut Touched) -> Result<PathBuf, NoRoom> {
         let path = self.data.join(below);
         let folder = path.parent().unwrap_or(&self.data);
-        let mut touched = vec![folder];
-        if !self.durable().contains(folder) {
-            self.done(self.disk.create_folder(folder))?;
-            // The hour's, the day's and the kind's names.
-            touched.extend(folder.ancestors().skip(1).take_while(|above| above.starts_with(&self.data)));
+        let renamed = match self.durable().contains(folder) {
+            true => self.disk.rename(file, &path),
+            false => Err(ErrorKind::NotFound.into()),
+        };
+        match renamed {
+            // Not made by this process, or taken away by somebody.
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                self.done(self.disk.create_folder(folder))?;
+                self.done(self.disk.rename(file, &path))?;
+                // The hour's, the day's and the kind's names too.
+                let within = |above: &&Path| above.starts_with(&self.data);
+                touched.0.extend(folder.ancestors().take_while(within).map(Path::to_owned));
+            }
+            renamed => {
+                self.done(renamed)?;
+                touched.0.insert(folder.to_owned());
+            }
         }
-        self.done(self.disk.rename(file, &path))?;
-        for folder in &touched {
+        Ok(path)
+    }
+
+    /// Makes names durable.
+    pub(super) fn sync(&self, touched: Touched) {
+        for folder in &touched.0 {
             self.disk.sync_folder(folder).unwrap_or_else(|e| fatal("fsync of a folder", &e));
         }
         let mut durable = self.durable();
-        if durable.len() + touched.len() > Self::FOLDERS_MAX {
+        if durable.len() + touched.0.len() > Self::FOLDERS_MAX {
             durable.clear();
         }
-        durable.extend(touched.into_iter().map(Path::to_owned));
-        drop(durable);
-        Ok(path)
+        durable.extend(touched.0);
     }
 
     /// Takes a file away.

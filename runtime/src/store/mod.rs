@@ -122,10 +122,12 @@ impl StoreError {
         self.is(rusqlite::ErrorCode::DatabaseBusy)
     }
 
-    /// Whether the disk has no room for a change of the intake: nothing of it was done.
+    /// Whether the disk has no room for a change of the intake: nothing of it was done. SQLite calls a quota's end a failed
+    /// write, which it takes back as well.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.is(rusqlite::ErrorCode::DiskFull)
+            || matches!(self, Self::Intake(rusqlite::Error::SqliteFailure(e, _)) if e.extended_code == rusqlite::ffi::SQLITE_IOERR_WRITE)
     }
 
     fn is(&self, code: rusqlite::ErrorCode) -> bool {

@@ -22,11 +22,13 @@ use std::time::Duration;
 
 use dicom_ul::pdu::{AssociationRJ, AssociationRQ, Pdu};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument;
 
 use self::association::Association;
@@ -160,7 +162,7 @@ impl Dimse {
             file_max_mib,
             tls,
             callers,
-            intake,
+            intake: intake.on_own_thread(),
             store,
             completion,
             metrics,
@@ -185,10 +187,32 @@ impl Dimse {
                 }
             };
             match Arriving::enter(&arriving, from.ip()) {
-                Some(arrived) => drop(tasks.spawn(connection(shared.clone(), stream, from, arrived))),
+                Some(arrived) => on_own_thread(&shared, stream, from, arrived, tasks.token()),
                 None => shared.metrics.association_rejected("congestion"),
             }
         }
+    }
+}
+
+/// A thread and a small runtime for each connection: what comes is read, written and made durable without a change of
+/// threads, each of which costs as much as a look into the file does. There are no more than places.
+fn on_own_thread(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr, arrived: Arrived, open: TaskTrackerToken) {
+    let started = stream.into_std().and_then(|stream| {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let stream = {
+            let _of_runtime = runtime.enter();
+            TcpStream::from_std(stream)?
+        };
+        let shared = shared.clone();
+        let serve = move || {
+            runtime.block_on(connection(shared, stream, from, arrived));
+            drop(open);
+        };
+        std::thread::Builder::new().name("association".into()).spawn(serve)
+    });
+    if let Err(e) = started {
+        // It is closed, and the peer tries again.
+        tracing::warn!(%from, "a connection cannot be served: {e}");
     }
 }
 
