@@ -19,6 +19,23 @@ pub mod multipart;
 #[expect(unused_imports, reason = "the rest of the runtime uses more of it")]
 pub mod config;
 
+/// Of `crate::messages`, what reads and writes HL7 v2.
+#[path = "../../runtime/src/messages"]
+pub mod messages {
+    pub mod hl7 {
+        pub mod charset;
+        mod frame;
+        mod message;
+        pub mod order;
+        mod write;
+
+        pub use charset::Charset;
+        pub use frame::{FrameError, Frames, framed};
+        pub use message::{ErrorCode, Flaw, Message, Part, Segment};
+        pub use write::{Row, components, encoded, header};
+    }
+}
+
 /// Of `crate::findings`, what the configuration names.
 #[path = "../../runtime/src/findings"]
 pub mod findings {

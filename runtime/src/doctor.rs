@@ -89,7 +89,9 @@ impl fmt::Display for Check {
 pub fn check_configuration(config: &Config) -> Vec<Check> {
     let mut checks = vec![folder(config.node.data_folder.as_deref()), engine(config), modules(config)];
     checks.extend(config.folder.path.as_deref().map(watched));
-    for (name, tls) in [("dimse.tls", &config.dimse.tls), ("web.tls", &config.web.tls)] {
+    for (name, tls) in
+        [("dimse.tls", &config.dimse.tls), ("web.tls", &config.web.tls), ("hl7.tls", &config.hl7.tls)]
+    {
         checks.extend(tls.iter().flat_map(|tls| certificates(name, tls)));
     }
     checks
@@ -115,6 +117,7 @@ pub fn check_all(config: &Config) -> Vec<Check> {
         }
     }
     checks.extend(config.dimse.listen.map(|listen| port("dimse.listen", listen)));
+    checks.extend(config.hl7.listen.map(|listen| port("hl7.listen", listen)));
     if let Some(listen) = config.web.listen {
         checks.push(port("web.listen", listen));
         checks.extend(web::needs_token(listen, &config.web).then(|| token(config, listen)));

@@ -14,6 +14,7 @@ pub mod geometry;
 pub mod inference;
 pub mod ingest;
 pub mod memory;
+pub mod messages;
 pub mod metrics;
 pub mod module;
 pub mod outputs;

@@ -53,6 +53,7 @@ pub struct Metrics {
     studies_closed: Family<[Word; 1], Counter>,
     seconds_saved: Seconds,
     studies_routed: Family<[Word; 1], Counter>,
+    hl7_messages: Family<[Word; 2], Counter>,
     http: Family<[(&'static str, String); 2], Counter>,
     http_latency: Family<[Word; 1], Histogram>,
     model_wait: Family<Model, Histogram>,
@@ -116,6 +117,7 @@ impl Metrics {
             studies_closed: Family::default(),
             seconds_saved: Seconds::default(),
             studies_routed: Family::default(),
+            hl7_messages: Family::default(),
             http: Family::default(),
             http_latency: Family::new_with_constructor(short as fn() -> Histogram),
             model_wait: Family::new_with_constructor(short as fn() -> Histogram),
@@ -158,6 +160,8 @@ impl Metrics {
         r.register_with_unit("ack_latency", help, Unit::Seconds, self.ack.clone());
         r.register("commit_instances", "Instances that shared one commit of the journal", self.commit.clone());
         r.register("quarantine_files", "Files set aside and kept", self.quarantine.clone());
+        let help = "HL7 messages that came, by kind and by what became of them: accepted, refused or failed";
+        r.register("hl7_messages", help, self.hl7_messages.clone());
         let help = "Free space on the disk of the data folder";
         r.register_with_unit("disk_free", help, Unit::Bytes, self.disk_free.clone());
         r.register("deleted", "What retention deleted", self.deleted.clone());
@@ -282,6 +286,11 @@ impl Metrics {
     pub fn study_closed(&self, evidence: &'static str, saved: Duration) {
         self.studies_closed.get_or_create(&[("evidence", evidence)]).inc();
         self.seconds_saved.inc_by(saved.as_secs_f64());
+    }
+
+    /// An HL7 message came.
+    pub fn hl7_message(&self, kind: &'static str, outcome: &'static str) {
+        self.hl7_messages.get_or_create(&[("kind", kind), ("outcome", outcome)]).inc();
     }
 
     /// A version of a study was routed, and this came of it, of a closed set.

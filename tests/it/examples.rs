@@ -64,6 +64,7 @@ fn the_example_of_gantry_toml_has_every_key_with_its_default() {
     let NodeConfig { data_folder: Some(_), .. } = whole.node else { panic!("an optional key of [node] is missing") };
     assert!(whole.dimse.listen.is_some(), "an optional key of [dimse] is missing");
     assert!(whole.web.listen.is_some() && whole.web.public_url.is_some(), "an optional key of [web] is missing");
+    assert!(whole.hl7.listen.is_some(), "an optional key of [hl7] is missing");
     assert!(whole.folder.path.is_some(), "an optional key of [folder] is missing");
     let TelemetryConfig { otlp_endpoint: Some(_), otlp_timeout_ms: _ } = whole.telemetry else {
         panic!("an optional key of [telemetry] is missing")

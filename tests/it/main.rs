@@ -11,6 +11,7 @@ mod grants;
 mod input;
 mod jobs;
 mod malformed;
+mod messages;
 mod models;
 mod node;
 mod openvino;

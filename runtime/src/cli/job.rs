@@ -298,8 +298,9 @@ async fn explained(config: &Config, store: &Store, uid: &str, json: bool) -> any
     let arrivals = store.arrivals(uid).await?.context("nothing of a study with this UID is here")?;
     let data = config.node.data_folder.as_deref().unwrap_or(Path::new("."));
     let paths: Vec<PathBuf> = store.instances_of_study(uid).await?.iter().map(|i| data.join(&i.path)).collect();
+    let ordered = store.order_of_study(uid).await?.map(|order| order.priority);
     let modules = match study::read(&paths, &ReadOptions::new(&config.limits, false)) {
-        Ok(study) => explain(&study, &plan, &Circumstances::now(arrivals.sources)),
+        Ok(study) => explain(&study, &plan, &Circumstances::now(arrivals.sources, ordered)),
         // As the node records it: without paths, which are its own.
         Err(e) => explain_unread(&e.for_record(&|_| "an instance".into()).to_string(), &plan),
     };

@@ -2,6 +2,7 @@
 
 mod dimse;
 mod folder;
+mod hl7;
 mod limits;
 mod node;
 mod pacs;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::dimse::{Caller, DimseConfig, UnknownCallers};
 pub use self::folder::FolderConfig;
+pub use self::hl7::Hl7Config;
 pub use self::limits::Limits;
 pub use self::node::{Duplicates, NodeConfig, PeerTlsConfig, TlsConfig};
 pub use self::pacs::PacsConfig;
@@ -52,6 +54,8 @@ pub struct Config {
     pub dimse: DimseConfig,
     /// A folder as a way in.
     pub folder: FolderConfig,
+    /// How orders come in.
+    pub hl7: Hl7Config,
     /// When a study is complete.
     pub studies: StudiesConfig,
     /// Archives that may be asked.
@@ -168,6 +172,7 @@ impl Config {
             ("node", self.node.ranges()),
             ("dimse", self.dimse.ranges()),
             ("folder", self.folder.ranges()),
+            ("hl7", self.hl7.ranges()),
             ("studies", self.studies.ranges()),
             ("web", self.web.ranges()),
             ("schedule", self.schedule.ranges()),
@@ -186,6 +191,7 @@ impl Config {
             self.engines.check(),
             self.pacs.iter().try_for_each(PacsConfig::check),
             self.dimse.check(),
+            self.hl7.check(),
             self.engines.check(),
             routing::check(&self.modules, &self.rules),
             self.log.check(),

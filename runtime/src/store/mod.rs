@@ -8,6 +8,7 @@ mod completion;
 mod instances;
 mod intake;
 mod jobs;
+mod orders;
 mod priors;
 mod query;
 mod retention;
@@ -29,6 +30,7 @@ pub use self::completion::{Closing, SeriesFacts, StudyFacts, VersionRow};
 pub use self::instances::{Candidate, Filed, InstanceRow, Kept, Known, Quarantined};
 pub use self::intake::{IntakeBatch, IntakeWriter};
 pub use self::jobs::{Arrivals, Changed, Ending, FoundRow, Job, JobState, NewJob, Routed};
+pub use self::orders::{OrderRow, Sender};
 pub use self::priors::{Gathered, PriorKey, PriorRow};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::retention::{Doomed, Unneeded};
@@ -46,6 +48,7 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (8, "results", include_str!("schema/0008_results.sql")),
     (9, "quarantine", include_str!("schema/0009_quarantine.sql")),
     (10, "instance ids", include_str!("schema/0010_instance_ids.sql")),
+    (13, "orders", include_str!("schema/0013_orders.sql")),
 ];
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";
