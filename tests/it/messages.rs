@@ -7,7 +7,7 @@ use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use gantry::messages::fhir::{Naming, PatientReference, bundle};
 use gantry::messages::hl7::ack::Ourselves;
-use gantry::messages::hl7::oru::{Envelope, message};
+use gantry::messages::hl7::oru::{Envelope, message, order_update};
 use gantry::messages::{Subject, Told};
 use gantry::study::PatientEntry;
 use gantry_tests::certificates::Root;
@@ -121,6 +121,14 @@ fn the_oru_of_a_result_is_hl7_in_every_character_set() {
             "OBR-18": ["ACC\\T\\1"],
             "OBR-25": ["P"],
             "TQ1-9": ["S^Stat^HL70485"],
+        });
+        let expected = written(folder.path(), "expected.json", expected.to_string().as_bytes());
+        python.agree("judge_hl7.py", &[&file, &expected]);
+
+        let update = order_update(&told, &subject(character_set, name), &envelope, &RESULT_SHA256).expect("a message");
+        let file = written(folder.path(), "orm.hl7", &update.bytes);
+        let expected = json!({
+            "TYPE": "ORM^O01^ORM_O01", "MSH-18": [charset], "PID-5": [xpn], "ORC-1": ["XX"], "ORC-7": ["^^^^^S"], "OBR-27": ["^^^^^S"],
         });
         let expected = written(folder.path(), "expected.json", expected.to_string().as_bytes());
         python.agree("judge_hl7.py", &[&file, &expected]);

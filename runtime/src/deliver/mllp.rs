@@ -12,7 +12,7 @@ pub use self::config::MllpDestination;
 use super::subject::told;
 use super::{Delivery, Failure, Sent, Trouble};
 use crate::messages::hl7::ack::{Answered, Ourselves};
-use crate::messages::hl7::oru::{Envelope, Sendable, message};
+use crate::messages::hl7::oru::{Envelope, Sendable, message, order_update};
 use crate::messages::hl7::{Charset, Frames, framed};
 use crate::store::Store;
 use crate::study::ReadOptions;
@@ -54,6 +54,11 @@ impl Sender {
 
     pub(super) async fn send(&self, delivery: &Delivery) -> Result<Sent, Trouble> {
         let (told, subject) = told(delivery, &self.store, &self.options).await?;
+        if self.to.order_updates
+            && let Some(update) = order_update(&told, &subject, &self.envelope, &delivery.result_sha256)
+        {
+            self.call(&update).await?;
+        }
         let oru = message(&told, &subject, &self.envelope, &delivery.result_sha256);
         let said = self.call(&oru).await?;
         Ok(Sent { detail: format!("{said}, control ID {}", oru.control_id), ..Sent::default() })

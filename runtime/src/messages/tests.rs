@@ -5,7 +5,7 @@ use serde_json::json;
 use super::fhir::{BundleError, Naming, PatientReference, bundle};
 use super::hl7::Message;
 use super::hl7::ack::Ourselves;
-use super::hl7::oru::{Envelope, message};
+use super::hl7::oru::{Envelope, message, order_update};
 use super::{Subject, Told};
 use crate::study::PatientEntry;
 
@@ -156,6 +156,22 @@ fn the_oru_of_a_result() {
     let read = Message::parse(&oru.bytes, 100).expect("a message");
     assert_eq!((read.header(18, 1), read.header(10, 1)), ("8859/1".into(), oru.control_id));
     assert!(!text.contains("\nOBX|99|"), "what a module says makes no segment");
+}
+
+#[test]
+fn a_triage_tells_the_placer_that_the_order_is_more_urgent() {
+    let update = order_update(&told(), &subject(), &envelope(), &RESULT_SHA256).expect("a message");
+    let text = String::from_utf8_lossy(&update.bytes).into_owned();
+    assert!(text.contains("\rORC|XX|4711^RIS|ACC1||||^^^^^S||20240301101502+0000|"), "{text}");
+    let rules = crate::config::Hl7Config::default().rules();
+    let read = super::hl7::order::read(&Message::parse(&update.bytes, 10).expect("a message"), &rules);
+    let Ok(super::hl7::order::Inbound::Orders(orders)) = read else { panic!("{text}") };
+    assert_eq!((orders[0].accession_number.as_str(), orders[0].priority), ("ACC1", crate::findings::Urgency::Urgent));
+    let nobody = Subject { accession_number: String::new(), placer_order_number: String::new(), ..subject() };
+    assert!(order_update(&told(), &nobody, &envelope(), &RESULT_SHA256).is_none());
+    let mut calm = told();
+    calm.findings.triage[0].level = crate::findings::Urgency::Routine;
+    assert!(order_update(&calm, &subject(), &envelope(), &RESULT_SHA256).is_none());
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub struct MllpDestination {
     /// Asks for a commit acknowledgement and for the application's (enhanced mode); for one answer when not set.
     #[serde(default)]
     pub enhanced: bool,
+    /// Before the result of a triage above routine, tells that its order is more urgent than it was (ORM^O01).
+    #[serde(default)]
+    pub order_updates: bool,
     /// One answer.
     #[serde(default = "sixty_four")]
     pub answer_max_kib: u64,

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use super::message::{ErrorCode, Flaw, Message, Segment, of_msh};
+use super::message::{ErrorCode, Flaw, Message, Part, Segment, of_msh};
 use crate::findings::Urgency;
 
 /// Characters of an identifier; of a text for people.
@@ -187,8 +187,8 @@ fn order(group: &Group<'_>, rules: &Rules) -> Result<Order, Flaw> {
         let stated = of("ORC");
         if stated.is_empty() { of("OBR") } else { stated }
     };
-    let accession = rules.accession_fields.iter().map(|p| group.text(&p.segment, p.field, p.component));
-    let accession_number = accession.filter(|text| !text.is_empty()).map(|text| identifier(&text)).next().unwrap_or_default();
+    let accession = rules.accession_fields.iter().map(|p| identifier(&group.text(&p.segment, p.field, p.component)));
+    let accession_number = { accession }.find(|text| !text.is_empty()).unwrap_or_default();
     let uid = [group.text("IPC", 3, 1), group.text("ZDS", 1, 1)].into_iter().find(|uid| !uid.is_empty());
     let study_instance_uid = uid.unwrap_or_default();
     if !is_uid(&study_instance_uid) {
@@ -244,8 +244,8 @@ fn merges(message: &Message) -> Result<Vec<Merge>, Flaw> {
 
 /// The first identifier of a list, and who issued it.
 fn identity(segment: &Segment<'_>, field: usize) -> Option<(String, String)> {
-    let found = segment.field(field).repetitions().find(|id| !id.component(1).is_empty())?;
-    Some((identifier(&found.component(1).text()), identifier(&found.component(4).subcomponent(1).text())))
+    let read = |id: Part<'_>| (identifier(&id.component(1).text()), identifier(&id.component(4).subcomponent(1).text()));
+    segment.field(field).repetitions().map(read).find(|(id, _)| !id.is_empty())
 }
 
 fn identifier(text: &str) -> String {

@@ -1,4 +1,5 @@
-//! ORU^R01: a result as an observation report (HL7 v2.5.1 section 7.3.1), preliminary.
+//! ORU^R01: a result as an observation report (HL7 v2.5.1 section 7.3.1), preliminary. And ORM^O01, where its triage is to move the
+//! study up in somebody else's worklist.
 //!
 //! ```text
 //! MSH · PID · ORC · OBR (P) · TQ1 of a triage · OBX…: UIDs, segments, measurements, classifications, triage, unfit
@@ -41,19 +42,7 @@ pub struct Sendable {
 pub fn message(told: &Told, subject: &Subject, envelope: &Envelope, result_sha256: &[u8; 32]) -> Sendable {
     let control_id = uid::short("oru", &[result_sha256, envelope.to.application.as_bytes(), envelope.to.facility.as_bytes()]);
     let made = stamp(&told.date, &told.time).map(|at| at + "+0000").unwrap_or_default();
-    let (accept, answer) = if envelope.enhanced { ("AL", "AL") } else { ("", "") };
-    let head = header()
-        .text(3, &envelope.from.application)
-        .text(4, &envelope.from.facility)
-        .text(5, &envelope.to.application)
-        .text(6, &envelope.to.facility)
-        .text(7, &made)
-        .parts(9, &["ORU", "R01", "ORU_R01"])
-        .text(10, &control_id)
-        .text(11, "P")
-        .text(12, VERSION)
-        .text(15, accept)
-        .text(16, answer);
+    let head = head(envelope, &made, &["ORU", "R01", "ORU_R01"], &control_id);
     let mut rows = vec![head, patient(subject), order(subject), request(told, subject, &made)];
     let highest = told.findings.triage.iter().map(|triage| triage.level).max().unwrap_or_default();
     if highest > Urgency::Routine {
@@ -62,6 +51,46 @@ pub fn message(told: &Told, subject: &Subject, envelope: &Envelope, result_sha25
     rows.extend(observations(told, &made));
     let charset = envelope.charset.clone().unwrap_or_else(|| Charset::of_study(&subject.character_set));
     Sendable { bytes: encoded(rows, charset), control_id }
+}
+
+/// What tells the placer of the study's order that it is more urgent than it was: nothing where no triage is above routine, or
+/// nobody ordered the study.
+#[must_use]
+pub fn order_update(told: &Told, subject: &Subject, envelope: &Envelope, result_sha256: &[u8; 32]) -> Option<Sendable> {
+    let triage = told.findings.triage.iter().max_by_key(|triage| triage.level)?;
+    if triage.level == Urgency::Routine || (subject.placer_order_number.is_empty() && subject.accession_number.is_empty()) {
+        return None;
+    }
+    let control_id = uid::short("orm", &[result_sha256, envelope.to.application.as_bytes(), envelope.to.facility.as_bytes()]);
+    let made = stamp(&told.date, &told.time).map(|at| at + "+0000").unwrap_or_default();
+    let [code, _, _] = priority(triage.level);
+    // Timing: the sixth component is the priority. TQ1 is no part of ORM.
+    let timing = ["", "", "", "", "", code];
+    let rows = vec![
+        head(envelope, &made, &["ORM", "O01", "ORM_O01"], &control_id),
+        patient(subject),
+        // Changed, and nobody had asked for it.
+        order(subject).text(1, "XX").text(5, "").parts(7, &timing).text(9, &made).parts(16, &coded(&triage.finding)),
+        request(told, subject, &made).text(22, "").text(25, "").parts(27, &timing),
+    ];
+    let charset = envelope.charset.clone().unwrap_or_else(|| Charset::of_study(&subject.character_set));
+    Some(Sendable { bytes: encoded(rows, charset), control_id })
+}
+
+fn head(envelope: &Envelope, made: &str, kind: &[&str], control_id: &str) -> Row {
+    let (accept, answer) = if envelope.enhanced { ("AL", "AL") } else { ("", "") };
+    header()
+        .text(3, &envelope.from.application)
+        .text(4, &envelope.from.facility)
+        .text(5, &envelope.to.application)
+        .text(6, &envelope.to.facility)
+        .text(7, made)
+        .parts(9, kind)
+        .text(10, control_id)
+        .text(11, "P")
+        .text(12, VERSION)
+        .text(15, accept)
+        .text(16, answer)
 }
 
 fn patient(subject: &Subject) -> Row {
@@ -240,7 +269,7 @@ fn abnormal(level: Urgency) -> &'static str {
 }
 
 /// Table 0485.
-fn priority(level: Urgency) -> &'static [&'static str] {
+fn priority(level: Urgency) -> &'static [&'static str; 3] {
     match level {
         Urgency::Routine => &["R", "Routine", "HL70485"],
         Urgency::Prompt => &["A", "ASAP", "HL70485"],
