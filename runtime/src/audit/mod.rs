@@ -109,6 +109,14 @@ actions! {
     JobRequeued = "job-requeued",
     /// Somebody had a job tried again.
     JobRetried = "job-retried",
+    /// A destination has a result, by the digests of what left.
+    ResultDelivered = "result-delivered",
+    /// A result did not reach a destination, and was given up.
+    DeliveryFailed = "delivery-failed",
+    /// Somebody had a result sent to a destination again.
+    DeliveryRetried = "delivery-retried",
+    /// Somebody took a result out of a destination's queue.
+    DeliveryDropped = "delivery-dropped",
     /// Retention deleted a study's instances.
     StudyDeleted = "study-deleted",
     /// Retention deleted a job's results.
