@@ -24,12 +24,13 @@ mod webhook;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use self::commitment::Promises;
-pub use self::queue::{Parts, start};
+pub use self::queue::{Parts, StartError, start};
 use crate::config::{Config, DestinationConfig, Target};
 use crate::outputs::{OutputKind, RESULT_FILE, Written};
 use crate::store::{DeliveryRow, Job, StudyIdentity};
@@ -229,6 +230,36 @@ pub fn check(config: &Config) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Calls every destination that can be called without sending it anything: C-ECHO, or a connection; of each its name, and what it
+/// said or why not.
+pub async fn call(config: &Config) -> Vec<(String, Result<String, String>)> {
+    let mut said = Vec::new();
+    for to in &config.destinations {
+        let answered = match to.target() {
+            Some(Target::Dimse(dimse)) => dimse::echo(dimse, &config.dimse).await,
+            Some(Target::Stow(stow)) => connects(&stow.url).await,
+            Some(Target::Webhook(webhook)) => connects(&webhook.url).await,
+            Some(Target::Folder(_) | Target::Fhir(_) | Target::Mllp(_)) | None => continue,
+        };
+        said.push((to.name.clone(), answered));
+    }
+    said
+}
+
+/// For a call that sends nothing.
+const CALL_WITHIN: Duration = Duration::from_secs(3);
+
+async fn connects(url: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(url).map_err(|e| e.to_string())?;
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(443));
+    let host = host.trim_matches(['[', ']']);
+    match tokio::time::timeout(CALL_WITHIN, tokio::net::TcpStream::connect((host, port))).await {
+        Ok(Ok(_)) => Ok("somebody listens".into()),
+        Ok(Err(e)) => Err(e.to_string()),
+        Err(_) => Err(format!("no connection within {} s", CALL_WITHIN.as_secs())),
+    }
 }
 
 /// What a file holds that has a token or a key in it.

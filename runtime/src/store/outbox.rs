@@ -35,6 +35,9 @@ impl DeliveryState {
     pub const ALL: [Self; 6] =
         [Self::Queued, Self::Awaiting, Self::Sent, Self::Dead, Self::Dropped, Self::Superseded];
 
+    /// Those in which the destination does not have it yet.
+    pub const OPEN: [Self; 3] = [Self::Queued, Self::Awaiting, Self::Dead];
+
     /// In the journal and for people.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -154,7 +157,7 @@ pub enum DeliveryChanged {
     NoResult,
 }
 
-/// How many deliveries there are.
+/// How many deliveries there are that a destination does not have yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryCount {
     /// To which destination.
@@ -168,7 +171,7 @@ pub struct DeliveryCount {
 }
 
 /// Who a study is of, and what it is, as its first instance told. Holds a patient's identity: no `Debug`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct StudyIdentity {
     /// The patient.
     pub patient: PatientEntry,
@@ -295,7 +298,40 @@ impl Store {
         batch.commit().await
     }
 
-    /// A delivery, and the job whose result it is.
+    /// Notes what a destination is asked to promise, before it is.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub(crate) async fn ask_promise(&self, id: i64, transaction_uid: &str, asked: &str) -> Result<(), StoreError> {
+        let query = sqlx::query("UPDATE delivery SET transaction_uid = ?, asked = ? WHERE id = ?");
+        query.bind(transaction_uid).bind(asked).bind(id).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// What was asked under a UID and is not answered yet, with what was noted then.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub(crate) async fn asked_promise(&self, transaction_uid: &str) -> Result<Option<(DeliveryRow, String)>, StoreError> {
+        let row = sqlx::query("SELECT * FROM delivery WHERE transaction_uid = ? AND state IN ('queued', 'awaiting')");
+        let Some(row) = row.bind(transaction_uid).fetch_optional(&self.pool).await? else { return Ok(None) };
+        Ok(Some((DeliveryRow::read(&row)?, row.try_get("asked")?)))
+    }
+
+    /// What a destination took, and did not promise in time.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn overdue_deliveries(&self, destination: &str, due: Due) -> Result<Vec<DeliveryRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM delivery WHERE state = 'awaiting' AND destination = ? AND (next_ms <= ? OR next_ms > ?) \
+             ORDER BY id",
+        );
+        let rows = rows.bind(destination).bind(due.now_ms).bind(due.latest_ms()).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(DeliveryRow::read).collect::<Result<_, _>>()?)
+    }
+
+    /// A delivery.
     ///
     /// # Errors
     /// The journal's.
@@ -328,14 +364,14 @@ impl Store {
         Ok(rows.iter().map(DeliveryRow::read).collect::<Result<_, _>>()?)
     }
 
-    /// How many deliveries are in each state, by destination.
+    /// How many deliveries destinations do not have yet, by state.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn delivery_counts(&self) -> Result<Vec<DeliveryCount>, StoreError> {
+    pub async fn open_deliveries(&self) -> Result<Vec<DeliveryCount>, StoreError> {
         let rows = sqlx::query(
             "SELECT destination, state, count(*) AS deliveries, min(since_ms) AS oldest_ms FROM delivery \
-             GROUP BY destination, state ORDER BY destination, state",
+             WHERE state IN ('queued', 'awaiting', 'dead') GROUP BY destination, state ORDER BY destination, state",
         )
         .fetch_all(&self.pool)
         .await?;

@@ -26,10 +26,15 @@ CREATE TABLE delivery (
     result_sha256 BLOB NOT NULL,
     -- Under which storage commitment was asked for last.
     transaction_uid TEXT,
+    -- What was asked for then: class, instance and digest of each object, as JSON.
+    asked TEXT NOT NULL DEFAULT '',
     UNIQUE (job, destination)
 ) STRICT;
 -- What is next: the most urgent first, then in order. What is over is not in it.
 CREATE INDEX delivery_next ON delivery (destination, priority DESC, id) WHERE state = 'queued';
+-- How many there are, and how old they are.
+CREATE INDEX delivery_open ON delivery (destination, state, since_ms) WHERE state IN ('queued', 'awaiting', 'dead');
 -- The order within a study, and what retention must not delete.
 CREATE INDEX delivery_study ON delivery (study_instance_uid, destination, id);
-CREATE INDEX delivery_awaiting ON delivery (transaction_uid) WHERE state = 'awaiting';
+CREATE INDEX delivery_awaiting ON delivery (destination, id) WHERE state = 'awaiting';
+CREATE INDEX delivery_transaction ON delivery (transaction_uid) WHERE transaction_uid IS NOT NULL;
