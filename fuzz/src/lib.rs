@@ -19,9 +19,14 @@ pub mod multipart;
 #[expect(unused_imports, reason = "the rest of the runtime uses more of it")]
 pub mod config;
 
-/// Of `crate::messages`, what reads and writes HL7 v2.
+/// Of `crate::messages`, what reads and writes HL7 v2, and what the configuration names.
 #[path = "../../runtime/src/messages"]
 pub mod messages {
+    pub mod fhir {
+        mod patient;
+        pub use patient::PatientReference;
+    }
+
     pub mod hl7 {
         pub mod charset;
         mod frame;
@@ -34,6 +39,27 @@ pub mod messages {
         pub use message::{ErrorCode, Flaw, Message, Part, Segment};
         pub use write::{Row, components, encoded, header};
     }
+}
+
+/// Of `crate::deliver`, what the configuration names.
+#[path = "../../runtime/src/deliver"]
+pub mod deliver {
+    pub mod fhir {
+        mod config;
+        pub use config::FhirDestination;
+    }
+
+    pub mod mllp {
+        mod config;
+        pub use config::MllpDestination;
+    }
+}
+
+/// Of `crate::outputs`, what the configuration names.
+#[path = "../../runtime/src/outputs"]
+pub mod outputs {
+    mod kind;
+    pub use kind::OutputKind;
 }
 
 /// Of `crate::findings`, what the configuration names.

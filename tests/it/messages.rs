@@ -293,3 +293,107 @@ fn who_is_not_allowed_is_not_listened_to_and_tls_is_spoken() {
     assert!(answer.contains("MSA|AA|1"), "{answer}");
     assert!(!exchange(None).is_ok_and(|answer| answer.contains("MSA")), "without a certificate");
 }
+
+/// hl7apy as a receiver, gone when it is dropped.
+struct Receiver {
+    child: std::process::Child,
+    port: u16,
+    out: tempfile::TempDir,
+}
+
+impl Receiver {
+    /// Answers with these codes first, then with AA.
+    fn start(python: &Peers, codes: &[&str]) -> Self {
+        use std::io::BufRead;
+        let out = tempfile::tempdir().expect("a folder");
+        let mut arguments = vec!["receive", out.path().to_str().expect("UTF-8")];
+        arguments.extend(codes);
+        let mut command = python.script("mllp.py", &arguments);
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().expect("Python runs");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("it is a pipe");
+        std::io::BufReader::new(stdout).read_line(&mut line).expect("a port");
+        Self { child, port: line.trim().parse().expect("a port"), out }
+    }
+
+    /// What it took, in order, as text.
+    fn messages(&self) -> Vec<String> {
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(self.out.path()).expect("readable").map(|file| file.expect("a file").path()).collect();
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "hl7"));
+        files.sort();
+        files.iter().map(|file| std::fs::read_to_string(file).expect("text")).collect()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn deliveries(node: &Node) -> Vec<Value> {
+    parsed(&node.says(&["outbox", "list", "--json"]))["deliveries"].as_array().expect("a list").clone()
+}
+
+#[test]
+fn a_result_reaches_hl7apy_once_it_takes_it_and_a_folder_as_fhir() {
+    let (Some(python), Some(node_js)) = (Peers::with("hl7apy, fhir.resources"), NodePeers::with("fhir")) else { return };
+    let Some(module) = Scenario::rogue("well-behaved") else { return };
+    let receiver = Receiver::start(&python, &["AR"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let eager = "retry_first_ms = 20\nretry_max_ms = 60\nbreaker_open_ms = 20\ntimeout_ms = 10000\n";
+    let config = format!(
+        "{ORDERS}[[destinations]]\nname = \"ris\"\n{eager}mllp = {{ address = \"127.0.0.1:{}\", receiving_application = \"RIS\" }}\n\
+         [[destinations]]\nname = \"ehr\"\n{eager}fhir = {{ folder = {:?}, patient_system = \"urn:oid:1.2.3\" }}\n",
+        receiver.port,
+        folder.path(),
+    );
+    let node = Node::start(&site(module.package_folder(), &config));
+    assert_eq!(codes(&tell(&node, &python, &[order("ACC1", "R", "1")])), ["AA"]);
+    send_ct(&node, "ACC1");
+    eventually("both are sent", || {
+        let rows = deliveries(&node);
+        rows.len() == 2 && rows.iter().all(|row| row["state"] == "sent")
+    });
+    let messages = receiver.messages();
+    assert_eq!(messages.len(), 2, "the first was rejected");
+    assert_eq!(messages[0], messages[1], "the same message, so that the receiver can tell");
+    for part in ["|ORU^R01^ORU_R01|", "|4711^RIS|ACC1|", "||Secret^Person^^^^^L||", "|110180^Study Instance UID^DCM||2.25.2|"] {
+        assert!(messages[0].contains(part), "{part}: {}", messages[0]);
+    }
+    let files: Vec<_> = std::fs::read_dir(folder.path()).expect("readable").map(|f| f.expect("a file").path()).collect();
+    let [file] = files.as_slice() else { panic!("{files:?}") };
+    let line = std::fs::read_to_string(file).expect("text");
+    assert_eq!(line.lines().count(), 1);
+    let bundle: Value = serde_json::from_str(&line).expect("JSON");
+    let mut counts = std::collections::BTreeMap::<String, u32>::new();
+    for entry in bundle["entry"].as_array().expect("entries") {
+        *counts.entry(entry["resource"]["resourceType"].as_str().expect("a type").to_owned()).or_default() += 1;
+    }
+    assert_eq!(counts.get("DiagnosticReport"), Some(&1), "{counts:?}");
+    let work = tempfile::tempdir().expect("a folder");
+    let expected = written(work.path(), "expected.json", json!(counts).to_string().as_bytes());
+    python.agree("judge_fhir.py", &[file.to_str().expect("UTF-8"), &expected]);
+    node_js.agree("judge_fhir.cjs", &[file.to_str().expect("UTF-8")]);
+    let log = node.log() + &node.says(&["audit", "show", "--limit", "1000"]).out;
+    assert!(!log.to_lowercase().contains("secret"), "no patient data");
+}
+
+#[test]
+fn a_receiver_that_refuses_for_good_ends_it_without_a_word_of_the_patient() {
+    let Some(python) = Peers::with("hl7apy") else { return };
+    let Some(module) = Scenario::rogue("well-behaved") else { return };
+    let receiver = Receiver::start(&python, &["AE"]);
+    let config = format!("[[destinations]]\nname = \"ris\"\nmllp = {{ address = \"127.0.0.1:{}\" }}\n", receiver.port);
+    let node = Node::start(&site(module.package_folder(), &config));
+    send_ct(&node, "ACC1");
+    eventually("it is given up", || deliveries(&node).first().is_some_and(|row| row["state"] == "dead"));
+    assert_eq!(deliveries(&node)[0]["error"], "it answers AE");
+    assert_eq!(receiver.messages().len(), 1);
+    let id = deliveries(&node)[0]["id"].to_string();
+    assert_eq!(node.says(&["outbox", "retry", &id]).code, Some(0));
+    eventually("it is sent", || deliveries(&node)[0]["state"] == "sent");
+}

@@ -229,6 +229,11 @@ impl Batch {
         let studies = rows.iter().map(|row| row.try_get::<String, _>("study_instance_uid"));
         let studies: std::collections::BTreeSet<String> = studies.collect::<Result<_, _>>()?;
         for study in &studies {
+            sqlx::query("UPDATE delivery SET priority = max(priority, ?) WHERE state = 'queued' AND study_instance_uid = ?")
+                .bind(level(order.priority))
+                .bind(study)
+                .execute(&mut *self.transaction)
+                .await?;
             let detail = format!("its order says {}", format!("{:?}", order.priority).to_lowercase());
             let study_instance_uid = study.clone();
             self.audit(&Event { study_instance_uid, ..event(from, Action::JobsRaised, detail) }).await?;

@@ -188,7 +188,7 @@ fn order(group: &Group<'_>, rules: &Rules) -> Result<Order, Flaw> {
         if stated.is_empty() { of("OBR") } else { stated }
     };
     let accession = rules.accession_fields.iter().map(|p| identifier(&group.text(&p.segment, p.field, p.component)));
-    let accession_number = { accession }.find(|text| !text.is_empty()).unwrap_or_default();
+    let accession_number = accession.clone().find(|text| !text.is_empty()).unwrap_or_default();
     let uid = [group.text("IPC", 3, 1), group.text("ZDS", 1, 1)].into_iter().find(|uid| !uid.is_empty());
     let study_instance_uid = uid.unwrap_or_default();
     if !is_uid(&study_instance_uid) {

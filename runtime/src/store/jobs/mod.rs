@@ -202,6 +202,8 @@ pub enum Ending {
         unfit: bool,
         /// Models that ran on a processor where they were to run on a GPU, as the site allows.
         fallbacks: Vec<String>,
+        /// Destinations that get it, unless a later version of the study came.
+        deliver: Vec<String>,
     },
     /// Tried again later.
     Again {
