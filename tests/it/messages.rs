@@ -340,7 +340,9 @@ fn deliveries(node: &Node) -> Vec<Value> {
 
 #[test]
 fn a_result_reaches_hl7apy_once_it_takes_it_and_a_folder_as_fhir() {
-    let (Some(python), Some(node_js)) = (Peers::with("hl7apy, fhir.resources"), NodePeers::with("fhir")) else { return };
+    let (Some(python), Some(node_js)) = (Peers::with("hl7apy, fhir.resources"), NodePeers::with("fhir")) else {
+        return;
+    };
     let Some(module) = Scenario::rogue("well-behaved") else { return };
     let receiver = Receiver::start(&python, &["AR"]);
     let folder = tempfile::tempdir().expect("a folder");
@@ -361,10 +363,13 @@ fn a_result_reaches_hl7apy_once_it_takes_it_and_a_folder_as_fhir() {
     let messages = receiver.messages();
     assert_eq!(messages.len(), 2, "the first was rejected");
     assert_eq!(messages[0], messages[1], "the same message, so that the receiver can tell");
-    for part in ["|ORU^R01^ORU_R01|", "|4711^RIS|ACC1|", "||Secret^Person^^^^^L||", "|110180^Study Instance UID^DCM||2.25.2|"] {
+    for part in
+        ["|ORU^R01^ORU_R01|", "|4711^RIS|ACC1|", "||Secret^Person^^^^^L||", "|110180^Study Instance UID^DCM||2.25.2|"]
+    {
         assert!(messages[0].contains(part), "{part}: {}", messages[0]);
     }
-    let files: Vec<_> = std::fs::read_dir(folder.path()).expect("readable").map(|f| f.expect("a file").path()).collect();
+    let files: Vec<_> =
+        std::fs::read_dir(folder.path()).expect("readable").map(|f| f.expect("a file").path()).collect();
     let [file] = files.as_slice() else { panic!("{files:?}") };
     let line = std::fs::read_to_string(file).expect("text");
     assert_eq!(line.lines().count(), 1);

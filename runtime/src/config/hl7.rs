@@ -96,9 +96,11 @@ impl Hl7Config {
     pub(super) fn check(&self) -> Result<(), String> {
         let certified = self.tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
         if self.listen.is_some() && self.allowed_addresses.is_empty() && !certified {
-            return Err("hl7.listen needs hl7.allowed_addresses, or hl7.tls with client_roots: whoever may send orders moves \
+            return Err(
+                "hl7.listen needs hl7.allowed_addresses, or hl7.tls with client_roots: whoever may send orders moves \
                         studies up"
-                .into());
+                    .into(),
+            );
         }
         for (key, text) in [("application", &self.application), ("facility", &self.facility)] {
             if text.len() > 180 || !text.bytes().all(|b| (0x20..0x7F).contains(&b)) {
@@ -141,7 +143,10 @@ mod tests {
         let listen = "[hl7]\nlisten = \"0.0.0.0:2575\"\n";
         for (text, says) in [
             (listen.to_owned(), "hl7.listen needs hl7.allowed_addresses"),
-            (format!("{listen}tls = {{ certificate = \"c\", key = \"k\" }}\n"), "hl7.listen needs hl7.allowed_addresses"),
+            (
+                format!("{listen}tls = {{ certificate = \"c\", key = \"k\" }}\n"),
+                "hl7.listen needs hl7.allowed_addresses",
+            ),
             (format!("{listen}allowed_addresses = [\"ris\"]\n"), "allowed_addresses"),
             ("[hl7]\naccession_fields = [\"obr-18\"]\n".into(), "hl7.accession_fields has \"obr-18\""),
             ("[hl7]\naccession_fields = []\n".into(), "hl7.accession_fields is empty"),

@@ -58,7 +58,12 @@ enum Said {
 }
 
 impl Sender {
-    pub(super) fn new(to: &FhirDestination, timeout_ms: u64, store: Store, options: ReadOptions) -> Result<Self, String> {
+    pub(super) fn new(
+        to: &FhirDestination,
+        timeout_ms: u64,
+        store: Store,
+        options: ReadOptions,
+    ) -> Result<Self, String> {
         check(to)?;
         let token = to.token_file.as_ref().map(|file| secret("fhir.token_file", file)).transpose()?;
         let client = reqwest::Client::builder().redirect(Policy::none()).timeout(Duration::from_millis(timeout_ms));
@@ -112,11 +117,14 @@ impl Sender {
         }
         let may_wait = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         match wait {
-            Some(pause) if may_wait && pause <= Duration::from_millis(self.to.retry_after_max_ms) => return Ok(Said::Wait(pause)),
+            Some(pause) if may_wait && pause <= Duration::from_millis(self.to.retry_after_max_ms) => {
+                return Ok(Said::Wait(pause));
+            }
             _ => {}
         }
         // Of a refusal the status says enough, should the rest be cut.
-        let why = read.ok().and_then(|body| outcome::told(&body, subject)).map(|why| format!(": {why}")).unwrap_or_default();
+        let why =
+            read.ok().and_then(|body| outcome::told(&body, subject)).map(|why| format!(": {why}")).unwrap_or_default();
         let text = format!("it answers with status {}{why}", status.as_u16());
         let failure = if stays(status) { Failure::for_good(text) } else { Failure::again(text) };
         Err(failure.into())
@@ -154,12 +162,15 @@ fn seconds(text: &str) -> Option<Duration> {
 /// What the message itself is to blame for. What says that the server is not as it was configured, or busy with the same, may
 /// pass once somebody looked.
 fn stays(status: StatusCode) -> bool {
-    status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 404 | 405 | 407 | 408 | 409 | 421 | 423 | 425 | 429)
+    status.is_client_error()
+        && !matches!(status.as_u16(), 401 | 403 | 404 | 405 | 407 | 408 | 409 | 421 | 423 | 425 | 429)
 }
 
 /// Whether an answer says of each entry that it is there.
 fn done(body: &[u8], entries: usize) -> Result<(), String> {
-    let unsound = || "it says that all went well, and not of what: its answer is no Bundle of type transaction-response".to_owned();
+    let unsound = || {
+        "it says that all went well, and not of what: its answer is no Bundle of type transaction-response".to_owned()
+    };
     let answer: Value = serde_json::from_slice(body).map_err(|_| unsound())?;
     let answered = answer["entry"].as_array().ok_or_else(unsound)?;
     if answer["resourceType"] != "Bundle" || answer["type"] != "transaction-response" || answered.len() != entries {

@@ -37,7 +37,12 @@ pub(super) fn check(to: &MllpDestination) -> Result<(), String> {
 }
 
 impl Sender {
-    pub(super) fn new(to: &MllpDestination, timeout_ms: u64, store: Store, options: ReadOptions) -> Result<Self, String> {
+    pub(super) fn new(
+        to: &MllpDestination,
+        timeout_ms: u64,
+        store: Store,
+        options: ReadOptions,
+    ) -> Result<Self, String> {
         let tls = to.tls.as_ref().map(tls::Client::new).transpose().map_err(|e| format!("mllp.tls.{e}"))?;
         let named = |application: &String, facility: &String| Ourselves {
             application: application.clone(),

@@ -36,7 +36,9 @@ pub(super) async fn told(
 
 /// That of the images, which an object that was made of them keeps; nothing where none was made.
 async fn character_set(delivery: &Delivery, options: &ReadOptions) -> Result<String, Failure> {
-    let Some(object) = delivery.written.iter().find(|file| file.sop_class_uid.is_some()) else { return Ok(String::new()) };
+    let Some(object) = delivery.written.iter().find(|file| file.sop_class_uid.is_some()) else {
+        return Ok(String::new());
+    };
     // Its digest is right; what is read of it is a word.
     drop(delivery.open(object)?);
     let (path, options) = (delivery.folder.join(&object.file), options.clone());

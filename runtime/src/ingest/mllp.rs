@@ -134,7 +134,8 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, stop: 
     }
     // Answers are small, and each is waited for.
     let _ = stream.set_nodelay(true);
-    let full = || tracing::warn!(%from, "hl7: closed, since hl7.connections_max = {} are open", shared.config.connections_max);
+    let full =
+        || tracing::warn!(%from, "hl7: closed, since hl7.connections_max = {} are open", shared.config.connections_max);
     let Ok(arriving) = shared.arriving.clone().try_acquire_owned() else { return full() };
     let limit = Duration::from_millis(shared.config.handshake_timeout_ms);
     let stream: Box<dyn Stream> = match &shared.tls {
@@ -278,7 +279,11 @@ impl Shared {
             }
             Inbound::Merges(merges) => {
                 let recorded = self.store.record_merges(merges, &sender).await;
-                tracing::info!(merges = merges.len(), studies = recorded.as_ref().ok(), "hl7: merges are noted, images stay");
+                tracing::info!(
+                    merges = merges.len(),
+                    studies = recorded.as_ref().ok(),
+                    "hl7: merges are noted, images stay"
+                );
                 ("merge", recorded)
             }
         };
@@ -291,7 +296,8 @@ impl Shared {
                 tracing::error!("hl7: a message cannot be recorded, and was rejected: {e}");
                 self.metrics.hl7_message(kind, "failed");
                 let problem = "the message cannot be recorded now; send it again later";
-                let flaw = Flaw { segment: String::new(), sequence: 1, field: None, code: ErrorCode::Internal, problem };
+                let flaw =
+                    Flaw { segment: String::new(), sequence: 1, field: None, code: ErrorCode::Internal, problem };
                 asked.answers(&self.we, Some(&flaw), &now())
             }
         }

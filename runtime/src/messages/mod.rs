@@ -11,8 +11,8 @@
 
 pub mod fhir;
 pub mod hl7;
-mod told;
 #[cfg(test)]
 mod tests;
+mod told;
 
 pub use self::told::{Subject, Told, ToldError};

@@ -110,7 +110,9 @@ fn normalised(text: &str) -> String {
         let length = match (run("-"), run("")) {
             (36, _) if rest.as_bytes().get(8) == Some(&b'-') => 36,
             (_, length @ (20 | 64)) => length,
-            _ if rest.starts_with("2.25.") => 5 + rest[5..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - 5),
+            _ if rest.starts_with("2.25.") => {
+                5 + rest[5..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - 5)
+            }
             _ => 0,
         };
         // UIDs of the input are short.
@@ -178,7 +180,10 @@ fn a_triage_tells_the_placer_that_the_order_is_more_urgent() {
 fn the_same_result_is_the_same_message_and_a_later_version_has_the_same_identifiers() {
     let make = |result: serde_json::Value, sha256: [u8; 32]| {
         let told = Told::read(result.to_string().as_bytes()).expect("a result");
-        (bundle(&told, &subject(), &naming(), &sha256).expect("a bundle"), message(&told, &subject(), &envelope(), &sha256).bytes)
+        (
+            bundle(&told, &subject(), &naming(), &sha256).expect("a bundle"),
+            message(&told, &subject(), &envelope(), &sha256).bytes,
+        )
     };
     assert_eq!(make(result(), RESULT_SHA256), make(result(), RESULT_SHA256));
     let mut later = result();
@@ -208,7 +213,10 @@ fn nobody_is_made_or_guessed_unless_the_site_says_so() {
     assert!(!kinds(&exists).contains(&"Patient".to_owned()));
     let reference = "Patient?identifier=https://hospital.example/patients%7CP%5C%7C1";
     assert_eq!(exists["entry"][2]["resource"]["subject"]["reference"], reference, "{:#}", exists["entry"][2]);
-    assert!(!exists.to_string().contains("Anna") && !exists.to_string().contains("1970"), "no more than the identifier");
+    assert!(
+        !exists.to_string().contains("Anna") && !exists.to_string().contains("1970"),
+        "no more than the identifier"
+    );
 
     let create = made(&Naming { patient: PatientReference::Create, ..naming() }, &subject()).expect("a bundle");
     let patient = &create["entry"][1];

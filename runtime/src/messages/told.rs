@@ -86,8 +86,8 @@ impl Told {
     /// # Errors
     /// It is none that this version knows.
     pub fn read(bytes: &[u8]) -> Result<Self, ToldError> {
-        let told: Self = serde_json::from_slice(bytes)
-            .map_err(|e| ToldError::Format { line: e.line(), column: e.column() })?;
+        let told: Self =
+            serde_json::from_slice(bytes).map_err(|e| ToldError::Format { line: e.line(), column: e.column() })?;
         if told.schema == SCHEMA { Ok(told) } else { Err(ToldError::Schema) }
     }
 
@@ -162,7 +162,10 @@ mod tests {
     fn dates_and_times_are_told_only_where_they_are_some() {
         assert_eq!(day("20240229").as_deref(), Some("2024-02-29"));
         assert_eq!(clock("101502.123").as_deref(), Some("10:15:02"));
-        assert_eq!([clock("10"), clock("1015"), clock("235960")].map(Option::unwrap_or_default), ["10:00:00", "10:15:00", "23:59:59"]);
+        assert_eq!(
+            [clock("10"), clock("1015"), clock("235960")].map(Option::unwrap_or_default),
+            ["10:00:00", "10:15:00", "23:59:59"]
+        );
         for wrong in ["", "20240230", "2024.02.01", "10155", "246000", "1015+1"] {
             assert_eq!((day(wrong), clock(wrong)), (None, None), "{wrong}");
         }

@@ -75,11 +75,13 @@ impl Store {
             raised += batch.record_order(order, from).await?;
         }
         let before = now_ms().saturating_sub(i64::try_from(days).unwrap_or(i64::MAX).saturating_mul(DAY_MS));
-        sqlx::query("DELETE FROM imaging_order WHERE id IN (SELECT id FROM imaging_order WHERE last_received_ms < ? LIMIT ?)")
-            .bind(before)
-            .bind(OLD_MAX)
-            .execute(&mut *batch.transaction)
-            .await?;
+        sqlx::query(
+            "DELETE FROM imaging_order WHERE id IN (SELECT id FROM imaging_order WHERE last_received_ms < ? LIMIT ?)",
+        )
+        .bind(before)
+        .bind(OLD_MAX)
+        .execute(&mut *batch.transaction)
+        .await?;
         let detail = format!("{} orders, from {}; jobs of {raised} studies raised", orders.len(), from.address);
         batch.audit(&event(from, Action::OrderReceived, detail)).await?;
         batch.commit().await?;
@@ -95,26 +97,31 @@ impl Store {
         let mut batch = self.begin().await?;
         let mut concerned = 0;
         for merge in merges {
-            sqlx::query("INSERT INTO patient_merge (prior_id, prior_issuer, surviving_id, surviving_issuer, sender, \
-                         control_id, received_ms) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
-                .bind(&merge.prior.0)
-                .bind(&merge.prior.1)
-                .bind(&merge.surviving.0)
-                .bind(&merge.surviving.1)
-                .bind(&from.name)
-                .bind(&from.control_id)
-                .bind(now_ms())
-                .execute(&mut *batch.transaction)
-                .await?;
-            let rows = sqlx::query("SELECT study_instance_uid FROM study WHERE patient_id = ?1 AND (issuer_of_patient_id = ?2 \
-                                    OR issuer_of_patient_id = '' OR ?2 = '') ORDER BY id LIMIT ?3")
-                .bind(&merge.prior.0)
-                .bind(&merge.prior.1)
-                .bind(ROWS_MAX)
-                .fetch_all(&mut *batch.transaction)
-                .await?;
+            sqlx::query(
+                "INSERT INTO patient_merge (prior_id, prior_issuer, surviving_id, surviving_issuer, sender, \
+                         control_id, received_ms) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            )
+            .bind(&merge.prior.0)
+            .bind(&merge.prior.1)
+            .bind(&merge.surviving.0)
+            .bind(&merge.surviving.1)
+            .bind(&from.name)
+            .bind(&from.control_id)
+            .bind(now_ms())
+            .execute(&mut *batch.transaction)
+            .await?;
+            let rows = sqlx::query(
+                "SELECT study_instance_uid FROM study WHERE patient_id = ?1 AND (issuer_of_patient_id = ?2 \
+                                    OR issuer_of_patient_id = '' OR ?2 = '') ORDER BY id LIMIT ?3",
+            )
+            .bind(&merge.prior.0)
+            .bind(&merge.prior.1)
+            .bind(ROWS_MAX)
+            .fetch_all(&mut *batch.transaction)
+            .await?;
             for row in &rows {
-                let detail = "its patient was merged into another; images and results keep the identity they have".into();
+                let detail =
+                    "its patient was merged into another; images and results keep the identity they have".into();
                 let study_instance_uid = row.try_get("study_instance_uid")?;
                 batch.audit(&Event { study_instance_uid, ..event(from, Action::MergeNoted, detail) }).await?;
             }
@@ -229,11 +236,13 @@ impl Batch {
         let studies = rows.iter().map(|row| row.try_get::<String, _>("study_instance_uid"));
         let studies: std::collections::BTreeSet<String> = studies.collect::<Result<_, _>>()?;
         for study in &studies {
-            sqlx::query("UPDATE delivery SET priority = max(priority, ?) WHERE state = 'queued' AND study_instance_uid = ?")
-                .bind(level(order.priority))
-                .bind(study)
-                .execute(&mut *self.transaction)
-                .await?;
+            sqlx::query(
+                "UPDATE delivery SET priority = max(priority, ?) WHERE state = 'queued' AND study_instance_uid = ?",
+            )
+            .bind(level(order.priority))
+            .bind(study)
+            .execute(&mut *self.transaction)
+            .await?;
             let detail = format!("its order says {}", format!("{:?}", order.priority).to_lowercase());
             let study_instance_uid = study.clone();
             self.audit(&Event { study_instance_uid, ..event(from, Action::JobsRaised, detail) }).await?;
@@ -274,7 +283,12 @@ mod tests {
     ";
 
     fn sender() -> Sender {
-        Sender { name: "RIS|HOSP".into(), control_id: "42".into(), address: "192.0.2.1".into(), correlation: "c".into() }
+        Sender {
+            name: "RIS|HOSP".into(),
+            control_id: "42".into(),
+            address: "192.0.2.1".into(),
+            correlation: "c".into(),
+        }
     }
 
     fn order(placer: &str, accession: &str, priority: Urgency) -> Order {
@@ -347,7 +361,10 @@ mod tests {
         assert_eq!(told(&store, &[order("7", "", Urgency::Critical)]).await, 1);
         assert_eq!(priority(&store, "2.25.2", 1).await, Urgency::Critical);
         let known = store.order_of_study("2.25.2").await.expect("read").expect("an order");
-        assert_eq!((known.placer_order_number.as_str(), known.priority, known.reason.as_str()), ("7", Urgency::Critical, "fall"));
+        assert_eq!(
+            (known.placer_order_number.as_str(), known.priority, known.reason.as_str()),
+            ("7", Urgency::Critical, "fall")
+        );
         assert!(store.order_of_study("2.25.4").await.expect("read").is_none());
     }
 

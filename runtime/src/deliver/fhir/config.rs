@@ -81,7 +81,10 @@ impl FhirDestination {
         if let Some(system) = systems.into_iter().find(|system| !is_uri(system)) {
             return Err(format!("system {system:?} is no URI, as https://hospital.example/patients or urn:oid:1.2.3"));
         }
-        if self.patient != PatientReference::Identifier && self.patient_system.is_none() && self.issuer_systems.is_empty() {
+        if self.patient != PatientReference::Identifier
+            && self.patient_system.is_none()
+            && self.issuer_systems.is_empty()
+        {
             return Err("patient_system or issuer_systems is needed: an identifier without a system could be another \
                         patient's; or set patient = \"identifier\""
                 .into());
@@ -101,7 +104,10 @@ impl FhirDestination {
 /// A scheme and something behind it, without blanks.
 fn is_uri(text: &str) -> bool {
     let scheme = text.split_once(':').filter(|(_, rest)| !rest.is_empty()).map(|(scheme, _)| scheme);
-    let named = scheme.is_some_and(|s| s.starts_with(|c: char| c.is_ascii_alphabetic()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)));
+    let named = scheme.is_some_and(|s| {
+        s.starts_with(|c: char| c.is_ascii_alphabetic())
+            && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+    });
     named && text.bytes().all(|b| (0x21..0x7F).contains(&b) && b != b'|')
 }
 
@@ -111,7 +117,11 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_named() {
-        let base = FhirDestination { url: Some("https://a/r4".into()), patient_system: Some("urn:oid:1.2".into()), ..FhirDestination::default() };
+        let base = FhirDestination {
+            url: Some("https://a/r4".into()),
+            patient_system: Some("urn:oid:1.2".into()),
+            ..FhirDestination::default()
+        };
         base.check().expect("fine");
         for (wrong, says) in [
             (FhirDestination { url: None, ..base.clone() }, "set either url or folder"),
@@ -121,7 +131,10 @@ mod tests {
             (FhirDestination { patient_system: None, ..base.clone() }, "patient_system or issuer_systems is needed"),
             (FhirDestination { patient_system: Some("MRN".into()), ..base.clone() }, "system \"MRN\" is no URI"),
             (FhirDestination { answer_max_kib: 0, ..base.clone() }, "answer_max_kib = 0 is not in 1..=65536"),
-            (FhirDestination { url: None, folder: Some("f".into()), token_file: Some("t".into()), ..base.clone() }, "token_file is for url"),
+            (
+                FhirDestination { url: None, folder: Some("f".into()), token_file: Some("t".into()), ..base.clone() },
+                "token_file is for url",
+            ),
         ] {
             let said = wrong.check().expect_err(says);
             assert!(said.contains(says), "{said}");

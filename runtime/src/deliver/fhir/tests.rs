@@ -67,7 +67,9 @@ async fn failed(answer: Vec<u8>) -> (bool, String) {
 #[tokio::test]
 async fn a_whole_answer_about_every_entry_is_success() {
     assert!(matches!(post(answer("200 OK", "", &taken(2))).await, Ok(Said::Taken)));
-    for body in [taken(1), String::new(), "<html>".into(), taken(2).replace("201", "422"), taken(2).replace("transaction-", "")] {
+    for body in
+        [taken(1), String::new(), "<html>".into(), taken(2).replace("201", "422"), taken(2).replace("transaction-", "")]
+    {
         let (again, said) = failed(answer("200 OK", "", &body)).await;
         assert!(again && said.starts_with("it says that"), "{said}");
     }
@@ -102,9 +104,17 @@ async fn a_refusal_is_for_good_and_told_without_the_patient() {
         "resourceType": "OperationOutcome",
         "issue": [{ "severity": "error", "code": "processing", "diagnostics": "no resources match Patient P1, Anna Mueller" }],
     });
-    for (status, again) in [("400 Bad Request", false), ("412 Precondition Failed", false), ("422 Unprocessable", false),
-        ("401 Unauthorized", true), ("404 Not Found", true), ("409 Conflict", true), ("500 Error", true), ("502 Bad", true), ("302 Found", true)]
-    {
+    for (status, again) in [
+        ("400 Bad Request", false),
+        ("412 Precondition Failed", false),
+        ("422 Unprocessable", false),
+        ("401 Unauthorized", true),
+        ("404 Not Found", true),
+        ("409 Conflict", true),
+        ("500 Error", true),
+        ("502 Bad", true),
+        ("302 Found", true),
+    ] {
         let said = failed(answer(status, "", &outcome.to_string())).await;
         let text = format!("it answers with status {}: processing: no resources match Patient …, … …", &status[..3]);
         assert_eq!(said, (again, text), "{status}");
@@ -120,7 +130,8 @@ fn a_folder_gets_one_line_for_a_result_however_often() {
     for _ in 0..2 {
         put(folder.path(), "x.ndjson", &json!({ "resourceType": "Bundle", "a": "b\nc" })).expect("written");
     }
-    let files: Vec<_> = std::fs::read_dir(folder.path()).expect("readable").map(|f| f.expect("a file").file_name()).collect();
+    let files: Vec<_> =
+        std::fs::read_dir(folder.path()).expect("readable").map(|f| f.expect("a file").file_name()).collect();
     assert_eq!(files, ["x.ndjson"]);
     let text = std::fs::read_to_string(folder.path().join("x.ndjson")).expect("text");
     assert_eq!(text, "{\"resourceType\":\"Bundle\",\"a\":\"b\\nc\"}\n");

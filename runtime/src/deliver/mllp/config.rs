@@ -59,7 +59,9 @@ impl MllpDestination {
             return Err(format!("address = {:?} is not host:port", self.address));
         }
         if let Some(name) = self.character_set.as_ref().filter(|name| Charset::named(name).is_none()) {
-            return Err(format!("character_set = {name:?} is none that is known here, as \"8859/1\" or \"UNICODE UTF-8\""));
+            return Err(format!(
+                "character_set = {name:?} is none that is known here, as \"8859/1\" or \"UNICODE UTF-8\""
+            ));
         }
         for (key, text) in [
             ("sending_application", &self.sending_application),

@@ -93,7 +93,8 @@ async fn nobody_there_is_told_apart() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Store::open(folder.path()).await.expect("a journal");
     let to = toml::from_str(&format!("address = {address:?}\n")).expect("a destination");
-    let sender = Sender::new(&to, 200, store, ReadOptions::new(&crate::config::Limits::default(), true)).expect("a sender");
+    let sender =
+        Sender::new(&to, 200, store, ReadOptions::new(&crate::config::Limits::default(), true)).expect("a sender");
     let sent = sender.call(&Sendable { bytes: ORU.to_vec(), control_id: "42".into() }).await;
     assert!(matches!(sent, Err(Trouble::Unreachable(_))), "{sent:?}");
 }

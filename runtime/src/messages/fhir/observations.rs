@@ -20,7 +20,11 @@ pub(super) fn all(told: &Told, refer: &References) -> Vec<Entry> {
         made.finding("triage", &triage.finding, more);
     }
     for classification in &findings.classifications {
-        made.finding("classification", &classification.finding, json!({ "component": [probability(classification.probability)] }));
+        made.finding(
+            "classification",
+            &classification.finding,
+            json!({ "component": [probability(classification.probability)] }),
+        );
     }
     for segment in &findings.segments {
         let of_segment = made.segment(segment);

@@ -15,12 +15,66 @@ const DIGITS_MAX: usize = 4;
 
 /// Words with a capital that are no names.
 const PLAIN: [&str; 60] = [
-    "Bundle", "Patient", "Observation", "DiagnosticReport", "ImagingStudy", "ServiceRequest", "Device", "Provenance", "Task",
-    "Reference", "Identifier", "CodeableConcept", "Coding", "Quantity", "Resource", "ResourceType", "OperationOutcome",
-    "StructureDefinition", "ValueSet", "CodeSystem", "A", "An", "All", "Access", "At", "Bad", "Can", "Cannot", "Conditional",
-    "Could", "Does", "Duplicate", "Element", "Error", "Failed", "Field", "HAPI", "HTTP", "Internal", "Invalid", "Match",
-    "Missing", "More", "Multiple", "Must", "No", "None", "Not", "Parse", "Parsing", "Precondition", "Property", "Request",
-    "Required", "The", "This", "Unable", "Unknown", "URL", "Validation",
+    "Bundle",
+    "Patient",
+    "Observation",
+    "DiagnosticReport",
+    "ImagingStudy",
+    "ServiceRequest",
+    "Device",
+    "Provenance",
+    "Task",
+    "Reference",
+    "Identifier",
+    "CodeableConcept",
+    "Coding",
+    "Quantity",
+    "Resource",
+    "ResourceType",
+    "OperationOutcome",
+    "StructureDefinition",
+    "ValueSet",
+    "CodeSystem",
+    "A",
+    "An",
+    "All",
+    "Access",
+    "At",
+    "Bad",
+    "Can",
+    "Cannot",
+    "Conditional",
+    "Could",
+    "Does",
+    "Duplicate",
+    "Element",
+    "Error",
+    "Failed",
+    "Field",
+    "HAPI",
+    "HTTP",
+    "Internal",
+    "Invalid",
+    "Match",
+    "Missing",
+    "More",
+    "Multiple",
+    "Must",
+    "No",
+    "None",
+    "Not",
+    "Parse",
+    "Parsing",
+    "Precondition",
+    "Property",
+    "Request",
+    "Required",
+    "The",
+    "This",
+    "Unable",
+    "Unknown",
+    "URL",
+    "Validation",
 ];
 
 /// Why a server refused, from the OperationOutcome in its answer; nothing where there is none.
@@ -33,10 +87,16 @@ pub fn told(body: &[u8], subject: &Subject) -> Option<String> {
     let secrets = secrets(subject);
     let issues = outcome["issue"].as_array()?.iter().take(ISSUES_MAX).map(|issue| {
         // A code of a closed list, or no code.
-        let code = issue["code"].as_str().filter(|code| code.len() <= 32 && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'));
+        let code = issue["code"]
+            .as_str()
+            .filter(|code| code.len() <= 32 && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'));
         let texts = [&issue["details"]["text"], &issue["diagnostics"], &issue["expression"][0]];
         let text = texts.into_iter().find_map(Value::as_str).map(|text| scrubbed(text, &secrets));
-        [code.map(str::to_owned), text.filter(|text| !text.is_empty())].into_iter().flatten().collect::<Vec<_>>().join(": ")
+        [code.map(str::to_owned), text.filter(|text| !text.is_empty())]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(": ")
     });
     let issues: Vec<String> = issues.filter(|issue| !issue.is_empty()).collect();
     (!issues.is_empty()).then(|| issues.join("; "))
@@ -116,12 +176,19 @@ mod tests {
     #[test]
     fn why_is_told_and_not_about_whom() {
         for (said, told) in [
-            ("Invalid match URL \"Patient?identifier=urn:x|MRN-12 7\": no resources match",
-             "invalid: Invalid … URL \"Patient?identifier=urn:x|…-… …\": no resources match"),
-            ("Multiple resources match: Anna De La Mer (1970-01-02), born 19700102, a77",
-             "invalid: Multiple resources match: … … … … (1970-01-02), born …, …"),
+            (
+                "Invalid match URL \"Patient?identifier=urn:x|MRN-12 7\": no resources match",
+                "invalid: Invalid … URL \"Patient?identifier=urn:x|…-… …\": no resources match",
+            ),
+            (
+                "Multiple resources match: Anna De La Mer (1970-01-02), born 19700102, a77",
+                "invalid: Multiple resources match: … … … … (1970-01-02), born …, …",
+            ),
             ("duplicate of Smith 山田 X4711", "invalid: duplicate of … … …"),
-            ("HAPI-0825: Observation.status must not be empty", "invalid: HAPI-0825: Observation.status must not be empty"),
+            (
+                "HAPI-0825: Observation.status must not be empty",
+                "invalid: HAPI-0825: Observation.status must not be empty",
+            ),
             ("", "invalid"),
         ] {
             let found = outcome(said).expect("told");

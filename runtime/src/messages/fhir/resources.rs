@@ -89,7 +89,8 @@ impl References {
             PatientReference::Identifier => Some(json!({ "type": "Patient", "identifier": identifier })),
             PatientReference::Create => Some(json!({ "reference": patient_url })),
             PatientReference::MustExist => {
-                let reference = |condition| json!({ "reference": format!("Patient?identifier={condition}"), "type": "Patient" });
+                let reference =
+                    |condition| json!({ "reference": format!("Patient?identifier={condition}"), "type": "Patient" });
                 condition.as_ref().map(reference)
             }
         };
@@ -108,8 +109,14 @@ impl References {
         Ok(Self {
             subject: reference,
             imaging_study: Some(imaging_study),
-            based_on: ordered.then(|| json!({ "type": "ServiceRequest", "identifier": accession })).into_iter().collect(),
-            device: format!("urn:uuid:{}", crate::outputs::uid::derive_uuid("fhir-device", &[told.module.identity_sha256.as_bytes()])),
+            based_on: ordered
+                .then(|| json!({ "type": "ServiceRequest", "identifier": accession }))
+                .into_iter()
+                .collect(),
+            device: format!(
+                "urn:uuid:{}",
+                crate::outputs::uid::derive_uuid("fhir-device", &[told.module.identity_sha256.as_bytes()])
+            ),
             issued: format!("{date}T{time}Z"),
             // Times of DICOM are local, and nobody says where: FHIR has no such time.
             effective: day(&subject.study_date),
@@ -308,7 +315,8 @@ pub(super) fn provenance(told: &Told, refer: &References, targets: &[String], re
     let name = |digest: &[u8; 32]| json!({ "system": URI, "value": format!("ni:///sha-256;{}", base64url(digest)) });
     let result = json!({ "role": "source", "what": { "identifier": name(result_sha256), "display": "result.json" } });
     let study = refer.imaging_study.iter().map(|study| json!({ "role": "source", "what": study }));
-    let performer = known("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "performer", "Performer");
+    let performer =
+        known("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "performer", "Performer");
     let resource = json!({
         "resourceType": "Provenance",
         "id": id,
@@ -337,7 +345,9 @@ fn search(system: &str, value: &str) -> String {
     let token = format!("{}|{}", escaped(system), escaped(value));
     token.bytes().fold(String::new(), |mut safe, byte| {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'/' => safe.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'/' => {
+                safe.push(char::from(byte))
+            }
             _ => write!(safe, "%{byte:02X}").expect("writing to a string does not fail"),
         }
         safe

@@ -6,10 +6,10 @@
 
 use std::fmt;
 
+use super::VERSION;
 use super::charset::Charset;
 use super::message::{ErrorCode, Flaw, Message};
 use super::write::{Row, encoded, header};
-use super::VERSION;
 
 /// Longest control ID of others that is repeated: 199 characters in HL7 2.7, 20 before.
 const CONTROL_ID_MAX_CHARS: usize = 199;
@@ -130,7 +130,10 @@ impl Asked {
     fn answer(&self, we: &Ourselves, code: &str, flaw: Option<&Flaw>, at: &str) -> Vec<u8> {
         let version = if is_version(&self.version) { self.version.as_str() } else { VERSION };
         let processing = if self.processing.is_empty() { "P" } else { self.processing.as_str() };
-        let own_id = crate::outputs::uid::short("acknowledgement", &[code.as_bytes(), self.control_id.as_bytes(), at.as_bytes()]);
+        let own_id = crate::outputs::uid::short(
+            "acknowledgement",
+            &[code.as_bytes(), self.control_id.as_bytes(), at.as_bytes()],
+        );
         let head = header()
             .text(3, &we.application)
             .text(4, &we.facility)
@@ -205,7 +208,8 @@ impl Answered {
         let message = Message::parse(bytes, ANSWER_SEGMENTS_MAX).map_err(|_| NoAnswer::Malformed)?;
         let msa = message.segment("MSA").ok_or(NoAnswer::NoCode)?;
         let code = msa.text(1);
-        let code = ["AA", "AE", "AR", "CA", "CE", "CR"].into_iter().find(|known| *known == code).ok_or(NoAnswer::NoCode)?;
+        let code =
+            ["AA", "AE", "AR", "CA", "CE", "CR"].into_iter().find(|known| *known == code).ok_or(NoAnswer::NoCode)?;
         if msa.text(2) != control_id {
             return Err(NoAnswer::Other);
         }
@@ -305,7 +309,8 @@ mod tests {
     #[test]
     fn enhanced_mode_answers_as_it_is_asked() {
         let codes = |accept, answer, flaw: Option<&Flaw>| -> Vec<String> {
-            let code = |text: &String| text.split("MSA|").nth(1).and_then(|rest| rest.get(..2)).unwrap_or("").to_owned();
+            let code =
+                |text: &String| text.split("MSA|").nth(1).and_then(|rest| rest.get(..2)).unwrap_or("").to_owned();
             told(&asked("2.5.1", accept, answer), flaw).iter().map(code).collect()
         };
         let (content, head) = (flaw(ErrorCode::DataType), flaw(ErrorCode::UnsupportedMessage));

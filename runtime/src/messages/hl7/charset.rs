@@ -101,8 +101,9 @@ pub fn decode(bytes: &[u8], stated: &[String]) -> Result<String, &'static str> {
     }
     let stated = stated.iter().rev().find(|name| !name.is_empty() && !name.eq_ignore_ascii_case("ASCII"));
     let Some(stated) = stated else {
-        return Ok(std::str::from_utf8(bytes)
-            .map_or_else(|_| bytes.iter().map(|b| char::from(*b)).collect(), str::to_owned));
+        return Ok(
+            std::str::from_utf8(bytes).map_or_else(|_| bytes.iter().map(|b| char::from(*b)).collect(), str::to_owned)
+        );
     };
     let charset = Charset::named(stated).ok_or("names a character set that is not known here")?;
     if charset.name == UTF_8 {

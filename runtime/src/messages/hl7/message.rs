@@ -120,7 +120,8 @@ impl Message {
     /// What is wrong with it as a whole. Its fields are read when they are asked for.
     pub fn parse(bytes: &[u8], segments_max: usize) -> Result<Self, Flaw> {
         let delimiters = Delimiters::read(bytes)?;
-        let text = charset::decode(bytes, &charsets(bytes)).map_err(|problem| of_msh(18, ErrorCode::DataType, problem))?;
+        let text =
+            charset::decode(bytes, &charsets(bytes)).map_err(|problem| of_msh(18, ErrorCode::DataType, problem))?;
         let mut segments = Vec::new();
         let mut at = 0;
         for line in text.split(['\r', '\n']) {
@@ -129,7 +130,10 @@ impl Message {
                     return Err(whole(ErrorCode::SegmentSequence, "more segments than hl7.segments_max"));
                 }
                 if !is_segment(line, delimiters.field) {
-                    return Err(whole(ErrorCode::SegmentSequence, "a line that does not begin with the name of a segment"));
+                    return Err(whole(
+                        ErrorCode::SegmentSequence,
+                        "a line that does not begin with the name of a segment",
+                    ));
                 }
                 segments.push((at, at + line.len()));
             }
@@ -190,7 +194,10 @@ impl<'m> Segment<'m> {
             ("MSH", number) => number.saturating_sub(1),
             (_, number) => number,
         };
-        Part { text: self.text.split(self.delimiters.field).nth(place).unwrap_or_default(), delimiters: self.delimiters }
+        Part {
+            text: self.text.split(self.delimiters.field).nth(place).unwrap_or_default(),
+            delimiters: self.delimiters,
+        }
     }
 
     /// The first component of the first repetition of a field, as text.
@@ -256,8 +263,7 @@ impl<'m> Part<'m> {
 
 impl Delimiters {
     /// Those that everybody uses, and we write.
-    pub const USUAL: Self =
-        Self { field: '|', component: '^', repetition: '~', escape: '\\', subcomponent: '&' };
+    pub const USUAL: Self = Self { field: '|', component: '^', repetition: '~', escape: '\\', subcomponent: '&' };
 
     /// From the first bytes of a message, which are ASCII in every character set.
     fn read(bytes: &[u8]) -> Result<Self, Flaw> {
@@ -406,7 +412,10 @@ mod tests {
             assert!(said.starts_with(says), "{text}: {said}");
             assert!(!said.contains("Mueller"));
         }
-        let wrong = [&b"MSH|^~\\&||||||||||||||||UNICODE UTF-8\rPID|||\xFF\r"[..], b"MSH|^~\\&||||||||||||||||BIG-5\rPID|||\xFF"];
+        let wrong = [
+            &b"MSH|^~\\&||||||||||||||||UNICODE UTF-8\rPID|||\xFF\r"[..],
+            b"MSH|^~\\&||||||||||||||||BIG-5\rPID|||\xFF",
+        ];
         for bytes in wrong {
             let said = Message::parse(bytes, 10).map(|_| ()).expect_err("refused").to_string();
             assert!(said.starts_with("MSH-18 (segment 1) "), "{said}");

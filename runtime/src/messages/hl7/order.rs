@@ -97,7 +97,11 @@ pub fn read(message: &Message, rules: &Rules) -> Result<Inbound, Flaw> {
         return Err(of_msh(12, ErrorCode::UnsupportedVersion, "is no version 2"));
     }
     if !["P", ""].contains(&message.header(11, 1).as_str()) {
-        return Err(of_msh(11, ErrorCode::UnsupportedProcessing, "is not P: orders for training and debugging are not taken"));
+        return Err(of_msh(
+            11,
+            ErrorCode::UnsupportedProcessing,
+            "is not P: orders for training and debugging are not taken",
+        ));
     }
     if message.header(10, 1).is_empty() {
         return Err(of_msh(10, ErrorCode::RequiredField, "is empty"));
@@ -192,7 +196,8 @@ fn order(group: &Group<'_>, rules: &Rules) -> Result<Order, Flaw> {
     let uid = [group.text("IPC", 3, 1), group.text("ZDS", 1, 1)].into_iter().find(|uid| !uid.is_empty());
     let study_instance_uid = uid.unwrap_or_default();
     if !is_uid(&study_instance_uid) {
-        let (segment, field) = group.segment("IPC").filter(|ipc| !ipc.field(3).is_empty()).map_or(("ZDS", 1), |_| ("IPC", 3));
+        let (segment, field) =
+            group.segment("IPC").filter(|ipc| !ipc.field(3).is_empty()).map_or(("ZDS", 1), |_| ("IPC", 3));
         let segment = group.segment(segment).unwrap_or(orc);
         return Err(segment.flaw(field, ErrorCode::DataType, "is no Study Instance UID"));
     }
@@ -201,11 +206,13 @@ fn order(group: &Group<'_>, rules: &Rules) -> Result<Order, Flaw> {
         return Err(orc.flaw(2, ErrorCode::RequiredField, "is empty, and so is every place of an accession number"));
     }
     let stated = [("TQ1", 9, 1), ("ORC", 7, 6), ("OBR", 27, 6), ("OBR", 5, 1)];
-    let stated = stated.into_iter().map(|(name, field, part)| group.text(name, field, part)).find(|text| !text.is_empty());
+    let stated =
+        stated.into_iter().map(|(name, field, part)| group.text(name, field, part)).find(|text| !text.is_empty());
     let stated_priority = identifier(&stated.unwrap_or_default());
     let priority = rules.priorities.get(&stated_priority.to_ascii_uppercase()).copied().unwrap_or_default();
     let reasons = [("OBR", 31, 2), ("OBR", 31, 1), ("ORC", 16, 2), ("ORC", 16, 1)];
-    let reason = reasons.into_iter().map(|(name, field, part)| group.text(name, field, part)).find(|text| !text.is_empty());
+    let reason =
+        reasons.into_iter().map(|(name, field, part)| group.text(name, field, part)).find(|text| !text.is_empty());
     Ok(Order {
         placer,
         filler,
@@ -244,7 +251,8 @@ fn merges(message: &Message) -> Result<Vec<Merge>, Flaw> {
 
 /// The first identifier of a list, and who issued it.
 fn identity(segment: &Segment<'_>, field: usize) -> Option<(String, String)> {
-    let read = |id: Part<'_>| (identifier(&id.component(1).text()), identifier(&id.component(4).subcomponent(1).text()));
+    let read =
+        |id: Part<'_>| (identifier(&id.component(1).text()), identifier(&id.component(4).subcomponent(1).text()));
     segment.field(field).repetitions().map(read).find(|(id, _)| !id.is_empty())
 }
 
@@ -298,7 +306,8 @@ mod tests {
             ("ORC|NW|4711^RIS|ACC1\rOBR|1||||X", Urgency::Routine),
         ] {
             let obr_31 = "|".repeat(31 - 5 - 4) + reason;
-            let [order] = orders("ORM^O01", &format!("PID|1||P1\r{orm}{obr_31}\r")).try_into().unwrap_or_else(|_| panic!("one"));
+            let [order] =
+                orders("ORM^O01", &format!("PID|1||P1\r{orm}{obr_31}\r")).try_into().unwrap_or_else(|_| panic!("one"));
             assert_eq!(order.priority, priority, "{orm}");
             assert_eq!((order.placer.as_str(), order.accession_number.as_str()), ("4711^RIS", "ACC1"));
             assert_eq!(order.reason, "Suspected & acute", "{orm}");
@@ -312,7 +321,10 @@ mod tests {
         let [first, second] = orders("OMI^O23^OMI_O23", rest).try_into().unwrap_or_else(|_| panic!("two"));
         assert_eq!((first.accession_number.as_str(), first.study_instance_uid.as_str()), ("ACC1", "1.2.3"));
         assert_eq!((first.priority, first.cancelled), (Urgency::Urgent, false));
-        assert_eq!((second.accession_number.as_str(), second.priority, second.cancelled), ("ACC2", Urgency::Routine, true));
+        assert_eq!(
+            (second.accession_number.as_str(), second.priority, second.cancelled),
+            ("ACC2", Urgency::Routine, true)
+        );
     }
 
     #[test]
@@ -328,10 +340,13 @@ mod tests {
         let rest = "EVN|A40\rPID|1||NEW^^^HOSP&1.2&ISO~X\rMRG|OLD^^^HOSP\rPID|2||N2\rMRG|O2\r";
         let Ok(Inbound::Merges(merges)) = inbound("ADT^A40^ADT_A39", rest) else { panic!("merges") };
         let own = |id: &str, issuer: &str| (id.to_owned(), issuer.to_owned());
-        assert!(merges == [
-            Merge { surviving: own("NEW", "HOSP"), prior: own("OLD", "HOSP") },
-            Merge { surviving: own("N2", ""), prior: own("O2", "") },
-        ]);
+        assert!(
+            merges
+                == [
+                    Merge { surviving: own("NEW", "HOSP"), prior: own("OLD", "HOSP") },
+                    Merge { surviving: own("N2", ""), prior: own("O2", "") },
+                ]
+        );
     }
 
     #[test]
@@ -344,7 +359,11 @@ mod tests {
             ("ORM^O01", "PID|1||Secret\rOBR|1\r", "OBR (segment 1) comes before any ORC"),
             ("ORM^O01", "PID|1||Secret\rORC|NW\rOBR|1||\r", "ORC-2 (segment 1) is empty, and so is"),
             ("ORM^O01", "PID|1||Secret\rORC||1\rOBR|1||\r", "ORC-1 (segment 1) is empty"),
-            ("OMI^O23", "PID|1||Secret\rORC|NW|1\rOBR|1\rIPC|A|B|Secret\r", "IPC-3 (segment 1) is no Study Instance UID"),
+            (
+                "OMI^O23",
+                "PID|1||Secret\rORC|NW|1\rOBR|1\rIPC|A|B|Secret\r",
+                "IPC-3 (segment 1) is no Study Instance UID",
+            ),
             ("OMI^O23", "PID|1||Secret\rORC|NW|1\rOBR|1\rZDS|../x\r", "ZDS-1 (segment 1) is no Study Instance UID"),
             ("ADT^A40", "PID|1||Secret\r", "MRG (segment 1) is missing"),
             ("ADT^A40", "MRG|Secret\r", "MRG (segment 1) comes without a PID"),

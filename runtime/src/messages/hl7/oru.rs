@@ -40,7 +40,8 @@ pub struct Sendable {
 /// The message about a result. The same result gives the same bytes, so that one that comes twice can be told.
 #[must_use]
 pub fn message(told: &Told, subject: &Subject, envelope: &Envelope, result_sha256: &[u8; 32]) -> Sendable {
-    let control_id = uid::short("oru", &[result_sha256, envelope.to.application.as_bytes(), envelope.to.facility.as_bytes()]);
+    let control_id =
+        uid::short("oru", &[result_sha256, envelope.to.application.as_bytes(), envelope.to.facility.as_bytes()]);
     let made = stamp(&told.date, &told.time).map(|at| at + "+0000").unwrap_or_default();
     let head = head(envelope, &made, &["ORU", "R01", "ORU_R01"], &control_id);
     let mut rows = vec![head, patient(subject), order(subject), request(told, subject, &made)];
@@ -58,10 +59,13 @@ pub fn message(told: &Told, subject: &Subject, envelope: &Envelope, result_sha25
 #[must_use]
 pub fn order_update(told: &Told, subject: &Subject, envelope: &Envelope, result_sha256: &[u8; 32]) -> Option<Sendable> {
     let triage = told.findings.triage.iter().max_by_key(|triage| triage.level)?;
-    if triage.level == Urgency::Routine || (subject.placer_order_number.is_empty() && subject.accession_number.is_empty()) {
+    if triage.level == Urgency::Routine
+        || (subject.placer_order_number.is_empty() && subject.accession_number.is_empty())
+    {
         return None;
     }
-    let control_id = uid::short("orm", &[result_sha256, envelope.to.application.as_bytes(), envelope.to.facility.as_bytes()]);
+    let control_id =
+        uid::short("orm", &[result_sha256, envelope.to.application.as_bytes(), envelope.to.facility.as_bytes()]);
     let made = stamp(&told.date, &told.time).map(|at| at + "+0000").unwrap_or_default();
     let [code, _, _] = priority(triage.level);
     // Timing: the sixth component is the priority. TQ1 is no part of ORM.
@@ -141,7 +145,10 @@ fn request(told: &Told, subject: &Subject, made: &str) -> Row {
         .text(1, "1")
         .parts(2, &entity(&subject.placer_order_number))
         // Of a report about a study the filler's number is the study's.
-        .text(3, if subject.accession_number.is_empty() { told.study_instance_uid() } else { &subject.accession_number })
+        .text(
+            3,
+            if subject.accession_number.is_empty() { told.study_instance_uid() } else { &subject.accession_number },
+        )
         .parts(4, &["18748-4", "Diagnostic imaging study", "LN", "", &subject.study_description])
         .text(7, &observed)
         .text(18, &subject.accession_number)

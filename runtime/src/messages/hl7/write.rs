@@ -123,7 +123,9 @@ mod tests {
         let wild = "a|b^c~d\\e&f\rg\r\nh\ni\u{B}j\u{1C}\rPID|9||evil";
         let rows = vec![
             header().text(3, wild).text(12, "2.5.1"),
-            Row::new("PID").parts(5, &[wild, "", wild, ""]).repeated(3, &[components(&["1", wild]), components(&["2"])]),
+            Row::new("PID")
+                .parts(5, &[wild, "", wild, ""])
+                .repeated(3, &[components(&["1", wild]), components(&["2"])]),
             Row::new("ZZZ").text(2, ""),
         ];
         let bytes = encoded(rows, Charset::of_study(""));
