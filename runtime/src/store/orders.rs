@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::jobs::level;
 use super::{Batch, Store, StoreError, now_ms};
-use crate::audit::{Action, Event, NODE};
+use crate::audit::{Action, Event};
 use crate::findings::Urgency;
 use crate::messages::hl7::order::{Merge, Order};
 
@@ -266,8 +266,8 @@ impl OrderRow {
 }
 
 fn event(from: &Sender, action: Action, detail: String) -> Event {
-    let who = if from.name.trim_matches('|').is_empty() { NODE } else { from.name.as_str() };
-    Event { object: from.control_id.clone(), detail, correlation: from.correlation.clone(), ..Event::new(who, action) }
+    let (object, correlation) = (from.control_id.clone(), from.correlation.clone());
+    Event { object, detail, correlation, ..Event::new(&from.name, action) }
 }
 
 #[cfg(test)]

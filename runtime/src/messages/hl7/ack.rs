@@ -93,10 +93,13 @@ impl Asked {
         Message::parse(header, 1).map(|message| Self::of(&message)).unwrap_or_default()
     }
 
-    /// Who sent it, for the audit log: application and facility.
+    /// Who sent it, for the audit log: application and facility, or that it does not say.
     #[must_use]
     pub fn sender(&self) -> String {
-        format!("{}|{}", self.application, self.facility)
+        match self.application.is_empty() && self.facility.is_empty() {
+            true => "hl7".into(),
+            false => format!("{}|{}", self.application, self.facility),
+        }
     }
 
     /// What the sender calls the message.
