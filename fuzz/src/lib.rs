@@ -36,8 +36,8 @@ pub mod messages {
 
         pub use charset::Charset;
         pub use frame::{FrameError, Frames, framed};
-        pub use message::{ErrorCode, Flaw, Message, Part, Segment};
-        pub use write::{Row, components, encoded, header};
+        pub use message::{Delimiters, ErrorCode, Flaw, Message, Part, Segment};
+        pub use write::{Row, components, encoded, escaped, header};
     }
 }
 

@@ -102,7 +102,9 @@ impl Sender {
 
     async fn post(&self, body: String, entries: usize, subject: &Subject) -> Result<Said, Trouble> {
         let base = self.to.url.as_deref().unwrap_or_default();
-        let mut request = self.client.post(base).header(CONTENT_TYPE, FHIR_JSON).header(ACCEPT, FHIR_JSON).body(body);
+        let mut request = self.client.post(base).header(CONTENT_TYPE, FHIR_JSON).header(ACCEPT, FHIR_JSON);
+        // That it is there is enough to know.
+        request = request.header("Prefer", "return=minimal").body(body);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }

@@ -1,7 +1,7 @@
 //! What others tell a node: orders (ORM^O01, OMI^O23), and patients that were merged (ADT^A40).
 //!
 //! ```text
-//! MSH PID { ORC [TQ1] OBR [IPC] [ZDS] }      one Order for each OBR, or for an ORC without one
+//! MSH [PID] { ORC [TQ1] OBR [IPC] [ZDS] }    one Order for each OBR, or for an ORC without one
 //! MSH { PID MRG }                            one Merge for each MRG
 //! ```
 //!
@@ -139,10 +139,6 @@ impl<'m> Group<'m> {
 }
 
 fn orders(message: &Message, rules: &Rules) -> Result<Vec<Order>, Flaw> {
-    if message.segment("PID").is_none() {
-        let code = ErrorCode::SegmentSequence;
-        return Err(Flaw { segment: "PID".into(), sequence: 1, field: None, code, problem: "is missing" });
-    }
     let (mut read, mut group) = (Vec::new(), None::<Group<'_>>);
     for segment in message.segments() {
         match (segment.name(), &mut group) {
@@ -354,7 +350,6 @@ mod tests {
         for (kind, rest, says) in [
             ("ORU^R01", "PID|1||Secret\r", "MSH-9 (segment 1) is none of"),
             ("ADT^A08", "PID|1||Secret\r", "MSH-9 (segment 1) is none of"),
-            ("ORM^O01", "ORC|NW|1\r", "PID (segment 1) is missing"),
             ("ORM^O01", "PID|1||Secret\r", "ORC (segment 1) is missing"),
             ("ORM^O01", "PID|1||Secret\rOBR|1\r", "OBR (segment 1) comes before any ORC"),
             ("ORM^O01", "PID|1||Secret\rORC|NW\rOBR|1||\r", "ORC-2 (segment 1) is empty, and so is"),
