@@ -174,7 +174,7 @@ fn send_ct(node: &Node, accession: &str) {
 }
 
 fn jobs(node: &Node) -> Vec<Value> {
-    parsed(&node.says(&["job", "list", "--json"])).as_array().cloned().unwrap_or_default()
+    parsed(&node.says(&["job", "list", "--json"]))["jobs"].as_array().expect("a list").clone()
 }
 
 fn codes(answers: &[Value]) -> Vec<&str> {

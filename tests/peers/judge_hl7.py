@@ -45,8 +45,8 @@ def main():
                 parts = parse_message(f"MSH|^~\\&|||||||ACK|1|P|2.5.1\r{line}\r", find_groups=False)
                 # Of hl7apy's own reading, not of the text's.
                 child = parts.children[1]
-                value = getattr(child, f"{segment.lower()}_{field}").to_er7() if child.children else ""
-                found.append(value)
+                repetitions = getattr(child, f"{segment.lower()}_{field}") if child.children else []
+                found.append("~".join(repetition.to_er7() for repetition in repetitions))
         if found != values:
             faults.append(f"{name} is {found}, not {values}")
 
