@@ -188,7 +188,9 @@ fn storescp_gets_what_was_written_in_the_encoding_that_it_knows() {
     };
     let node = Node::start(&site(module.package_folder(), &(to("any", ports[0]) + &to("implicit", ports[1]))));
     send_ct(&node);
-    ["any", "implicit"].map(|name| delivery(&node, name, "sent"));
+    for name in ["any", "implicit"] {
+        delivery(&node, name, "sent");
+    }
     let (folder, result) = result(&node);
     for (received, syntax) in folders.iter().zip([uids::EXPLICIT_VR_LITTLE_ENDIAN, uids::IMPLICIT_VR_LITTLE_ENDIAN]) {
         let files = std::fs::read_dir(received.path()).expect("readable").map(|entry| entry.expect("an entry").path());
