@@ -11,6 +11,7 @@ use dicom_dictionary_std::{tags, uids};
 use dicom_ul::pdu::{
     AssociationRJ, AssociationRJResult, AssociationRJServiceUserReason, AssociationRJSource, PDataValueType, Pdu,
 };
+use gantry_tests::certificates::certificates;
 use gantry_tests::dimse::{Peer, command, data_set, element, padded};
 use gantry_tests::node::{Node, eventually};
 use gantry_tests::orthanc::Orthanc;
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::dicomweb::get;
+use crate::dimse::orthanc_tls;
 use crate::node::{json, send_ct, site};
 
 /// Tries again at once, so that a test waits for nothing but what it is about.
@@ -562,6 +564,32 @@ fn a_destination_has_what_it_promised_to_keep() {
     let row = delivery(&node, "peer", "sent");
     assert_eq!(row["detail"], "promised to be kept", "{row}");
     assert_eq!(node.audited("result-delivered").len(), 1);
+}
+
+#[test]
+fn orthanc_has_results_that_came_over_tls() {
+    let Some(module) = Scenario::rogue("well-behaved") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let paths = certificates(folder.path());
+    let Some(orthanc) = Orthanc::start_with(&orthanc_tls(&paths)) else { return };
+    let [root, _, _, client, client_key] = &paths;
+    let to = |roots: &Path| {
+        format!(
+            "dimse = {{ address = {:?}, ae_title = \"ORTHANC\", tls = {{ roots = {roots:?}, certificate = {client:?}, \
+             key = {client_key:?}, server_name = \"localhost\" }} }}",
+            orthanc.dicom()
+        )
+    };
+    // One trusts somebody else's root: nothing is sent to who cannot be told from another.
+    let text = destination("pacs", &to(root)) + &destination("wary", &to(client));
+    let node = Node::start(&site(module.package_folder(), &text));
+    send_ct(&node);
+    delivery(&node, "pacs", "sent");
+    let (_, result) = result(&node);
+    assert_eq!(kept(&orthanc), instances(&result));
+    eventually("it is tried", || delivery(&node, "wary", "queued")["error"].is_string());
+    let row = delivery(&node, "wary", "queued");
+    assert!(row["error"].as_str().is_some_and(|error| error.contains("certificate")), "{row}");
 }
 
 #[test]
