@@ -65,7 +65,8 @@ fn instances(result: &Value) -> BTreeSet<String> {
 }
 
 fn kept(orthanc: &Orthanc) -> BTreeSet<String> {
-    let all: Value = serde_json::from_str(&orthanc.rest("GET", "/instances?expand", b"").expect("a list")).expect("JSON");
+    let all: Value =
+        serde_json::from_str(&orthanc.rest("GET", "/instances?expand", b"").expect("a list")).expect("JSON");
     let uid = |instance: &Value| instance["MainDicomTags"]["SOPInstanceUID"].as_str().expect("a UID").to_owned();
     all.as_array().expect("a list").iter().map(uid).collect()
 }
@@ -86,8 +87,9 @@ fn results_come_to_orthanc_by_c_store_and_by_stow() {
     else {
         return;
     };
-    let destinations = destination("pacs", &format!("dimse = {{ address = {:?}, ae_title = \"ORTHANC\" }}", orthanc.dicom()))
-        + &destination("web", &format!("stow = {{ url = {:?} }}", other.dicom_web()));
+    let destinations =
+        destination("pacs", &format!("dimse = {{ address = {:?}, ae_title = \"ORTHANC\" }}", orthanc.dicom()))
+            + &destination("web", &format!("stow = {{ url = {:?} }}", other.dicom_web()));
     let node = Node::start(&site(module.package_folder(), &destinations));
     send_ct(&node);
     let rows = ["pacs", "web"].map(|name| delivery(&node, name, "sent"));
@@ -101,7 +103,9 @@ fn results_come_to_orthanc_by_c_store_and_by_stow() {
     assert_eq!(delivered.len(), 2, "{delivered:?}");
     let digests = delivered[0]["digests"].as_str().expect("text");
     let named = result["outputs"].as_array().expect("a list").iter().filter(|o| o["sop_class_uid"].is_string());
-    named.for_each(|o| assert!(digests.contains(&format!("output={}", o["sha256"].as_str().expect("text"))), "{digests}"));
+    named.for_each(|o| {
+        assert!(digests.contains(&format!("output={}", o["sha256"].as_str().expect("text"))), "{digests}")
+    });
     let metrics = get(&node, "/metrics").text();
     for line in [
         "gantry_deliveries_sent_total{destination=\"pacs\"} 1\n",
@@ -117,8 +121,9 @@ fn results_come_to_orthanc_by_c_store_and_by_stow() {
 #[test]
 fn orthanc_that_is_gone_for_a_while_has_everything_once() {
     let (Some(module), Some(mut orthanc)) = (Scenario::rogue("well-behaved"), Orthanc::start()) else { return };
-    let destinations = destination("pacs", &format!("dimse = {{ address = {:?}, ae_title = \"ORTHANC\" }}", orthanc.dicom()))
-        + &destination("web", &format!("stow = {{ url = {:?} }}", orthanc.dicom_web()));
+    let destinations =
+        destination("pacs", &format!("dimse = {{ address = {:?}, ae_title = \"ORTHANC\" }}", orthanc.dicom()))
+            + &destination("web", &format!("stow = {{ url = {:?} }}", orthanc.dicom_web()));
     let config = site(module.package_folder(), &destinations);
     let mut node = Node::start(&config);
     orthanc.stop();
@@ -353,12 +358,16 @@ fn a_destination_that_hangs_holds_up_no_other_one() {
     delivery(&node, "share", "sent");
     assert_eq!(delivery(&node, "hangs", "queued")["attempts"], 1);
     let (from, result) = result(&node);
-    let found: Vec<_> = std::fs::read_dir(folder.path()).expect("readable").map(|e| e.expect("an entry").path()).collect();
+    let found: Vec<_> =
+        std::fs::read_dir(folder.path()).expect("readable").map(|e| e.expect("an entry").path()).collect();
     let [place] = found.as_slice() else { panic!("{found:?}") };
-    let files = result["outputs"].as_array().expect("a list").iter().map(|o| o["file"].as_str().expect("text").to_owned());
+    let files =
+        result["outputs"].as_array().expect("a list").iter().map(|o| o["file"].as_str().expect("text").to_owned());
     let mut expected: BTreeSet<String> = files.collect();
     expected.insert("result.json".into());
-    let there = std::fs::read_dir(place).expect("readable").map(|e| e.expect("an entry").file_name().into_string().expect("text"));
+    let there = std::fs::read_dir(place)
+        .expect("readable")
+        .map(|e| e.expect("an entry").file_name().into_string().expect("text"));
     assert_eq!(there.collect::<BTreeSet<_>>(), expected);
     for file in expected {
         assert!(std::fs::read(place.join(&file)).ok() == std::fs::read(from.join(&file)).ok(), "{file}");
@@ -399,7 +408,8 @@ fn request(listener: &TcpListener) -> (TcpStream, String, Vec<u8>) {
 }
 
 fn answer(mut stream: TcpStream, status: &str, kind: &str, body: &str, length: usize) {
-    let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let head =
+        format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).expect("written");
     stream.write_all(body.as_bytes()).expect("written");
 }
@@ -481,7 +491,11 @@ fn a_message_is_signed_and_names_nobody_unless_that_is_wanted() {
         assert_eq!(text.contains("Secret^Person"), index == 1, "{text}");
         assert_eq!(text.contains("SECRET-ID"), index == 1, "{text}");
         let message: Value = serde_json::from_str(&text).expect("JSON");
-        assert_eq!((&message["study_instance_uid"], &message["status"]), (&"2.25.2".into(), &"done".into()), "{message}");
+        assert_eq!(
+            (&message["study_instance_uid"], &message["status"]),
+            (&"2.25.2".into(), &"done".into()),
+            "{message}"
+        );
         assert!(message["findings"]["segments"][0]["name"].is_string(), "{message}");
         let (folder, _) = result(&node);
         let digest = gantry::hex(&Sha256::digest(std::fs::read(folder.join("result.json")).expect("readable")));
@@ -508,7 +522,10 @@ fn nothing_leaves_whose_bytes_are_not_those_of_the_job() {
     std::fs::write(&file, bytes).expect("written");
     peer.cut();
     let row = delivery(&node, "peer", "dead");
-    assert!(row["error"].as_str().is_some_and(|e| e.starts_with("segmentation.dcm is not what the job wrote")), "{row}");
+    assert!(
+        row["error"].as_str().is_some_and(|e| e.starts_with("segmentation.dcm is not what the job wrote")),
+        "{row}"
+    );
 }
 
 /// An N-EVENT-REPORT of these, on an association that the peer asks for.
@@ -632,7 +649,10 @@ fn destinations_are_checked_before_a_node_starts() {
     for (lines, says) in [
         (destination("hook", webhook), "destinations \"hook\": webhook.secret_file = /nowhere/secret"),
         (destination("share", "folder = { path = \"/nowhere\" }"), "destinations \"share\": folder.path = /nowhere"),
-        (destination("web2", "modules = [\"other\"]\nstow = { url = \"http://a/\" }"), "results of \"other\", and no module"),
+        (
+            destination("web2", "modules = [\"other\"]\nstow = { url = \"http://a/\" }"),
+            "results of \"other\", and no module",
+        ),
     ] {
         let said = change(&lines);
         assert!(said.code == Some(2) && said.out.contains(says), "{says}: {said:?}");

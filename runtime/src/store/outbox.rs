@@ -249,9 +249,8 @@ impl Store {
         // Asked without the writer's turn: most of the time there is nothing.
         let next = sqlx::query(NEXT).bind(destination).bind(due.now_ms).bind(due.latest_ms());
         let Some(next) = next.fetch_optional(&self.pool).await? else { return Ok(None) };
-        let claimed = sqlx::query(
-            "UPDATE delivery SET attempts = attempts + 1 WHERE id = ? AND state = 'queued' RETURNING *",
-        );
+        let claimed =
+            sqlx::query("UPDATE delivery SET attempts = attempts + 1 WHERE id = ? AND state = 'queued' RETURNING *");
         let claimed = claimed.bind(next.try_get::<i64, _>("id")?).fetch_optional(&self.pool).await?;
         Ok(claimed.as_ref().map(DeliveryRow::read).transpose()?)
     }
@@ -327,7 +326,10 @@ impl Store {
     ///
     /// # Errors
     /// The journal's.
-    pub(crate) async fn asked_promise(&self, transaction_uid: &str) -> Result<Option<(DeliveryRow, String)>, StoreError> {
+    pub(crate) async fn asked_promise(
+        &self,
+        transaction_uid: &str,
+    ) -> Result<Option<(DeliveryRow, String)>, StoreError> {
         let row = sqlx::query("SELECT * FROM delivery WHERE transaction_uid = ? AND state IN ('queued', 'awaiting')");
         let Some(row) = row.bind(transaction_uid).fetch_optional(&self.pool).await? else { return Ok(None) };
         Ok(Some((DeliveryRow::read(&row)?, row.try_get("asked")?)))
@@ -415,7 +417,14 @@ impl Store {
              AND superseded_by IS NULL) RETURNING *",
         );
         let row = row.bind(now_ms()).bind(id).fetch_optional(&mut *batch.transaction).await?;
-        self.changed(batch, id, row, Action::DeliveryRetried, &[DeliveryState::Held, DeliveryState::Queued, DeliveryState::Superseded]).await
+        self.changed(
+            batch,
+            id,
+            row,
+            Action::DeliveryRetried,
+            &[DeliveryState::Held, DeliveryState::Queued, DeliveryState::Superseded],
+        )
+        .await
     }
 
     /// Takes a delivery out of its queue, or lets go of one that was given up. One that is being sent may still arrive.
@@ -729,11 +738,8 @@ mod tests {
         let row = outbox.next("pacs").await.expect("due");
         outbox.store.ask_promise(row.id, "2.25.9", "[]").await.expect("noted");
         assert!(outbox.store.asked_promise("2.25.9").await.expect("asked").is_some(), "also while it is being sent");
-        let awaiting = |next_ms| DeliveryEnding::Awaiting {
-            transaction_uid: "2.25.9".into(),
-            next_ms,
-            detail: String::new(),
-        };
+        let awaiting =
+            |next_ms| DeliveryEnding::Awaiting { transaction_uid: "2.25.9".into(), next_ms, detail: String::new() };
         let due = Due::now(60_000);
         assert_eq!(outbox.end(&row, awaiting(due.now_ms + 30_000)).await.state, DeliveryState::Awaiting);
         assert!(outbox.next("pacs").await.is_none());
