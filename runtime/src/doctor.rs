@@ -250,7 +250,11 @@ fn archives(config: &Config) -> Check {
 fn destinations_checked(config: &Config) -> Check {
     const NAME: &str = "destinations";
     if let Err(e) = deliver::check(config) {
-        return Check::fail(NAME, e, "let the user of `gantry serve` read, and of a folder write, what [[destinations]] names");
+        return Check::fail(
+            NAME,
+            e,
+            "let the user of `gantry serve` read, and of a folder write, what [[destinations]] names",
+        );
     }
     // What is wrong with the modules themselves is told beside.
     let modules = Plan::load(config).map(|plan| plan.modules.into_iter().map(|module| module.name).collect::<Vec<_>>());
@@ -261,11 +265,15 @@ fn destinations_checked(config: &Config) -> Check {
     if let Some(found) = stray {
         return Check::fail(NAME, found, "name modules as [[modules]] does, or as their manifests where it does not");
     }
-    let unasked: Vec<_> = config.destinations.iter().filter(|to| to.dimse.as_ref().is_some_and(|to| to.commitment)).collect();
+    let unasked: Vec<_> =
+        config.destinations.iter().filter(|to| to.dimse.as_ref().is_some_and(|to| to.commitment)).collect();
     if let (Some(to), None) = (unasked.first(), config.dimse.listen) {
         return Check::warn(
             NAME,
-            format!("{:?} is asked for storage commitment, and dimse.listen is not set: most report by calling back", to.name),
+            format!(
+                "{:?} is asked for storage commitment, and dimse.listen is not set: most report by calling back",
+                to.name
+            ),
             "set dimse.listen, and list it in dimse.callers",
         );
     }
@@ -279,7 +287,11 @@ fn reachable(config: &Config) -> Vec<Check> {
     let Ok(runtime) = runtime else { return Vec::new() };
     let check = |(name, answered): (String, Result<String, String>)| match answered {
         Ok(found) => Check::ok(NAME, format!("{name}: {found}")),
-        Err(e) => Check::warn(NAME, format!("{name}: {e}"), "fine while it is down: results wait for it; else mend [[destinations]]"),
+        Err(e) => Check::warn(
+            NAME,
+            format!("{name}: {e}"),
+            "fine while it is down: results wait for it; else mend [[destinations]]",
+        ),
     };
     runtime.block_on(deliver::call(config)).into_iter().map(check).collect()
 }

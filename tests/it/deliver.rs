@@ -11,6 +11,7 @@ use dicom_dictionary_std::{tags, uids};
 use dicom_ul::pdu::{
     AssociationRJ, AssociationRJResult, AssociationRJServiceUserReason, AssociationRJSource, PDataValueType, Pdu,
 };
+use gantry_tests::certificates::certificates;
 use gantry_tests::dimse::{Peer, command, data_set, element, padded};
 use gantry_tests::node::{Node, eventually};
 use gantry_tests::orthanc::Orthanc;
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::dicomweb::get;
+use crate::dimse::orthanc_tls;
 use crate::node::{json, send_ct, site};
 
 /// Tries again at once, so that a test waits for nothing but what it is about.
@@ -63,7 +65,8 @@ fn instances(result: &Value) -> BTreeSet<String> {
 }
 
 fn kept(orthanc: &Orthanc) -> BTreeSet<String> {
-    let all: Value = serde_json::from_str(&orthanc.rest("GET", "/instances?expand", b"").expect("a list")).expect("JSON");
+    let all: Value =
+        serde_json::from_str(&orthanc.rest("GET", "/instances?expand", b"").expect("a list")).expect("JSON");
     let uid = |instance: &Value| instance["MainDicomTags"]["SOPInstanceUID"].as_str().expect("a UID").to_owned();
     all.as_array().expect("a list").iter().map(uid).collect()
 }
@@ -84,8 +87,9 @@ fn results_come_to_orthanc_by_c_store_and_by_stow() {
     else {
         return;
     };
-    let destinations = destination("pacs", &format!("dimse = {{ address = {:?}, ae_title = \"ORTHANC\" }}", orthanc.dicom()))
-        + &destination("web", &format!("stow = {{ url = {:?} }}", other.dicom_web()));
+    let destinations =
+        destination("pacs", &format!("dimse = {{ address = {:?}, ae_title = \"ORTHANC\" }}", orthanc.dicom()))
+            + &destination("web", &format!("stow = {{ url = {:?} }}", other.dicom_web()));
     let node = Node::start(&site(module.package_folder(), &destinations));
     send_ct(&node);
     let rows = ["pacs", "web"].map(|name| delivery(&node, name, "sent"));
@@ -99,7 +103,9 @@ fn results_come_to_orthanc_by_c_store_and_by_stow() {
     assert_eq!(delivered.len(), 2, "{delivered:?}");
     let digests = delivered[0]["digests"].as_str().expect("text");
     let named = result["outputs"].as_array().expect("a list").iter().filter(|o| o["sop_class_uid"].is_string());
-    named.for_each(|o| assert!(digests.contains(&format!("output={}", o["sha256"].as_str().expect("text"))), "{digests}"));
+    named.for_each(|o| {
+        assert!(digests.contains(&format!("output={}", o["sha256"].as_str().expect("text"))), "{digests}")
+    });
     let metrics = get(&node, "/metrics").text();
     for line in [
         "gantry_deliveries_sent_total{destination=\"pacs\"} 1\n",
@@ -115,8 +121,9 @@ fn results_come_to_orthanc_by_c_store_and_by_stow() {
 #[test]
 fn orthanc_that_is_gone_for_a_while_has_everything_once() {
     let (Some(module), Some(mut orthanc)) = (Scenario::rogue("well-behaved"), Orthanc::start()) else { return };
-    let destinations = destination("pacs", &format!("dimse = {{ address = {:?}, ae_title = \"ORTHANC\" }}", orthanc.dicom()))
-        + &destination("web", &format!("stow = {{ url = {:?} }}", orthanc.dicom_web()));
+    let destinations =
+        destination("pacs", &format!("dimse = {{ address = {:?}, ae_title = \"ORTHANC\" }}", orthanc.dicom()))
+            + &destination("web", &format!("stow = {{ url = {:?} }}", orthanc.dicom_web()));
     let config = site(module.package_folder(), &destinations);
     let mut node = Node::start(&config);
     orthanc.stop();
@@ -188,7 +195,9 @@ fn storescp_gets_what_was_written_in_the_encoding_that_it_knows() {
     };
     let node = Node::start(&site(module.package_folder(), &(to("any", ports[0]) + &to("implicit", ports[1]))));
     send_ct(&node);
-    ["any", "implicit"].map(|name| delivery(&node, name, "sent"));
+    for name in ["any", "implicit"] {
+        delivery(&node, name, "sent");
+    }
     let (folder, result) = result(&node);
     for (received, syntax) in folders.iter().zip([uids::EXPLICIT_VR_LITTLE_ENDIAN, uids::IMPLICIT_VR_LITTLE_ENDIAN]) {
         let files = std::fs::read_dir(received.path()).expect("readable").map(|entry| entry.expect("an entry").path());
@@ -349,12 +358,16 @@ fn a_destination_that_hangs_holds_up_no_other_one() {
     delivery(&node, "share", "sent");
     assert_eq!(delivery(&node, "hangs", "queued")["attempts"], 1);
     let (from, result) = result(&node);
-    let found: Vec<_> = std::fs::read_dir(folder.path()).expect("readable").map(|e| e.expect("an entry").path()).collect();
+    let found: Vec<_> =
+        std::fs::read_dir(folder.path()).expect("readable").map(|e| e.expect("an entry").path()).collect();
     let [place] = found.as_slice() else { panic!("{found:?}") };
-    let files = result["outputs"].as_array().expect("a list").iter().map(|o| o["file"].as_str().expect("text").to_owned());
+    let files =
+        result["outputs"].as_array().expect("a list").iter().map(|o| o["file"].as_str().expect("text").to_owned());
     let mut expected: BTreeSet<String> = files.collect();
     expected.insert("result.json".into());
-    let there = std::fs::read_dir(place).expect("readable").map(|e| e.expect("an entry").file_name().into_string().expect("text"));
+    let there = std::fs::read_dir(place)
+        .expect("readable")
+        .map(|e| e.expect("an entry").file_name().into_string().expect("text"));
     assert_eq!(there.collect::<BTreeSet<_>>(), expected);
     for file in expected {
         assert!(std::fs::read(place.join(&file)).ok() == std::fs::read(from.join(&file)).ok(), "{file}");
@@ -395,7 +408,8 @@ fn request(listener: &TcpListener) -> (TcpStream, String, Vec<u8>) {
 }
 
 fn answer(mut stream: TcpStream, status: &str, kind: &str, body: &str, length: usize) {
-    let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let head =
+        format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).expect("written");
     stream.write_all(body.as_bytes()).expect("written");
 }
@@ -477,7 +491,11 @@ fn a_message_is_signed_and_names_nobody_unless_that_is_wanted() {
         assert_eq!(text.contains("Secret^Person"), index == 1, "{text}");
         assert_eq!(text.contains("SECRET-ID"), index == 1, "{text}");
         let message: Value = serde_json::from_str(&text).expect("JSON");
-        assert_eq!((&message["study_instance_uid"], &message["status"]), (&"2.25.2".into(), &"done".into()), "{message}");
+        assert_eq!(
+            (&message["study_instance_uid"], &message["status"]),
+            (&"2.25.2".into(), &"done".into()),
+            "{message}"
+        );
         assert!(message["findings"]["segments"][0]["name"].is_string(), "{message}");
         let (folder, _) = result(&node);
         let digest = gantry::hex(&Sha256::digest(std::fs::read(folder.join("result.json")).expect("readable")));
@@ -504,7 +522,10 @@ fn nothing_leaves_whose_bytes_are_not_those_of_the_job() {
     std::fs::write(&file, bytes).expect("written");
     peer.cut();
     let row = delivery(&node, "peer", "dead");
-    assert!(row["error"].as_str().is_some_and(|e| e.starts_with("segmentation.dcm is not what the job wrote")), "{row}");
+    assert!(
+        row["error"].as_str().is_some_and(|e| e.starts_with("segmentation.dcm is not what the job wrote")),
+        "{row}"
+    );
 }
 
 /// An N-EVENT-REPORT of these, on an association that the peer asks for.
@@ -563,6 +584,32 @@ fn a_destination_has_what_it_promised_to_keep() {
 }
 
 #[test]
+fn orthanc_has_results_that_came_over_tls() {
+    let Some(module) = Scenario::rogue("well-behaved") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let paths = certificates(folder.path());
+    let Some(orthanc) = Orthanc::start_with(&orthanc_tls(&paths)) else { return };
+    let [root, _, _, client, client_key] = &paths;
+    let to = |roots: &Path| {
+        format!(
+            "dimse = {{ address = {:?}, ae_title = \"ORTHANC\", tls = {{ roots = {roots:?}, certificate = {client:?}, \
+             key = {client_key:?}, server_name = \"localhost\" }} }}",
+            orthanc.dicom()
+        )
+    };
+    // One trusts somebody else's root: nothing is sent to who cannot be told from another.
+    let text = destination("pacs", &to(root)) + &destination("wary", &to(client));
+    let node = Node::start(&site(module.package_folder(), &text));
+    send_ct(&node);
+    delivery(&node, "pacs", "sent");
+    let (_, result) = result(&node);
+    assert_eq!(kept(&orthanc), instances(&result));
+    eventually("it is tried", || delivery(&node, "wary", "queued")["error"].is_string());
+    let row = delivery(&node, "wary", "queued");
+    assert!(row["error"].as_str().is_some_and(|error| error.contains("certificate")), "{row}");
+}
+
+#[test]
 fn orthanc_promises_to_keep_what_it_took() {
     let (Some(module), Some(orthanc)) = (Scenario::rogue("well-behaved"), Orthanc::start()) else { return };
     let to = format!("dimse = {{ address = {:?}, ae_title = \"ORTHANC\", commitment = true }}", orthanc.dicom());
@@ -602,7 +649,10 @@ fn destinations_are_checked_before_a_node_starts() {
     for (lines, says) in [
         (destination("hook", webhook), "destinations \"hook\": webhook.secret_file = /nowhere/secret"),
         (destination("share", "folder = { path = \"/nowhere\" }"), "destinations \"share\": folder.path = /nowhere"),
-        (destination("web2", "modules = [\"other\"]\nstow = { url = \"http://a/\" }"), "results of \"other\", and no module"),
+        (
+            destination("web2", "modules = [\"other\"]\nstow = { url = \"http://a/\" }"),
+            "results of \"other\", and no module",
+        ),
     ] {
         let said = change(&lines);
         assert!(said.code == Some(2) && said.out.contains(says), "{says}: {said:?}");

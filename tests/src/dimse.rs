@@ -92,16 +92,15 @@ impl Peer {
 
     /// A whole message: its context, command set and data set. Nothing where the peer releases, aborts or is gone.
     pub fn message(&mut self) -> Option<(u8, Vec<u8>, Vec<u8>)> {
-        let (mut command, mut data, mut context) = (Vec::new(), Vec::new(), 0);
+        let (mut command, mut data) = (Vec::new(), Vec::new());
         loop {
             let Some(Pdu::PData { data: values }) = self.read() else { return None };
             for value in values {
-                context = value.presentation_context_id;
                 let is_command = value.value_type == PDataValueType::Command;
                 if is_command { &mut command } else { &mut data }.extend_from_slice(&value.data);
                 let alone = is_command && element(&command, 0x0800) == Some(&[1, 1]);
                 if value.is_last && (alone || !is_command) {
-                    return Some((context, command, data));
+                    return Some((value.presentation_context_id, command, data));
                 }
             }
         }
@@ -109,7 +108,8 @@ impl Peer {
 
     /// Answers a request with a status.
     pub fn respond(&mut self, context: u8, request: &[u8], status: u16) {
-        let field = element(request, 0x0100).map_or(0, |field| u16::from_le_bytes(field.try_into().expect("two bytes")));
+        let field =
+            element(request, 0x0100).map_or(0, |field| u16::from_le_bytes(field.try_into().expect("two bytes")));
         let id = element(request, 0x0110).expect("a request has a number").to_vec();
         let bytes = command(&[
             (0x0100, (field | 0x8000).to_le_bytes().to_vec()),

@@ -35,7 +35,7 @@ pub(crate) enum OutboxCommand {
         /// Of this study only.
         #[arg(long, value_name = "UID")]
         study: Option<String>,
-        /// In this state only: queued, awaiting, sent, dead, dropped or superseded.
+        /// In this state only: held, queued, awaiting, sent, dead, dropped or superseded.
         #[arg(long)]
         state: Option<DeliveryState>,
         /// So many at most.

@@ -252,9 +252,11 @@ impl Target<'_> {
     fn check(self, of: &str) -> Result<(), String> {
         match self {
             Self::Dimse(dimse) => {
-                if !dimse.address.rsplit_once(':').is_some_and(|(host, port)| {
-                    !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
-                }) {
+                if !dimse
+                    .address
+                    .rsplit_once(':')
+                    .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+                {
                     return Err(format!("{of}: dimse.address = {:?} is not host:port", dimse.address));
                 }
                 if !super::dimse::is_ae_title(&dimse.ae_title) {
@@ -338,7 +340,10 @@ mod tests {
             (named("dimse = { address = \"a\", ae_title = \"A\" }\n"), "dimse.address = \"a\" is not host:port"),
             (named("dimse = { address = \"a:0\", ae_title = \"A\" }\n"), "is not host:port"),
             (named("dimse = { address = \"a:104\", ae_title = \"\" }\n"), "dimse.ae_title is no AE title"),
-            (named("dimse = { address = \"a:104\", ae_title = \"A\", tls = { roots = \"r\", key = \"k\" } }\n"), "both certificate and key"),
+            (
+                named("dimse = { address = \"a:104\", ae_title = \"A\", tls = { roots = \"r\", key = \"k\" } }\n"),
+                "both certificate and key",
+            ),
             (named("stow = { url = \"ftp://a\" }\n"), "stow.url is no address"),
             (named("stow = { url = \"https://u:p@a/\" }\n"), "stow.url holds a user or a password"),
             (named("webhook = { url = \"http://a/\" }\n"), "secret_file"),

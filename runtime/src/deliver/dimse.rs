@@ -138,8 +138,7 @@ impl Sender {
         let mut client = self.associate(&kinds).await?;
         let done = self.exchange(&mut client, delivery.id, &kinds, objects, &asked).await;
         // Whoever hangs up in the middle of an object may do so because of it: that uses up an attempt.
-        let (said, promised) =
-            client.end(done).await.map_err(|e| Failure::again(crate::printable(&e.to_string())))?;
+        let (said, promised) = client.end(done).await.map_err(|e| Failure::again(crate::printable(&e.to_string())))?;
         let detail = verdict(&said)?;
         let outputs = asked.iter().filter_map(|asked| digest(&asked.sha256)).collect();
         Ok(match promised? {
@@ -265,12 +264,7 @@ fn encodings(syntax: &str) -> Vec<&str> {
     }
 }
 
-async fn store(
-    client: &mut Client,
-    number: u16,
-    object: Object,
-    context: Option<Context>,
-) -> Result<Stored, Broken> {
+async fn store(client: &mut Client, number: u16, object: Object, context: Option<Context>) -> Result<Stored, Broken> {
     let Some(context) = context else {
         return Ok(Stored::No(Failure::for_good(format!("it does not take objects of class {}", object.class))));
     };
@@ -299,9 +293,7 @@ fn encoded(mut file: File, syntax: &str) -> Result<Vec<u8>, String> {
 
 /// What a status means for the object that it is about (PS3.4 section B.2.3, PS3.7 annex C).
 pub(super) fn judge(status: u16) -> Stored {
-    let no = |again| {
-        Stored::No(Failure { again, text: format!("it refuses it with status {status:04X}") })
-    };
+    let no = |again| Stored::No(Failure { again, text: format!("it refuses it with status {status:04X}") });
     match status {
         0 => Stored::Yes,
         // Coercion, elements discarded, does not fit its class; attribute list and value errors. What it has already it has under a
@@ -374,9 +366,7 @@ mod tests {
         assert_eq!(verdict(&said(&[0, 0xB000])), Ok("1.dcm: taken with status B000".into()));
         let never = Failure::for_good("1.dcm: it refuses it with status C000; it took 1 of 2");
         assert_eq!(verdict(&said(&[0, 0xC000])), Err(never));
-        let later = Failure::again(
-            "0.dcm: it refuses it with status A700; 1.dcm: it refuses it with status C000",
-        );
+        let later = Failure::again("0.dcm: it refuses it with status A700; 1.dcm: it refuses it with status C000");
         assert_eq!(verdict(&said(&[0xA700, 0xC000])), Err(later), "what may pass is tried again");
     }
 }

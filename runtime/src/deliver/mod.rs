@@ -145,7 +145,8 @@ impl Delivery {
         let below = job.result_path.as_ref().ok_or_else(|| Failure::for_good("its result was deleted"))?;
         let folder = data.join(below);
         let mut bytes = Vec::new();
-        let read = File::open(folder.join(RESULT_FILE)).and_then(|f| f.take(RESULT_MAX_BYTES + 1).read_to_end(&mut bytes));
+        let read =
+            File::open(folder.join(RESULT_FILE)).and_then(|f| f.take(RESULT_MAX_BYTES + 1).read_to_end(&mut bytes));
         read.map_err(|e| Failure::again(format!("{RESULT_FILE} cannot be read: {e}")))?;
         if <[u8; 32]>::from(Sha256::digest(&bytes)) != row.result_sha256 {
             return Err(Failure::for_good(changed(RESULT_FILE)));

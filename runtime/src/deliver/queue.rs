@@ -166,10 +166,8 @@ impl Queue {
     async fn overdue(&self) -> Result<(), StoreError> {
         let Some(Target::Dimse(dimse)) = self.to.target() else { return Ok(()) };
         for row in self.store.overdue_deliveries(&self.to.name, Due::now(dimse.commitment_timeout_ms)).await? {
-            let text = format!(
-                "it promised nothing within dimse.commitment_timeout_ms = {}",
-                dimse.commitment_timeout_ms
-            );
+            let text =
+                format!("it promised nothing within dimse.commitment_timeout_ms = {}", dimse.commitment_timeout_ms);
             let ending = self.failed(&row, Trouble::Failed(Failure::again(text)));
             self.store.end_delivery(row.id, &ending).await?;
         }
@@ -247,7 +245,9 @@ impl Queue {
             }
             DeliveryEnding::Dead { error } => {
                 tracing::error!(
-                    destination, delivery, job,
+                    destination,
+                    delivery,
+                    job,
                     "given up: {error}; `gantry outbox retry {delivery}` tries it again"
                 );
                 self.metrics.delivery_failed(destination);
@@ -291,7 +291,9 @@ pub(super) fn after(
         Trouble::Failed(Failure { again, text }) => (again, true, text),
     };
     if again && age_ms >= to.age_max_ms {
-        return DeliveryEnding::Dead { error: format!("{error}; older than destinations.age_max_ms = {}", to.age_max_ms) };
+        return DeliveryEnding::Dead {
+            error: format!("{error}; older than destinations.age_max_ms = {}", to.age_max_ms),
+        };
     }
     if again && counts && row.attempts >= to.attempts_max {
         let most = to.attempts_max;
@@ -345,10 +347,7 @@ mod tests {
         let dead = |error: &str| DeliveryEnding::Dead { error: error.into() };
         assert_eq!(after(&to, &row(1), refused(), 2000, 0.0), again(2100, true, "A700"));
         assert_eq!(after(&to, &row(2), refused(), 2000, 0.0), again(2200, true, "A700"));
-        assert_eq!(
-            after(&to, &row(3), refused(), 2000, 0.0),
-            dead("A700; destinations.attempts_max = 3 are used up")
-        );
+        assert_eq!(after(&to, &row(3), refused(), 2000, 0.0), dead("A700; destinations.attempts_max = 3 are used up"));
         assert_eq!(after(&to, &row(1), Trouble::Failed(Failure::for_good("C000")), 2000, 0.0), dead("C000"));
         // Nobody is there: no attempt is used up, and the time is bounded all the same.
         let gone = || Trouble::Unreachable("gone".into());

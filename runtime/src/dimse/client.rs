@@ -185,11 +185,12 @@ async fn ask(
         let class = service.abstract_syntax.to_owned();
         service.roles.map(|roles| UserVariableItem::ScuScpRoleSelectionSubItem(class, roles))
     });
-    let proposed = services.iter().zip((CONTEXT..=u8::MAX).step_by(2)).map(|(service, id)| PresentationContextProposed {
-        id,
-        abstract_syntax: service.abstract_syntax.to_owned(),
-        transfer_syntaxes: service.transfer_syntaxes.iter().map(|&syntax| syntax.to_owned()).collect(),
-    });
+    let proposed =
+        services.iter().zip((CONTEXT..=u8::MAX).step_by(2)).map(|(service, id)| PresentationContextProposed {
+            id,
+            abstract_syntax: service.abstract_syntax.to_owned(),
+            transfer_syntaxes: service.transfer_syntaxes.iter().map(|&syntax| syntax.to_owned()).collect(),
+        });
     let request = AssociationRQ {
         protocol_version: PROTOCOL_VERSION,
         calling_ae_title: peer.calling.into(),
@@ -209,7 +210,8 @@ async fn ask(
     let mut contexts = Vec::new();
     for (index, service) in services.iter().enumerate().take(SERVICES_MAX) {
         let answered = answer.presentation_contexts.iter().find(|context| usize::from(context.id) == 2 * index + 1);
-        let accepted = |context: &&PresentationContextResult| context.reason == PresentationContextResultReason::Acceptance;
+        let accepted =
+            |context: &&PresentationContextResult| context.reason == PresentationContextResultReason::Acceptance;
         let Some(context) = answered.filter(accepted) else { continue };
         let chosen = context.transfer_syntax.trim_end_matches(['\0', ' ']);
         if !service.transfer_syntaxes.contains(&chosen) {

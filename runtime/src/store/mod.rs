@@ -33,9 +33,7 @@ pub use self::instances::{Candidate, Filed, InstanceRow, Kept, Known, Quarantine
 pub use self::intake::{IntakeBatch, IntakeWriter};
 pub use self::jobs::{Arrivals, Changed, Ending, FoundRow, Job, JobState, NewJob, Routed};
 pub use self::orders::{OrderRow, Sender};
-pub use self::outbox::{
-    DeliveryChanged, DeliveryCount, DeliveryEnding, DeliveryRow, DeliveryState, StudyIdentity,
-};
+pub use self::outbox::{DeliveryChanged, DeliveryCount, DeliveryEnding, DeliveryRow, DeliveryState, StudyIdentity};
 pub use self::priors::{Gathered, PriorKey, PriorRow};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::retention::{Doomed, Unneeded};

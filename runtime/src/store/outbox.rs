@@ -16,6 +16,8 @@ use crate::study::PatientEntry;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
+    /// Waits for a person to release the result.
+    Held,
     /// Waits for its turn, or is being sent.
     Queued,
     /// Was taken, and the destination is yet to promise to keep it.
@@ -32,16 +34,17 @@ pub enum DeliveryState {
 
 impl DeliveryState {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Queued, Self::Awaiting, Self::Sent, Self::Dead, Self::Dropped, Self::Superseded];
+    pub const ALL: [Self; 7] =
+        [Self::Held, Self::Queued, Self::Awaiting, Self::Sent, Self::Dead, Self::Dropped, Self::Superseded];
 
     /// Those in which the destination does not have it yet.
-    pub const OPEN: [Self; 3] = [Self::Queued, Self::Awaiting, Self::Dead];
+    pub const OPEN: [Self; 4] = [Self::Held, Self::Queued, Self::Awaiting, Self::Dead];
 
     /// In the journal and for people.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Held => "held",
             Self::Queued => "queued",
             Self::Awaiting => "awaiting",
             Self::Sent => "sent",
@@ -197,7 +200,8 @@ const NEXT: &str = "SELECT id FROM delivery AS next WHERE destination = ? AND st
                     ORDER BY priority DESC, id LIMIT 1";
 
 impl Batch {
-    /// Makes the deliveries of a result, one for each destination; those that are there stay as they are.
+    /// Makes the deliveries of a result, one for each destination; those that are there stay as they are. Held ones wait until a person
+    /// releases the result.
     ///
     /// # Errors
     /// The journal's.
@@ -206,11 +210,12 @@ impl Batch {
         job: &Job,
         result_sha256: &[u8; 32],
         destinations: &[String],
+        held: bool,
     ) -> Result<(), StoreError> {
         for destination in destinations {
             sqlx::query(
                 "INSERT INTO delivery (job, study_instance_uid, destination, state, priority, since_ms, created_ms, \
-                 result_sha256) VALUES (?1, ?2, ?3, 'queued', ?4, ?5, ?5, ?6) ON CONFLICT DO NOTHING",
+                 result_sha256) VALUES (?1, ?2, ?3, ?7, ?4, ?5, ?5, ?6) ON CONFLICT DO NOTHING",
             )
             .bind(job.id)
             .bind(&job.study_instance_uid)
@@ -218,10 +223,20 @@ impl Batch {
             .bind(super::jobs::level(job.priority))
             .bind(now_ms())
             .bind(result_sha256.as_slice())
+            .bind(if held { DeliveryState::Held } else { DeliveryState::Queued }.name())
             .execute(&mut *self.transaction)
             .await?;
         }
         Ok(())
+    }
+
+    /// Lets go what was held of a result; how many deliveries that are.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn release_deliveries(&mut self, job: i64) -> Result<u64, StoreError> {
+        let query = sqlx::query("UPDATE delivery SET state = 'queued', since_ms = ? WHERE job = ? AND state = 'held'");
+        Ok(query.bind(now_ms()).bind(job).execute(&mut *self.transaction).await?.rows_affected())
     }
 }
 
@@ -234,9 +249,8 @@ impl Store {
         // Asked without the writer's turn: most of the time there is nothing.
         let next = sqlx::query(NEXT).bind(destination).bind(due.now_ms).bind(due.latest_ms());
         let Some(next) = next.fetch_optional(&self.pool).await? else { return Ok(None) };
-        let claimed = sqlx::query(
-            "UPDATE delivery SET attempts = attempts + 1 WHERE id = ? AND state = 'queued' RETURNING *",
-        );
+        let claimed =
+            sqlx::query("UPDATE delivery SET attempts = attempts + 1 WHERE id = ? AND state = 'queued' RETURNING *");
         let claimed = claimed.bind(next.try_get::<i64, _>("id")?).fetch_optional(&self.pool).await?;
         Ok(claimed.as_ref().map(DeliveryRow::read).transpose()?)
     }
@@ -312,7 +326,10 @@ impl Store {
     ///
     /// # Errors
     /// The journal's.
-    pub(crate) async fn asked_promise(&self, transaction_uid: &str) -> Result<Option<(DeliveryRow, String)>, StoreError> {
+    pub(crate) async fn asked_promise(
+        &self,
+        transaction_uid: &str,
+    ) -> Result<Option<(DeliveryRow, String)>, StoreError> {
         let row = sqlx::query("SELECT * FROM delivery WHERE transaction_uid = ? AND state IN ('queued', 'awaiting')");
         let Some(row) = row.bind(transaction_uid).fetch_optional(&self.pool).await? else { return Ok(None) };
         Ok(Some((DeliveryRow::read(&row)?, row.try_get("asked")?)))
@@ -371,7 +388,7 @@ impl Store {
     pub async fn open_deliveries(&self) -> Result<Vec<DeliveryCount>, StoreError> {
         let rows = sqlx::query(
             "SELECT destination, state, count(*) AS deliveries, min(since_ms) AS oldest_ms FROM delivery \
-             WHERE state IN ('queued', 'awaiting', 'dead') GROUP BY destination, state ORDER BY destination, state",
+             WHERE state IN ('held', 'queued', 'awaiting', 'dead') GROUP BY destination, state ORDER BY destination, state",
         )
         .fetch_all(&self.pool)
         .await?;
@@ -400,7 +417,14 @@ impl Store {
              AND superseded_by IS NULL) RETURNING *",
         );
         let row = row.bind(now_ms()).bind(id).fetch_optional(&mut *batch.transaction).await?;
-        self.changed(batch, id, row, Action::DeliveryRetried, &[DeliveryState::Queued, DeliveryState::Superseded]).await
+        self.changed(
+            batch,
+            id,
+            row,
+            Action::DeliveryRetried,
+            &[DeliveryState::Held, DeliveryState::Queued, DeliveryState::Superseded],
+        )
+        .await
     }
 
     /// Takes a delivery out of its queue, or lets go of one that was given up. One that is being sent may still arrive.
@@ -411,7 +435,7 @@ impl Store {
         let mut batch = self.begin().await?;
         let row = sqlx::query(
             "UPDATE delivery SET state = 'dropped', ended_ms = ? WHERE id = ? \
-             AND state IN ('queued', 'awaiting', 'dead') RETURNING *",
+             AND state IN ('held', 'queued', 'awaiting', 'dead') RETURNING *",
         );
         let row = row.bind(now_ms()).bind(id).fetch_optional(&mut *batch.transaction).await?;
         let over = [DeliveryState::Sent, DeliveryState::Dropped, DeliveryState::Superseded];
@@ -689,6 +713,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_held_goes_nowhere_until_it_is_released() {
+        let outbox = Outbox::new().await;
+        outbox.route("2.25.1", 1, &[("a", Urgency::Routine)]).await;
+        outbox.done(&[]).await;
+        let job = outbox.store.jobs(None, None).await.expect("a list").remove(0);
+        let mut batch = outbox.store.begin().await.expect("begun");
+        batch.deliver(&job, &[7; 32], &["pacs".into()], true).await.expect("made");
+        batch.commit().await.expect("committed");
+        assert!(outbox.next("pacs").await.is_none());
+        let mut batch = outbox.store.begin().await.expect("begun");
+        assert!(batch.is_unfinished("2.25.1").await.expect("asked"), "retention leaves it");
+        assert_eq!(batch.release_deliveries(job.id).await.expect("released"), 1);
+        assert_eq!(batch.release_deliveries(job.id).await.expect("released"), 0, "once");
+        batch.commit().await.expect("committed");
+        assert_eq!(outbox.next("pacs").await.map(|row| row.job), Some(job.id));
+    }
+
+    #[tokio::test]
     async fn a_promise_is_found_by_its_uid_until_it_is_given_and_asked_for_again_when_it_is_late() {
         let outbox = Outbox::new().await;
         outbox.route("2.25.1", 1, &[("a", Urgency::Routine)]).await;
@@ -696,11 +738,8 @@ mod tests {
         let row = outbox.next("pacs").await.expect("due");
         outbox.store.ask_promise(row.id, "2.25.9", "[]").await.expect("noted");
         assert!(outbox.store.asked_promise("2.25.9").await.expect("asked").is_some(), "also while it is being sent");
-        let awaiting = |next_ms| DeliveryEnding::Awaiting {
-            transaction_uid: "2.25.9".into(),
-            next_ms,
-            detail: String::new(),
-        };
+        let awaiting =
+            |next_ms| DeliveryEnding::Awaiting { transaction_uid: "2.25.9".into(), next_ms, detail: String::new() };
         let due = Due::now(60_000);
         assert_eq!(outbox.end(&row, awaiting(due.now_ms + 30_000)).await.state, DeliveryState::Awaiting);
         assert!(outbox.next("pacs").await.is_none());

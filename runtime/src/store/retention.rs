@@ -190,7 +190,7 @@ impl Batch {
              AND EXISTS (SELECT 1 FROM series JOIN instance ON instance.series = series.id \
              WHERE series.study = study.id AND via <> 'pacs')) \
              OR EXISTS (SELECT 1 FROM job WHERE study_instance_uid = ?1 AND state IN ('queued', 'gated', 'running')) \
-             OR EXISTS (SELECT 1 FROM delivery WHERE study_instance_uid = ?1 AND state IN ('queued', 'awaiting', 'dead')) \
+             OR EXISTS (SELECT 1 FROM delivery WHERE study_instance_uid = ?1 AND state IN ('held', 'queued', 'awaiting', 'dead')) \
              OR EXISTS (SELECT 1 FROM prior JOIN job USING (study_instance_uid, study_version) \
              WHERE prior_uid = ?1 AND state IN ('queued', 'gated', 'running')) \
              OR EXISTS (SELECT 1 FROM job JOIN study AS own USING (study_instance_uid) \

@@ -401,7 +401,8 @@ async fn count_deliveries(shared: &Shared) -> Result<(), StoreError> {
     let counts = shared.store.open_deliveries().await?;
     // Also those of which nothing waits, or no longer.
     let configured = shared.destinations.iter().map(String::as_str);
-    let destinations: BTreeSet<&str> = configured.chain(counts.iter().map(|count| count.destination.as_str())).collect();
+    let destinations: BTreeSet<&str> =
+        configured.chain(counts.iter().map(|count| count.destination.as_str())).collect();
     for destination in destinations {
         let count = |state| counts.iter().find(|count| count.destination == destination && count.state == state);
         for state in DeliveryState::OPEN {

@@ -352,7 +352,12 @@ impl Shared {
             Broken::Silent { .. } => "timeout",
             Broken::Io(e) if e.kind() == ErrorKind::InvalidData => "tls",
             Broken::Guard(_) | Broken::Malformed(_) | Broken::Unexpected(_) => "malformed",
-            Broken::Io(_) | Broken::Closed | Broken::Aborted | Broken::Rejected(_) | Broken::Source(_) | Broken::Stopping => return,
+            Broken::Io(_)
+            | Broken::Closed
+            | Broken::Aborted
+            | Broken::Rejected(_)
+            | Broken::Source(_)
+            | Broken::Stopping => return,
         };
         self.metrics.association_rejected(reason);
     }

@@ -168,7 +168,8 @@ impl Store {
 async fn supersede(batch: &mut Batch, uid: &str, version: u32, now: i64) -> Result<(), StoreError> {
     // Only this study's jobs of earlier versions are there.
     sqlx::query(
-        "UPDATE delivery SET state = 'superseded', ended_ms = ? WHERE study_instance_uid = ? AND state = 'queued'",
+        "UPDATE delivery SET state = 'superseded', ended_ms = ? WHERE study_instance_uid = ? \
+         AND state IN ('held', 'queued')",
     )
     .bind(now)
     .bind(uid)

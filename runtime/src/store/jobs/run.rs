@@ -94,7 +94,7 @@ impl Store {
         if let Ending::Done { deliver, result_sha256, .. } = ending
             && job.superseded_by.is_none()
         {
-            batch.deliver(&job, result_sha256, deliver).await?;
+            batch.deliver(&job, result_sha256, deliver, false).await?;
             delivers = !deliver.is_empty();
         }
         batch.commit().await?;
@@ -218,7 +218,7 @@ async fn record_found(
     .execute(&mut **transaction)
     .await?;
     sqlx::query(
-        "UPDATE delivery SET priority = max(priority, ?) WHERE state = 'queued' \
+        "UPDATE delivery SET priority = max(priority, ?) WHERE state IN ('held', 'queued') \
          AND study_instance_uid = (SELECT study_instance_uid FROM job WHERE id = ?)",
     )
     .bind(level(raise))

@@ -7,7 +7,7 @@ CREATE TABLE delivery (
     study_instance_uid TEXT NOT NULL,
     -- As it is called in the configuration.
     destination TEXT NOT NULL,
-    -- queued, awaiting, sent, dead, dropped or superseded.
+    -- held, queued, awaiting, sent, dead, dropped or superseded.
     state TEXT NOT NULL,
     -- That of the job; only rises.
     priority INTEGER NOT NULL,
@@ -33,7 +33,7 @@ CREATE TABLE delivery (
 -- What is next: the most urgent first, then in order. What is over is not in it.
 CREATE INDEX delivery_next ON delivery (destination, priority DESC, id) WHERE state = 'queued';
 -- How many there are, and how old they are.
-CREATE INDEX delivery_open ON delivery (destination, state, since_ms) WHERE state IN ('queued', 'awaiting', 'dead');
+CREATE INDEX delivery_open ON delivery (destination, state, since_ms) WHERE state IN ('held', 'queued', 'awaiting', 'dead');
 -- The order within a study, and what retention must not delete.
 CREATE INDEX delivery_study ON delivery (study_instance_uid, destination, id);
 CREATE INDEX delivery_awaiting ON delivery (destination, id) WHERE state = 'awaiting';
