@@ -90,9 +90,7 @@ impl fmt::Display for Check {
 pub fn check_configuration(config: &Config) -> Vec<Check> {
     let mut checks = vec![folder(config.node.data_folder.as_deref()), engine(config), modules(config)];
     checks.extend(config.folder.path.as_deref().map(watched));
-    for (name, tls) in
-        [("dimse.tls", &config.dimse.tls), ("web.tls", &config.web.tls), ("hl7.tls", &config.hl7.tls)]
-    {
+    for (name, tls) in [("dimse.tls", &config.dimse.tls), ("web.tls", &config.web.tls), ("hl7.tls", &config.hl7.tls)] {
         checks.extend(tls.iter().flat_map(|tls| certificates(name, tls)));
     }
     checks

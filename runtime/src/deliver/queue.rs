@@ -12,8 +12,8 @@ use super::{Delivery, Failure, Parcel, Promises, Sent, Trouble, dimse, fhir, fol
 use crate::config::{Config, DestinationConfig, Target};
 use crate::ingest::blocking;
 use crate::metrics::Metrics;
-use crate::study::ReadOptions;
 use crate::store::{DeliveryEnding, DeliveryRow, Due, Store, StoreError, now_ms};
+use crate::study::ReadOptions;
 
 /// How long the journal is left alone after it failed.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(5);

@@ -33,8 +33,8 @@ pub use seg::{SegError, segmentation};
 pub use sr::{SegReference, SrError, has_report, report};
 pub use uid::OutputUids;
 pub use write::{
-    Content, OUTPUT_FILES, OVERLAY_FILE, Output, REPORT_FILE, RESULT_FILE, SEGMENTATION_FILE, Transaction,
-    WriteError, Written, write_all,
+    Content, OUTPUT_FILES, OVERLAY_FILE, Output, REPORT_FILE, RESULT_FILE, SEGMENTATION_FILE, Transaction, WriteError,
+    Written, write_all,
 };
 
 use crate::findings::{Classification, Measurement, Segment, Segmentation, Triage, Unfit};
