@@ -125,7 +125,10 @@ fn the_example_of_gantry_toml_has_every_key_of_a_destination() {
         }
         named.push(config.destinations[0].target().expect("a way").name());
     }
-    assert_eq!(named, ["dimse", "stow", "folder", "webhook"]);
+    assert_eq!(named, ["dimse", "stow", "folder", "webhook", "fhir", "mllp"]);
+    for key in ["folder", "issuer_systems", "tls", "character_set"] {
+        assert!(block.contains(&format!("{key} = ")), "{key} is missing");
+    }
 }
 
 #[test]
