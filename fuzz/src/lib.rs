@@ -19,6 +19,49 @@ pub mod multipart;
 #[expect(unused_imports, reason = "the rest of the runtime uses more of it")]
 pub mod config;
 
+/// Of `crate::messages`, what reads and writes HL7 v2, and what the configuration names.
+#[path = "../../runtime/src/messages"]
+pub mod messages {
+    pub mod fhir {
+        mod patient;
+        pub use patient::PatientReference;
+    }
+
+    pub mod hl7 {
+        pub mod charset;
+        mod frame;
+        mod message;
+        pub mod order;
+        mod write;
+
+        pub use charset::Charset;
+        pub use frame::{FrameError, Frames, framed};
+        pub use message::{Delimiters, ErrorCode, Flaw, Message, Part, Segment};
+        pub use write::{Row, components, encoded, escaped, header};
+    }
+}
+
+/// Of `crate::deliver`, what the configuration names.
+#[path = "../../runtime/src/deliver"]
+pub mod deliver {
+    pub mod fhir {
+        mod config;
+        pub use config::FhirDestination;
+    }
+
+    pub mod mllp {
+        mod config;
+        pub use config::MllpDestination;
+    }
+}
+
+/// Of `crate::outputs`, what the configuration names.
+#[path = "../../runtime/src/outputs"]
+pub mod outputs {
+    mod kind;
+    pub use kind::OutputKind;
+}
+
 /// Of `crate::findings`, what the configuration names.
 #[path = "../../runtime/src/findings"]
 pub mod findings {

@@ -25,14 +25,14 @@ use gantry::telemetry;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::summary::Summary;
-use crate::cli::{job, node, token, worker};
+use crate::cli::{job, node, outbox, token, worker};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done, or the module called the input unfit (status in result.json)
   1    the result could not be written; `gantry doctor`: a check failed
   2    usage, configuration or start-up; `gantry config check`: a check failed
-  3    the input cannot be read, or the module accepts none of it; there is no such job or study
+  3    the input cannot be read, or the module accepts none of it; there is no such job, study or delivery
   4    the module failed, or its package or findings were refused
   5    a limit was hit
   130  interrupted";
@@ -74,6 +74,9 @@ enum Command {
     /// Look at and change what runs on a node, also while it runs.
     #[command(subcommand, after_help = job::JOB_EXAMPLES)]
     Job(job::JobCommand),
+    /// Look at and change what results wait for which destination, also while a node runs.
+    #[command(subcommand, after_help = outbox::EXAMPLES)]
+    Outbox(outbox::OutboxCommand),
     /// Tell which modules would run on a study, and why.
     #[command(subcommand, after_help = job::ROUTE_EXAMPLES)]
     Route(job::RouteCommand),
@@ -247,6 +250,7 @@ fn main() -> ExitCode {
         Command::Serve { config } => serve(&config),
         Command::Token(command) => token::run(&command),
         Command::Job(command) => job::job(command),
+        Command::Outbox(command) => outbox::run(command),
         Command::Route(command) => job::route(command),
         Command::Config(command) => node::config(command),
         Command::Doctor { config, json } => node::doctor(&config, json),

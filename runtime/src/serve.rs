@@ -14,9 +14,11 @@ use crate::app::App;
 use crate::audit::{AnchorError, Audit};
 use crate::completion::{self, Archive, Closed, Completion, PacsError};
 use crate::config::Config;
+use crate::deliver;
 use crate::doctor;
 use crate::ingest::dimse::{BindError, Dimse};
 use crate::ingest::disk::RealDisk;
+use crate::ingest::mllp::{Mllp, MllpError};
 use crate::ingest::{self, Intake, unfiled};
 use crate::metrics::Metrics;
 use crate::retention::{Retention, Unfinished};
@@ -32,6 +34,8 @@ pub struct Node {
     pub dimse: Option<SocketAddr>,
     /// Where DICOMweb listens.
     pub web: Option<SocketAddr>,
+    /// Where orders come in.
+    pub hl7: Option<SocketAddr>,
     store: Store,
     audit: Audit,
     stop: CancellationToken,
@@ -86,12 +90,18 @@ pub enum StartError {
     /// The modules.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// Who gets results.
+    #[error(transparent)]
+    Deliver(#[from] deliver::StartError),
     /// The DICOM network service.
     #[error(transparent)]
     Dimse(#[from] BindError),
     /// DICOMweb.
     #[error(transparent)]
     Web(#[from] WebStartError),
+    /// The MLLP service.
+    #[error(transparent)]
+    Mllp(#[from] MllpError),
 }
 
 /// Studies that closed and wait to be routed.
@@ -154,6 +164,11 @@ impl Node {
             let parts = schedule::Parts { app, store, data, priors, metrics };
             schedule::start(parts, routed, stop.clone(), &tasks).await?;
         }
+        deliver::start(
+            &deliver::Parts { config: &config, store: store.clone(), data: data.clone(), metrics: metrics.clone() },
+            &stop,
+            &tasks,
+        )?;
         let retention = Retention::new(&config, data.clone(), store.clone(), disk, metrics.clone(), Unfinished);
         tasks.spawn(retention.run(stop.clone()));
 
@@ -165,6 +180,12 @@ impl Node {
             let (stop, associations) = (stop.clone(), tasks.clone());
             tasks.spawn(async move { dimse.run(stop, &associations).await });
         }
+        let mllp = Mllp::bind(&config, store.clone(), metrics.clone(), audit.clone()).await?;
+        let hl7 = mllp.as_ref().map(Mllp::local_addr);
+        if let Some(mllp) = mllp {
+            let (stop, connections) = (stop.clone(), tasks.clone());
+            tasks.spawn(async move { mllp.run(stop, &connections).await });
+        }
         let mut web_address = None;
         if let Some(address) = config.web.listen {
             let web = Web::bind(address, &config, intake.clone(), store.clone(), data, metrics, audit.clone()).await?;
@@ -173,13 +194,13 @@ impl Node {
         }
         tasks.spawn(ingest::folder::watch(config.folder.clone(), intake, stop.clone()));
         tracing::info!("ready");
-        Ok(Self { dimse: dimse_address, web: web_address, store, audit, stop, tasks, drain, _lock: lock })
+        Ok(Self { dimse: dimse_address, web: web_address, hl7, store, audit, stop, tasks, drain, _lock: lock })
     }
 
     /// What it listens on, on one line of JSON: with port 0 there is no other way to learn it.
     #[must_use]
     pub fn ready(&self) -> String {
-        serde_json::json!({ "dimse": self.dimse, "web": self.web }).to_string()
+        serde_json::json!({ "dimse": self.dimse, "web": self.web, "hl7": self.hl7 }).to_string()
     }
 
     /// Takes nothing new, lets what runs come to its end for `node.drain_ms`, and ends.
@@ -291,6 +312,7 @@ mod tests {
         let node = Node {
             dimse: None,
             web: None,
+            hl7: None,
             store: store.clone(),
             audit: audit.clone(),
             stop: CancellationToken::new(),

@@ -42,6 +42,8 @@ pub(crate) enum Target {
     Command,
     /// The multipart body of a STOW request
     Multipart,
+    /// MLLP, and a message of HL7 v2
+    Hl7,
     /// The text of gantry.toml
     Config,
 }
@@ -69,6 +71,7 @@ impl Target {
             Self::Guard => "guard",
             Self::Command => "command",
             Self::Multipart => "multipart",
+            Self::Hl7 => "hl7",
             Self::Config => "config",
         }
     }
@@ -76,7 +79,7 @@ impl Target {
     /// Inputs are at most so long. Limits of the multipart reader lie at 16 KiB; elsewhere short inputs reach everything.
     fn input_max_bytes(self) -> u32 {
         match self {
-            Self::Guard | Self::Command => 4 << 10,
+            Self::Guard | Self::Command | Self::Hl7 => 4 << 10,
             Self::Multipart => 20 << 10,
             Self::Config => 16 << 10,
         }
@@ -163,7 +166,7 @@ fn fuzz(repository: &Repository, programs: &Path, target: Target, time: u32) -> 
         "-print_final_stats=1".into(),
     ]);
     let step = match target {
-        Target::Guard | Target::Command | Target::Multipart => step,
+        Target::Guard | Target::Command | Target::Multipart | Target::Hl7 => step,
         Target::Config => {
             fs::copy(repository.root.join(EXAMPLE), learnt.join("example")).context("cannot copy the example")?;
             step.arg(format!("-dict={}", words(repository)?.display()))

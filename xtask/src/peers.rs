@@ -1,4 +1,5 @@
-//! Other people's software that judges ours: a Python environment in the cache, and Debian packages on the system.
+//! Other people's software that judges ours: a Python environment and Node.js packages in the cache, and Debian packages on the
+//! system.
 
 use crate::assets::{python, remove_folder};
 use crate::process::{Step, seconds, timed};
@@ -11,7 +12,9 @@ use std::path::{Path, PathBuf};
 /// Installs what is missing. Where that is impossible (not root, not Debian), it says what to run; in CI that fails.
 pub(crate) fn install(repository: &Repository) -> Result<()> {
     install_python_peers(repository)?;
-    install_debian_peers()
+    // npm is one of them.
+    install_debian_peers()?;
+    install_node_peers(repository)
 }
 
 /// A Debian package, and a file that shows that it, or the same software from elsewhere, is installed.
@@ -34,6 +37,8 @@ const DEBIAN_PEERS: &[DebianPeer] = &[
     },
     DebianPeer { package: "libpixelmed-java", witness: Witness::File("/usr/share/java/pixelmed.jar") },
     DebianPeer { package: "default-jre-headless", witness: Witness::Program("java") },
+    DebianPeer { package: "nodejs", witness: Witness::Program("node") },
+    DebianPeer { package: "npm", witness: Witness::Program("npm") },
 ];
 
 fn install_python_peers(repository: &Repository) -> Result<()> {
@@ -64,6 +69,36 @@ fn install_python_peers(repository: &Repository) -> Result<()> {
     fs::write(&stamp, &wanted)?;
     let count = wanted.lines().filter(|line| line.contains("==")).count();
     println!("Python peers: {count} packages ({})", seconds(elapsed));
+    Ok(())
+}
+
+/// What `tests/peers/npm` locks, without running what packages bring to be run.
+fn install_node_peers(repository: &Repository) -> Result<()> {
+    const FILES: [&str; 2] = ["package.json", "package-lock.json"];
+    let (from, to) = (repository.root.join("tests/peers/npm"), repository.npm());
+    let locked = fs::read_to_string(from.join(FILES[1])).context("cannot read tests/peers/npm/package-lock.json")?;
+    let stamp = to.join(".complete");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == locked) {
+        println!("Node.js peers: up to date in {}", repository.short(&to));
+        return Ok(());
+    }
+    if find_program("npm").is_none() {
+        if in_ci() {
+            bail!("npm is missing, and tests in CI need what it installs");
+        }
+        println!("Node.js peers: npm is missing; tests that need them will be skipped");
+        return Ok(());
+    }
+    println!("Node.js peers: installing into {} ...", repository.short(&to));
+    remove_folder(&to)?;
+    fs::create_dir_all(&to)?;
+    for file in FILES {
+        fs::copy(from.join(file), to.join(file))?;
+    }
+    let install = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
+    Step::new("npm").args(install).in_folder(&to).capture()?;
+    fs::write(&stamp, &locked)?;
+    println!("Node.js peers: installed");
     Ok(())
 }
 

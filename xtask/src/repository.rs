@@ -53,6 +53,11 @@ impl Repository {
         self.root.join(".cache/venv")
     }
 
+    /// The Node.js packages of the peers.
+    pub(crate) fn npm(&self) -> PathBuf {
+        self.root.join(".cache/npm")
+    }
+
     /// `path` as a person in the checkout would type it.
     pub(crate) fn short(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()

@@ -109,6 +109,22 @@ actions! {
     JobRequeued = "job-requeued",
     /// Somebody had a job tried again.
     JobRetried = "job-retried",
+    /// Orders came by HL7.
+    OrderReceived = "order-received",
+    /// An order raised the jobs of its study.
+    JobsRaised = "jobs-raised",
+    /// An identity of a patient was merged into another by who manages them; nothing here changed.
+    MergeNoted = "merge-noted",
+    /// A message of HL7 was refused.
+    MessageRefused = "message-refused",
+    /// A destination has a result, by the digests of what left.
+    ResultDelivered = "result-delivered",
+    /// A result did not reach a destination, and was given up.
+    DeliveryFailed = "delivery-failed",
+    /// Somebody had a result sent to a destination again.
+    DeliveryRetried = "delivery-retried",
+    /// Somebody took a result out of a destination's queue.
+    DeliveryDropped = "delivery-dropped",
     /// Retention deleted a study's instances.
     StudyDeleted = "study-deleted",
     /// Retention deleted a job's results.

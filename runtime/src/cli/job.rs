@@ -83,7 +83,7 @@ pub(crate) struct NodeArgs {
     config: PathBuf,
     /// For scripts.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 type Failure = (u8, anyhow::Error);
@@ -125,7 +125,7 @@ pub(crate) fn route(command: RouteCommand) -> Result<(), Failure> {
 }
 
 /// Opens the journal that the configuration names. Never makes one: there is nothing to look at in it.
-fn with_journal<F>(node: &NodeArgs, work: impl FnOnce(Config, Store) -> F) -> Result<String, Failure>
+pub(super) fn with_journal<F>(node: &NodeArgs, work: impl FnOnce(Config, Store) -> F) -> Result<String, Failure>
 where
     F: Future<Output = anyhow::Result<String>>,
 {
@@ -277,7 +277,7 @@ async fn show(store: &Store, id: i64, json: bool) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn chrono_text(ms: i64) -> Option<String> {
+pub(super) fn chrono_text(ms: i64) -> Option<String> {
     Some(chrono::DateTime::from_timestamp_millis(ms)?.format("%Y-%m-%d %H:%M:%S%.3f UTC").to_string())
 }
 
@@ -298,8 +298,9 @@ async fn explained(config: &Config, store: &Store, uid: &str, json: bool) -> any
     let arrivals = store.arrivals(uid).await?.context("nothing of a study with this UID is here")?;
     let data = config.node.data_folder.as_deref().unwrap_or(Path::new("."));
     let paths: Vec<PathBuf> = store.instances_of_study(uid).await?.iter().map(|i| data.join(&i.path)).collect();
+    let ordered = store.order_of_study(uid).await?.map(|order| order.priority);
     let modules = match study::read(&paths, &ReadOptions::new(&config.limits, false)) {
-        Ok(study) => explain(&study, &plan, &Circumstances::now(arrivals.sources)),
+        Ok(study) => explain(&study, &plan, &Circumstances::now(arrivals.sources, ordered)),
         // As the node records it: without paths, which are its own.
         Err(e) => explain_unread(&e.for_record(&|_| "an instance".into()).to_string(), &plan),
     };
@@ -369,6 +370,6 @@ fn wait(priors: &PriorsWait, now: bool) -> String {
     }
 }
 
-fn pretty(value: &impl serde::Serialize) -> anyhow::Result<String> {
+pub(super) fn pretty(value: &impl serde::Serialize) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod job;
 pub(crate) mod node;
+pub(crate) mod outbox;
 pub(crate) mod summary;
 pub(crate) mod token;
 pub(crate) mod worker;

@@ -1,7 +1,9 @@
 //! `gantry.toml`: one file, unknown keys refused, every limit with its unit in its name.
 
+mod destinations;
 mod dimse;
 mod folder;
+mod hl7;
 mod limits;
 mod node;
 mod pacs;
@@ -15,8 +17,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::destinations::{
+    DestinationConfig, DimseDestination, FolderDestination, StowDestination, Target, WebhookDestination,
+};
 pub use self::dimse::{Caller, DimseConfig, UnknownCallers};
 pub use self::folder::FolderConfig;
+pub use self::hl7::Hl7Config;
 pub use self::limits::Limits;
 pub use self::node::{Duplicates, NodeConfig, PeerTlsConfig, TlsConfig};
 pub use self::pacs::PacsConfig;
@@ -52,6 +58,8 @@ pub struct Config {
     pub dimse: DimseConfig,
     /// A folder as a way in.
     pub folder: FolderConfig,
+    /// How orders come in.
+    pub hl7: Hl7Config,
     /// When a study is complete.
     pub studies: StudiesConfig,
     /// Archives that may be asked.
@@ -67,6 +75,9 @@ pub struct Config {
     /// Where it runs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleConfig>,
+    /// Who gets results.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<DestinationConfig>,
     /// Log lines of the node.
     pub log: LogConfig,
     /// Traces of the node.
@@ -168,6 +179,7 @@ impl Config {
             ("node", self.node.ranges()),
             ("dimse", self.dimse.ranges()),
             ("folder", self.folder.ranges()),
+            ("hl7", self.hl7.ranges()),
             ("studies", self.studies.ranges()),
             ("web", self.web.ranges()),
             ("schedule", self.schedule.ranges()),
@@ -175,7 +187,8 @@ impl Config {
             ("retention", self.retention.ranges()),
         ];
         let archives = self.pacs.iter().map(|pacs| ("pacs", pacs.ranges()));
-        for (section, ranges) in sections.into_iter().chain(archives) {
+        let destinations = self.destinations.iter().map(|to| ("destinations", to.ranges()));
+        for (section, ranges) in sections.into_iter().chain(archives).chain(destinations) {
             if let Some((name, value, low, high)) =
                 ranges.into_iter().find(|(_, v, low, high)| !(low..=high).contains(&v))
             {
@@ -186,8 +199,10 @@ impl Config {
             self.engines.check(),
             self.pacs.iter().try_for_each(PacsConfig::check),
             self.dimse.check(),
+            self.hl7.check(),
             self.engines.check(),
             routing::check(&self.modules, &self.rules),
+            destinations::check(&self.destinations),
             self.log.check(),
             self.telemetry.check(),
         ];

@@ -19,6 +19,7 @@ mod crash;
 pub mod dimse;
 pub mod disk;
 pub mod folder;
+pub mod mllp;
 mod names;
 pub(crate) mod unfiled;
 

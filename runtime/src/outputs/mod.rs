@@ -16,6 +16,7 @@ mod bits;
 mod codes;
 mod dataset;
 mod gate;
+mod kind;
 mod overlay;
 pub mod result;
 mod seg;
@@ -26,13 +27,14 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use gate::{Refusal, gate};
+pub use kind::OutputKind;
 pub use overlay::overlay;
 pub use seg::{SegError, segmentation};
 pub use sr::{SegReference, SrError, has_report, report};
 pub use uid::OutputUids;
 pub use write::{
-    Content, OUTPUT_FILES, OVERLAY_FILE, Output, OutputKind, REPORT_FILE, RESULT_FILE, SEGMENTATION_FILE, Transaction,
-    WriteError, Written, write_all,
+    Content, OUTPUT_FILES, OVERLAY_FILE, Output, REPORT_FILE, RESULT_FILE, SEGMENTATION_FILE, Transaction, WriteError,
+    Written, write_all,
 };
 
 use crate::findings::{Classification, Measurement, Segment, Segmentation, Triage, Unfit};

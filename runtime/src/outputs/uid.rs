@@ -15,6 +15,21 @@ pub fn derive(domain: &str, parts: &[&[u8]]) -> String {
     format!("2.25.{number}")
 }
 
+/// A UUID as in [`derive`], for what is no DICOM object.
+#[must_use]
+pub fn derive_uuid(domain: &str, parts: &[&[u8]]) -> String {
+    let number = derive(domain, parts).trim_start_matches("2.25.").parse().unwrap_or_default();
+    uuid::Uuid::from_u128(number).to_string()
+}
+
+/// 20 characters in the same way: what HL7 has room for in a control ID.
+#[must_use]
+pub fn short(domain: &str, parts: &[&[u8]]) -> String {
+    let digest = digest(domain, parts);
+    let half: [u8; 10] = *digest.first_chunk().expect("32 bytes begin with 10");
+    crate::hex(&half).to_uppercase()
+}
+
 fn digest(domain: &str, parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"gantry/output-uid/1\0");
@@ -90,6 +105,16 @@ mod tests {
         assert!(uid.len() <= 64);
         let number: u128 = uid.strip_prefix("2.25.").and_then(|n| n.parse().ok()).expect("the number of a UUID");
         assert_eq!((number >> 76 & 0xF, number >> 62 & 0x3), (8, 2), "version and variant");
+    }
+
+    #[test]
+    fn a_uuid_and_a_short_name_are_those_of_the_uid() {
+        let uuid = derive_uuid("instance", &[b"one", b"two"]);
+        let number = uuid::Uuid::parse_str(&uuid).expect("a UUID").as_u128();
+        assert_eq!(format!("2.25.{number}"), derive("instance", &[b"one", b"two"]));
+        let name = short("instance", &[b"one", b"two"]);
+        assert_eq!(name.len(), 20);
+        assert_ne!(name, short("instance", &[b"onet", b"wo"]));
     }
 
     #[test]

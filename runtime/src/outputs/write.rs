@@ -9,19 +9,7 @@ use dicom_object::{FileDicomObject, InMemDicomObject};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-/// What an output is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OutputKind {
-    /// DICOM SEG.
-    Segmentation,
-    /// DICOM SR.
-    Report,
-    /// `overlay.png`.
-    Overlay,
-    /// `result.json`.
-    Result,
-}
+use super::OutputKind;
 
 /// Name of the SEG in the output folder.
 pub const SEGMENTATION_FILE: &str = "segmentation.dcm";

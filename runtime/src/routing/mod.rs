@@ -27,16 +27,18 @@ pub struct Circumstances {
     pub sources: Vec<String>,
     /// Local time, 0 to 1439.
     pub minute_of_day: u16,
+    /// What an order that was received for it says, where there is one.
+    pub ordered: Option<Urgency>,
 }
 
 impl Circumstances {
     /// At this moment, in the host's time zone.
     #[must_use]
-    pub fn now(sources: Vec<String>) -> Self {
+    pub fn now(sources: Vec<String>, ordered: Option<Urgency>) -> Self {
         use chrono::Timelike;
         let now = chrono::Local::now();
         let minute_of_day = u16::try_from(now.hour() * 60 + now.minute()).expect("a day has 1440 minutes");
-        Self { sources, minute_of_day }
+        Self { sources, minute_of_day, ordered }
     }
 }
 
@@ -159,7 +161,7 @@ mod tests {
     }
 
     fn seen(minute_of_day: u16) -> Circumstances {
-        Circumstances { sources: vec!["CT_ROOM1".into()], minute_of_day }
+        Circumstances { sources: vec!["CT_ROOM1".into()], minute_of_day, ordered: None }
     }
 
     fn told(study: &Study, plan: &Plan, seen: &Circumstances) -> String {
@@ -254,5 +256,21 @@ mod tests {
         study.series[0].header.put_str(tags::REQUESTED_PROCEDURE_PRIORITY, VR::SH, "STAT");
         let after = &explain(&study, &plan, &seen(0))[0];
         assert_eq!((after.would_run, after.priority), (true, Urgency::Urgent));
+    }
+
+    #[test]
+    fn an_order_that_was_received_counts_as_one_in_the_images() {
+        let rule = "[[rules]]\nname = \"stat\"\neffect = \"run\"\norder_priority = [\"STAT\"]\n";
+        let plan = plan::tests::plan(&[("a", "", "priority = \"prompt\"")], rule).expect("a plan");
+        for (ordered, runs, priority, told) in [
+            (None, false, Urgency::Prompt, 0),
+            (Some(Urgency::Routine), false, Urgency::Prompt, 1),
+            (Some(Urgency::Urgent), true, Urgency::Urgent, 1),
+            (Some(Urgency::Critical), true, Urgency::Critical, 1),
+        ] {
+            let explained = &explain(&study(), &plan, &Circumstances { ordered, ..seen(0) })[0];
+            assert_eq!((explained.would_run, explained.priority), (runs, priority), "{ordered:?}");
+            assert_eq!(explained.rules.iter().filter(|verdict| verdict.rule == "order").count(), told, "{ordered:?}");
+        }
     }
 }

@@ -14,7 +14,12 @@ pub(super) fn judge(
     seen: &Circumstances,
 ) -> (Vec<RuleVerdict>, bool, Urgency) {
     let (mut verdicts, mut asked, mut asked_for, mut skipped) = (Vec::new(), false, false, false);
-    let mut urgency = urgency_of_order(study);
+    let mut urgency = urgency_of_order(study).max(seen.ordered.unwrap_or_default());
+    if let Some(ordered) = seen.ordered {
+        let level = format!("{ordered:?}").to_lowercase();
+        let reason = format!("raise: an order for the study was received, so it is {level} at least");
+        verdicts.push(RuleVerdict { rule: "order".into(), series: None, passes: true, reason });
+    }
     for rule in rules.iter().filter(|rule| rule.modules.is_empty() || rule.modules.iter().any(|m| m == module)) {
         let unmet = unmet(rule, study, accepted, seen);
         let (passes, reason) = match (rule.effect, unmet) {
@@ -56,9 +61,9 @@ fn unmet(rule: &RuleConfig, study: &Study, accepted: &[usize], seen: &Circumstan
         let (hour, minute) = (seen.minute_of_day / 60, seen.minute_of_day % 60);
         return Some(format!("{hour:02}:{minute:02} is not in {}", String::from(hours)));
     }
-    let order = order_priority(study);
-    if !rule.order_priority.is_empty() && !rule.order_priority.iter().any(|p| Some(p.as_str()) == order) {
-        let said = order.unwrap_or("not stated");
+    let orders = [order_priority(study), seen.ordered.map(priority_of_order)];
+    if !rule.order_priority.is_empty() && !rule.order_priority.iter().any(|p| orders.contains(&Some(p.as_str()))) {
+        let said = orders.into_iter().flatten().next().unwrap_or("not stated");
         return Some(format!("the order's priority is {said}, not {}", rule.order_priority.join(" or ")));
     }
     None
@@ -77,6 +82,15 @@ fn has(series: &Series, keyword: &str, pattern: &str) -> bool {
 fn order_priority(study: &Study) -> Option<&'static str> {
     let stated = study.series.iter().find_map(|series| series.attribute("RequestedProcedurePriority"))?;
     ORDER_PRIORITIES.into_iter().find(|known| *known == stated.trim())
+}
+
+/// What an order that was received would be in the images.
+fn priority_of_order(ordered: Urgency) -> &'static str {
+    match ordered {
+        Urgency::Critical | Urgency::Urgent => "STAT",
+        Urgency::Prompt => "HIGH",
+        Urgency::Routine => "ROUTINE",
+    }
 }
 
 /// Where the order's priority puts the study.

@@ -61,7 +61,8 @@ impl Router {
         let paths: Vec<PathBuf> = instances.iter().map(|instance| data.join(&instance.path)).collect();
         let options = app.read_options(false);
         let read = blocking(move || study::read(&paths, &options)).await;
-        let seen = Circumstances::now(arrivals.sources);
+        let ordered = store.order_of_study(uid).await?.map(|order| order.priority);
+        let seen = Circumstances::now(arrivals.sources, ordered);
         let (outcome, detail, jobs) = match read {
             Ok(study) => self.decide(closed.version, study, &seen),
             Err(error) => unreadable(&error),

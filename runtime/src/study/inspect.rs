@@ -191,6 +191,15 @@ pub fn inspect(path: &Path, options: &ReadOptions) -> Result<Entry, ReadError> {
     })
 }
 
+/// Specific Character Set (0008,0005) of a file; empty where it says nothing.
+///
+/// # Errors
+/// Damage and limits.
+pub fn character_set(path: &Path, options: &ReadOptions) -> Result<String, ReadError> {
+    let object = header::open_dicom(path, options)?.parse(path)?;
+    Ok(cut(Attributes { path, object: &object }.text(tags::SPECIFIC_CHARACTER_SET)))
+}
+
 /// Whether two files say the same behind their file meta information (PS3.10 section 7.1), byte by byte; nothing is decoded.
 ///
 /// # Errors

@@ -45,7 +45,7 @@ pub use self::attributes::is_code;
 pub use self::codec::CompressedFrame;
 pub use self::error::ReadError;
 pub use self::gaps::gap;
-pub use self::inspect::{Entry, PatientEntry, SeriesEntry, StudyEntry, inspect, same_data_set};
+pub use self::inspect::{Entry, PatientEntry, SeriesEntry, StudyEntry, character_set, inspect, same_data_set};
 pub use self::labels::{Labels, labels};
 pub use self::pixels::{decodes, readable_syntax};
 pub use self::retrieve::{Frame, Kept, Shown, keep};

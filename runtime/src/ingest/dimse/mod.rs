@@ -36,6 +36,7 @@ use super::{Arrival, Intake, Via};
 use crate::audit::{Action, Audit, Event};
 use crate::completion::Completion;
 use crate::config::{Caller, Config, DimseConfig};
+use crate::deliver::Promises;
 use crate::dimse::wire::{Broken, Prompt, Stream, Wire, Within};
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -58,6 +59,7 @@ pub struct Dimse {
     intake: Intake,
     store: Store,
     completion: Completion,
+    promises: Promises,
     metrics: Arc<Metrics>,
     audit: Audit,
 }
@@ -74,6 +76,8 @@ struct Shared {
     intake: Intake,
     store: Store,
     completion: Completion,
+    /// What destinations were asked to keep.
+    promises: Promises,
     metrics: Arc<Metrics>,
     audit: Audit,
     stop: CancellationToken,
@@ -126,6 +130,7 @@ impl Dimse {
         let callers = config.dimse.callers.iter().map(called_back).collect::<Result<_, _>>()?;
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let promises = Promises::new(store.clone(), &config.destinations, metrics.clone());
         let (config, file_max_mib) = (config.dimse.clone(), config.limits.file_max_mib);
         Ok(Some(Self {
             listener,
@@ -137,6 +142,7 @@ impl Dimse {
             intake,
             store,
             completion,
+            promises,
             metrics,
             audit,
         }))
@@ -150,8 +156,20 @@ impl Dimse {
 
     /// Serves until `stop`. Associations are `tasks`: each ends after the message it is in.
     pub async fn run(self, stop: CancellationToken, tasks: &TaskTracker) {
-        let Self { listener, address, tls, callers, config, file_max_mib, intake, store, completion, metrics, audit } =
-            self;
+        let Self {
+            listener,
+            address,
+            tls,
+            callers,
+            config,
+            file_max_mib,
+            intake,
+            store,
+            completion,
+            promises,
+            metrics,
+            audit,
+        } = self;
         tracing::info!(%address, ae_title = %config.ae_title, tls = tls.is_some(), "dimse listening");
         let places = Arc::new(Semaphore::new(config.associations_max));
         let arriving = Arc::new(Arriving::new(config.associations_max + ARRIVING_MORE));
@@ -165,6 +183,7 @@ impl Dimse {
             intake: intake.on_own_thread(),
             store,
             completion,
+            promises,
             metrics,
             audit,
             stop: stopped,
@@ -357,7 +376,12 @@ impl Shared {
             Broken::Silent { .. } => "timeout",
             Broken::Io(e) if e.kind() == ErrorKind::InvalidData => "tls",
             Broken::Guard(_) | Broken::Malformed(_) | Broken::Unexpected(_) => "malformed",
-            Broken::Io(_) | Broken::Closed | Broken::Aborted | Broken::Rejected(_) | Broken::Stopping => return,
+            Broken::Io(_)
+            | Broken::Closed
+            | Broken::Aborted
+            | Broken::Rejected(_)
+            | Broken::Source(_)
+            | Broken::Stopping => return,
         };
         self.metrics.association_rejected(reason);
     }

@@ -52,7 +52,7 @@ impl Store {
 
     /// Records what was decided, makes the jobs, and lets the version supersede earlier ones: of these, what waits is
     /// cancelled, what runs is asked to stop, and what is done stays and names its successor. A job stands no lower than
-    /// the study ever stood. `false`, and nothing is changed, when this version or a later one is there already.
+    /// the study ever stood, and no lower than its order says. `false`, and nothing is changed, when this version or a later one is there already.
     ///
     /// # Errors
     /// The journal's.
@@ -70,6 +70,8 @@ impl Store {
             return Ok(false);
         }
         let stood: i64 = known.try_get::<Option<i64>, _>("priority")?.unwrap_or(0);
+        // Here, and not before: an order that comes meanwhile waits for this commit, and finds the jobs.
+        let stood = stood.max(batch.priority_of_orders(uid).await?);
         sqlx::query("INSERT INTO routed VALUES (?, ?, ?, ?, ?, ?)")
             .bind(uid)
             .bind(version)
@@ -164,6 +166,15 @@ impl Store {
 }
 
 async fn supersede(batch: &mut Batch, uid: &str, version: u32, now: i64) -> Result<(), StoreError> {
+    // Only this study's jobs of earlier versions are there.
+    sqlx::query(
+        "UPDATE delivery SET state = 'superseded', ended_ms = ? WHERE study_instance_uid = ? \
+         AND state IN ('held', 'queued')",
+    )
+    .bind(now)
+    .bind(uid)
+    .execute(&mut *batch.transaction)
+    .await?;
     let rows = sqlx::query(
         "UPDATE job SET superseded_by = ?1, cancel_requested = iif(state = 'running', 1, cancel_requested), \
          ended_ms = iif(state IN ('queued', 'gated'), ?3, ended_ms), \

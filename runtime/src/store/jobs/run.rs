@@ -88,8 +88,20 @@ impl Store {
             record_found(&mut batch.transaction, id, found, *raise).await?;
         }
         let job = sqlx::query(select_job!("WHERE id = ?")).bind(id).fetch_one(&mut *batch.transaction).await?;
-        batch.audit(&audited(&Job::read(&job)?, ending)).await?;
-        batch.commit().await
+        let job = Job::read(&job)?;
+        batch.audit(&audited(&job, ending)).await?;
+        let mut delivers = false;
+        if let Ending::Done { deliver, result_sha256, .. } = ending
+            && job.superseded_by.is_none()
+        {
+            batch.deliver(&job, result_sha256, deliver, false).await?;
+            delivers = !deliver.is_empty();
+        }
+        batch.commit().await?;
+        if delivers {
+            self.outbox_changed();
+        }
+        Ok(())
     }
 
     /// What ran when the node ended goes back to the queue, or is dead when it was tried often enough; what somebody
@@ -200,6 +212,14 @@ async fn record_found(
     sqlx::query(
         "UPDATE job SET priority = max(priority, ?) \
          WHERE study_instance_uid = (SELECT study_instance_uid FROM job WHERE id = ?)",
+    )
+    .bind(level(raise))
+    .bind(job)
+    .execute(&mut **transaction)
+    .await?;
+    sqlx::query(
+        "UPDATE delivery SET priority = max(priority, ?) WHERE state IN ('held', 'queued') \
+         AND study_instance_uid = (SELECT study_instance_uid FROM job WHERE id = ?)",
     )
     .bind(level(raise))
     .bind(job)

@@ -1,0 +1,421 @@
+//! The MLLP service: orders and merges of patients by HL7 v2.
+//!
+//! ```text
+//! TCP ─ TLS ─▶ Frames ─▶ Message ─▶ order::read ─▶ journal, one commit ─▶ AA
+//!            a bound on     what is wrong, by
+//!            every message  segment and field: AE or AR
+//! ```
+//!
+//! An acknowledgement leaves after the commit. One message of a connection is worked on at a time, in order. Nothing that a
+//! message says is logged.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::audit::{Action, Audit, Event};
+use crate::config::{Config, Hl7Config};
+use crate::messages::hl7::ack::{Asked, Ourselves};
+use crate::messages::hl7::order::{self, Inbound, Rules};
+use crate::messages::hl7::{ErrorCode, Flaw, FrameError, Frames, Message, framed};
+use crate::metrics::Metrics;
+use crate::store::{Sender, Store};
+use crate::tls::{self, TlsError};
+
+/// Read at once.
+const PIECE_BYTES: usize = 16 << 10;
+/// After an error that is the host's, such as no more file descriptors: nothing changes at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The service, listening.
+pub struct Mllp {
+    listener: TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+/// What all connections share.
+struct Shared {
+    config: Hl7Config,
+    rules: Rules,
+    we: Ourselves,
+    tls: Option<TlsAcceptor>,
+    store: Store,
+    audit: Audit,
+    metrics: Arc<Metrics>,
+    /// Of connections; those that shake hands have as many of their own, so that strangers take none.
+    places: Arc<Semaphore>,
+    arriving: Arc<Semaphore>,
+}
+
+/// The service cannot start: the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum MllpError {
+    /// The address cannot be had.
+    #[error("hl7.listen = {address}: {reason}; choose another port, or stop what listens there")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// Certificate or key.
+    #[error("hl7.tls: {0}")]
+    Tls(#[from] TlsError),
+}
+
+impl Mllp {
+    /// Listens; nothing where `hl7.listen` is not set.
+    ///
+    /// # Errors
+    /// Address, certificate or key cannot be used.
+    pub async fn bind(
+        config: &Config,
+        store: Store,
+        metrics: Arc<Metrics>,
+        audit: Audit,
+    ) -> Result<Option<Self>, MllpError> {
+        let Some(address) = config.hl7.listen else { return Ok(None) };
+        let failed = |reason| MllpError::Listen { address, reason };
+        let config = config.hl7.clone();
+        let tls = config.tls.as_ref().map(tls::server_config).transpose()?.map(TlsAcceptor::from);
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let we = Ourselves { application: config.application.clone(), facility: config.facility.clone() };
+        let (rules, most) = (config.rules(), config.connections_max);
+        let (places, arriving) = (Arc::new(Semaphore::new(most)), Arc::new(Semaphore::new(most)));
+        let shared = Arc::new(Shared { config, rules, we, tls, store, audit, metrics, places, arriving });
+        Ok(Some(Self { listener, address, shared }))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`. Connections are `tasks`: each ends after the message that it is in.
+    pub async fn run(self, stop: CancellationToken, tasks: &TaskTracker) {
+        let Self { listener, address, shared } = self;
+        tracing::info!(%address, tls = shared.tls.is_some(), "hl7 listening");
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, from)) => drop(tasks.spawn(connection(shared.clone(), stream, from.ip(), stop.clone()))),
+                Err(e) => {
+                    tracing::warn!("a connection cannot be accepted: {e}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// One connection, from its first byte.
+async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, stop: CancellationToken) {
+    let from = from.to_canonical();
+    let allowed = &shared.config.allowed_addresses;
+    if !allowed.is_empty() && !allowed.iter().any(|address| address.to_canonical() == from) {
+        tracing::warn!(%from, "hl7: closed, since the address is not in hl7.allowed_addresses");
+        let detail = "HL7: the address is not in hl7.allowed_addresses".into();
+        return shared.audit.refused(from, Event { detail, ..Event::new("", Action::AccessRefused) }).await;
+    }
+    // Answers are small, and each is waited for.
+    let _ = stream.set_nodelay(true);
+    let full =
+        || tracing::warn!(%from, "hl7: closed, since hl7.connections_max = {} are open", shared.config.connections_max);
+    let Ok(arriving) = shared.arriving.clone().try_acquire_owned() else { return full() };
+    let limit = Duration::from_millis(shared.config.handshake_timeout_ms);
+    let stream: Box<dyn Stream> = match &shared.tls {
+        None => Box::new(stream),
+        Some(tls) => match timeout(limit, tls.accept(stream)).await {
+            Ok(Ok(stream)) => Box::new(stream),
+            Ok(Err(e)) => {
+                tracing::warn!(%from, "hl7: the TLS handshake failed: {e}");
+                let detail = "HL7: the TLS handshake failed".into();
+                return shared.audit.refused(from, Event { detail, ..Event::new("", Action::AccessRefused) }).await;
+            }
+            Err(_) => return tracing::warn!(%from, "hl7: no TLS handshake within hl7.handshake_timeout_ms"),
+        },
+    };
+    let Ok(_place) = shared.places.clone().try_acquire_owned() else { return full() };
+    drop(arriving);
+    let correlation = uuid::Uuid::now_v7().to_string();
+    let span = tracing::info_span!("hl7", correlation, %from);
+    async {
+        if let Err(why) = serve(&shared, stream, from, &correlation, &stop).await {
+            tracing::warn!("hl7: closed: {why}");
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// Why a connection ends before its peer ends it. No patient data.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("nothing came within hl7.idle_timeout_ms")]
+    Idle,
+    #[error("a message was not whole within hl7.message_timeout_ms")]
+    Slow,
+    #[error("an answer was not taken within hl7.answer_timeout_ms")]
+    NotTaken,
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("the connection ended within a message")]
+    Cut,
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+async fn serve(
+    shared: &Shared,
+    mut stream: Box<dyn Stream>,
+    from: IpAddr,
+    correlation: &str,
+    stop: &CancellationToken,
+) -> Result<(), Ended> {
+    let config = &shared.config;
+    let most = usize::try_from(config.message_max_kib << 10).unwrap_or(usize::MAX);
+    let (mut frames, mut piece) = (Frames::new(most), vec![0; PIECE_BYTES]);
+    let (mut since, mut inside) = (Instant::now(), false);
+    loop {
+        let (limit, late) = match inside {
+            true => (config.message_timeout_ms, Ended::Slow),
+            false => (config.idle_timeout_ms, Ended::Idle),
+        };
+        let deadline = since + Duration::from_millis(limit);
+        let read = tokio::select! {
+            // A message that has begun is not cut off: it is waited for as long as it may take.
+            () = stop.cancelled(), if !inside => return Ok(()),
+            read = timeout_at(deadline, stream.read(&mut piece)) => read,
+        };
+        let read = read.map_err(|_| late)??;
+        if read == 0 {
+            return if inside { Err(Ended::Cut) } else { Ok(()) };
+        }
+        frames.push(piece.get(..read).unwrap_or_default());
+        loop {
+            match frames.next() {
+                Ok(Some(message)) => {
+                    let answers = shared.take(&message, from, correlation).await;
+                    answer(&mut stream, &answers, config.answer_timeout_ms).await?;
+                    (since, inside) = (Instant::now(), false);
+                }
+                Ok(None) => break,
+                Err(e) => {
+                    // It is told, for what it is worth: where the next message begins, nobody knows.
+                    let answers = shared.refuse(&Asked::default(), &of_frame(e), from).await;
+                    answer(&mut stream, &answers, config.answer_timeout_ms).await?;
+                    return Err(e.into());
+                }
+            }
+        }
+        if frames.is_inside() && !inside {
+            (since, inside) = (Instant::now(), true);
+        }
+    }
+}
+
+async fn answer(stream: &mut Box<dyn Stream>, answers: &[Vec<u8>], limit_ms: u64) -> Result<(), Ended> {
+    for answer in answers {
+        let bytes = framed(answer);
+        let written = async {
+            stream.write_all(&bytes).await?;
+            stream.flush().await
+        };
+        timeout(Duration::from_millis(limit_ms), written).await.map_err(|_| Ended::NotTaken)??;
+    }
+    Ok(())
+}
+
+fn of_frame(error: FrameError) -> Flaw {
+    let problem = match error {
+        FrameError::TooLarge(_) => "the message is larger than hl7.message_max_kib",
+        FrameError::Outside => "bytes stand between messages: no start block (0x0B)",
+        FrameError::Within => "a start block (0x0B) stands within a message",
+    };
+    Flaw { segment: String::new(), sequence: 1, field: None, code: ErrorCode::SegmentSequence, problem }
+}
+
+impl Shared {
+    /// What is to be answered, once it is in the journal.
+    async fn take(&self, bytes: &[u8], from: IpAddr, correlation: &str) -> Vec<Vec<u8>> {
+        let message = match Message::parse(bytes, self.config.segments_max) {
+            Ok(message) => message,
+            Err(flaw) => return self.refuse(&Asked::of_header(bytes), &flaw, from).await,
+        };
+        let asked = Asked::of(&message);
+        let inbound = match order::read(&message, &self.rules) {
+            Ok(inbound) => inbound,
+            Err(flaw) => return self.refuse(&asked, &flaw, from).await,
+        };
+        let sender = Sender {
+            name: asked.sender(),
+            control_id: asked.control_id().to_owned(),
+            address: from.to_string(),
+            correlation: correlation.to_owned(),
+        };
+        let (kind, recorded) = match &inbound {
+            Inbound::Orders(orders) => {
+                let recorded = self.store.record_orders(orders, &sender, self.config.orders_days).await;
+                tracing::info!(orders = orders.len(), raised = recorded.as_ref().ok(), "hl7: orders");
+                ("order", recorded)
+            }
+            Inbound::Merges(merges) => {
+                let recorded = self.store.record_merges(merges, &sender).await;
+                tracing::info!(
+                    merges = merges.len(),
+                    studies = recorded.as_ref().ok(),
+                    "hl7: merges are noted, images stay"
+                );
+                ("merge", recorded)
+            }
+        };
+        match recorded {
+            Ok(_) => {
+                self.metrics.hl7_message(kind, "accepted");
+                asked.answers(&self.we, None, &now())
+            }
+            Err(e) => {
+                tracing::error!("hl7: a message cannot be recorded, and was rejected: {e}");
+                self.metrics.hl7_message(kind, "failed");
+                let problem = "the message cannot be recorded now; send it again later";
+                let flaw =
+                    Flaw { segment: String::new(), sequence: 1, field: None, code: ErrorCode::Internal, problem };
+                asked.answers(&self.we, Some(&flaw), &now())
+            }
+        }
+    }
+
+    /// Into the audit log, and what is to be answered.
+    async fn refuse(&self, asked: &Asked, flaw: &Flaw, from: IpAddr) -> Vec<Vec<u8>> {
+        tracing::warn!("hl7: a message was refused: {flaw}");
+        self.metrics.hl7_message("other", "refused");
+        let event = Event { detail: format!("HL7: {flaw}"), ..Event::new(&asked.sender(), Action::MessageRefused) };
+        self.audit.refused(from, event).await;
+        asked.answers(&self.we, Some(flaw), &now())
+    }
+}
+
+/// As in MSH-7.
+fn now() -> String {
+    chrono::Utc::now().format("%Y%m%d%H%M%S+0000").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORDER: &str = "MSH|^~\\&|RIS|HOSP|||20240301||ORM^O01|42|P|2.3.1\rPID|1||P1\rORC|NW|1|ACC1\rOBR|1\r";
+
+    /// A service with these limits, on a journal of its own.
+    struct Service {
+        _folder: tempfile::TempDir,
+        address: SocketAddr,
+        store: Store,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    }
+
+    impl Service {
+        async fn start(change: impl FnOnce(&mut Hl7Config)) -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let store = Store::open(folder.path()).await.expect("a journal");
+            let mut config = Config::default();
+            config.hl7.listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+            config.hl7.allowed_addresses = vec![IpAddr::from([127, 0, 0, 1])];
+            change(&mut config.hl7);
+            let audit = Audit::new(store.clone(), folder.path());
+            let bound = Mllp::bind(&config, store.clone(), Metrics::new(), audit).await.expect("a port");
+            let service = bound.expect("it is to listen");
+            let (address, stop, tasks) = (service.local_addr(), CancellationToken::new(), TaskTracker::new());
+            let (stopped, connections) = (stop.clone(), tasks.clone());
+            tasks.spawn(async move { service.run(stopped, &connections).await });
+            Self { _folder: folder, address, store, stop, tasks }
+        }
+
+        async fn connect(&self) -> TcpStream {
+            TcpStream::connect(self.address).await.expect("connected")
+        }
+
+        /// What comes back for these bytes until the connection ends.
+        async fn end_of(&self, bytes: &[u8]) -> String {
+            let mut stream = self.connect().await;
+            stream.write_all(bytes).await.expect("taken");
+            let mut said = Vec::new();
+            let _ = stream.read_to_end(&mut said).await;
+            String::from_utf8_lossy(&said).into_owned()
+        }
+    }
+
+    /// The next answer on a connection.
+    async fn answer_to(stream: &mut TcpStream, message: &str) -> String {
+        stream.write_all(&framed(message.as_bytes())).await.expect("taken");
+        let (mut frames, mut piece) = (Frames::new(1 << 20), [0; 4096]);
+        loop {
+            if let Some(answer) = frames.next().expect("MLLP") {
+                return String::from_utf8_lossy(&answer).into_owned();
+            }
+            let read = stream.read(&mut piece).await.expect("bytes");
+            assert!(read > 0, "it closed the connection");
+            frames.push(&piece[..read]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_acknowledged_is_in_the_journal() {
+        let service = Service::start(|_| {}).await;
+        let mut stream = service.connect().await;
+        for _ in 0..2 {
+            let answer = answer_to(&mut stream, ORDER).await;
+            assert!(answer.contains("\rMSA|AA|42\r"), "{answer}");
+        }
+        let rows = service.store.audit_latest(None, 10).await.expect("a log");
+        assert_eq!(rows.iter().filter(|row| row.action == "order-received").count(), 2, "{rows:?}");
+        // A journal that is gone takes no order, and says so.
+        service.store.close().await;
+        let answer = answer_to(&mut stream, ORDER).await;
+        assert!(answer.contains("\rMSA|AR|42|") && answer.contains("^207"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn who_is_slow_or_sends_too_much_is_let_go() {
+        let service = Service::start(|config| (config.message_timeout_ms, config.message_max_kib) = (50, 1)).await;
+        assert_eq!(service.end_of(b"\x0BMSH|").await, "", "a message that does not end");
+        let said = service.end_of(&framed(&[b'x'; 2000])).await;
+        assert!(said.contains("MSA|AE||the message is larger than hl7.message_max_kib"), "{said}");
+        let said = service.end_of(b"GET / HTTP/1.1\r\n\r\n").await;
+        assert!(said.contains("MSA|AE||bytes stand between messages"), "{said}");
+        let service = Service::start(|config| config.idle_timeout_ms = 50).await;
+        assert_eq!(service.end_of(b"").await, "", "nothing comes");
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_there_may_be_are_closed_and_a_node_that_stops_waits_for_none_that_is_idle() {
+        let service = Service::start(|config| config.connections_max = 1).await;
+        let mut first = service.connect().await;
+        answer_to(&mut first, ORDER).await;
+        assert_eq!(service.end_of(b"").await, "");
+        let answer = answer_to(&mut first, ORDER).await;
+        assert!(answer.contains("MSA|AA"), "the first goes on: {answer}");
+        service.stop.cancel();
+        service.tasks.close();
+        tokio::time::timeout(Duration::from_secs(10), service.tasks.wait()).await.expect("it ends");
+    }
+}

@@ -1,0 +1,404 @@
+//! Orders and merges that others told of (HL7 v2), and what an order does to jobs: it raises those of its study, whichever
+//! comes first, and lowers none.
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::jobs::level;
+use super::{Batch, Store, StoreError, now_ms};
+use crate::audit::{Action, Event};
+use crate::findings::Urgency;
+use crate::messages::hl7::order::{Merge, Order};
+
+/// Rows that one message may change or name, of each kind.
+const ROWS_MAX: u32 = 1000;
+/// Old orders that go with each message.
+const OLD_MAX: u32 = 100;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// Who sent a message, and what it is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sender {
+    /// Application and facility.
+    pub name: String,
+    /// What it calls the message.
+    pub control_id: String,
+    /// From which address.
+    pub address: String,
+    /// Of the connection.
+    pub correlation: String,
+}
+
+/// What is known of the order of a study. The reason may tell of the patient: no `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OrderRow {
+    /// Placer Order Number, with its namespace behind `^`; or empty.
+    pub placer_order_number: String,
+    /// Accession Number; or empty.
+    pub accession_number: String,
+    /// The highest priority that was ever stated.
+    pub priority: Urgency,
+    /// As it was stated last.
+    pub stated_priority: String,
+    /// Why it was made.
+    pub reason: String,
+    /// It is not to be carried out.
+    pub cancelled: bool,
+    /// When it came first.
+    pub first_received_ms: i64,
+}
+
+/// Orders of a study: by its UID, or by its accession number.
+macro_rules! orders_of_study {
+    ($before:literal, $after:literal) => {
+        concat!(
+            $before,
+            " FROM imaging_order WHERE (study_instance_uid <> '' AND study_instance_uid = ?1) ",
+            "OR (accession_number <> '' AND accession_number = ",
+            "(SELECT accession_number FROM study WHERE study_instance_uid = ?1))",
+            $after
+        )
+    };
+}
+
+impl Store {
+    /// Records what a message ordered, raises the jobs of its studies, and lets go of orders older than this. Says of how many
+    /// studies jobs were raised.
+    ///
+    /// # Errors
+    /// The journal's; then nothing was recorded.
+    pub async fn record_orders(&self, orders: &[Order], from: &Sender, days: u64) -> Result<u64, StoreError> {
+        let mut batch = self.begin().await?;
+        let mut raised = 0;
+        for order in orders {
+            raised += batch.record_order(order, from).await?;
+        }
+        let before = now_ms().saturating_sub(i64::try_from(days).unwrap_or(i64::MAX).saturating_mul(DAY_MS));
+        sqlx::query(
+            "DELETE FROM imaging_order WHERE id IN (SELECT id FROM imaging_order WHERE last_received_ms < ? LIMIT ?)",
+        )
+        .bind(before)
+        .bind(OLD_MAX)
+        .execute(&mut *batch.transaction)
+        .await?;
+        let detail = format!("{} orders, from {}; jobs of {raised} studies raised", orders.len(), from.address);
+        batch.audit(&event(from, Action::OrderReceived, detail)).await?;
+        batch.commit().await?;
+        Ok(raised)
+    }
+
+    /// Notes merges, in the journal and for each study of the identity that goes in the audit log. Neither images nor results
+    /// change.
+    ///
+    /// # Errors
+    /// The journal's; then nothing was noted.
+    pub async fn record_merges(&self, merges: &[Merge], from: &Sender) -> Result<u64, StoreError> {
+        let mut batch = self.begin().await?;
+        let mut concerned = 0;
+        for merge in merges {
+            sqlx::query(
+                "INSERT INTO patient_merge (prior_id, prior_issuer, surviving_id, surviving_issuer, sender, \
+                         control_id, received_ms) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            )
+            .bind(&merge.prior.0)
+            .bind(&merge.prior.1)
+            .bind(&merge.surviving.0)
+            .bind(&merge.surviving.1)
+            .bind(&from.name)
+            .bind(&from.control_id)
+            .bind(now_ms())
+            .execute(&mut *batch.transaction)
+            .await?;
+            let rows = sqlx::query(
+                "SELECT study_instance_uid FROM study WHERE patient_id = ?1 AND (issuer_of_patient_id = ?2 \
+                                    OR issuer_of_patient_id = '' OR ?2 = '') ORDER BY id LIMIT ?3",
+            )
+            .bind(&merge.prior.0)
+            .bind(&merge.prior.1)
+            .bind(ROWS_MAX)
+            .fetch_all(&mut *batch.transaction)
+            .await?;
+            for row in &rows {
+                let detail =
+                    "its patient was merged into another; images and results keep the identity they have".into();
+                let study_instance_uid = row.try_get("study_instance_uid")?;
+                batch.audit(&Event { study_instance_uid, ..event(from, Action::MergeNoted, detail) }).await?;
+            }
+            concerned += rows.len() as u64;
+        }
+        let detail = format!("{} merges, from {}; {concerned} studies here", merges.len(), from.address);
+        batch.audit(&event(from, Action::MergeNoted, detail)).await?;
+        batch.commit().await?;
+        Ok(concerned)
+    }
+
+    /// The order of a study: of several the most urgent, and of these the one that came last.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn order_of_study(&self, study_instance_uid: &str) -> Result<Option<OrderRow>, StoreError> {
+        let query = sqlx::query(orders_of_study!("SELECT *", " ORDER BY cancelled, priority DESC, id DESC LIMIT 1"));
+        let query = query.bind(study_instance_uid);
+        Ok(query.fetch_optional(&self.pool).await?.as_ref().map(OrderRow::read).transpose()?)
+    }
+}
+
+impl Batch {
+    /// Where orders put a study; the lowest when there is none.
+    pub(super) async fn priority_of_orders(&mut self, study_instance_uid: &str) -> Result<i64, StoreError> {
+        let query = sqlx::query(orders_of_study!("SELECT max(priority) AS priority", "")).bind(study_instance_uid);
+        let row = query.fetch_one(&mut *self.transaction).await?;
+        Ok(row.try_get::<Option<i64>, _>("priority")?.unwrap_or(0))
+    }
+
+    /// Says of how many studies jobs were raised.
+    async fn record_order(&mut self, order: &Order, from: &Sender) -> Result<u64, StoreError> {
+        let known = self.known_orders(order).await?;
+        for id in &known {
+            sqlx::query(
+                "UPDATE imaging_order SET priority = max(priority, ?2), \
+                 accession_number = iif(?3 = '', accession_number, ?3), \
+                 study_instance_uid = iif(?4 = '', study_instance_uid, ?4), \
+                 filler_order_number = iif(?5 = '', filler_order_number, ?5), \
+                 stated_priority = iif(?6 = '', stated_priority, ?6), reason = iif(?7 = '', reason, ?7), \
+                 cancelled = ?8, sender = ?9, control_id = ?10, last_received_ms = ?11 WHERE id = ?1",
+            )
+            .bind(id)
+            .bind(level(order.priority))
+            .bind(&order.accession_number)
+            .bind(&order.study_instance_uid)
+            .bind(&order.filler)
+            .bind(&order.stated_priority)
+            .bind(&order.reason)
+            .bind(order.cancelled)
+            .bind(&from.name)
+            .bind(&from.control_id)
+            .bind(now_ms())
+            .execute(&mut *self.transaction)
+            .await?;
+        }
+        if known.is_empty() {
+            sqlx::query(
+                "INSERT INTO imaging_order (placer_order_number, filler_order_number, accession_number, study_instance_uid, \
+                 priority, stated_priority, reason, cancelled, sender, control_id, first_received_ms, last_received_ms) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)",
+            )
+            .bind(&order.placer)
+            .bind(&order.filler)
+            .bind(&order.accession_number)
+            .bind(&order.study_instance_uid)
+            .bind(level(order.priority))
+            .bind(&order.stated_priority)
+            .bind(&order.reason)
+            .bind(order.cancelled)
+            .bind(&from.name)
+            .bind(&from.control_id)
+            .bind(now_ms())
+            .execute(&mut *self.transaction)
+            .await?;
+        }
+        self.raise(order, from).await
+    }
+
+    /// Rows that are this order: of its placer, with its accession number, or without one yet; all of its placer's where the message
+    /// has none.
+    async fn known_orders(&mut self, order: &Order) -> Result<Vec<i64>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id FROM imaging_order WHERE placer_order_number = ?1 AND (accession_number = ?2 \
+             OR (?1 <> '' AND (?2 = '' OR accession_number = ''))) AND (?1 <> '' OR ?2 <> '' OR study_instance_uid = ?3) \
+             ORDER BY id LIMIT ?4",
+        )
+        .bind(&order.placer)
+        .bind(&order.accession_number)
+        .bind(&order.study_instance_uid)
+        .bind(ROWS_MAX)
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        Ok(rows.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?)
+    }
+
+    /// Up, never down.
+    async fn raise(&mut self, order: &Order, from: &Sender) -> Result<u64, StoreError> {
+        let rows = sqlx::query(
+            "UPDATE job SET priority = ?1 WHERE priority < ?1 AND study_instance_uid IN (\
+             SELECT study_instance_uid FROM study WHERE accession_number <> '' AND accession_number IN (\
+             SELECT ?3 UNION SELECT accession_number FROM imaging_order WHERE placer_order_number = ?2 AND ?2 <> '') \
+             UNION SELECT study_instance_uid FROM imaging_order WHERE placer_order_number = ?2 AND ?2 <> '' \
+             UNION SELECT ?4) RETURNING study_instance_uid",
+        )
+        .bind(level(order.priority))
+        .bind(&order.placer)
+        .bind(&order.accession_number)
+        .bind(&order.study_instance_uid)
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        let studies = rows.iter().map(|row| row.try_get::<String, _>("study_instance_uid"));
+        let studies: std::collections::BTreeSet<String> = studies.collect::<Result<_, _>>()?;
+        for study in &studies {
+            sqlx::query(
+                "UPDATE delivery SET priority = max(priority, ?) WHERE state = 'queued' AND study_instance_uid = ?",
+            )
+            .bind(level(order.priority))
+            .bind(study)
+            .execute(&mut *self.transaction)
+            .await?;
+            let detail = format!("its order says {}", format!("{:?}", order.priority).to_lowercase());
+            let study_instance_uid = study.clone();
+            self.audit(&Event { study_instance_uid, ..event(from, Action::JobsRaised, detail) }).await?;
+        }
+        Ok(studies.len() as u64)
+    }
+}
+
+impl OrderRow {
+    fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            placer_order_number: row.try_get("placer_order_number")?,
+            accession_number: row.try_get("accession_number")?,
+            priority: super::jobs::urgency(row.try_get("priority")?),
+            stated_priority: row.try_get("stated_priority")?,
+            reason: row.try_get("reason")?,
+            cancelled: row.try_get("cancelled")?,
+            first_received_ms: row.try_get("first_received_ms")?,
+        })
+    }
+}
+
+fn event(from: &Sender, action: Action, detail: String) -> Event {
+    let (object, correlation) = (from.control_id.clone(), from.correlation.clone());
+    Event { object, detail, correlation, ..Event::new(&from.name, action) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{NewJob, Routed};
+
+    const STUDIES: &str = "
+        WITH s (n, patient, issuer, accession) AS (VALUES (1, 'P1', 'A', 'ACC1'), (2, 'P1', '', 'ACC2'), (3, 'P1', 'B', ''),
+            (4, 'P2', 'A', 'ACC1'))
+            INSERT INTO study SELECT n, '2.25.' || n, patient, issuer, '', '', '', '20240301', '', accession, '', '', '', NULL,
+            NULL, n, n FROM s;
+    ";
+
+    fn sender() -> Sender {
+        Sender {
+            name: "RIS|HOSP".into(),
+            control_id: "42".into(),
+            address: "192.0.2.1".into(),
+            correlation: "c".into(),
+        }
+    }
+
+    fn order(placer: &str, accession: &str, priority: Urgency) -> Order {
+        Order { placer: placer.into(), accession_number: accession.into(), priority, ..Order::default() }
+    }
+
+    async fn route(store: &Store, uid: &str, version: u32) {
+        let routed = Routed {
+            study_instance_uid: uid.into(),
+            study_version: version,
+            routed_ms: 1,
+            outcome: "jobs".into(),
+            detail: String::new(),
+            last_instance: 0,
+        };
+        let job = NewJob { module: "m".into(), identity: [1; 32], gated: false, priority: Urgency::Routine };
+        assert!(store.route(&routed, "c", &[job]).await.expect("routed"));
+    }
+
+    async fn priority(store: &Store, uid: &str, version: u32) -> Urgency {
+        store.jobs_of_version(uid, version).await.expect("jobs")[0].priority
+    }
+
+    async fn told(store: &Store, orders: &[Order]) -> u64 {
+        store.record_orders(orders, &sender(), 90).await.expect("recorded")
+    }
+
+    async fn journal() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).await.expect("a journal");
+        store.tamper(STUDIES).await;
+        (folder, store)
+    }
+
+    #[tokio::test]
+    async fn an_order_raises_the_jobs_of_its_studies_whichever_comes_first_and_lowers_none() {
+        let (_folder, store) = journal().await;
+        route(&store, "2.25.1", 1).await;
+        route(&store, "2.25.2", 1).await;
+        assert_eq!(told(&store, &[order("1", "ACC1", Urgency::Urgent)]).await, 1, "the study that is there");
+        assert_eq!(priority(&store, "2.25.1", 1).await, Urgency::Urgent);
+        assert_eq!(priority(&store, "2.25.2", 1).await, Urgency::Routine, "another accession number");
+        route(&store, "2.25.4", 1).await;
+        assert_eq!(priority(&store, "2.25.4", 1).await, Urgency::Urgent, "the order was there first");
+
+        assert_eq!(told(&store, &[order("1", "ACC1", Urgency::Routine)]).await, 0);
+        let cancelled = Order { cancelled: true, ..order("1", "ACC1", Urgency::Routine) };
+        assert_eq!(told(&store, &[cancelled]).await, 0);
+        assert_eq!(priority(&store, "2.25.1", 1).await, Urgency::Urgent, "nothing lowers");
+        route(&store, "2.25.1", 2).await;
+        assert_eq!(priority(&store, "2.25.1", 2).await, Urgency::Urgent, "nor a later version");
+        let raised = store.audit_latest(Some("2.25.1"), 100).await.expect("a log");
+        let raised: Vec<_> = raised.iter().filter(|row| row.action == "jobs-raised").map(|row| &row.detail).collect();
+        assert_eq!(raised, ["its order says urgent"]);
+        assert!(store.audit_latest(None, 100).await.expect("a log").iter().all(|row| !row.detail.contains("ACC1")));
+    }
+
+    #[tokio::test]
+    async fn an_order_finds_its_study_by_uid_and_by_what_its_placer_said_before() {
+        let (_folder, store) = journal().await;
+        route(&store, "2.25.3", 1).await;
+        let by_uid = Order { study_instance_uid: "2.25.3".into(), ..order("", "", Urgency::Prompt) };
+        assert_eq!(told(&store, &[by_uid.clone(), by_uid]).await, 1);
+        assert_eq!(priority(&store, "2.25.3", 1).await, Urgency::Prompt);
+
+        // The number comes when the filler has given it; then the placer says that it is urgent, and does not repeat it.
+        told(&store, &[order("7", "", Urgency::Routine)]).await;
+        told(&store, &[Order { reason: "fall".into(), ..order("7", "ACC2", Urgency::Routine) }]).await;
+        route(&store, "2.25.2", 1).await;
+        assert_eq!(told(&store, &[order("7", "", Urgency::Critical)]).await, 1);
+        assert_eq!(priority(&store, "2.25.2", 1).await, Urgency::Critical);
+        let known = store.order_of_study("2.25.2").await.expect("read").expect("an order");
+        assert_eq!(
+            (known.placer_order_number.as_str(), known.priority, known.reason.as_str()),
+            ("7", Urgency::Critical, "fall")
+        );
+        assert!(store.order_of_study("2.25.4").await.expect("read").is_none());
+    }
+
+    #[tokio::test]
+    async fn an_order_without_a_number_is_nobody_elses() {
+        let (_folder, store) = journal().await;
+        route(&store, "2.25.3", 1).await;
+        told(&store, &[order("9", "", Urgency::Critical)]).await;
+        assert_eq!(priority(&store, "2.25.3", 1).await, Urgency::Routine, "neither has an accession number");
+        assert!(store.order_of_study("2.25.3").await.expect("read").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_merge_is_noted_for_each_study_and_changes_none() {
+        let (_folder, store) = journal().await;
+        let merge = Merge { surviving: ("P9".into(), "A".into()), prior: ("P1".into(), "A".into()) };
+        for _ in 0..2 {
+            assert_eq!(store.record_merges(std::slice::from_ref(&merge), &sender()).await.expect("noted"), 2);
+        }
+        let rows = store.audit_latest(Some("2.25.1"), 10).await.expect("a log");
+        assert!(rows.iter().all(|row| row.action == "merge-noted"), "{rows:?}");
+        assert!(store.audit_latest(Some("2.25.3"), 10).await.expect("a log").is_empty(), "another issuer's");
+        assert!(!rows.iter().any(|row| format!("{row:?}").contains("P9")), "{rows:?}");
+        let key = store.prior_key("2.25.1").await.expect("read").expect("known");
+        assert_eq!(key.patient.id, "P1", "images keep the identity that they have");
+    }
+
+    #[tokio::test]
+    async fn orders_that_are_old_go() {
+        let (_folder, store) = journal().await;
+        told(&store, &[order("1", "ACC1", Urgency::Urgent)]).await;
+        store.tamper("UPDATE imaging_order SET last_received_ms = 1").await;
+        told(&store, &[order("2", "ACC2", Urgency::Routine)]).await;
+        assert!(store.order_of_study("2.25.1").await.expect("read").is_none());
+        assert!(store.order_of_study("2.25.2").await.expect("read").is_some());
+    }
+}
