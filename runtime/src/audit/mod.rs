@@ -109,6 +109,12 @@ actions! {
     JobRequeued = "job-requeued",
     /// Somebody had a job tried again.
     JobRetried = "job-retried",
+    /// Somebody said of a finding whether it is right: the detail says of which.
+    VerdictGiven = "verdict-given",
+    /// Somebody let a result leave that was held.
+    ResultReleased = "result-released",
+    /// Somebody asked to be told of workitems, or to be told no more.
+    SubscriptionChanged = "subscription-changed",
     /// Retention deleted a study's instances.
     StudyDeleted = "study-deleted",
     /// Retention deleted a job's results.

@@ -337,8 +337,8 @@ impl Dispatcher {
         self.running.remove(&job.id);
         let config = &self.shop.app.config.schedule;
         let ending = match how {
-            Finished::Done { result_path, result_sha256, found, raise, unfit, fallbacks } => {
-                Ending::Done { result_path, result_sha256, found, raise, unfit, fallbacks }
+            Finished::Done { result_path, result_sha256, found, raise, unfit, fallbacks, release, triage } => {
+                Ending::Done { result_path, result_sha256, found, raise, unfit, fallbacks, release, triage }
             }
             Finished::Cancelled if stopping => Ending::BrokenOff,
             Finished::Cancelled => {

@@ -11,9 +11,13 @@ mod jobs;
 mod priors;
 mod query;
 mod retention;
+mod review;
+mod subscriptions;
 mod tokens;
 #[cfg(test)]
 mod watched;
+mod workitems;
+mod worklist;
 
 use std::path::Path;
 use std::time::Duration;
@@ -32,7 +36,13 @@ pub use self::jobs::{Arrivals, Changed, Ending, FoundRow, Job, JobState, NewJob,
 pub use self::priors::{Gathered, PriorKey, PriorRow};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::retention::{Doomed, Unneeded};
+pub use self::review::{Deliverable, Given, NewVerdict, ReleaseRow, Released, Reviewed, VerdictRow};
+pub use self::subscriptions::Subscribed;
 pub use self::tokens::TokenRow;
+pub use self::workitems::{
+    CancelAsked, WorkitemEvent, WorkitemField, WorkitemNews, WorkitemRow, WorkitemSearch, WorkitemState,
+};
+pub use self::worklist::{OpenStudy, StudyState, Why, Worklist};
 
 /// Every version of the schema, in order. A file here never changes once it was released: the next change is a new file.
 const SCHEMA: &[(i64, &str, &str)] = &[
@@ -46,6 +56,7 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (8, "results", include_str!("schema/0008_results.sql")),
     (9, "quarantine", include_str!("schema/0009_quarantine.sql")),
     (10, "instance ids", include_str!("schema/0010_instance_ids.sql")),
+    (12, "worklist", include_str!("schema/0012_worklist.sql")),
 ];
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";

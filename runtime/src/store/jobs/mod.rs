@@ -17,7 +17,8 @@ use sqlx::sqlite::SqliteRow;
 
 use super::StoreError;
 use crate::audit::{Action, Event};
-use crate::findings::Urgency;
+use crate::config::Release;
+use crate::findings::{Triage, Urgency};
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -202,6 +203,10 @@ pub enum Ending {
         unfit: bool,
         /// Models that ran on a processor where they were to run on a GPU, as the site allows.
         fallbacks: Vec<String>,
+        /// What becomes of the result.
+        release: Release,
+        /// Its reasons to look sooner.
+        triage: Vec<Triage>,
     },
     /// Tried again later.
     Again {
@@ -244,7 +249,7 @@ macro_rules! select_job {
 }
 use select_job;
 
-fn level(urgency: Urgency) -> i64 {
+pub(super) fn level(urgency: Urgency) -> i64 {
     match urgency {
         Urgency::Routine => 0,
         Urgency::Prompt => 1,
@@ -253,17 +258,20 @@ fn level(urgency: Urgency) -> i64 {
     }
 }
 
+pub(super) fn urgency(level: i64) -> Urgency {
+    match level {
+        ..=0 => Urgency::Routine,
+        1 => Urgency::Prompt,
+        2 => Urgency::Urgent,
+        3.. => Urgency::Critical,
+    }
+}
+
 impl Job {
     pub(super) fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
         let decode = |what: &str| sqlx::Error::Decode(what.to_owned().into());
         let state: String = row.try_get("state")?;
         let identity: Vec<u8> = row.try_get("module_identity")?;
-        let priority = match row.try_get::<i64, _>("priority")? {
-            0 => Urgency::Routine,
-            1 => Urgency::Prompt,
-            2 => Urgency::Urgent,
-            _ => Urgency::Critical,
-        };
         Ok(Self {
             id: row.try_get("id")?,
             study_instance_uid: row.try_get("study_instance_uid")?,
@@ -272,7 +280,7 @@ impl Job {
             module_identity: crate::hex(&identity),
             state: state.parse().map_err(|_| decode("a job's state is none that this version knows"))?,
             attempts: row.try_get("attempts")?,
-            priority,
+            priority: urgency(row.try_get("priority")?),
             created_ms: row.try_get("created_ms")?,
             not_before_ms: row.try_get("not_before_ms")?,
             started_ms: row.try_get("started_ms")?,

@@ -84,8 +84,9 @@ impl Store {
         if changed == 0 {
             return Ok(());
         }
-        if let Ending::Done { found, raise, .. } = ending {
+        if let Ending::Done { found, raise, release, triage, .. } = ending {
             record_found(&mut batch.transaction, id, found, *raise).await?;
+            batch.stated(id, *release, triage).await?;
         }
         let job = sqlx::query(select_job!("WHERE id = ?")).bind(id).fetch_one(&mut *batch.transaction).await?;
         batch.audit(&audited(&Job::read(&job)?, ending)).await?;

@@ -1,0 +1,498 @@
+//! Which studies are open, in which order, and why.
+
+use serde::Serialize;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row};
+
+use super::jobs::{level, urgency};
+use super::{Batch, Job, JobState, Store, StoreError, now_ms};
+use crate::config::Release;
+use crate::findings::{Code, Triage, Urgency};
+use crate::worklist::Reason;
+
+/// A part of the worklist.
+#[derive(Debug, Clone, Serialize)]
+pub struct Worklist {
+    /// Studies that are open.
+    pub total: u64,
+    /// Without the first so many.
+    pub offset: u32,
+    /// In order.
+    pub studies: Vec<OpenStudy>,
+}
+
+/// A study that is open.
+#[derive(Debug, Clone, Serialize)]
+pub struct OpenStudy {
+    /// From 1.
+    pub place: u64,
+    /// Study Instance UID.
+    pub study_instance_uid: String,
+    /// (0008,0050), as its first instance has it.
+    pub accession_number: String,
+    /// Where it stands.
+    pub state: StudyState,
+    /// The highest of its reasons.
+    pub level: Urgency,
+    /// When its first instance came: of two studies on one level the older one goes first.
+    pub since_ms: i64,
+    /// Why it stands there, the highest first; its age comes last.
+    pub reasons: Vec<Why>,
+}
+
+/// Where a study stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StudyState {
+    /// It is not whole yet.
+    Receiving,
+    /// It is whole; what runs on it is not decided yet.
+    Closed,
+    /// Jobs wait, and none runs.
+    Waiting,
+    /// A job runs.
+    Running,
+    /// All jobs are over, and one of them without a result although it should have one.
+    Failed,
+    /// All jobs are over, and a result waits for a person's release.
+    Held,
+    /// All jobs are over.
+    Done,
+    /// No module runs on it.
+    NothingToRun,
+    /// No module can read it.
+    Unreadable,
+}
+
+impl StudyState {
+    /// For people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Receiving => "receiving",
+            Self::Closed => "closed",
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Failed => "failed",
+            Self::Held => "held",
+            Self::Done => "done",
+            Self::NothingToRun => "nothing-to-run",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// One reason for a place.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "cause", rename_all = "lowercase")]
+pub enum Why {
+    /// The priority of the order.
+    Order {
+        /// How high.
+        level: Urgency,
+        /// As the order has it.
+        priority: String,
+    },
+    /// A rule of the site.
+    Rule {
+        /// How high.
+        level: Urgency,
+        /// Which.
+        rule: String,
+    },
+    /// The least priority of a module that runs on it.
+    Module {
+        /// How high.
+        level: Urgency,
+        /// Which.
+        module: String,
+    },
+    /// What a module found.
+    Triage {
+        /// How high.
+        level: Urgency,
+        /// Which module.
+        module: String,
+        /// In which job.
+        job: i64,
+        /// On which version of the study.
+        study_version: u32,
+        /// For what.
+        finding: Code,
+        /// 0 to 1.
+        probability: f32,
+        /// The module's words for people.
+        reason: String,
+        /// The result waits for a person's release.
+        held: bool,
+    },
+    /// How long it has been there.
+    Age {
+        /// Since its first instance.
+        seconds: u64,
+    },
+}
+
+impl Why {
+    /// How high it puts the study.
+    #[must_use]
+    pub fn level(&self) -> Urgency {
+        match self {
+            Self::Order { level, .. }
+            | Self::Rule { level, .. }
+            | Self::Module { level, .. }
+            | Self::Triage { level, .. } => *level,
+            Self::Age { .. } => Urgency::Routine,
+        }
+    }
+}
+
+/// Studies that are open: something came or ended of late, or is yet to end or to be released. Of earlier studies of which
+/// everything was fetched there is no work.
+const OPEN: &str = "FROM study WHERE study_instance_uid IN (\
+    SELECT study_instance_uid FROM study WHERE last_received_ms >= ?1 \
+    UNION SELECT study_instance_uid FROM job WHERE state IN ('queued', 'gated', 'running') \
+    UNION SELECT study_instance_uid FROM job WHERE ended_ms >= ?1 \
+    UNION SELECT study_instance_uid FROM job JOIN result_release ON result_release.job = job.id \
+    WHERE policy = 'hold' AND released_ms IS NULL AND result_path IS NOT NULL AND superseded_by IS NULL) \
+    AND EXISTS (SELECT 1 FROM series JOIN instance ON instance.series = series.id \
+    WHERE series.study = study.id AND via <> 'pacs')";
+
+/// As high as its highest reason. A job's priority only rises, and is one.
+const LEVEL: &str = "max(\
+    coalesce((SELECT max(priority) FROM job WHERE job.study_instance_uid = study.study_instance_uid), 0), \
+    coalesce((SELECT max(level) FROM reason WHERE reason.study_instance_uid = study.study_instance_uid), 0), \
+    coalesce((SELECT max(level) FROM triage JOIN job ON job.id = triage.job JOIN result_release USING (job) \
+    WHERE job.study_instance_uid = study.study_instance_uid AND policy <> 'shadow'), 0))";
+
+impl Store {
+    /// A part of the worklist. Studies of which nothing came and no job ended since `open_since_ms` have left it, unless a job of
+    /// theirs is not at its end, or a result is held.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn worklist(&self, open_since_ms: i64, limit: u32, offset: u32) -> Result<Worklist, StoreError> {
+        // One moment for all of it.
+        let mut reading = self.pool.begin().await?;
+        let count = AssertSqlSafe(format!("SELECT count(*) {OPEN}"));
+        let total: i64 = sqlx::query(count).bind(open_since_ms).fetch_one(&mut *reading).await?.try_get(0)?;
+        let page = format!(
+            "SELECT id, study_instance_uid, accession_number, first_received_ms, {LEVEL} AS level, \
+             coalesce((SELECT v.last_received_ms = study.last_received_ms FROM study_version AS v \
+             WHERE v.study = study.id ORDER BY version DESC LIMIT 1), 0) AS closed \
+             {OPEN} ORDER BY level DESC, first_received_ms, id LIMIT ?2 OFFSET ?3"
+        );
+        let page = sqlx::query(AssertSqlSafe(page));
+        let rows = page.bind(open_since_ms).bind(limit).bind(offset).fetch_all(&mut *reading).await?;
+        let mut studies = Vec::new();
+        for (place, row) in (u64::from(offset) + 1..).zip(&rows) {
+            let uid: String = row.try_get("study_instance_uid")?;
+            let since_ms: i64 = row.try_get("first_received_ms")?;
+            let state = state(&mut reading, &uid, row.try_get::<i64, _>("closed")? != 0).await?;
+            let mut reasons = reasons(&mut reading, &uid).await?;
+            reasons.sort_by_key(|why| std::cmp::Reverse(why.level()));
+            let seconds = now_ms().saturating_sub(since_ms).max(0).unsigned_abs() / 1000;
+            reasons.push(Why::Age { seconds });
+            studies.push(OpenStudy {
+                place,
+                study_instance_uid: uid,
+                accession_number: row.try_get("accession_number")?,
+                state,
+                level: urgency(row.try_get("level")?),
+                since_ms,
+                reasons,
+            });
+        }
+        Ok(Worklist { total: total.unsigned_abs(), offset, studies })
+    }
+
+    /// Adds a reason to a study, which need not be here yet, and raises its jobs to it. Says how many rose.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn raise_study(&self, study_instance_uid: &str, reason: &Reason) -> Result<u64, StoreError> {
+        let mut batch = self.begin().await?;
+        let raised = batch.raise_study(study_instance_uid, reason).await?;
+        batch.commit().await?;
+        Ok(raised)
+    }
+
+    /// The triage statements of a job's result, in the order in which they were made; none before it is done.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn triage_of(&self, job: i64) -> Result<Vec<Triage>, StoreError> {
+        let rows =
+            sqlx::query("SELECT * FROM triage WHERE job = ? ORDER BY place").bind(job).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(triage).collect::<Result<_, _>>()?)
+    }
+}
+
+impl Batch {
+    /// See [`Store::raise_study`].
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn raise_study(&mut self, study_instance_uid: &str, reason: &Reason) -> Result<u64, StoreError> {
+        self.reason(study_instance_uid, reason).await?;
+        let query = sqlx::query("UPDATE job SET priority = ?1 WHERE study_instance_uid = ?2 AND priority < ?1");
+        let raised = query.bind(level(reason.level)).bind(study_instance_uid).execute(&mut *self.transaction).await?;
+        Ok(raised.rows_affected())
+    }
+
+    /// Keeps a reason; one that is known stays as it is.
+    pub(super) async fn reason(&mut self, study_instance_uid: &str, reason: &Reason) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO reason (study_instance_uid, level, cause, what, since_ms) VALUES (?, ?, ?, ?, ?) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(study_instance_uid)
+        .bind(level(reason.level))
+        .bind(reason.cause.name())
+        .bind(&reason.what)
+        .bind(now_ms())
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// What becomes of the result of a job that is done, and what in it is a reason to look sooner.
+    pub(super) async fn stated(&mut self, job: i64, release: Release, stated: &[Triage]) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO result_release (job, policy) VALUES (?, ?)")
+            .bind(job)
+            .bind(release.name())
+            .execute(&mut *self.transaction)
+            .await?;
+        for (place, triage) in (0_i64..).zip(stated) {
+            sqlx::query("INSERT INTO triage VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
+                .bind(job)
+                .bind(place)
+                .bind(level(triage.level))
+                .bind(&triage.finding.value)
+                .bind(&triage.finding.scheme)
+                .bind(&triage.finding.meaning)
+                .bind(f64::from(triage.probability))
+                .bind(&triage.reason)
+                .execute(&mut *self.transaction)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it was an f32")]
+fn triage(row: &SqliteRow) -> Result<Triage, sqlx::Error> {
+    Ok(Triage {
+        level: urgency(row.try_get("level")?),
+        finding: Code {
+            value: row.try_get("code_value")?,
+            scheme: row.try_get("code_scheme")?,
+            meaning: row.try_get("code_meaning")?,
+        },
+        probability: row.try_get::<f64, _>("probability")? as f32,
+        reason: row.try_get("reason")?,
+    })
+}
+
+type Reading = sqlx::Transaction<'static, sqlx::Sqlite>;
+
+async fn reasons(reading: &mut Reading, uid: &str) -> Result<Vec<Why>, StoreError> {
+    let mut reasons = Vec::new();
+    let stated = sqlx::query(
+        "SELECT triage.*, module, study_version, policy = 'hold' AND released_ms IS NULL AS held FROM triage \
+         JOIN job ON job.id = triage.job JOIN result_release USING (job) \
+         WHERE study_instance_uid = ? AND policy <> 'shadow' ORDER BY triage.job, place",
+    );
+    for row in &stated.bind(uid).fetch_all(&mut **reading).await? {
+        let Triage { level, finding, probability, reason } = triage(row)?;
+        reasons.push(Why::Triage {
+            level,
+            module: row.try_get("module")?,
+            job: row.try_get("job")?,
+            study_version: row.try_get("study_version")?,
+            finding,
+            probability,
+            reason,
+            held: row.try_get::<i64, _>("held")? != 0,
+        });
+    }
+    let kept = sqlx::query("SELECT * FROM reason WHERE study_instance_uid = ? ORDER BY id").bind(uid);
+    for row in &kept.fetch_all(&mut **reading).await? {
+        let (level, what) = (urgency(row.try_get("level")?), row.try_get("what")?);
+        reasons.push(match row.try_get::<&str, _>("cause")? {
+            "order" => Why::Order { level, priority: what },
+            "rule" => Why::Rule { level, rule: what },
+            _ => Why::Module { level, module: what },
+        });
+    }
+    Ok(reasons)
+}
+
+async fn state(reading: &mut Reading, uid: &str, closed: bool) -> Result<StudyState, StoreError> {
+    if !closed {
+        return Ok(StudyState::Receiving);
+    }
+    let routed = sqlx::query(
+        "SELECT outcome, routed.study_version FROM routed JOIN study USING (study_instance_uid) \
+         WHERE study_instance_uid = ? AND routed.study_version = \
+         (SELECT max(version) FROM study_version WHERE study_version.study = study.id)",
+    );
+    let Some(routed) = routed.bind(uid).fetch_optional(&mut **reading).await? else { return Ok(StudyState::Closed) };
+    match routed.try_get::<&str, _>("outcome")? {
+        "nothing-to-run" => return Ok(StudyState::NothingToRun),
+        "unreadable" => return Ok(StudyState::Unreadable),
+        _ => {}
+    }
+    let version: u32 = routed.try_get("study_version")?;
+    let jobs = sqlx::query(
+        "SELECT job.*, coalesce(policy = 'hold' AND released_ms IS NULL, 0) AS held FROM job \
+         LEFT JOIN result_release ON result_release.job = job.id WHERE study_instance_uid = ? AND study_version = ?",
+    );
+    let rows = jobs.bind(uid).bind(version).fetch_all(&mut **reading).await?;
+    let jobs: Vec<Job> = rows.iter().map(Job::read).collect::<Result<_, _>>()?;
+    let any = |states: &[JobState]| jobs.iter().any(|job| states.contains(&job.state));
+    let held = rows.iter().map(|row| row.try_get::<i64, _>("held")).collect::<Result<Vec<_>, _>>()?;
+    Ok(match () {
+        () if any(&[JobState::Running]) => StudyState::Running,
+        () if any(&[JobState::Queued, JobState::Gated]) => StudyState::Waiting,
+        () if held.contains(&1) => StudyState::Held,
+        () if any(&[JobState::Failed, JobState::Dead]) => StudyState::Failed,
+        () => StudyState::Done,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Due, Ending, NewJob, Routed};
+    use crate::worklist::Cause;
+
+    /// Two studies, the first older, both whole.
+    const STUDIES: &str = "
+        INSERT INTO study SELECT 1, '2.25.1', 'P', '', '', '', '', '', '', 'ACC1', '', '', '', NULL, NULL, 1000, 2000;
+        INSERT INTO study SELECT 2, '2.25.2', 'Q', '', '', '', '', '', '', 'ACC2', '', '', '', NULL, NULL, 1500, 2500;
+        INSERT INTO study SELECT 3, '2.25.3', 'P', '', '', '', '', '', '', 'OLD', '', '', '', NULL, NULL, 1, 9000;
+        INSERT INTO series SELECT id, id, '2.25.9' || id, '', '', '', '', '', '', '', '', NULL FROM study;
+        INSERT INTO instance SELECT id, id, '2.25.8' || id, '', '', '', 1, 1, 1, 1, 'f', 1, zeroblob(32), 1,
+            iif(id = 3, 'pacs', 'dimse'), 'CT1', '' FROM study;
+        INSERT INTO study_version SELECT id, id, 1, 3000, 'counts', 1, last_received_ms, '', 0 FROM study WHERE id < 3;
+    ";
+
+    async fn route(store: &Store, uid: &str, modules: &[&str], reasons: &[Reason]) {
+        let routed = Routed {
+            study_instance_uid: uid.into(),
+            study_version: 1,
+            routed_ms: 1,
+            outcome: "jobs".into(),
+            detail: String::new(),
+            last_instance: 0,
+        };
+        let priority = reasons.iter().map(|r| r.level).max().unwrap_or_default();
+        let job = |module: &&str| NewJob { module: (*module).into(), identity: [1; 32], gated: false, priority };
+        let jobs: Vec<NewJob> = modules.iter().map(job).collect();
+        assert!(store.route_for(&routed, "c", &jobs, reasons).await.expect("routed"));
+    }
+
+    async fn end(store: &Store, job: i64, release: Release, level: Urgency) {
+        let finding = Code::new("BLEED", "99T", "Bleeding");
+        let triage = vec![Triage { level, finding, probability: 0.9, reason: "a dense lesion".into() }];
+        let raise = if release == Release::Shadow { Urgency::Routine } else { level };
+        let done = Ending::Done {
+            result_path: "results/x".into(),
+            result_sha256: [2; 32],
+            found: Vec::new(),
+            raise,
+            unfit: false,
+            fallbacks: Vec::new(),
+            release,
+            triage,
+        };
+        store.end_job(job, &done).await.expect("ended");
+    }
+
+    async fn told(store: &Store) -> Vec<(String, &'static str, Urgency)> {
+        let list = store.worklist(1000, 10, 0).await.expect("a worklist");
+        assert_eq!(list.total, list.studies.len() as u64);
+        assert!(list.studies.iter().zip(1..).all(|(study, place)| study.place == place));
+        list.studies.into_iter().map(|s| (s.accession_number, s.state.name(), s.level)).collect()
+    }
+
+    #[tokio::test]
+    async fn studies_stand_by_their_reasons_and_their_age_and_nothing_lowers() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).await.expect("a journal");
+        store.tamper(STUDIES).await;
+        let own = |accession: &str, state, level| (accession.to_owned(), state, level);
+        let routine = Urgency::Routine;
+        assert_eq!(told(&store).await, [own("ACC1", "closed", routine), own("ACC2", "closed", routine)]);
+
+        route(&store, "2.25.1", &["a"], &[]).await;
+        route(&store, "2.25.2", &["b", "c"], &[Reason::order(Urgency::Prompt, "HIGH")]).await;
+        assert_eq!(told(&store).await, [own("ACC2", "waiting", Urgency::Prompt), own("ACC1", "waiting", routine)]);
+
+        // What is found in the shadow moves nothing.
+        let job = store.claim(Due::now(0), routine).await.expect("the journal").expect("a job");
+        assert_eq!(told(&store).await[0].1, "running");
+        end(&store, job.id, Release::Shadow, Urgency::Critical).await;
+        assert_eq!(told(&store).await[0], own("ACC2", "waiting", Urgency::Prompt));
+        let job = store.claim(Due::now(0), routine).await.expect("the journal").expect("a job");
+        end(&store, job.id, Release::AtOnce, routine).await;
+        assert_eq!(told(&store).await[0], own("ACC2", "done", Urgency::Prompt));
+
+        let job = store.claim(Due::now(0), routine).await.expect("the journal").expect("a job");
+        end(&store, job.id, Release::Hold, Urgency::Urgent).await;
+        assert_eq!(
+            told(&store).await,
+            [own("ACC1", "held", Urgency::Urgent), own("ACC2", "done", Urgency::Prompt)],
+            "who is to release it sees it first"
+        );
+        assert_eq!(store.triage_of(job.id).await.expect("kept")[0].reason, "a dense lesion");
+
+        // Lower reasons change nothing, higher ones do.
+        for (level, expected) in [(routine, Urgency::Prompt), (Urgency::Critical, Urgency::Critical)] {
+            let reason = Reason { level, cause: Cause::Rule, what: "r".into() };
+            store.raise_study("2.25.2", &reason).await.expect("raised");
+            assert!(told(&store).await.contains(&own("ACC2", "done", expected)));
+        }
+        let list = store.worklist(1000, 1, 0).await.expect("a worklist");
+        assert_eq!((list.total, list.studies[0].accession_number.as_str()), (2, "ACC2"), "a page");
+        let reasons = serde_json::to_value(&list.studies[0].reasons).expect("JSON");
+        let causes: Vec<&str> =
+            reasons.as_array().expect("a list").iter().filter_map(|r| r["cause"].as_str()).collect();
+        assert_eq!(causes, ["rule", "order", "triage", "rule", "age"], "{reasons}");
+        let second = store.worklist(1000, 1, 1).await.expect("a worklist");
+        assert_eq!((second.studies[0].place, second.studies[0].accession_number.as_str()), (2, "ACC1"));
+        let Why::Triage { module, probability, held, .. } = &second.studies[0].reasons[0] else { panic!("{second:?}") };
+        assert_eq!((module.as_str(), *probability, *held), ("a", 0.9, true));
+    }
+
+    #[tokio::test]
+    async fn a_study_is_open_until_its_time_is_over_and_longer_while_something_waits() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).await.expect("a journal");
+        store.tamper(STUDIES).await;
+        let later = 5000;
+        assert_eq!(store.worklist(later, 10, 0).await.expect("a worklist").total, 0);
+        route(&store, "2.25.1", &["a"], &[]).await;
+        assert_eq!(store.worklist(later, 10, 0).await.expect("a worklist").total, 1, "a job waits");
+        let job = store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
+        end(&store, job.id, Release::Hold, Urgency::Routine).await;
+        let much_later = now_ms() + 1000;
+        assert_eq!(store.worklist(much_later, 10, 0).await.expect("a worklist").total, 1, "a result is held");
+        store.release_result(job.id, "me", false).await.expect("released");
+        assert_eq!(store.worklist(much_later, 10, 0).await.expect("a worklist").total, 0);
+        assert_eq!(store.worklist(later, 10, 0).await.expect("a worklist").total, 1, "it ended not long ago");
+    }
+
+    #[tokio::test]
+    async fn an_order_that_comes_before_its_images_raises_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).await.expect("a journal");
+        let stat = Reason::order(Urgency::Urgent, "STAT");
+        assert_eq!(store.raise_study("2.25.1", &stat).await.expect("kept"), 0);
+        store.tamper(STUDIES).await;
+        route(&store, "2.25.1", &["a"], &[]).await;
+        let jobs = store.jobs(Some("2.25.1"), None).await.expect("jobs");
+        assert_eq!(jobs[0].priority, Urgency::Urgent);
+    }
+}
