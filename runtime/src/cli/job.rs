@@ -83,7 +83,7 @@ pub(crate) struct NodeArgs {
     config: PathBuf,
     /// For scripts.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 type Failure = (u8, anyhow::Error);
@@ -125,7 +125,7 @@ pub(crate) fn route(command: RouteCommand) -> Result<(), Failure> {
 }
 
 /// Opens the journal that the configuration names. Never makes one: there is nothing to look at in it.
-fn with_journal<F>(node: &NodeArgs, work: impl FnOnce(Config, Store) -> F) -> Result<String, Failure>
+pub(super) fn with_journal<F>(node: &NodeArgs, work: impl FnOnce(Config, Store) -> F) -> Result<String, Failure>
 where
     F: Future<Output = anyhow::Result<String>>,
 {
@@ -369,6 +369,6 @@ fn wait(priors: &PriorsWait, now: bool) -> String {
     }
 }
 
-fn pretty(value: &impl serde::Serialize) -> anyhow::Result<String> {
+pub(super) fn pretty(value: &impl serde::Serialize) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }
