@@ -175,8 +175,9 @@ impl Batch {
         Ok(rows.len() as u64)
     }
 
-    /// Whether something came for a study since it was closed last, or a job that is of it or is to see it is not at its end, or a result waits for a
-    /// person's release. As long as nobody looked for the earlier studies of a job that waits, it may yet see any of the patient's.
+    /// Whether something came for a study since it was closed last, or a job that is of it or is to see it is not at its end, or a
+    /// result waits for a person's release. As long as nobody looked for the earlier studies of a job that waits, it may yet see any
+    /// of the patient's.
     /// One of which everything was fetched is never closed, and so never open.
     ///
     /// # Errors
