@@ -7,6 +7,7 @@ pub mod audit;
 mod certificate;
 pub mod completion;
 pub mod config;
+pub mod deliver;
 pub mod dimse;
 pub mod doctor;
 pub mod findings;

@@ -25,14 +25,14 @@ use gantry::telemetry;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::summary::Summary;
-use crate::cli::{job, node, review, token, worker, worklist};
+use crate::cli::{job, node, outbox, review, token, worker, worklist};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done, or the module called the input unfit (status in result.json)
   1    the result could not be written; `gantry doctor`: a check failed
   2    usage, configuration or start-up; `gantry config check`: a check failed
-  3    the input cannot be read, or the module accepts none of it; there is no such job or study
+  3    the input cannot be read, or the module accepts none of it; there is no such job, study or delivery
   4    the module failed, or its package or findings were refused
   5    a limit was hit
   130  interrupted";
@@ -80,6 +80,9 @@ enum Command {
     /// Look at results, say whether they are right, and release those that are held.
     #[command(subcommand, after_help = review::EXAMPLES)]
     Review(review::ReviewCommand),
+    /// Look at and change what results wait for which destination, also while a node runs.
+    #[command(subcommand, after_help = outbox::EXAMPLES)]
+    Outbox(outbox::OutboxCommand),
     /// Tell which modules would run on a study, and why.
     #[command(subcommand, after_help = job::ROUTE_EXAMPLES)]
     Route(job::RouteCommand),
@@ -255,6 +258,7 @@ fn main() -> ExitCode {
         Command::Job(command) => job::job(command),
         Command::Worklist(args) => worklist::run(&args),
         Command::Review(command) => review::run(command),
+        Command::Outbox(command) => outbox::run(command),
         Command::Route(command) => job::route(command),
         Command::Config(command) => node::config(command),
         Command::Doctor { config, json } => node::doctor(&config, json),

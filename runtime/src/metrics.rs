@@ -1,7 +1,7 @@
 //! What is counted and measured, for `/metrics` (OpenMetrics text, which Prometheus reads).
 //!
 //! One [`Metrics`] for the process, shared; each thing that happens has a method. Label values come from closed sets, and from
-//! the names of installed modules, their vendors and models, and devices, of which the first [`MODULES_MAX`] together are told
+//! the names of installed modules, their vendors and models, destinations, and devices, of which the first [`MODULES_MAX`] together are told
 //! apart: no UID, name or address of anybody gets in, and what is kept does not grow.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,6 +70,11 @@ pub struct Metrics {
     quarantine: Gauge,
     disk_free: Gauge,
     deleted: Family<[Word; 1], Counter>,
+    deliveries: Family<[(&'static str, String); 2], Gauge>,
+    delivery_age: Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>,
+    deliveries_sent: Family<[(&'static str, String); 1], Counter>,
+    deliveries_failed: Family<[(&'static str, String); 1], Counter>,
+    breakers: Family<[(&'static str, String); 1], Gauge>,
     known: Mutex<BTreeMap<&'static str, BTreeSet<Vec<String>>>>,
 }
 
@@ -133,11 +138,17 @@ impl Metrics {
             quarantine: Gauge::default(),
             disk_free: Gauge::default(),
             deleted: Family::default(),
+            deliveries: Family::default(),
+            delivery_age: Family::default(),
+            deliveries_sent: Family::default(),
+            deliveries_failed: Family::default(),
+            breakers: Family::default(),
             known: Mutex::default(),
         };
         metrics.register_intake();
         metrics.register_work();
         metrics.register_inference();
+        metrics.register_deliveries();
         Arc::new(metrics)
     }
 
@@ -184,6 +195,18 @@ impl Metrics {
         r.register("http_requests", "HTTP requests, by route and status", self.http.clone());
         let help = "From the head of a request to the head of its response";
         r.register_with_unit("http_latency", help, Unit::Seconds, self.http_latency.clone());
+    }
+
+    fn register_deliveries(&mut self) {
+        let r = &mut self.registry;
+        r.register("deliveries", "Results for a destination, by state", self.deliveries.clone());
+        let help = "Age of the oldest result that a destination does not have yet";
+        r.register_with_unit("delivery_age", help, Unit::Seconds, self.delivery_age.clone());
+        r.register("deliveries_sent", "Results that a destination took", self.deliveries_sent.clone());
+        let help = "Attempts to send a result that failed, those that the destination is not to blame for included";
+        r.register("deliveries_failed", help, self.deliveries_failed.clone());
+        let help = "1 while a destination is left alone, since attempts failed one after another";
+        r.register("destination_left_alone", help, self.breakers.clone());
     }
 
     fn register_inference(&mut self) {
@@ -370,6 +393,38 @@ impl Metrics {
     /// Retention deleted something: `study`, `result` or `quarantine`.
     pub fn deleted(&self, what: &'static str) {
         self.deleted.get_or_create(&[("what", what)]).inc();
+    }
+
+    /// A destination has so many results in a state.
+    pub fn deliveries(&self, destination: &str, state: &'static str, count: u64) {
+        let [destination, state] = [self.destination(destination), state.to_owned()];
+        self.deliveries.get_or_create(&[("destination", destination), ("state", state)]).set(count.cast_signed());
+    }
+
+    /// The oldest result that a destination does not have yet is so old.
+    pub fn delivery_age(&self, destination: &str, age: Duration) {
+        let destination = [("destination", self.destination(destination))];
+        self.delivery_age.get_or_create(&destination).set(age.as_secs_f64());
+    }
+
+    /// A destination took a result.
+    pub fn delivery_sent(&self, destination: &str) {
+        self.deliveries_sent.get_or_create(&[("destination", self.destination(destination))]).inc();
+    }
+
+    /// An attempt to send a result failed.
+    pub fn delivery_failed(&self, destination: &str) {
+        self.deliveries_failed.get_or_create(&[("destination", self.destination(destination))]).inc();
+    }
+
+    /// A destination is left alone, or not any more.
+    pub fn breaker(&self, destination: &str, open: bool) {
+        self.breakers.get_or_create(&[("destination", self.destination(destination))]).set(open.into());
+    }
+
+    fn destination(&self, name: &str) -> String {
+        let [name] = self.told_apart("destination", [name]);
+        name
     }
 
     fn on_device(&self, module: &str, device: &str) -> OnDevice {

@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::audit::{AnchorError, Audit};
 use crate::completion::{self, Archive, Closed, Completion, PacsError};
 use crate::config::Config;
+use crate::deliver;
 use crate::doctor;
 use crate::ingest::dimse::{BindError, Dimse};
 use crate::ingest::disk::RealDisk;
@@ -86,6 +87,9 @@ pub enum StartError {
     /// The modules.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// Who gets results.
+    #[error(transparent)]
+    Deliver(#[from] deliver::StartError),
     /// The DICOM network service.
     #[error(transparent)]
     Dimse(#[from] BindError),
@@ -154,6 +158,11 @@ impl Node {
             let parts = schedule::Parts { app, store, data, priors, metrics };
             schedule::start(parts, routed, stop.clone(), &tasks).await?;
         }
+        deliver::start(
+            &deliver::Parts { config: &config, store: store.clone(), data: data.clone(), metrics: metrics.clone() },
+            &stop,
+            &tasks,
+        )?;
         let retention = Retention::new(&config, data.clone(), store.clone(), disk, metrics.clone(), Unfinished);
         tasks.spawn(retention.run(stop.clone()));
 

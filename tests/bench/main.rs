@@ -15,6 +15,7 @@ mod inside;
 mod latency;
 mod native;
 mod neighbours;
+mod outbox;
 mod peers;
 mod receivers;
 mod report;
@@ -49,6 +50,8 @@ enum Subject {
     Ingest(ingest::Options),
     /// The busiest hour of a large hospital, in less time.
     Hospital(hospital::Options),
+    /// What a result waits for before its destination has it, alone and beside thousands for one that is gone.
+    Outbox(outbox::Options),
     /// What everything around an engine costs on a GPU, beside the bare engine. Needs nothing but this program, the engine's library
     /// and models.
     Gpu(gpu::Options),
@@ -114,6 +117,7 @@ fn main() -> Result<()> {
         Subject::Workers(options) => &options.built,
         Subject::Ingest(options) => &options.built,
         Subject::Hospital(options) => &options.built,
+        Subject::Outbox(options) => &options.built,
     };
     let processors = pin(built.processors)?;
     let folder = built.folder.clone().unwrap_or_else(|| repository().join(".cache/bench"));
@@ -135,6 +139,11 @@ fn main() -> Result<()> {
         Subject::Ingest(options) => {
             let mut report = Report::begin(format!("ingest, {}", profile(&gantry)), processors);
             ingest::measure(&folder, &gantry, options, &mut report)?;
+            report
+        }
+        Subject::Outbox(options) => {
+            let mut report = Report::begin(format!("outbox, {}", profile(&gantry)), processors);
+            outbox::measure(&folder, options, &mut report)?;
             report
         }
         Subject::Gpu(_) | Subject::Worker => unreachable!("done above"),

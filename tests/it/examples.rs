@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gantry::config::{CacheSettings, Config, NodeConfig, RetentionConfig, TelemetryConfig};
+use gantry::config::{CacheSettings, Config, DestinationConfig, NodeConfig, RetentionConfig, TelemetryConfig};
 use gantry::findings::{Code, Triage, Unfit, Urgency};
 use gantry::inference::{CpuConfig, EngineConfig, GpuConfig};
 use gantry::module::manifest::{Accepts, ComponentEntry, Interface, Manifest, ModelEntry, ModuleLimits, Needs};
@@ -79,6 +79,52 @@ fn the_example_of_gantry_toml_has_every_key_with_its_default() {
         panic!("an optional key of [retention] is missing")
     };
     let CacheSettings { folder: Some(_) } = whole.cache else { panic!("an optional key of [cache] is missing") };
+}
+
+#[test]
+fn the_example_of_gantry_toml_has_every_key_of_a_destination() {
+    let text = text("examples/gantry.toml");
+    let (_, block) = text.split_once("\n# [[destinations]]\n").expect("destinations are last");
+    let (common, ways) = block.split_once("# And one of these ways:\n").expect("ways");
+    let uncommented = |lines: &str| {
+        let lines = lines.lines().map(|line| line.trim_start_matches('#').trim_start());
+        lines.filter(|line| !line.starts_with("And ")).collect::<Vec<_>>().join("\n")
+    };
+    let common = uncommented(common);
+    let all = uncommented(ways);
+    let ways: Vec<&str> = all.lines().filter(|line| line.contains(" = {")).collect();
+    let mut named = Vec::new();
+    for way in ways {
+        // Outputs that are named are those of DICOM.
+        let common: Vec<&str> = common.lines().filter(|line| !line.starts_with("send = ")).collect();
+        let text = format!("[[destinations]]\n{}\n{way}\n", common.join("\n"));
+        let config = Config::parse(std::path::Path::new("example"), &text).expect("a configuration");
+        let DestinationConfig {
+            name: _,
+            modules: _,
+            send: _,
+            attempts_max,
+            retry_first_ms,
+            retry_max_ms,
+            age_max_ms,
+            breaker_failures_max,
+            breaker_open_ms,
+            timeout_ms,
+            send_max_ms,
+            ..
+        } = config.destinations[0].clone();
+        let default = DestinationConfig::default();
+        assert_eq!((attempts_max, retry_first_ms), (default.attempts_max, default.retry_first_ms));
+        assert_eq!((retry_max_ms, age_max_ms), (default.retry_max_ms, default.age_max_ms));
+        assert_eq!((breaker_failures_max, breaker_open_ms), (default.breaker_failures_max, default.breaker_open_ms));
+        assert_eq!((timeout_ms, send_max_ms), (default.timeout_ms, default.send_max_ms));
+        let value = toml::Value::try_from(default).expect("TOML");
+        for key in value.as_table().expect("a table").keys() {
+            assert!(common.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key} is missing");
+        }
+        named.push(config.destinations[0].target().expect("a way").name());
+    }
+    assert_eq!(named, ["dimse", "stow", "folder", "webhook"]);
 }
 
 #[test]

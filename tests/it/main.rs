@@ -4,6 +4,7 @@ mod command;
 mod completion;
 mod containment;
 mod contract;
+mod deliver;
 mod dicomweb;
 mod dimse;
 mod examples;

@@ -35,6 +35,18 @@ fn release(node: &Node, job: i64, how: &str) -> Reply {
     post(node, &format!("/api/results/{job}/release"), JSON, how.as_bytes())
 }
 
+/// A folder as a destination.
+fn to(folder: &std::path::Path) -> String {
+    format!("[[destinations]]\nname = \"folder\"\nfolder = {{ path = {folder:?} }}\n")
+}
+
+/// States of deliveries.
+fn deliveries(node: &Node) -> Vec<String> {
+    let list = printed(&node.says(&["outbox", "list", "--json"]));
+    let rows = list["deliveries"].as_array().expect("a list").iter();
+    rows.map(|row| row["state"].as_str().expect("a state").to_owned()).collect()
+}
+
 /// The place of the workitem's output in what a viewer would fetch; nothing when it has none.
 fn output(node: &Node) -> Option<String> {
     let list = of(&get(node, "/dicom-web/workitems"));
@@ -48,12 +60,14 @@ fn output(node: &Node) -> Option<String> {
 
 #[test]
 fn a_held_result_is_said_something_of_and_released() {
-    let Some((node, job, _module)) = node("release = \"hold\"\n") else { return };
+    let sent = tempfile::tempdir().expect("a folder");
+    let Some((node, job, _module)) = node(&format!("release = \"hold\"\n{}", to(sent.path()))) else { return };
     let list = of(&get(&node, "/api/worklist"));
     assert_eq!(list["studies"][0]["state"], "held", "{list}");
     let held = of(&get(&node, "/api/results?held=true"));
     assert_eq!((&held[0]["id"], &held[0]["release"]["policy"]), (&job.into(), &"hold".into()), "{held}");
     assert_eq!(output(&node), None, "nothing of it leaves");
+    assert_eq!(deliveries(&node), ["held"]);
     let shown = of(&get(&node, &format!("/api/results/{job}")));
     let names: Vec<&str> =
         shown["findings"].as_array().expect("a list").iter().filter_map(|f| f["finding"].as_str()).collect();
@@ -87,6 +101,8 @@ fn a_held_result_is_said_something_of_and_released() {
     let again = release(&node, job, "{\"despite_verdicts\": true, \"by\": \"Dr. C\"}");
     assert_eq!((again.status, &of(&again)), (200, &of(&released)), "released once");
     assert_eq!(of(&get(&node, "/api/worklist"))["studies"][0]["state"], "done");
+    eventually("it is delivered", || deliveries(&node) == ["sent"]);
+    assert!(std::fs::read_dir(sent.path()).expect("readable").next().is_some(), "it came");
 
     // What the workitem names is there.
     let path = output(&node).expect("an output");
@@ -108,7 +124,9 @@ fn a_held_result_is_said_something_of_and_released() {
 
 #[test]
 fn a_result_in_the_shadow_never_leaves() {
-    let Some((node, job, _module)) = node("release = \"shadow\"\n") else { return };
+    let sent = tempfile::tempdir().expect("a folder");
+    let Some((node, job, _module)) = node(&format!("release = \"shadow\"\n{}", to(sent.path()))) else { return };
+    assert!(deliveries(&node).is_empty(), "there is nothing to deliver");
     let refused = release(&node, job, "{\"despite_verdicts\": true}");
     assert!(refused.status == 409 && refused.text().contains("shadow"), "{}", refused.text());
     assert_eq!(output(&node), None);

@@ -70,6 +70,64 @@ impl Peer {
         self.read()
     }
 
+    /// Reads an A-ASSOCIATE-RQ and takes every context with the first transfer syntax that is proposed for it; the request, where
+    /// one came.
+    pub fn accept_all(&mut self) -> Option<AssociationRQ> {
+        let Some(Pdu::AssociationRQ(request)) = self.read() else { return None };
+        let contexts = request.presentation_contexts.iter().map(|proposed| PresentationContextResult {
+            id: proposed.id,
+            reason: PresentationContextResultReason::Acceptance,
+            transfer_syntax: proposed.transfer_syntaxes[0].clone(),
+        });
+        self.send(&Pdu::AssociationAC(AssociationAC {
+            protocol_version: 1,
+            calling_ae_title: request.calling_ae_title.clone(),
+            called_ae_title: request.called_ae_title.clone(),
+            application_context_name: request.application_context_name.clone(),
+            presentation_contexts: contexts.collect(),
+            user_variables: vec![UserVariableItem::MaxLength(0)],
+        }));
+        Some(request)
+    }
+
+    /// A whole message: its context, command set and data set. Nothing where the peer releases, aborts or is gone.
+    pub fn message(&mut self) -> Option<(u8, Vec<u8>, Vec<u8>)> {
+        let (mut command, mut data) = (Vec::new(), Vec::new());
+        loop {
+            let Some(Pdu::PData { data: values }) = self.read() else { return None };
+            for value in values {
+                let is_command = value.value_type == PDataValueType::Command;
+                if is_command { &mut command } else { &mut data }.extend_from_slice(&value.data);
+                let alone = is_command && element(&command, 0x0800) == Some(&[1, 1]);
+                if value.is_last && (alone || !is_command) {
+                    return Some((value.presentation_context_id, command, data));
+                }
+            }
+        }
+    }
+
+    /// Answers a request with a status.
+    pub fn respond(&mut self, context: u8, request: &[u8], status: u16) {
+        let field = element(request, 0x0100).map_or(0, |field| u16::from_le_bytes(field.try_into().expect("two bytes")));
+        let id = element(request, 0x0110).expect("a request has a number").to_vec();
+        let bytes = command(&[
+            (0x0100, (field | 0x8000).to_le_bytes().to_vec()),
+            (0x0120, id),
+            (0x0800, 0x0101_u16.to_le_bytes().to_vec()),
+            (0x0900, status.to_le_bytes().to_vec()),
+        ]);
+        self.piece(context, PDataValueType::Command, true, &bytes);
+    }
+
+    /// Agrees that the association ends, when the peer asks for it next.
+    pub fn released(&mut self) -> bool {
+        let asked = self.read() == Some(Pdu::ReleaseRQ);
+        if asked {
+            self.send(&Pdu::ReleaseRP);
+        }
+        asked
+    }
+
     /// Reads an A-ASSOCIATE-RQ and takes its context 1 with this transfer syntax; the request, where one came.
     pub fn accept(&mut self, syntax: &str) -> Option<AssociationRQ> {
         let Some(Pdu::AssociationRQ(request)) = self.read() else { return None };

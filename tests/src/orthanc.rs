@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 use crate::skipped;
 
+/// In its folder.
+const CONFIG: &str = "orthanc.json";
 const PLUGIN: &str = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so";
 /// Somebody else may take a port between the moment it was found free and Orthanc's start.
 const ATTEMPTS: usize = 3;
@@ -20,7 +22,8 @@ pub struct Orthanc {
     process: Child,
     http_port: u16,
     dicom_port: u16,
-    _storage: TempDir,
+    program: PathBuf,
+    storage: TempDir,
 }
 
 impl Orthanc {
@@ -83,16 +86,34 @@ impl Orthanc {
         for (key, value) in more.as_object().into_iter().flatten() {
             configuration[key] = value.clone();
         }
-        let file = storage.path().join("orthanc.json");
-        std::fs::write(&file, configuration.to_string())?;
-        let mut command = Command::new(program);
-        command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut process = command.spawn().context("Orthanc cannot be started")?;
-        let log = process.stderr.take().context("standard error is a pipe")?;
+        std::fs::write(storage.path().join(CONFIG), configuration.to_string())?;
+        let process = spawn(program, storage.path())?;
         // Dropped, and so ended, where it does not come up.
-        let orthanc = Self { process, http_port, dicom_port, _storage: storage };
-        wait_until_started(log)?;
+        let mut orthanc = Self { process, http_port, dicom_port, program: program.to_owned(), storage };
+        orthanc.wait_until_started()?;
         Ok(orthanc)
+    }
+
+    fn wait_until_started(&mut self) -> Result<()> {
+        wait_until_started(self.process.stderr.take().context("standard error is a pipe")?)
+    }
+
+    /// Ends it; nobody listens on its ports.
+    ///
+    /// # Panics
+    /// When it cannot be ended.
+    pub fn stop(&mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("it ends");
+    }
+
+    /// Starts it again with what it kept, on the same ports, after [`stop`](Self::stop).
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn again(&mut self) {
+        self.process = spawn(&self.program, self.storage.path()).expect("Orthanc is there");
+        self.wait_until_started().expect("it starts again");
     }
 
     /// Where it speaks DICOMweb.
@@ -139,6 +160,12 @@ impl Drop for Orthanc {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn spawn(program: &Path, storage: &Path) -> Result<Child> {
+    let mut command = Command::new(program);
+    command.arg(storage.join(CONFIG)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.spawn().context("Orthanc cannot be started")
 }
 
 /// Reads its log until it says that it serves, and goes on reading, so that the pipe never fills.

@@ -21,6 +21,7 @@ Examples:
   cargo xtask bench hospital -- --times 60   a hospital's busiest hour in a minute: what is lost, and the node's memory
   cargo xtask bench hospital -- --times 20 --minutes 0.5
   cargo xtask bench hospital -- --find       with how many hours at once two cores keep up; takes some minutes
+  cargo xtask bench outbox                   what a result waits for before its destination has it
   cargo xtask bench gpu -- --library LIBRARY --out ratios.json
                                              what everything around an engine costs on a GPU, beside the bare engine
   cargo xtask bench gpu -- --device cpu      the same on processors
@@ -48,6 +49,8 @@ enum Subject {
     Ingest,
     /// The busiest hour of a large hospital in less time, sent to `gantry serve`
     Hospital,
+    /// A result's way to a destination, alone and beside 10,000 for one that is gone
+    Outbox,
     /// Models by the bare engine in a loop, by the engine in the process, and by a worker; urgent runs; a killed worker
     Gpu,
 }
@@ -60,6 +63,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
         Subject::Workers => ("workers", true),
         Subject::Ingest => ("ingest", true),
         Subject::Hospital => ("hospital", false),
+        Subject::Outbox => ("outbox", false),
         Subject::Gpu => ("gpu", false),
     };
     if runs_modules {

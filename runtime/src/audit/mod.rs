@@ -115,6 +115,14 @@ actions! {
     ResultReleased = "result-released",
     /// Somebody asked to be told of workitems, or to be told no more.
     SubscriptionChanged = "subscription-changed",
+    /// A destination has a result, by the digests of what left.
+    ResultDelivered = "result-delivered",
+    /// A result did not reach a destination, and was given up.
+    DeliveryFailed = "delivery-failed",
+    /// Somebody had a result sent to a destination again.
+    DeliveryRetried = "delivery-retried",
+    /// Somebody took a result out of a destination's queue.
+    DeliveryDropped = "delivery-dropped",
     /// Retention deleted a study's instances.
     StudyDeleted = "study-deleted",
     /// Retention deleted a job's results.

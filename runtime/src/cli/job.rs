@@ -277,7 +277,7 @@ async fn show(store: &Store, id: i64, json: bool) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn chrono_text(ms: i64) -> Option<String> {
+pub(super) fn chrono_text(ms: i64) -> Option<String> {
     Some(chrono::DateTime::from_timestamp_millis(ms)?.format("%Y-%m-%d %H:%M:%S%.3f UTC").to_string())
 }
 

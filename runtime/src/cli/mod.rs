@@ -2,6 +2,7 @@
 
 pub(crate) mod job;
 pub(crate) mod node;
+pub(crate) mod outbox;
 pub(crate) mod review;
 pub(crate) mod summary;
 pub(crate) mod token;

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::decide::Evidence;
+pub(crate) use self::pacs::failed;
 pub use self::pacs::{Archive, PacsError};
 pub use self::priors::fetch_priors;
 use crate::config::Config;

@@ -265,7 +265,7 @@ impl Archive {
 
 /// A request that failed, with what lies below it, such as a refused connection or a certificate. Without the address, which holds
 /// what was asked for, and without what a decoder says, which may hold what was answered.
-pub(super) fn failed(error: reqwest::Error) -> String {
+pub(crate) fn failed(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = format!("the request failed: {error}");
     let mut below = std::error::Error::source(&error).filter(|_| !error.is_decode());

@@ -1,5 +1,6 @@
 //! `gantry.toml`: one file, unknown keys refused, every limit with its unit in its name.
 
+mod destinations;
 mod dimse;
 mod folder;
 mod limits;
@@ -16,6 +17,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::destinations::{
+    DestinationConfig, DimseDestination, FolderDestination, StowDestination, Target, WebhookDestination,
+};
 pub use self::dimse::{Caller, DimseConfig, UnknownCallers};
 pub use self::folder::FolderConfig;
 pub use self::limits::Limits;
@@ -70,6 +74,9 @@ pub struct Config {
     /// Where it runs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleConfig>,
+    /// Who gets results.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<DestinationConfig>,
     /// Log lines of the node.
     pub log: LogConfig,
     /// Traces of the node.
@@ -181,7 +188,8 @@ impl Config {
             ("worklist", self.worklist.ranges()),
         ];
         let archives = self.pacs.iter().map(|pacs| ("pacs", pacs.ranges()));
-        for (section, ranges) in sections.into_iter().chain(archives) {
+        let destinations = self.destinations.iter().map(|to| ("destinations", to.ranges()));
+        for (section, ranges) in sections.into_iter().chain(archives).chain(destinations) {
             if let Some((name, value, low, high)) =
                 ranges.into_iter().find(|(_, v, low, high)| !(low..=high).contains(&v))
             {
@@ -194,6 +202,7 @@ impl Config {
             self.dimse.check(),
             self.engines.check(),
             routing::check(&self.modules, &self.rules),
+            destinations::check(&self.destinations),
             self.log.check(),
             self.telemetry.check(),
             self.worklist.check(),

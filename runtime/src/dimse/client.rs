@@ -1,9 +1,10 @@
-//! An association that we ask for: one service in one presentation context, one message after another, everything within a limit.
+//! An association that we ask for: one message after another, everything within a limit.
 
 use dicom_ul::pdu::{
-    AssociationRQ, PDataValueType, Pdu, PresentationContextProposed, PresentationContextResultReason, RequestorRoles,
-    UserVariableItem,
+    AssociationRQ, PDataValueType, Pdu, PresentationContextProposed, PresentationContextResult,
+    PresentationContextResultReason, RequestorRoles, UserVariableItem,
 };
+use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
 
 use super::command::Command;
@@ -12,8 +13,10 @@ use super::{APPLICATION_CONTEXT, PROTOCOL_VERSION, own_variables, reason, takes}
 use crate::config::DimseConfig;
 use crate::tls;
 
-/// The only presentation context.
+/// The first presentation context; the next ones are 3, 5 and so on, up to 255 (PS3.8 section 9.3.2.2).
 const CONTEXT: u8 = 1;
+/// So many there are.
+pub(crate) const SERVICES_MAX: usize = 128;
 
 /// Whom to call, and as whom.
 pub(crate) struct Peer<'a> {
@@ -60,16 +63,39 @@ impl Limits {
 pub(crate) struct Client {
     wire: Wire,
     limits: Limits,
-    transfer_syntax: String,
+    contexts: Vec<Context>,
+}
+
+/// A presentation context that the peer accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Context {
+    pub(crate) id: u8,
+    /// Which of the services that were asked for.
+    pub(crate) service: usize,
+    /// What the peer chose.
+    pub(crate) transfer_syntax: String,
 }
 
 impl Client {
-    /// Connects and asks.
+    /// Connects and asks for one service, which the peer must offer.
     pub(crate) async fn associate(peer: &Peer<'_>, limits: Limits, service: &Service<'_>) -> Result<Self, Broken> {
+        let client = Self::associate_for_some(peer, limits, std::slice::from_ref(service)).await?;
+        match client.contexts.is_empty() {
+            false => Ok(client),
+            true => client.end(Err(Broken::Unexpected("the peer does not offer this service"))).await,
+        }
+    }
+
+    /// Connects and asks for services, [`SERVICES_MAX`] at most, of which the peer may offer some or none.
+    pub(crate) async fn associate_for_some(
+        peer: &Peer<'_>,
+        limits: Limits,
+        services: &[Service<'_>],
+    ) -> Result<Self, Broken> {
         let stream = limits.associate.run(connect(peer)).await?;
         let mut wire = Wire::new(stream, limits.pdu_max_bytes, limits.message);
-        match limits.associate.run(ask(&mut wire, peer, limits, service)).await {
-            Ok(transfer_syntax) => Ok(Self { wire, limits, transfer_syntax }),
+        match limits.associate.run(ask(&mut wire, peer, limits, services)).await {
+            Ok(contexts) => Ok(Self { wire, limits, contexts }),
             Err(broken) => {
                 wire.abort(&broken).await;
                 Err(broken)
@@ -77,25 +103,47 @@ impl Client {
         }
     }
 
-    /// What the peer chose.
+    /// What the peer chose for the first service that it offers.
     pub(crate) fn transfer_syntax(&self) -> &str {
-        &self.transfer_syntax
+        self.contexts.first().map(|context| context.transfer_syntax.as_str()).unwrap_or_default()
     }
 
-    /// Sends a command set and a data set.
+    /// The context of one of the services that were asked for, where the peer offers it.
+    pub(crate) fn context(&self, service: usize) -> Option<Context> {
+        self.contexts.iter().find(|context| context.service == service).cloned()
+    }
+
+    /// Sends a command set and a data set, of the first service that the peer offers.
     pub(crate) async fn send(&mut self, command: &[u8], data: &[u8]) -> Result<(), Broken> {
-        self.wire.send(CONTEXT, command, Some(data)).await
+        let id = self.contexts.first().map_or(CONTEXT, |context| context.id);
+        self.wire.send(id, command, Some(data)).await
+    }
+
+    /// Sends a command set, and a data set where there is one.
+    pub(crate) async fn send_in(&mut self, context: u8, command: &[u8], data: Option<&[u8]>) -> Result<(), Broken> {
+        self.wire.send(context, command, data).await
+    }
+
+    /// Sends a command set, and a data set of so many bytes as it is read.
+    pub(crate) async fn send_from(
+        &mut self,
+        context: u8,
+        command: &[u8],
+        data: &mut (impl AsyncRead + Unpin),
+        bytes: u64,
+    ) -> Result<(), Broken> {
+        self.wire.send_from(context, command, data, bytes).await
     }
 
     /// The next message; without a data set that is empty.
     pub(crate) async fn receive(&mut self, data_max_bytes: usize) -> Result<(Command, Vec<u8>), Broken> {
-        let (limits, wire) = (self.limits, &mut self.wire);
+        let (limits, wire, contexts) = (self.limits, &mut self.wire, self.contexts.as_slice());
         let message = async {
             let most = usize::try_from(limits.command_max_bytes).unwrap_or(usize::MAX);
-            let command = pieces(wire, PDataValueType::Command, most).await?;
+            let command = pieces(wire, contexts, PDataValueType::Command, most).await?;
             let command = Command::parse(&command).map_err(|e| Broken::Malformed(e.to_string()))?;
             let data = match command.has_data_set {
-                true => pieces(wire, PDataValueType::Data, data_max_bytes).await?,
+                true => pieces(wire, contexts, PDataValueType::Data, data_max_bytes).await?,
                 false => Vec::new(),
             };
             Ok((command, data))
@@ -126,20 +174,29 @@ async fn connect(peer: &Peer<'_>) -> Result<Box<dyn Stream>, Broken> {
     Ok(Box::new(tls.connect(host.trim_matches(['[', ']']), stream).await?))
 }
 
-/// The transfer syntax that the peer chose.
-async fn ask(wire: &mut Wire, peer: &Peer<'_>, limits: Limits, service: &Service<'_>) -> Result<String, Broken> {
-    let class = service.abstract_syntax.to_owned();
-    let roles = service.roles.map(|roles| UserVariableItem::ScuScpRoleSelectionSubItem(class.clone(), roles));
+/// What the peer accepted.
+async fn ask(
+    wire: &mut Wire,
+    peer: &Peer<'_>,
+    limits: Limits,
+    services: &[Service<'_>],
+) -> Result<Vec<Context>, Broken> {
+    let roles = services.iter().filter_map(|service| {
+        let class = service.abstract_syntax.to_owned();
+        service.roles.map(|roles| UserVariableItem::ScuScpRoleSelectionSubItem(class, roles))
+    });
+    let proposed =
+        services.iter().zip((CONTEXT..=u8::MAX).step_by(2)).map(|(service, id)| PresentationContextProposed {
+            id,
+            abstract_syntax: service.abstract_syntax.to_owned(),
+            transfer_syntaxes: service.transfer_syntaxes.iter().map(|&syntax| syntax.to_owned()).collect(),
+        });
     let request = AssociationRQ {
         protocol_version: PROTOCOL_VERSION,
         calling_ae_title: peer.calling.into(),
         called_ae_title: peer.called.into(),
         application_context_name: APPLICATION_CONTEXT.into(),
-        presentation_contexts: vec![PresentationContextProposed {
-            id: CONTEXT,
-            abstract_syntax: class,
-            transfer_syntaxes: service.transfer_syntaxes.iter().map(|&syntax| syntax.to_owned()).collect(),
-        }],
+        presentation_contexts: proposed.collect(),
         user_variables: own_variables(limits.pdu_max_bytes).into_iter().chain(roles).collect(),
     };
     wire.write(&Pdu::AssociationRQ(request)).await?;
@@ -150,24 +207,34 @@ async fn ask(wire: &mut Wire, peer: &Peer<'_>, limits: Limits, service: &Service
         _ => return Err(Broken::Unexpected("the peer does not answer the request for an association")),
     };
     wire.peer_takes(takes(&answer.user_variables));
-    let context = answer.presentation_contexts.into_iter().find(|context| context.id == CONTEXT);
-    let context = context.filter(|context| context.reason == PresentationContextResultReason::Acceptance);
-    let context = context.ok_or(Broken::Unexpected("the peer does not offer this service"))?;
-    let chosen = context.transfer_syntax.trim_end_matches(['\0', ' ']);
-    match service.transfer_syntaxes.contains(&chosen) {
-        true => Ok(chosen.to_owned()),
-        false => Err(Broken::Unexpected("the peer chose a transfer syntax that was not offered")),
+    let mut contexts = Vec::new();
+    for (index, service) in services.iter().enumerate().take(SERVICES_MAX) {
+        let answered = answer.presentation_contexts.iter().find(|context| usize::from(context.id) == 2 * index + 1);
+        let accepted =
+            |context: &&PresentationContextResult| context.reason == PresentationContextResultReason::Acceptance;
+        let Some(context) = answered.filter(accepted) else { continue };
+        let chosen = context.transfer_syntax.trim_end_matches(['\0', ' ']);
+        if !service.transfer_syntaxes.contains(&chosen) {
+            return Err(Broken::Unexpected("the peer chose a transfer syntax that was not offered"));
+        }
+        contexts.push(Context { id: context.id, service: index, transfer_syntax: chosen.to_owned() });
     }
+    Ok(contexts)
 }
 
 /// All pieces of a command set or of a data set.
-async fn pieces(wire: &mut Wire, kind: PDataValueType, max_bytes: usize) -> Result<Vec<u8>, Broken> {
+async fn pieces(
+    wire: &mut Wire,
+    contexts: &[Context],
+    kind: PDataValueType,
+    max_bytes: usize,
+) -> Result<Vec<u8>, Broken> {
     let mut bytes = Vec::new();
     loop {
         let Next::Value(value) = wire.next().await? else {
             return Err(Broken::Unexpected("the peer releases an association that is not its own"));
         };
-        if value.value_type != kind || value.presentation_context_id != CONTEXT {
+        if value.value_type != kind || !contexts.iter().any(|context| context.id == value.presentation_context_id) {
             return Err(Broken::Unexpected("a piece came that is not of the message that is being received"));
         }
         bytes.extend_from_slice(&value.data);

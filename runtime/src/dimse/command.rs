@@ -147,6 +147,43 @@ impl Command {
         set.finish()
     }
 
+    /// A C-STORE-RQ of medium priority (PS3.7 section 9.3.1.1).
+    #[must_use]
+    pub fn store(message_id: u16, class: &str, instance: &str) -> Vec<u8> {
+        let mut set = Encoder::default();
+        set.text(tags::AFFECTED_SOP_CLASS_UID, class, 0);
+        set.number(tags::COMMAND_FIELD, C_STORE_RQ);
+        set.number(tags::MESSAGE_ID, message_id);
+        set.number(tags::PRIORITY, 0);
+        set.number(tags::COMMAND_DATA_SET_TYPE, 1);
+        set.text(tags::AFFECTED_SOP_INSTANCE_UID, instance, 0);
+        set.finish()
+    }
+
+    /// An N-ACTION-RQ with a data set (PS3.7 section 10.3.5.1).
+    #[must_use]
+    pub fn action(message_id: u16, class: &str, instance: &str, action_type: u16) -> Vec<u8> {
+        let mut set = Encoder::default();
+        set.text(tags::REQUESTED_SOP_CLASS_UID, class, 0);
+        set.number(tags::COMMAND_FIELD, N_ACTION_RQ);
+        set.number(tags::MESSAGE_ID, message_id);
+        set.number(tags::COMMAND_DATA_SET_TYPE, 1);
+        set.text(tags::REQUESTED_SOP_INSTANCE_UID, instance, 0);
+        set.number(tags::ACTION_TYPE_ID, action_type);
+        set.finish()
+    }
+
+    /// A C-ECHO-RQ (PS3.7 section 9.3.5.1).
+    #[must_use]
+    pub fn echo(message_id: u16, class: &str) -> Vec<u8> {
+        let mut set = Encoder::default();
+        set.text(tags::AFFECTED_SOP_CLASS_UID, class, 0);
+        set.number(tags::COMMAND_FIELD, C_ECHO_RQ);
+        set.number(tags::MESSAGE_ID, message_id);
+        set.number(tags::COMMAND_DATA_SET_TYPE, NO_DATA_SET);
+        set.finish()
+    }
+
     /// Whether it answers a request of this field and number.
     #[must_use]
     pub fn answers(&self, field: u16, message_id: u16) -> bool {
@@ -282,6 +319,17 @@ mod tests {
         let expected = Command { field: C_FIND_RQ, has_data_set: true, class, instance: String::new(), ..store() };
         assert_eq!(question, expected);
         assert!(Command::parse(&question.response(&Status::success())).expect("sound").answers(C_FIND_RQ, 7));
+    }
+
+    #[test]
+    fn requests_of_ours_read_back_as_written() {
+        let class: String = "1.2.840.10008.5.1.4.1.1.2".into();
+        let stored = Command::parse(&Command::store(7, &class, "1.2.3")).expect("sound");
+        assert_eq!(stored, Command { has_data_set: true, ..store() });
+        let echo = Command::parse(&Command::echo(7, &class)).expect("sound");
+        assert_eq!(echo, Command { field: C_ECHO_RQ, instance: String::new(), ..store() });
+        let action = Command::parse(&Command::action(7, &class, "1.2.3", 1)).expect("sound");
+        assert_eq!(action, Command { field: N_ACTION_RQ, has_data_set: true, kind: Some(1), ..store() });
     }
 
     #[test]

@@ -6,12 +6,13 @@
 //!            is bounded                          └▶ N-EVENT-REPORT to a caller (ingest::dimse)
 //! ```
 //!
-//! Read in this order: `guard`, `wire`, `command`, `client`, `elements`.
+//! Read in this order: `guard`, `wire`, `command`, `client`, `elements`, `promise`.
 
 pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod elements;
 pub mod guard;
+pub(crate) mod promise;
 pub(crate) mod wire;
 
 use dicom_dictionary_std::uids;

@@ -69,6 +69,9 @@ pub(crate) enum Broken {
     /// The peer: not what comes at this place.
     #[error("{0}")]
     Unexpected(&'static str),
+    /// The host: what is to be sent cannot be read.
+    #[error("what is sent cannot be read: {0}")]
+    Source(String),
     /// The host: stopping.
     #[error("the node is stopping")]
     Stopping,
@@ -86,7 +89,7 @@ impl Broken {
             Self::Guard(_) | Self::Malformed(_) => AbortRQSource::ServiceProvider(Reason::InvalidPduParameter),
             Self::Unexpected(_) => AbortRQSource::ServiceProvider(Reason::UnexpectedPdu),
             Self::Silent { .. } => AbortRQSource::ServiceProvider(Reason::ReasonNotSpecified),
-            Self::Stopping => AbortRQSource::ServiceUser,
+            Self::Source(_) | Self::Stopping => AbortRQSource::ServiceUser,
         })
     }
 }
@@ -253,6 +256,30 @@ impl Wire {
             }
         }
         Ok(())
+    }
+
+    /// The same, with a data set of so many bytes that is sent as it is read.
+    pub(crate) async fn send_from(
+        &mut self,
+        context: u8,
+        command: &[u8],
+        data: &mut (impl AsyncRead + Unpin),
+        mut bytes: u64,
+    ) -> Result<(), Broken> {
+        self.send(context, command, None).await?;
+        let most = (self.send_max_bytes - VALUE_HEADER_BYTES) as usize;
+        loop {
+            let length = usize::try_from(bytes).map_or(most, |bytes| bytes.min(most));
+            let mut piece = vec![0; length];
+            data.read_exact(&mut piece).await.map_err(|e| Broken::Source(e.to_string()))?;
+            bytes -= length as u64;
+            let (value_type, is_last) = (PDataValueType::Data, bytes == 0);
+            let value = PDataValue { presentation_context_id: context, value_type, is_last, data: piece };
+            self.write(&Pdu::PData { data: vec![value] }).await?;
+            if is_last {
+                return Ok(());
+            }
+        }
     }
 
     /// What the peer said it takes in one PDU (PS3.8 annex D.1); 0 is no limit.

@@ -36,6 +36,7 @@ use self::route::Router;
 use self::work::{Assignment, Ended, Finished, Ready, Recent, Shop};
 use crate::app::App;
 use crate::audit::{Action, Event, NODE};
+use crate::deliver;
 use crate::findings::Urgency;
 use crate::inference::{Device, Turn};
 use crate::ingest::blocking;
@@ -338,7 +339,8 @@ impl Dispatcher {
         let config = &self.shop.app.config.schedule;
         let ending = match how {
             Finished::Done { result_path, result_sha256, found, raise, unfit, fallbacks, release, triage } => {
-                Ending::Done { result_path, result_sha256, found, raise, unfit, fallbacks, release, triage }
+                let deliver = deliver::destinations(&self.shop.app.config.destinations, &job.module);
+                Ending::Done { result_path, result_sha256, found, raise, unfit, fallbacks, deliver, release, triage }
             }
             Finished::Cancelled if stopping => Ending::BrokenOff,
             Finished::Cancelled => {

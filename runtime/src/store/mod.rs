@@ -8,6 +8,7 @@ mod completion;
 mod instances;
 mod intake;
 mod jobs;
+mod outbox;
 mod priors;
 mod query;
 mod retention;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, Transaction};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 pub use self::audit::AuditRow;
@@ -33,6 +35,7 @@ pub use self::completion::{Closing, SeriesFacts, StudyFacts, VersionRow};
 pub use self::instances::{Candidate, Filed, InstanceRow, Kept, Known, Quarantined};
 pub use self::intake::{IntakeBatch, IntakeWriter};
 pub use self::jobs::{Arrivals, Changed, Ending, FoundRow, Job, JobState, NewJob, Routed};
+pub use self::outbox::{DeliveryChanged, DeliveryCount, DeliveryEnding, DeliveryRow, DeliveryState, StudyIdentity};
 pub use self::priors::{Gathered, PriorKey, PriorRow};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::retention::{Doomed, Unneeded};
@@ -56,6 +59,7 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (8, "results", include_str!("schema/0008_results.sql")),
     (9, "quarantine", include_str!("schema/0009_quarantine.sql")),
     (10, "instance ids", include_str!("schema/0010_instance_ids.sql")),
+    (11, "outbox", include_str!("schema/0011_outbox.sql")),
     (12, "worklist", include_str!("schema/0012_worklist.sql")),
 ];
 /// The file's name in the data folder.
@@ -76,6 +80,8 @@ pub struct Store {
     pool: SqlitePool,
     /// Connections of intakes that are open.
     writers: TaskTracker,
+    /// Counts what was put into the outbox by this process.
+    outbox: watch::Sender<u64>,
     #[cfg(test)]
     watch: Option<watched::Watch>,
 }
@@ -184,6 +190,7 @@ impl Store {
         Self {
             pool,
             writers: TaskTracker::new(),
+            outbox: watch::Sender::new(0),
             #[cfg(test)]
             watch: None,
         }
@@ -195,6 +202,17 @@ impl Store {
     /// The journal's.
     pub async fn begin(&self) -> Result<Batch, StoreError> {
         Ok(Batch { transaction: self.pool.begin_with("BEGIN IMMEDIATE").await?, audit_head: None })
+    }
+
+    /// Changes whenever this process puts something into the outbox. What another one does there, `gantry outbox` for one, is
+    /// found by looking.
+    #[must_use]
+    pub fn watch_outbox(&self) -> watch::Receiver<u64> {
+        self.outbox.subscribe()
+    }
+
+    fn outbox_changed(&self) {
+        self.outbox.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 
     /// Does what nobody should: for tests of what is found then.

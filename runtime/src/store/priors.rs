@@ -110,7 +110,7 @@ impl Known {
     }
 }
 
-fn patient(row: &SqliteRow) -> Result<PatientEntry, sqlx::Error> {
+pub(super) fn patient(row: &SqliteRow) -> Result<PatientEntry, sqlx::Error> {
     Ok(PatientEntry {
         id: row.try_get("patient_id")?,
         issuer: row.try_get("issuer_of_patient_id")?,

@@ -138,8 +138,7 @@ const REVIEWED: &str = "SELECT job.*, policy, released_ms, released_by FROM job 
                         JOIN result_release ON result_release.job = job.id";
 
 impl Store {
-    /// Whether the result of a job may leave. What sends results asks the view `deliverable` in the statement that takes the
-    /// next one.
+    /// Whether the result of a job may leave. Its deliveries are held until then, and of one in the shadow there are none.
     ///
     /// # Errors
     /// The journal's.
@@ -238,7 +237,8 @@ impl Store {
         Ok(if same { Given::Same(row) } else { Given::Conflict(row) })
     }
 
-    /// Lets a result leave that waits for it; of what was rejected or corrected only `despite` that.
+    /// Lets a result leave that waits for it, in one commit with its deliveries; of what was rejected or corrected only `despite`
+    /// that.
     ///
     /// # Errors
     /// The journal's.
@@ -275,7 +275,9 @@ impl Store {
             disputed => format!("although {disputed} of its findings were rejected or corrected"),
         };
         batch.audit(&Event { detail, ..about(&job, who, Action::ResultReleased) }).await?;
+        batch.release_deliveries(job.id).await?;
         batch.commit().await?;
+        self.outbox_changed();
         Ok(Released::Yes)
     }
 }

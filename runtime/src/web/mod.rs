@@ -25,6 +25,7 @@ mod ups;
 mod wado;
 mod worklist;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,7 +56,7 @@ use crate::config::{Config, Scope, WebConfig, WorklistConfig};
 use crate::ingest::disk::{Disk, RealDisk};
 use crate::ingest::{Intake, Uid};
 use crate::metrics::Metrics;
-use crate::store::{Due, Store, StoreError, now_ms};
+use crate::store::{DeliveryState, Due, Store, StoreError, now_ms};
 use crate::study::ReadOptions;
 use crate::worker::Decoders;
 
@@ -91,6 +92,8 @@ pub(crate) struct Shared {
     data: PathBuf,
     disk_free_min_mib: u64,
     retry_max_ms: u64,
+    /// Names of those who get results.
+    destinations: Vec<String>,
     /// `apart` for each request that decodes.
     options: ReadOptions,
     intake: Intake,
@@ -174,6 +177,7 @@ impl Web {
             data,
             disk_free_min_mib: config.node.disk_free_min_mib,
             retry_max_ms: config.schedule.retry_max_ms,
+            destinations: config.destinations.iter().map(|to| to.name.clone()).collect(),
             options: ReadOptions { decoders, ..ReadOptions::new(&config.limits, false) },
             intake,
             store,
@@ -418,6 +422,9 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response<Body> {
     if let Err(e) = count_jobs(&shared).await {
         tracing::error!("jobs cannot be counted: {e}");
     }
+    if let Err(e) = count_deliveries(&shared).await {
+        tracing::error!("deliveries cannot be counted: {e}");
+    }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     answer(StatusCode::OK, kind, shared.metrics.render())
 }
@@ -429,6 +436,25 @@ async fn count_jobs(shared: &Shared) -> Result<(), StoreError> {
     let (waiting, oldest_ms) = shared.store.queue(Due::now(shared.retry_max_ms)).await?;
     let age_ms = oldest_ms.map_or(0, |oldest| u64::try_from(now_ms().saturating_sub(oldest)).unwrap_or(0));
     shared.metrics.queue(waiting, Duration::from_millis(age_ms));
+    Ok(())
+}
+
+async fn count_deliveries(shared: &Shared) -> Result<(), StoreError> {
+    let counts = shared.store.open_deliveries().await?;
+    // Also those of which nothing waits, or no longer.
+    let configured = shared.destinations.iter().map(String::as_str);
+    let destinations: BTreeSet<&str> =
+        configured.chain(counts.iter().map(|count| count.destination.as_str())).collect();
+    for destination in destinations {
+        let count = |state| counts.iter().find(|count| count.destination == destination && count.state == state);
+        for state in DeliveryState::OPEN {
+            shared.metrics.deliveries(destination, state.name(), count(state).map_or(0, |found| found.count));
+        }
+        let waits = [DeliveryState::Queued, DeliveryState::Awaiting].into_iter().filter_map(count);
+        let oldest_ms = waits.map(|found| found.oldest_ms).min();
+        let age_ms = oldest_ms.map_or(0, |oldest| u64::try_from(now_ms().saturating_sub(oldest)).unwrap_or(0));
+        shared.metrics.delivery_age(destination, Duration::from_millis(age_ms));
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use super::Shared;
 use super::commitment;
 use super::negotiate::{Agreed, Context, Service};
 use super::store;
-use crate::dimse::command::{C_ECHO_RQ, C_STORE_RQ, Command, N_ACTION_RQ, Status};
+use crate::dimse::command::{C_ECHO_RQ, C_STORE_RQ, Command, N_ACTION_RQ, N_EVENT_REPORT_RQ, Status};
 use crate::dimse::wire::{Broken, Next, Value, Wire, Within};
 use crate::ingest::{Arrival, Intake};
 
@@ -137,6 +137,7 @@ impl Association {
             (C_ECHO_RQ, Service::Verification) if !command.has_data_set => Status::success(),
             (C_STORE_RQ, Service::Storage) => store::receive(self, id, context, command).await?,
             (N_ACTION_RQ, Service::StorageCommitment) => return commitment::action(self, id, context, command).await,
+            (N_EVENT_REPORT_RQ, Service::StorageCommitment) => commitment::promised(self, id, context, command).await?,
             (C_CANCEL_RQ, _) => return Ok(()),
             _ => {
                 if command.has_data_set {

@@ -18,12 +18,10 @@ use super::negotiate::{self, Context};
 use crate::audit::{Action, Event};
 use crate::config::DimseConfig;
 use crate::dimse::command::{Command, Status};
+use crate::dimse::promise::{REPORT_MAX_BYTES, REQUEST_COMMITMENT, Report};
 use crate::dimse::wire::Broken;
 use crate::ingest::{Intake, blocking};
 use crate::store::{CommitmentFailure, CommitmentItem, CommitmentReport, Due, StoreError, now_ms};
-
-/// Request Storage Commitment is the only action (PS3.4 table J.3-1).
-const REQUEST_COMMITMENT: u16 = 1;
 
 /// Of PS3.7 annex C.
 const PROCESSING_FAILURE: u16 = 0x0110;
@@ -182,6 +180,44 @@ async fn tell(shared: &Shared, report: &CommitmentReport) -> Result<(), StoreErr
         shared.completion.committed(study, listed.into_iter().map(str::to_owned).collect()).await;
     }
     Ok(())
+}
+
+/// Takes what a destination promises to keep of what we sent it.
+///
+/// # Errors
+/// The association cannot go on.
+pub(super) async fn promised(
+    association: &mut Association,
+    id: u8,
+    context: &Context,
+    command: &Command,
+) -> Result<Status, Broken> {
+    let mut bytes = Vec::new();
+    while command.has_data_set {
+        let piece = association.data(id).await?;
+        bytes.extend_from_slice(&piece.data);
+        if bytes.len() > REPORT_MAX_BYTES {
+            if !piece.is_last {
+                association.discard(id).await?;
+            }
+            return Ok(Status::failure(RESOURCE_LIMITATION, "more than was asked for"));
+        }
+        if piece.is_last {
+            break;
+        }
+    }
+    let report = match Report::parse(&bytes, context.transfer_syntax.as_str()) {
+        Ok(report) => report,
+        Err(flaw) => return Ok(Status::failure(INVALID_ARGUMENT, &flaw.to_string())),
+    };
+    Ok(match association.shared().promises.reported(&report).await {
+        Ok(true) => Status::success(),
+        Ok(false) => Status::failure(INVALID_ARGUMENT, "nothing waits under this Transaction UID"),
+        Err(e) => {
+            tracing::error!("a report of storage commitment cannot be recorded: {e}");
+            Status::failure(PROCESSING_FAILURE, "the journal cannot be read or written; report later")
+        }
+    })
 }
 
 /// The peer answered an N-EVENT-REPORT of ours.

@@ -34,6 +34,7 @@ use super::{Arrival, Intake, Via};
 use crate::audit::{Action, Audit, Event};
 use crate::completion::Completion;
 use crate::config::{Caller, Config, DimseConfig};
+use crate::deliver::Promises;
 use crate::dimse::wire::{Broken, Prompt, Stream, Wire, Within};
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -56,6 +57,7 @@ pub struct Dimse {
     intake: Intake,
     store: Store,
     completion: Completion,
+    promises: Promises,
     metrics: Arc<Metrics>,
     audit: Audit,
 }
@@ -72,6 +74,8 @@ struct Shared {
     intake: Intake,
     store: Store,
     completion: Completion,
+    /// What destinations were asked to keep.
+    promises: Promises,
     metrics: Arc<Metrics>,
     audit: Audit,
     stop: CancellationToken,
@@ -124,6 +128,7 @@ impl Dimse {
         let callers = config.dimse.callers.iter().map(called_back).collect::<Result<_, _>>()?;
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let promises = Promises::new(store.clone(), &config.destinations, metrics.clone());
         let (config, file_max_mib) = (config.dimse.clone(), config.limits.file_max_mib);
         Ok(Some(Self {
             listener,
@@ -135,6 +140,7 @@ impl Dimse {
             intake,
             store,
             completion,
+            promises,
             metrics,
             audit,
         }))
@@ -148,8 +154,20 @@ impl Dimse {
 
     /// Serves until `stop`. Associations are `tasks`: each ends after the message it is in.
     pub async fn run(self, stop: CancellationToken, tasks: &TaskTracker) {
-        let Self { listener, address, tls, callers, config, file_max_mib, intake, store, completion, metrics, audit } =
-            self;
+        let Self {
+            listener,
+            address,
+            tls,
+            callers,
+            config,
+            file_max_mib,
+            intake,
+            store,
+            completion,
+            promises,
+            metrics,
+            audit,
+        } = self;
         tracing::info!(%address, ae_title = %config.ae_title, tls = tls.is_some(), "dimse listening");
         let places = Arc::new(Semaphore::new(config.associations_max));
         let arriving = Arc::new(Arriving::new(config.associations_max + ARRIVING_MORE));
@@ -163,6 +181,7 @@ impl Dimse {
             intake,
             store,
             completion,
+            promises,
             metrics,
             audit,
             stop: stopped,
@@ -333,7 +352,12 @@ impl Shared {
             Broken::Silent { .. } => "timeout",
             Broken::Io(e) if e.kind() == ErrorKind::InvalidData => "tls",
             Broken::Guard(_) | Broken::Malformed(_) | Broken::Unexpected(_) => "malformed",
-            Broken::Io(_) | Broken::Closed | Broken::Aborted | Broken::Rejected(_) | Broken::Stopping => return,
+            Broken::Io(_)
+            | Broken::Closed
+            | Broken::Aborted
+            | Broken::Rejected(_)
+            | Broken::Source(_)
+            | Broken::Stopping => return,
         };
         self.metrics.association_rejected(reason);
     }

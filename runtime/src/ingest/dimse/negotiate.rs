@@ -121,10 +121,12 @@ pub(super) fn agree(request: &AssociationRQ, config: &DimseConfig) -> Result<Agr
         };
         results.push(PresentationContextResult { id: proposed.id, reason, transfer_syntax });
     }
-    // The peer asks and we serve, whatever else it could do (PS3.7 annex D.3.3.4).
+    // The peer asks and we serve, whatever else it could do (PS3.7 annex D.3.3.4), but for storage commitment: there a peer that we
+    // asked before reports.
     let roles = request.user_variables.iter().filter_map(|variable| match variable {
         UserVariableItem::ScuScpRoleSelectionSubItem(class, roles) => {
-            let roles = RequestorRoles { scu: roles.scu, scp: false };
+            let reports = class.trim_end_matches(['\0', ' ']) == uids::STORAGE_COMMITMENT_PUSH_MODEL;
+            let roles = RequestorRoles { scu: roles.scu, scp: roles.scp && reports };
             Some(UserVariableItem::ScuScpRoleSelectionSubItem(class.clone(), roles))
         }
         _ => None,

@@ -203,6 +203,8 @@ pub enum Ending {
         unfit: bool,
         /// Models that ran on a processor where they were to run on a GPU, as the site allows.
         fallbacks: Vec<String>,
+        /// Destinations that get it, unless a later version of the study came.
+        deliver: Vec<String>,
         /// What becomes of the result.
         release: Release,
         /// Its reasons to look sooner.

@@ -183,6 +183,15 @@ impl Store {
 }
 
 async fn supersede(batch: &mut Batch, uid: &str, version: u32, now: i64) -> Result<(), StoreError> {
+    // Only this study's jobs of earlier versions are there.
+    sqlx::query(
+        "UPDATE delivery SET state = 'superseded', ended_ms = ? WHERE study_instance_uid = ? \
+         AND state IN ('held', 'queued')",
+    )
+    .bind(now)
+    .bind(uid)
+    .execute(&mut *batch.transaction)
+    .await?;
     let rows = sqlx::query(
         "UPDATE job SET superseded_by = ?1, cancel_requested = iif(state = 'running', 1, cancel_requested), \
          ended_ms = iif(state IN ('queued', 'gated'), ?3, ended_ms), \

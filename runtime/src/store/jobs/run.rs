@@ -5,6 +5,7 @@ use sqlx::{Row, Sqlite, Transaction};
 
 use super::{Ending, FoundRow, Job, JobState, about, jobs, level, select_job};
 use crate::audit::{Action, Event, NODE};
+use crate::config::Release;
 use crate::findings::Urgency;
 use crate::store::{Due, Store, StoreError, now_ms};
 
@@ -89,8 +90,21 @@ impl Store {
             batch.stated(id, *release, triage).await?;
         }
         let job = sqlx::query(select_job!("WHERE id = ?")).bind(id).fetch_one(&mut *batch.transaction).await?;
-        batch.audit(&audited(&Job::read(&job)?, ending)).await?;
-        batch.commit().await
+        let job = Job::read(&job)?;
+        batch.audit(&audited(&job, ending)).await?;
+        let mut delivers = false;
+        if let Ending::Done { deliver, result_sha256, release, .. } = ending
+            && job.superseded_by.is_none()
+            && *release != Release::Shadow
+        {
+            batch.deliver(&job, result_sha256, deliver, *release == Release::Hold).await?;
+            delivers = !deliver.is_empty();
+        }
+        batch.commit().await?;
+        if delivers {
+            self.outbox_changed();
+        }
+        Ok(())
     }
 
     /// What ran when the node ended goes back to the queue, or is dead when it was tried often enough; what somebody
@@ -201,6 +215,14 @@ async fn record_found(
     sqlx::query(
         "UPDATE job SET priority = max(priority, ?) \
          WHERE study_instance_uid = (SELECT study_instance_uid FROM job WHERE id = ?)",
+    )
+    .bind(level(raise))
+    .bind(job)
+    .execute(&mut **transaction)
+    .await?;
+    sqlx::query(
+        "UPDATE delivery SET priority = max(priority, ?) WHERE state IN ('held', 'queued') \
+         AND study_instance_uid = (SELECT study_instance_uid FROM job WHERE id = ?)",
     )
     .bind(level(raise))
     .bind(job)

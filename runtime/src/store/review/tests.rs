@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::{Due, Ending, NewJob, Routed};
+use crate::store::{DeliveryState, Due, Ending, NewJob, Routed};
 
 async fn done(store: &Store, release: Release) -> i64 {
     let uid = format!("2.25.{}", release as u8 + 1);
@@ -21,6 +21,7 @@ async fn done(store: &Store, release: Release) -> i64 {
         raise: Default::default(),
         unfit: false,
         fallbacks: Vec::new(),
+        deliver: vec!["pacs".into()],
         release,
         triage: Vec::new(),
     };
@@ -47,6 +48,12 @@ async fn what_is_held_leaves_once_it_is_released_and_what_is_in_the_shadow_never
     assert_eq!(deliverable(shadow).await, Deliverable::Never);
     assert_eq!(deliverable(99).await, Deliverable::Never);
     assert_eq!(may_leave(&store).await, [at_once]);
+    // Held deliveries wait, and of the one in the shadow there is none.
+    let states = async || {
+        let rows = store.deliveries(None, None, None, 10).await.expect("deliveries");
+        rows.into_iter().map(|row| (row.job, row.state)).collect::<Vec<_>>()
+    };
+    assert_eq!(states().await, [(hold, DeliveryState::Held), (at_once, DeliveryState::Queued)]);
     let release = async |job| store.release_result(job, "me", false).await.expect("asked");
     assert_eq!(release(shadow).await, Released::Shadow);
     assert_eq!(release(at_once).await, Released::Already);
@@ -55,6 +62,7 @@ async fn what_is_held_leaves_once_it_is_released_and_what_is_in_the_shadow_never
     assert_eq!(release(hold).await, Released::Already);
     assert_eq!(may_leave(&store).await, [at_once, hold]);
     assert_eq!(deliverable(hold).await, Deliverable::Now);
+    assert_eq!(states().await, [(hold, DeliveryState::Queued), (at_once, DeliveryState::Queued)]);
     // Whatever somebody writes there.
     store.tamper("UPDATE result_release SET released_ms = 1 WHERE policy = 'shadow'").await;
     assert_eq!(may_leave(&store).await, [at_once, hold]);

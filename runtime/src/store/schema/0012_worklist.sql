@@ -41,7 +41,7 @@ CREATE TABLE result_release (
     released_by TEXT
 ) STRICT;
 CREATE INDEX result_held ON result_release (job) WHERE policy = 'hold' AND released_ms IS NULL;
--- What may leave. What sends results asks this, in the statement that takes the next one.
+-- What may leave. Deliveries of other results are held, or not made.
 CREATE VIEW deliverable AS
     SELECT job FROM result_release WHERE policy = 'at-once' OR (policy = 'hold' AND released_ms IS NOT NULL);
 

@@ -39,6 +39,7 @@ async fn end(store: &Store, job: i64, release: Release, level: Urgency) {
         raise,
         unfit: false,
         fallbacks: Vec::new(),
+        deliver: Vec::new(),
         release,
         triage,
     };
