@@ -57,6 +57,7 @@ fn describe(text: &mut String, study: &OpenStudy) -> std::fmt::Result {
             }
             Why::Rule { rule, .. } => writeln!(text, "         {level}: rule {}", gantry::printable(rule))?,
             Why::Module { module, .. } => writeln!(text, "         {level}: {module} runs on it")?,
+            Why::Job { job, module, .. } => writeln!(text, "         {level}: job {job} of {module} stands there")?,
             Why::Triage { module, job, finding, probability, reason, held, .. } => {
                 let held = if *held { ", held for release" } else { "" };
                 let (meaning, reason) = (gantry::printable(&finding.meaning), gantry::printable(reason));

@@ -110,6 +110,15 @@ pub enum Why {
         /// Which.
         module: String,
     },
+    /// A job that stands higher than the other reasons say: it was made, or raised, before they were kept.
+    Job {
+        /// How high.
+        level: Urgency,
+        /// Which.
+        job: i64,
+        /// Of which module.
+        module: String,
+    },
     /// What a module found.
     Triage {
         /// How high.
@@ -144,6 +153,7 @@ impl Why {
             Self::Order { level, .. }
             | Self::Rule { level, .. }
             | Self::Module { level, .. }
+            | Self::Job { level, .. }
             | Self::Triage { level, .. } => *level,
             Self::Age { .. } => Urgency::Routine,
         }
@@ -192,7 +202,11 @@ impl Store {
             let uid: String = row.try_get("study_instance_uid")?;
             let since_ms: i64 = row.try_get("first_received_ms")?;
             let state = state(&mut reading, &uid, row.try_get::<i64, _>("closed")? != 0).await?;
+            let level = urgency(row.try_get("level")?);
             let mut reasons = reasons(&mut reading, &uid).await?;
+            if reasons.iter().all(|why| why.level() < level) {
+                reasons.extend(highest(&mut reading, &uid).await?);
+            }
             reasons.sort_by_key(|why| std::cmp::Reverse(why.level()));
             let seconds = now_ms().saturating_sub(since_ms).max(0).unsigned_abs() / 1000;
             reasons.push(Why::Age { seconds });
@@ -201,7 +215,7 @@ impl Store {
                 study_instance_uid: uid,
                 accession_number: row.try_get("accession_number")?,
                 state,
-                level: urgency(row.try_get("level")?),
+                level,
                 since_ms,
                 reasons,
             });
@@ -329,6 +343,14 @@ async fn reasons(reading: &mut Reading, uid: &str) -> Result<Vec<Why>, StoreErro
         });
     }
     Ok(reasons)
+}
+
+/// The job that stands highest, where it stands above others.
+async fn highest(reading: &mut Reading, uid: &str) -> Result<Option<Why>, StoreError> {
+    let query = "SELECT * FROM job WHERE study_instance_uid = ? AND priority > 0 ORDER BY priority DESC, id LIMIT 1";
+    let row = sqlx::query(query).bind(uid).fetch_optional(&mut **reading).await?;
+    let job = row.as_ref().map(Job::read).transpose()?;
+    Ok(job.map(|job| Why::Job { level: job.priority, job: job.id, module: job.module }))
 }
 
 async fn state(reading: &mut Reading, uid: &str, closed: bool) -> Result<StudyState, StoreError> {

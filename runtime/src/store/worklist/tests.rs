@@ -129,4 +129,11 @@ async fn an_order_that_comes_before_its_images_raises_them() {
     route(&store, "2.25.1", &["a"], &[]).await;
     let jobs = store.jobs(Some("2.25.1"), None).await.expect("jobs");
     assert_eq!(jobs[0].priority, Urgency::Urgent);
+    let list = store.worklist(0, 1, 0).await.expect("a worklist");
+    assert!(matches!(&list.studies[0].reasons[0], Why::Order { priority, .. } if priority == "STAT"), "{list:?}");
+    // Whoever raised it.
+    store.tamper("UPDATE job SET priority = 3").await;
+    let list = store.worklist(0, 1, 0).await.expect("a worklist");
+    let Why::Job { level, module, .. } = &list.studies[0].reasons[0] else { panic!("{list:?}") };
+    assert_eq!((*level, module.as_str()), (Urgency::Critical, "a"));
 }
