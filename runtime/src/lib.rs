@@ -22,6 +22,7 @@ pub mod outputs;
 pub mod pipeline;
 pub mod priors;
 pub mod retention;
+pub mod review;
 pub mod routing;
 pub mod sandbox;
 pub mod schedule;
@@ -36,6 +37,7 @@ pub mod upstream;
 pub mod volumes;
 pub mod web;
 pub mod worker;
+pub mod worklist;
 
 /// Makes a folder and those above it, where they are missing, for its owner alone (mode 0700). One that is there stays as it is.
 ///

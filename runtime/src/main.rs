@@ -25,7 +25,7 @@ use gantry::telemetry;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::summary::Summary;
-use crate::cli::{job, node, outbox, token, worker};
+use crate::cli::{job, node, outbox, review, token, worker, worklist};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -74,6 +74,12 @@ enum Command {
     /// Look at and change what runs on a node, also while it runs.
     #[command(subcommand, after_help = job::JOB_EXAMPLES)]
     Job(job::JobCommand),
+    /// Show which studies are open, in which order, and why.
+    #[command(after_help = "Example:\n  gantry worklist --config /etc/gantry/gantry.toml\n")]
+    Worklist(worklist::WorklistArgs),
+    /// Look at results, say whether they are right, and release those that are held.
+    #[command(subcommand, after_help = review::EXAMPLES)]
+    Review(review::ReviewCommand),
     /// Look at and change what results wait for which destination, also while a node runs.
     #[command(subcommand, after_help = outbox::EXAMPLES)]
     Outbox(outbox::OutboxCommand),
@@ -250,6 +256,8 @@ fn main() -> ExitCode {
         Command::Serve { config } => serve(&config),
         Command::Token(command) => token::run(&command),
         Command::Job(command) => job::job(command),
+        Command::Worklist(args) => worklist::run(&args),
+        Command::Review(command) => review::run(command),
         Command::Outbox(command) => outbox::run(command),
         Command::Route(command) => job::route(command),
         Command::Config(command) => node::config(command),

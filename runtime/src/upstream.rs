@@ -22,7 +22,7 @@ use crate::shown;
 use crate::study::{self, Labels, ReadError, ReadOptions, Study};
 
 /// The largest `result.json` that is read.
-const RESULT_MAX_MIB: u64 = 64;
+pub(crate) const RESULT_MAX_MIB: u64 = 64;
 /// How much of a file is in memory while it is hashed.
 const CHUNK_BYTES: usize = 64 << 10;
 

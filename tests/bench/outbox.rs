@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use gantry::config::Config;
+use gantry::config::{Config, Release};
 use gantry::deliver;
 use gantry::findings::Urgency;
 use gantry::ingest::disk::RealDisk;
@@ -139,6 +139,8 @@ impl Bench {
             unfit: false,
             fallbacks: Vec::new(),
             deliver: destinations.iter().map(|&name| name.to_owned()).collect(),
+            release: Release::AtOnce,
+            triage: Vec::new(),
         };
         self.store.end_job(job.id, &ending).await?;
         Ok(job.id)

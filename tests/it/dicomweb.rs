@@ -48,7 +48,7 @@ pub(crate) fn web(node: &Node) -> SocketAddr {
 }
 
 /// Sends a request as it is, and reads to the end of the connection.
-fn exchange(node: &Node, request: &[u8]) -> Reply {
+pub(crate) fn exchange(node: &Node, request: &[u8]) -> Reply {
     let mut stream = TcpStream::connect(web(node)).expect("connected");
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
     // A request may be answered before its end.

@@ -117,6 +117,12 @@ actions! {
     MergeNoted = "merge-noted",
     /// A message of HL7 was refused.
     MessageRefused = "message-refused",
+    /// Somebody said of a finding whether it is right: the detail says of which.
+    VerdictGiven = "verdict-given",
+    /// Somebody let a result leave that was held.
+    ResultReleased = "result-released",
+    /// Somebody asked to be told of workitems, or to be told no more.
+    SubscriptionChanged = "subscription-changed",
     /// A destination has a result, by the digests of what left.
     ResultDelivered = "result-delivered",
     /// A result did not reach a destination, and was given up.

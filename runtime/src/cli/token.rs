@@ -27,8 +27,8 @@ pub(crate) enum TokenCommand {
     New {
         /// What it is called in lists and logs: letters, digits, `-`, `_` and `.`.
         name: String,
-        /// What it opens: `send` STOW-RS, `read` QIDO-RS and WADO-RS, `operate` /metrics, `administer` nothing yet. None includes
-        /// another. Repeatable.
+        /// What it opens: `send` STOW-RS; `read` QIDO-RS, WADO-RS, the worklist, results, workitems and subscriptions; `review`
+        /// verdicts and releases; `operate` /metrics; `administer` the end of jobs by UPS-RS. None includes another. Repeatable.
         #[arg(long, required = true, value_name = "SCOPE")]
         scope: Vec<Scope>,
         /// Days until it ends; never without it.

@@ -11,6 +11,7 @@ mod routing;
 mod seen;
 mod studies;
 mod web;
+mod worklist;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -28,11 +29,13 @@ pub use self::node::{Duplicates, NodeConfig, PeerTlsConfig, TlsConfig};
 pub use self::pacs::PacsConfig;
 pub(crate) use self::routing::is_module_name;
 pub use self::routing::{
-    Condition, Effect, Hours, ModuleConfig, ORDER_PRIORITIES, Presence, RULE_ATTRIBUTES, RuleConfig, ScheduleConfig,
+    Condition, Effect, Hours, ModuleConfig, ORDER_PRIORITIES, Presence, RULE_ATTRIBUTES, Release, RuleConfig,
+    ScheduleConfig,
 };
 pub use self::seen::{LogConfig, LogFormat, RetentionConfig, TelemetryConfig};
 pub use self::studies::StudiesConfig;
 pub use self::web::{Scope, WebClient, WebConfig};
+pub use self::worklist::WorklistConfig;
 
 /// Name and value of a limit, and the least and the most that makes sense.
 type Range = (&'static str, u64, u64, u64);
@@ -84,6 +87,8 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// What the node deletes, and when.
     pub retention: RetentionConfig,
+    /// Which studies are open, and who is told of workitems.
+    pub worklist: WorklistConfig,
 }
 
 /// What the operator gives a module that asks for it. `--grant` adds to both lists.
@@ -185,6 +190,7 @@ impl Config {
             ("schedule", self.schedule.ranges()),
             ("telemetry", self.telemetry.ranges()),
             ("retention", self.retention.ranges()),
+            ("worklist", self.worklist.ranges()),
         ];
         let archives = self.pacs.iter().map(|pacs| ("pacs", pacs.ranges()));
         let destinations = self.destinations.iter().map(|to| ("destinations", to.ranges()));
@@ -205,6 +211,7 @@ impl Config {
             destinations::check(&self.destinations),
             self.log.check(),
             self.telemetry.check(),
+            self.worklist.check(),
         ];
         checks.into_iter().collect::<Result<(), String>>().map_err(ConfigError::Value)
     }

@@ -45,6 +45,42 @@ pub struct ModuleConfig {
     /// Where its jobs stand in the queue at least.
     #[serde(default, skip_serializing_if = "is_routine")]
     pub priority: Urgency,
+    /// What becomes of its results.
+    #[serde(default, skip_serializing_if = "is_at_once")]
+    pub release: Release,
+}
+
+/// What becomes of the results of a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Release {
+    /// They are delivered.
+    #[default]
+    AtOnce,
+    /// They wait until a person releases them.
+    Hold,
+    /// They are kept and never delivered, and move nothing.
+    Shadow,
+}
+
+impl Release {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::AtOnce, Self::Hold, Self::Shadow];
+
+    /// In the configuration and in the journal.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AtOnce => "at-once",
+            Self::Hold => "hold",
+            Self::Shadow => "shadow",
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
+fn is_at_once(release: &Release) -> bool {
+    *release == Release::AtOnce
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]

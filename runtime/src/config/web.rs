@@ -67,17 +67,19 @@ pub struct WebClient {
 pub enum Scope {
     /// Store instances: STOW-RS.
     Send,
-    /// Search and retrieve: QIDO-RS and WADO-RS.
+    /// Search and retrieve: QIDO-RS, WADO-RS, the worklist and results, workitems and subscriptions to them.
     Read,
+    /// Say of findings whether they are right, and release results.
+    Review,
     /// See how the node does: `/metrics`.
     Operate,
-    /// Nothing yet: jobs, tokens and configuration are changed on the machine, by `gantry`.
+    /// Cancel jobs, by UPS-RS. What else there is to administer is done on the machine, by `gantry`.
     Administer,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 4] = [Self::Send, Self::Read, Self::Operate, Self::Administer];
+    pub const ALL: [Self; 5] = [Self::Send, Self::Read, Self::Review, Self::Operate, Self::Administer];
 
     /// As on the command line.
     #[must_use]
@@ -85,6 +87,7 @@ impl Scope {
         match self {
             Self::Send => "send",
             Self::Read => "read",
+            Self::Review => "review",
             Self::Operate => "operate",
             Self::Administer => "administer",
         }
@@ -96,7 +99,7 @@ impl std::str::FromStr for Scope {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|scope| scope.name() == text);
-        found.ok_or_else(|| "a scope is send, read, operate or administer".into())
+        found.ok_or_else(|| "a scope is send, read, review, operate or administer".into())
     }
 }
 

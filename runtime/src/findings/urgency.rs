@@ -14,3 +14,16 @@ pub enum Urgency {
     /// Now.
     Critical,
 }
+
+impl Urgency {
+    /// In the configuration and for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Routine => "routine",
+            Self::Prompt => "prompt",
+            Self::Urgent => "urgent",
+            Self::Critical => "critical",
+        }
+    }
+}

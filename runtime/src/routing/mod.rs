@@ -19,6 +19,7 @@ use serde::Serialize;
 pub use self::plan::{Plan, PlanError, Planned, PriorsWait};
 use crate::findings::Urgency;
 use crate::study::Study;
+use crate::worklist::{Cause, Reason};
 
 /// What is known of a study beside its images.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct ModuleExplanation {
     pub priors: Option<PriorsWait>,
     /// Where its job would stand in the queue at least.
     pub priority: Urgency,
+    /// Why it would, and the study with it.
+    pub reasons: Vec<Reason>,
     /// Each rule that was looked at.
     pub rules: Vec<RuleVerdict>,
 }
@@ -79,8 +82,11 @@ pub fn explain(study: &Study, plan: &Plan, seen: &Circumstances) -> Vec<ModuleEx
     let mut explained: Vec<ModuleExplanation> = Vec::new();
     for module in &plan.modules {
         let (mut rules, accepted) = accept(study, module);
-        let (of_site, let_run, urgency) = rules::judge(&plan.rules, &module.name, (study, &accepted), seen);
+        let (of_site, let_run, mut reasons) = rules::judge(&plan.rules, &module.name, (study, &accepted), seen);
         rules.extend(of_site);
+        if module.priority > Urgency::Routine {
+            reasons.push(Reason { level: module.priority, cause: Cause::Module, what: module.name.clone() });
+        }
         let runs = |name: &String| explained.iter().any(|other| &other.module == name && other.would_run);
         let condition = module.when.as_ref().map(|when| condition(when, runs(&when.module)));
         let depends = condition.as_ref().is_none_or(|verdict| verdict.passes);
@@ -90,7 +96,8 @@ pub fn explain(study: &Study, plan: &Plan, seen: &Circumstances) -> Vec<ModuleEx
             would_run: !accepted.is_empty() && let_run && depends,
             waits_for: module.after.iter().filter(|name| runs(name)).cloned().collect(),
             priors: module.sees_priors().then(|| plan.priors.clone()),
-            priority: module.priority.max(urgency),
+            priority: reasons.iter().map(|reason| reason.level).max().unwrap_or_default(),
+            reasons,
             rules,
         });
     }
@@ -107,6 +114,7 @@ pub fn explain_unread(reason: &str, plan: &Plan) -> Vec<ModuleExplanation> {
         waits_for: Vec::new(),
         priors: None,
         priority: module.priority,
+        reasons: Vec::new(),
         rules: vec![rule.clone()],
     };
     plan.modules.iter().map(explained).collect()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::config::{Condition, Config, ModuleConfig, RuleConfig, is_module_name};
+use crate::config::{Condition, Config, ModuleConfig, Release, RuleConfig, is_module_name};
 use crate::findings::Urgency;
 use crate::module::manifest::Interface;
 use crate::module::package::{Package, PackageError};
@@ -46,6 +46,8 @@ pub struct Planned {
     pub when: Option<Condition>,
     /// Where its jobs stand in the queue at least.
     pub priority: Urgency,
+    /// What becomes of its results.
+    pub release: Release,
 }
 
 /// A plan that cannot be followed: the operator's to mend.
@@ -132,8 +134,8 @@ impl Planned {
         after.extend(module.when.iter().map(|when| when.module.clone()));
         after.sort();
         after.dedup();
-        let (when, priority) = (module.when.clone(), module.priority);
-        Ok(Self { name, package: Arc::new(package), policy, after, when, priority })
+        let (when, priority, release) = (module.when.clone(), module.priority, module.release);
+        Ok(Self { name, package: Arc::new(package), policy, after, when, priority, release })
     }
 
     /// Whether it asks for earlier studies and was granted them.

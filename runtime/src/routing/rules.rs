@@ -5,19 +5,20 @@ use super::{Circumstances, RuleVerdict};
 use crate::config::{Effect, ORDER_PRIORITIES, RuleConfig};
 use crate::findings::Urgency;
 use crate::study::{Series, Study};
+use crate::worklist::{Cause, Reason};
 
-/// One verdict for each rule that is about the module, whether they let it run together, and how urgent its job is at least.
+/// One verdict for each rule that is about the module, whether they let it run together, and what makes its job urgent.
 pub(super) fn judge(
     rules: &[RuleConfig],
     module: &str,
     (study, accepted): (&Study, &[usize]),
     seen: &Circumstances,
-) -> (Vec<RuleVerdict>, bool, Urgency) {
+) -> (Vec<RuleVerdict>, bool, Vec<Reason>) {
     let (mut verdicts, mut asked, mut asked_for, mut skipped) = (Vec::new(), false, false, false);
-    let mut urgency = urgency_of_order(study).max(seen.ordered.unwrap_or_default());
+    let mut reasons: Vec<Reason> = reason_of_order(study).into_iter().collect();
     if let Some(ordered) = seen.ordered {
-        let level = format!("{ordered:?}").to_lowercase();
-        let reason = format!("raise: an order for the study was received, so it is {level} at least");
+        reasons.push(Reason::order(ordered, priority_of_order(ordered)));
+        let reason = format!("raise: an order for the study was received, so it is {} at least", ordered.name());
         verdicts.push(RuleVerdict { rule: "order".into(), series: None, passes: true, reason });
     }
     for rule in rules.iter().filter(|rule| rule.modules.is_empty() || rule.modules.iter().any(|m| m == module)) {
@@ -29,8 +30,8 @@ pub(super) fn judge(
             (Effect::Skip, Some(why)) => (true, format!("skip: the rule does not hold, because {why}")),
             (Effect::Raise, None) => {
                 let least = rule.priority.unwrap_or_default();
-                urgency = urgency.max(least);
-                (true, format!("raise: the rule holds, so it is {} at least", format!("{least:?}").to_lowercase()))
+                reasons.push(Reason { level: least, cause: Cause::Rule, what: rule.name.clone() });
+                (true, format!("raise: the rule holds, so it is {} at least", least.name()))
             }
             (Effect::Raise, Some(why)) => (true, format!("raise: the rule does not hold, because {why}")),
         };
@@ -41,7 +42,7 @@ pub(super) fn judge(
         }
         verdicts.push(RuleVerdict { rule: format!("rules.{}", rule.name), series: None, passes, reason });
     }
-    (verdicts, !skipped && (asked_for || !asked), urgency)
+    (verdicts, !skipped && (asked_for || !asked), reasons)
 }
 
 /// The first condition that is not met, without what the images say.
@@ -94,10 +95,10 @@ fn priority_of_order(ordered: Urgency) -> &'static str {
 }
 
 /// Where the order's priority puts the study.
-fn urgency_of_order(study: &Study) -> Urgency {
-    match order_priority(study) {
-        Some("STAT") => Urgency::Urgent,
-        Some("HIGH") => Urgency::Prompt,
-        _ => Urgency::Routine,
+fn reason_of_order(study: &Study) -> Option<Reason> {
+    match order_priority(study)? {
+        stat @ "STAT" => Some(Reason::order(Urgency::Urgent, stat)),
+        high @ "HIGH" => Some(Reason::order(Urgency::Prompt, high)),
+        _ => None,
     }
 }

@@ -338,9 +338,9 @@ impl Dispatcher {
         self.running.remove(&job.id);
         let config = &self.shop.app.config.schedule;
         let ending = match how {
-            Finished::Done { result_path, result_sha256, found, raise, unfit, fallbacks } => {
+            Finished::Done { result_path, result_sha256, found, raise, unfit, fallbacks, release, triage } => {
                 let deliver = deliver::destinations(&self.shop.app.config.destinations, &job.module);
-                Ending::Done { result_path, result_sha256, found, raise, unfit, fallbacks, deliver }
+                Ending::Done { result_path, result_sha256, found, raise, unfit, fallbacks, deliver, release, triage }
             }
             Finished::Cancelled if stopping => Ending::BrokenOff,
             Finished::Cancelled => {

@@ -11,9 +11,10 @@ use super::StudyClosed;
 use super::retry::pause_ms;
 use super::work::{Shop, Which};
 use crate::ingest::blocking;
-use crate::routing::{Circumstances, Plan, explain};
+use crate::routing::{Circumstances, ModuleExplanation, Plan, explain};
 use crate::store::{NewJob, Routed, StoreError, now_ms};
 use crate::study::{self, ReadError, Study};
+use crate::worklist::{Cause, Reason};
 
 /// Routes studies in the order in which they close.
 pub(super) struct Router {
@@ -63,7 +64,7 @@ impl Router {
         let read = blocking(move || study::read(&paths, &options)).await;
         let ordered = store.order_of_study(uid).await?.map(|order| order.priority);
         let seen = Circumstances::now(arrivals.sources, ordered);
-        let (outcome, detail, jobs) = match read {
+        let Decided { outcome, detail, jobs, reasons } = match read {
             Ok(study) => self.decide(closed.version, study, &seen),
             Err(error) => unreadable(&error),
         };
@@ -76,7 +77,7 @@ impl Router {
             last_instance,
         };
         let (version, correlation) = (closed.version, &arrivals.correlation);
-        if store.route(&routed, correlation, &jobs).await? {
+        if store.route_for(&routed, correlation, &jobs, &reasons).await? {
             metrics.study_routed(outcome);
             match outcome {
                 "unreadable" => {
@@ -98,7 +99,7 @@ impl Router {
         Ok(())
     }
 
-    fn decide(&self, version: u32, study: Study, seen: &Circumstances) -> (&'static str, String, Vec<NewJob>) {
+    fn decide(&self, version: u32, study: Study, seen: &Circumstances) -> Decided {
         let explained = explain(&study, &self.plan, seen);
         let run = explained.iter().filter(|module| module.would_run);
         let jobs = run.filter_map(|module| {
@@ -111,21 +112,45 @@ impl Router {
             })
         });
         let jobs: Vec<NewJob> = jobs.collect();
+        let reasons = reasons(&explained);
         if jobs.is_empty() {
             let told = format!("none of {} modules runs on it; `gantry route explain` says why", explained.len());
-            return ("nothing-to-run", told, jobs);
+            return Decided { outcome: "nothing-to-run", detail: told, jobs, reasons };
         }
         self.shop.recent.keep(Which::Version(version), &Arc::new(study));
         let names: Vec<&str> = jobs.iter().map(|job| job.module.as_str()).collect();
-        ("jobs", names.join(", "), jobs)
+        Decided { outcome: "jobs", detail: names.join(", "), jobs, reasons }
     }
 }
 
-/// Without paths, which mean nothing to people who look at a study.
-fn unreadable(error: &ReadError) -> (&'static str, String, Vec<NewJob>) {
-    let detail = error.for_record(&|_| "an instance".into()).to_string();
-    match error {
-        ReadError::NoImages { .. } | ReadError::NoDicom { .. } => ("nothing-to-run", detail, Vec::new()),
-        _ => ("unreadable", detail, Vec::new()),
+/// What becomes of a version of a study.
+struct Decided {
+    outcome: &'static str,
+    detail: String,
+    jobs: Vec<NewJob>,
+    reasons: Vec<Reason>,
+}
+
+/// Why the study stands where it stands: its order, and what is said of modules that run on it.
+fn reasons(explained: &[ModuleExplanation]) -> Vec<Reason> {
+    let mut reasons: Vec<Reason> = Vec::new();
+    for module in explained {
+        let of_study = module.reasons.iter().filter(|reason| module.would_run || reason.cause == Cause::Order);
+        for reason in of_study {
+            if !reasons.contains(reason) {
+                reasons.push(reason.clone());
+            }
+        }
     }
+    reasons
+}
+
+/// Without paths, which mean nothing to people who look at a study.
+fn unreadable(error: &ReadError) -> Decided {
+    let detail = error.for_record(&|_| "an instance".into()).to_string();
+    let outcome = match error {
+        ReadError::NoImages { .. } | ReadError::NoDicom { .. } => "nothing-to-run",
+        _ => "unreadable",
+    };
+    Decided { outcome, detail, jobs: Vec::new(), reasons: Vec::new() }
 }

@@ -13,7 +13,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::retry::Cause;
 use crate::app::App;
-use crate::findings::Urgency;
+use crate::config::Release;
+use crate::findings::{Triage, Urgency};
 use crate::inference::{Device, Turn};
 use crate::metrics::Metrics;
 use crate::module::manifest::Interface;
@@ -74,6 +75,8 @@ pub(super) enum Finished {
         raise: Urgency,
         unfit: bool,
         fallbacks: Vec<String>,
+        release: Release,
+        triage: Vec<Triage>,
     },
     Cancelled,
     Failed(Cause),
@@ -154,9 +157,11 @@ impl Shop {
                     result_path: below,
                     result_sha256,
                     found: found(&result),
-                    raise: result.findings.triage.iter().map(|t| t.level).max().unwrap_or_default(),
+                    raise: raised(&result, ready.planned.release),
                     unfit: result.status == Status::Unfit,
                     fallbacks: fallbacks(&result),
+                    release: ready.planned.release,
+                    triage: result.findings.triage,
                 },
                 Err(e) => Finished::Failed(Cause {
                     class: "disk",
@@ -368,6 +373,14 @@ fn device(result: &JobResult) -> &'static str {
         [] => "none",
         models if models.iter().any(|model| model.device == Device::Gpu) => "gpu",
         _ => "cpu",
+    }
+}
+
+/// What the study's other jobs are raised to. What a module finds in the shadow moves nothing.
+fn raised(result: &JobResult, release: Release) -> Urgency {
+    match release {
+        Release::Shadow => Urgency::Routine,
+        Release::AtOnce | Release::Hold => result.findings.triage.iter().map(|t| t.level).max().unwrap_or_default(),
     }
 }
 

@@ -13,9 +13,13 @@ mod outbox;
 mod priors;
 mod query;
 mod retention;
+mod review;
+mod subscriptions;
 mod tokens;
 #[cfg(test)]
 mod watched;
+mod workitems;
+mod worklist;
 
 use std::path::Path;
 use std::time::Duration;
@@ -37,7 +41,13 @@ pub use self::outbox::{DeliveryChanged, DeliveryCount, DeliveryEnding, DeliveryR
 pub use self::priors::{Gathered, PriorKey, PriorRow};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::retention::{Doomed, Unneeded};
+pub use self::review::{Deliverable, Given, NewVerdict, ReleaseRow, Released, Reviewed, VerdictRow};
+pub use self::subscriptions::Subscribed;
 pub use self::tokens::TokenRow;
+pub use self::workitems::{
+    CancelAsked, WorkitemEvent, WorkitemField, WorkitemNews, WorkitemRow, WorkitemSearch, WorkitemState,
+};
+pub use self::worklist::{OpenStudy, StudyState, Why, Worklist};
 
 /// Every version of the schema, in order. A file here never changes once it was released: the next change is a new file.
 const SCHEMA: &[(i64, &str, &str)] = &[
@@ -52,6 +62,7 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (9, "quarantine", include_str!("schema/0009_quarantine.sql")),
     (10, "instance ids", include_str!("schema/0010_instance_ids.sql")),
     (11, "outbox", include_str!("schema/0011_outbox.sql")),
+    (12, "worklist", include_str!("schema/0012_worklist.sql")),
     (13, "orders", include_str!("schema/0013_orders.sql")),
 ];
 /// The file's name in the data folder.

@@ -527,6 +527,7 @@ fn state(row: &SqliteRow) -> Result<DeliveryState, sqlx::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Release;
     use crate::store::{Ending, NewJob, Routed};
 
     /// A journal whose deliveries are those of jobs that end.
@@ -571,6 +572,8 @@ mod tests {
                 unfit: false,
                 fallbacks: Vec::new(),
                 deliver: destinations.iter().map(|&name| name.to_owned()).collect(),
+                release: Release::AtOnce,
+                triage: Vec::new(),
             };
             self.store.end_job(job.id, &ending).await.expect("ended");
             // Twice is once.

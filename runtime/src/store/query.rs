@@ -225,7 +225,7 @@ fn filter(query: &mut QueryBuilder<Sqlite>, field: Field, condition: &Match) {
     matches(query, field.sql(), condition);
 }
 
-fn matches(query: &mut QueryBuilder<Sqlite>, sql: &'static str, condition: &Match) {
+pub(super) fn matches(query: &mut QueryBuilder<Sqlite>, sql: &'static str, condition: &Match) {
     match condition {
         Match::Any(values) => {
             query.push("CAST(").push(sql).push(" AS TEXT) IN (");

@@ -175,9 +175,9 @@ impl Batch {
         Ok(rows.len() as u64)
     }
 
-    /// Whether something came for a study since it was closed last, or a job that is of it or is to see it is not at its end. As
-    /// long as nobody looked for the earlier studies of a job that waits, it may yet see any of the patient's. Also whether a result
-    /// did not reach its destination yet, and nobody dropped it.
+    /// Whether something came for a study since it was closed last, or a job that is of it or is to see it is not at its end, or a
+    /// result waits for a person's release. As long as nobody looked for the earlier studies of a job that waits, it may yet see any
+    /// of the patient's. Also whether a result did not reach its destination yet, and nobody dropped it.
     /// One of which everything was fetched is never closed, and so never open.
     ///
     /// # Errors
@@ -190,6 +190,9 @@ impl Batch {
              AND EXISTS (SELECT 1 FROM series JOIN instance ON instance.series = series.id \
              WHERE series.study = study.id AND via <> 'pacs')) \
              OR EXISTS (SELECT 1 FROM job WHERE study_instance_uid = ?1 AND state IN ('queued', 'gated', 'running')) \
+             OR EXISTS (SELECT 1 FROM job JOIN result_release ON result_release.job = job.id \
+             WHERE study_instance_uid = ?1 AND policy = 'hold' AND released_ms IS NULL AND result_path IS NOT NULL \
+             AND superseded_by IS NULL) \
              OR EXISTS (SELECT 1 FROM delivery WHERE study_instance_uid = ?1 AND state IN ('held', 'queued', 'awaiting', 'dead')) \
              OR EXISTS (SELECT 1 FROM prior JOIN job USING (study_instance_uid, study_version) \
              WHERE prior_uid = ?1 AND state IN ('queued', 'gated', 'running')) \

@@ -47,6 +47,25 @@ pub(super) enum WebError {
     /// The peer: a form that is not taken.
     #[error("{0}")]
     UnsupportedMediaType(String),
+    /// The peer: does not go with what is there.
+    #[error("{0}")]
+    Conflict(String),
+    /// The peer: does not go with a workitem, for a reason that the standard words.
+    #[error("{warning}")]
+    Workitem {
+        /// As PS3.18 chapter 11 has it.
+        status: StatusCode,
+        /// Of the Warning header.
+        warning: &'static str,
+    },
+    /// The peer, or all of them together: as much as there may be is there.
+    #[error("{limit} = {maximum} is reached; try again later, or have it raised")]
+    LimitReached {
+        /// Name of the limit.
+        limit: &'static str,
+        /// Its value.
+        maximum: u64,
+    },
     /// The host: for now.
     #[error("{0}")]
     Unavailable(&'static str),
@@ -83,7 +102,9 @@ impl WebError {
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Workitem { status, .. } => *status,
+            Self::Unavailable(_) | Self::LimitReached { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -93,7 +114,8 @@ impl WebError {
         let (name, value) = match self {
             Self::Unauthorized(_) => (header::WWW_AUTHENTICATE, "Bearer realm=\"gantry\""),
             Self::Forbidden(_) => (header::WWW_AUTHENTICATE, "Bearer error=\"insufficient_scope\""),
-            Self::Unavailable(_) => (header::RETRY_AFTER, RETRY_AFTER_SECONDS),
+            Self::Unavailable(_) | Self::LimitReached { .. } => (header::RETRY_AFTER, RETRY_AFTER_SECONDS),
+            Self::Workitem { warning, .. } => return Some((header::WARNING, super::warning(warning))),
             // The rest of the body is not read.
             Self::TimedOut | Self::TooLarge { .. } | Self::Multipart(_) => (header::CONNECTION, "close"),
             _ => return None,

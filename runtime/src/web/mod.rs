@@ -4,6 +4,8 @@
 //! accept ─▶ TLS ─▶ hyper ─▶ router ─▶ auth ─┬─ stow ─▶ multipart ─▶ ingest
 //!                                           ├─ qido ─▶ store
 //!                                           ├─ wado ─▶ store, study, files
+//!                                           ├─ worklist, review ─▶ store, results
+//!                                           ├─ ups ─▶ store; event reports over WebSocket
 //!                                           └─ rendered ─▶ store, study, render
 //! ```
 
@@ -11,13 +13,17 @@ pub(crate) mod accept;
 mod auth;
 mod body;
 mod error;
+mod json;
 pub mod multipart;
 mod pace;
 mod qido;
 mod render;
 mod rendered;
+mod review;
 mod stow;
+mod ups;
 mod wado;
+mod worklist;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -46,7 +52,7 @@ use self::error::WebError;
 use self::pace::Paced;
 use crate::audit::{Action, Audit, Event};
 use crate::certificate;
-use crate::config::{Config, Scope, WebConfig};
+use crate::config::{Config, Scope, WebConfig, WorklistConfig};
 use crate::ingest::disk::{Disk, RealDisk};
 use crate::ingest::{Intake, Uid};
 use crate::metrics::Metrics;
@@ -79,6 +85,10 @@ pub struct Web {
 /// What every request may use.
 pub(crate) struct Shared {
     config: WebConfig,
+    worklist: WorklistConfig,
+    /// Our own AE title: what performs workitems.
+    ae_title: String,
+    channels: ups::Channels,
     data: PathBuf,
     disk_free_min_mib: u64,
     retry_max_ms: u64,
@@ -155,7 +165,11 @@ impl Web {
         let tls = web.tls.as_ref().map(crate::tls::server_config).transpose()?;
         let unusable = |reason| WebStartError::Listen { address, reason };
         let listener = TcpListener::bind(address).await.map_err(unusable)?;
+        let channels = ups::Channels::new(&config.worklist, store.workitem_prefix().await?);
         let shared = Shared {
+            worklist: config.worklist.clone(),
+            ae_title: config.dimse.ae_title.clone(),
+            channels,
             address: listener.local_addr().map_err(unusable)?,
             renders: Semaphore::new(web.renders_max),
             journal_answered: Arc::default(),
@@ -184,6 +198,8 @@ impl Web {
         let places = Arc::new(Semaphore::new(self.shared.config.connections_max));
         let state_places = Arc::new(Semaphore::new(STATE_CONNECTIONS_MAX));
         let all = router(self.shared.clone());
+        tasks.spawn(ups::watch(self.shared.clone(), stop.clone()));
+        let lifetime = Lifetime { stop: stop.clone(), tasks: tasks.clone() };
         let busy = || async { WebError::Unavailable("web.connections_max are open; try again later").into_response() };
         let state = state_router(self.shared.clone()).fallback(busy);
         loop {
@@ -207,6 +223,7 @@ impl Web {
                 () = stop.cancelled() => return,
             };
             let router = if only_state { state.clone() } else { all.clone() };
+            let router = router.layer(axum::Extension(lifetime.clone()));
             let (shared, tls, stop) = (self.shared.clone(), self.tls.clone(), stop.clone());
             tasks.spawn(async move {
                 let served = connection(shared, router, tls, (stream, from.ip()), stop);
@@ -220,6 +237,13 @@ impl Web {
             });
         }
     }
+}
+
+/// What goes on after its request was answered ends with the node, which waits for it.
+#[derive(Clone)]
+struct Lifetime {
+    stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 async fn connection(
@@ -258,7 +282,7 @@ async fn serve(
     http.timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(shared.config.header_timeout_ms))
         .max_buf_size(usize::try_from(shared.config.header_max_kib << 10).unwrap_or(1 << 16));
-    let connection = http.serve_connection(TokioIo::new(stream), service);
+    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::pin!(connection);
     let done = tokio::select! {
         done = &mut connection => done,
@@ -300,6 +324,12 @@ fn router(shared: Arc<Shared>) -> Router {
         .route(&at(instance, "/bulkdata/{*path}"), get(wado::bulkdata))
         .route("/dicom-web/series", get(qido::series))
         .route("/dicom-web/instances", get(qido::instances))
+        .route("/api/worklist", get(worklist::list))
+        .route("/api/results", get(review::list))
+        .route("/api/results/{job}", get(review::show))
+        .route("/api/results/{job}/verdicts", post(review::verdict))
+        .route("/api/results/{job}/release", post(review::release))
+        .merge(ups::router())
         .layer(axum::middleware::from_fn_with_state(shared.clone(), authenticated))
         .layer(axum::middleware::from_fn_with_state(shared.clone(), measured))
         .with_state(shared.clone())
@@ -326,11 +356,7 @@ async fn authenticated(
     next: Next,
 ) -> Response<Body> {
     let caller = auth::caller(&shared.store, &shared.config.clients, &connected, request.headers()).await;
-    let needed = match (request.method(), request.uri().path()) {
-        (_, "/metrics") => Scope::Operate,
-        (&Method::POST, _) => Scope::Send,
-        _ => Scope::Read,
-    };
+    let needed = needed(request.method(), request.uri().path());
     let (what, path) = (request.method().clone(), request.uri().path().to_owned());
     let who = caller.as_ref().map(|caller| caller.name.clone()).unwrap_or_default();
     match caller.and_then(|caller| caller.may(needed).map(|()| caller)) {
@@ -359,10 +385,26 @@ async fn authenticated(
     }
 }
 
+/// What who asks for this must be allowed to.
+fn needed(method: &Method, path: &str) -> Scope {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    match path {
+        "/metrics" => Scope::Operate,
+        _ if reads => Scope::Read,
+        _ if path.starts_with("/api/") => Scope::Review,
+        // Who may look may also be told.
+        _ if path.starts_with("/dicom-web/workitems/") && path.contains("/subscribers/") => Scope::Read,
+        _ if path.starts_with("/dicom-web/workitems") => Scope::Administer,
+        _ => Scope::Send,
+    }
+}
+
 /// Counts and times every request by its route.
 async fn measured(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response<Body> {
     let route = match (request.method(), request.uri().path()) {
         (_, "/healthz" | "/readyz" | "/metrics") => "state",
+        (_, path) if path.starts_with("/api/") => "api",
+        (_, path) if ["/dicom-web/workitems", "/dicom-web/subscribers"].iter().any(|p| path.starts_with(p)) => "ups",
         (&Method::POST, _) => "stow",
         (_, path) if path.ends_with("/rendered") || path.ends_with("/thumbnail") => "rendered",
         (_, path) if ["studies", "series", "instances"].iter().any(|level| path.ends_with(level)) => "qido",
@@ -493,6 +535,12 @@ impl Shared {
         let scheme = if self.config.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}/dicom-web", host.unwrap_or_else(|| self.address.to_string()))
     }
+}
+
+/// A Warning header (PS3.18 section 8.4).
+fn warning(text: &str) -> HeaderValue {
+    let value = HeaderValue::from_str(&format!("299 gantry \"{text}\""));
+    value.unwrap_or(HeaderValue::from_static("299 gantry"))
 }
 
 /// An answer of one kind.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, Response, StatusCode, header};
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{StandardDataDictionary, tags};
@@ -20,7 +20,7 @@ use super::{Shared, answer, uid};
 use crate::ingest::Uid;
 use crate::store::{Field, Found, Level, Match, Search};
 
-const DICOM_JSON: &str = "application/dicom+json";
+pub(super) const DICOM_JSON: &str = "application/dicom+json";
 /// Bytes of one value.
 const VALUE_MAX_BYTES: usize = 256;
 /// `*` in one value: each costs a search of its own.
@@ -28,9 +28,9 @@ const STARS_MAX: usize = 8;
 /// UIDs of one list.
 const UIDS_MAX: usize = 1000;
 /// Parameters of one search.
-const PARAMETERS_MAX: usize = 100;
+pub(super) const PARAMETERS_MAX: usize = 100;
 
-type Parameters = Vec<(String, String)>;
+pub(super) type Parameters = Vec<(String, String)>;
 type Answer = Result<Response<Body>, WebError>;
 
 macro_rules! searches {
@@ -85,9 +85,7 @@ async fn search(
     };
     response.extensions_mut().insert(Listed::new(&query.search, &found));
     for warning in query.warnings {
-        if let Ok(value) = HeaderValue::from_str(&format!("299 gantry \"{warning}\"")) {
-            response.headers_mut().append(header::WARNING, value);
-        }
+        response.headers_mut().append(header::WARNING, super::warning(&warning));
     }
     Ok(response)
 }
@@ -205,7 +203,7 @@ fn combine(filters: &mut Vec<(Field, Match)>, ranges: &[(Field, Ends)]) {
     }
 }
 
-fn number(name: &str, value: &str) -> Result<u32, WebError> {
+pub(super) fn number(name: &str, value: &str) -> Result<u32, WebError> {
     value.parse().map_err(|_| WebError::BadRequest(format!("{name} is no number from 0 to {}", u32::MAX)))
 }
 
@@ -221,7 +219,7 @@ fn include(level: Level, value: &str, warnings: &mut Vec<String>) -> Result<(), 
 }
 
 /// The attribute of a keyword or of eight hexadecimal digits.
-fn attribute(name: &str) -> Result<Tag, WebError> {
+pub(super) fn attribute(name: &str) -> Result<Tag, WebError> {
     let unknown = || {
         let text = "a parameter names no attribute: a keyword of PS3.6 or eight hexadecimal digits; nested attributes are not matched";
         WebError::BadRequest(text.into())
@@ -245,9 +243,12 @@ fn matched(level: Level, name: &str) -> Result<Field, WebError> {
 
 /// The condition of a value (PS3.4 section C.2.2.2); `None` for one that everything matches.
 fn condition(field: Field, value: &str) -> Result<Option<Match>, WebError> {
-    let name = keyword(tag(field));
+    condition_of(keyword(tag(field)), vr(field), value)
+}
+
+/// The same, for an attribute by its name.
+pub(super) fn condition_of(name: &str, vr: VR, value: &str) -> Result<Option<Match>, WebError> {
     let bad = |problem: &str| Err(WebError::BadRequest(format!("{name} {problem}")));
-    let vr = vr(field);
     if vr == VR::UI {
         return uids(name, value);
     }
@@ -343,7 +344,7 @@ fn describe(found: &Found, level: Level, base: &str) -> Value {
     Value::Object(object)
 }
 
-fn values(vr: VR, text: &str) -> Vec<Value> {
+pub(super) fn values(vr: VR, text: &str) -> Vec<Value> {
     if text.is_empty() {
         return Vec::new();
     }

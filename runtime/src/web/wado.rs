@@ -20,7 +20,10 @@ use serde_json::{Value, json};
 use super::accept::{Media, accepted, choose};
 use super::body::{Piece, boundary, closing, multipart, part_head, pieced, streamed};
 use super::error::WebError;
-use super::{Shared, answer, blocking, uid};
+use super::{Shared, answer, blocking, uid, ups};
+use crate::module::manifest::Sha256Hex;
+use crate::outputs::OUTPUT_FILES;
+use crate::review;
 use crate::store::{InstanceRow, Part};
 use crate::study::{self, Kept, ReadError, ReadOptions};
 
@@ -64,13 +67,51 @@ impl Shared {
             series_instance_uid: series.as_ref().map(|uid| uid.as_str()),
             sop_instance_uid: instance.as_ref().map(|uid| uid.as_str()),
         };
-        let rows = self.store.instances_of(study.as_str(), part).await?;
+        let mut rows = self.store.instances_of(study.as_str(), part).await?;
+        if let (true, Some(series)) = (rows.is_empty(), part.series_instance_uid) {
+            rows = self.outputs_of(study.as_str(), series, part.sop_instance_uid).await?;
+        }
         let what = match (&named.series, &named.instance) {
             (_, Some(_)) => "instance",
             (Some(_), None) => "series",
             (None, None) => "study",
         };
         if rows.is_empty() { Err(WebError::NotFound(what)) } else { Ok(rows) }
+    }
+
+    /// Instances of results that may leave: they are in no study here, and the workitems of their jobs name them.
+    async fn outputs_of(
+        &self,
+        study: &str,
+        series: &str,
+        instance: Option<&str>,
+    ) -> Result<Vec<InstanceRow>, WebError> {
+        let mut rows = Vec::new();
+        for job in self.store.delivered_jobs(study).await? {
+            let Some(path) = &job.result_path else { continue };
+            let (folder, sha256) = (self.data.join(path), self.store.result_sha256(&job).await?);
+            let opened = blocking(move || review::open(&folder, sha256)).await?.map_err(|e| WebError::internal(&e))?;
+            for output in ups::outputs(&opened.result)? {
+                let of_series = output.series_instance_uid.as_deref() == Some(series);
+                if let (true, Some(class), Some(uid)) = (of_series, output.sop_class_uid, output.sop_instance_uid)
+                    && instance.is_none_or(|wanted| wanted == uid)
+                    && OUTPUT_FILES.contains(&output.file.as_str())
+                {
+                    rows.push(InstanceRow {
+                        id: 0,
+                        study_instance_uid: study.to_owned(),
+                        series_instance_uid: series.to_owned(),
+                        sop_instance_uid: uid,
+                        sop_class_uid: class,
+                        transfer_syntax_uid: EXPLICIT.to_owned(),
+                        path: format!("{path}/{}", output.file),
+                        bytes: output.bytes,
+                        sha256: Sha256Hex::try_from(output.sha256).map(|digest| digest.0).unwrap_or_default(),
+                    });
+                }
+            }
+        }
+        Ok(rows)
     }
 
     /// The one instance that a path names.

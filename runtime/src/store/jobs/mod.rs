@@ -17,7 +17,8 @@ use sqlx::sqlite::SqliteRow;
 
 use super::StoreError;
 use crate::audit::{Action, Event};
-use crate::findings::Urgency;
+use crate::config::Release;
+use crate::findings::{Triage, Urgency};
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -204,6 +205,10 @@ pub enum Ending {
         fallbacks: Vec<String>,
         /// Destinations that get it, unless a later version of the study came.
         deliver: Vec<String>,
+        /// What becomes of the result.
+        release: Release,
+        /// Its reasons to look sooner.
+        triage: Vec<Triage>,
     },
     /// Tried again later.
     Again {
@@ -258,10 +263,10 @@ pub(super) fn level(urgency: Urgency) -> i64 {
 /// What [`level`] made a number of.
 pub(super) fn urgency(level: i64) -> Urgency {
     match level {
-        0 => Urgency::Routine,
+        ..=0 => Urgency::Routine,
         1 => Urgency::Prompt,
         2 => Urgency::Urgent,
-        _ => Urgency::Critical,
+        3.. => Urgency::Critical,
     }
 }
 

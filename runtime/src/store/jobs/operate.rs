@@ -5,7 +5,7 @@ use sqlx::Row;
 use super::{Changed, Job, JobState, about, jobs, select_job};
 use crate::audit::{Action, Event, NODE, OPERATOR};
 use crate::module::manifest::Sha256Hex;
-use crate::store::{Due, Store, StoreError, now_ms};
+use crate::store::{Batch, Due, Store, StoreError, now_ms};
 
 impl Store {
     /// Jobs, the latest first, of one study or of all, in one state or in any.
@@ -126,6 +126,26 @@ impl Store {
     /// The journal's.
     pub async fn cancel_job(&self, id: i64) -> Result<Changed, StoreError> {
         let mut batch = self.begin().await?;
+        match batch.cancel_job(id, OPERATOR).await? {
+            true => batch.commit().await.map(|()| Changed::Yes),
+            false => {
+                drop(batch);
+                self.unchanged(id).await
+            }
+        }
+    }
+
+    pub(in crate::store) async fn unchanged(&self, id: i64) -> Result<Changed, StoreError> {
+        Ok(self.job(id).await?.map_or(Changed::NoSuchJob, |job| Changed::Not(job.state)))
+    }
+}
+
+impl Batch {
+    /// Cancels a job that waits, and asks one that runs to stop; whether it is one of these.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn cancel_job(&mut self, id: i64, who: &str) -> Result<bool, StoreError> {
         let job = sqlx::query(
             "UPDATE job SET cancel_requested = iif(state = 'running', 1, 0), \
              error_class = iif(state = 'running', error_class, 'cancelled'), \
@@ -135,20 +155,12 @@ impl Store {
         )
         .bind(now_ms())
         .bind(id)
-        .fetch_optional(&mut *batch.transaction)
+        .fetch_optional(&mut *self.transaction)
         .await?;
-        let Some(job) = job else {
-            drop(batch);
-            return self.unchanged(id).await;
-        };
+        let Some(job) = job else { return Ok(false) };
         let job = Job::read(&job)?;
         let detail = if job.state == JobState::Running { "asked to stop" } else { "before it ran" };
-        batch.audit(&Event { detail: detail.into(), ..about(&job, OPERATOR, Action::JobCancelled) }).await?;
-        batch.commit().await?;
-        Ok(Changed::Yes)
-    }
-
-    async fn unchanged(&self, id: i64) -> Result<Changed, StoreError> {
-        Ok(self.job(id).await?.map_or(Changed::NoSuchJob, |job| Changed::Not(job.state)))
+        self.audit(&Event { detail: detail.into(), ..about(&job, who, Action::JobCancelled) }).await?;
+        Ok(true)
     }
 }

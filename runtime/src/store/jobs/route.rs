@@ -6,6 +6,7 @@ use sqlx::sqlite::SqliteRow;
 use super::{Arrivals, Job, JobState, NewJob, Routed, about, jobs, level};
 use crate::audit::{Action, Event, NODE};
 use crate::store::{Batch, InstanceRow, Store, StoreError, now_ms};
+use crate::worklist::Reason;
 
 impl Store {
     /// How a study came; `None` when nothing of it is here.
@@ -57,10 +58,25 @@ impl Store {
     /// # Errors
     /// The journal's.
     pub async fn route(&self, routed: &Routed, correlation: &str, new: &[NewJob]) -> Result<bool, StoreError> {
+        self.route_for(routed, correlation, new, &[]).await
+    }
+
+    /// The same, with the reasons for which the study stands where it stands.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn route_for(
+        &self,
+        routed: &Routed,
+        correlation: &str,
+        new: &[NewJob],
+        reasons: &[Reason],
+    ) -> Result<bool, StoreError> {
         let mut batch = self.begin().await?;
         let (uid, version) = (&routed.study_instance_uid, routed.study_version);
         let known = sqlx::query(
-            "SELECT max(study_version) AS version, (SELECT max(priority) FROM job WHERE study_instance_uid = ?1) AS \
+            "SELECT max(study_version) AS version, (SELECT max(priority) FROM (SELECT priority FROM job \
+             WHERE study_instance_uid = ?1 UNION ALL SELECT level FROM reason WHERE study_instance_uid = ?1)) AS \
              priority FROM routed WHERE study_instance_uid = ?1",
         )
         .bind(uid)
@@ -82,6 +98,9 @@ impl Store {
             .execute(&mut *batch.transaction)
             .await?;
         supersede(&mut batch, uid, version, routed.routed_ms).await?;
+        for reason in reasons {
+            batch.reason(uid, reason).await?;
+        }
         for job in new {
             let row = sqlx::query(
                 "INSERT INTO job (study_instance_uid, study_version, module, module_identity, state, priority, \

@@ -5,6 +5,7 @@ use sqlx::{Row, Sqlite, Transaction};
 
 use super::{Ending, FoundRow, Job, JobState, about, jobs, level, select_job};
 use crate::audit::{Action, Event, NODE};
+use crate::config::Release;
 use crate::findings::Urgency;
 use crate::store::{Due, Store, StoreError, now_ms};
 
@@ -84,17 +85,19 @@ impl Store {
         if changed == 0 {
             return Ok(());
         }
-        if let Ending::Done { found, raise, .. } = ending {
+        if let Ending::Done { found, raise, release, triage, .. } = ending {
             record_found(&mut batch.transaction, id, found, *raise).await?;
+            batch.stated(id, *release, triage).await?;
         }
         let job = sqlx::query(select_job!("WHERE id = ?")).bind(id).fetch_one(&mut *batch.transaction).await?;
         let job = Job::read(&job)?;
         batch.audit(&audited(&job, ending)).await?;
         let mut delivers = false;
-        if let Ending::Done { deliver, result_sha256, .. } = ending
+        if let Ending::Done { deliver, result_sha256, release, .. } = ending
             && job.superseded_by.is_none()
+            && *release != Release::Shadow
         {
-            batch.deliver(&job, result_sha256, deliver, false).await?;
+            batch.deliver(&job, result_sha256, deliver, *release == Release::Hold).await?;
             delivers = !deliver.is_empty();
         }
         batch.commit().await?;

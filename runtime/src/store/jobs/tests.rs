@@ -46,6 +46,8 @@ async fn a_finding_raises_the_other_jobs_of_its_study_and_lowers_none() {
         unfit: false,
         fallbacks: Vec::new(),
         deliver: Vec::new(),
+        release: Release::AtOnce,
+        triage: Vec::new(),
     };
     store.end_job(triage.id, &done(Urgency::Urgent)).await.expect("ended");
     let raised = priorities(&store, 1).await;
@@ -94,8 +96,9 @@ async fn what_ran_on_another_device_than_it_was_to_is_in_the_audit_log() {
         let job = store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
         let (result_path, result_sha256, found) = ("results/x".into(), [2; 32], Vec::new());
         let (raise, unfit) = (Urgency::Routine, false);
-        let deliver = Vec::new();
-        let done = Ending::Done { result_path, result_sha256, found, raise, unfit, fallbacks, deliver };
+        let (deliver, release, triage) = (Vec::new(), Release::AtOnce, Vec::new());
+        let done =
+            Ending::Done { result_path, result_sha256, found, raise, unfit, fallbacks, deliver, release, triage };
         store.end_job(job.id, &done).await.expect("ended");
     }
     let own = |detail: &str| ("job-done".to_owned(), detail.to_owned());

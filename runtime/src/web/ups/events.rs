@@ -1,0 +1,413 @@
+//! Event reports (PS3.18 sections 8.10 and 11.13, PS3.4 section CC.2.4): a WebSocket for each subscriber that opens one.
+//!
+//! What is to be told is in the journal, whoever changed a job. One task reads it and hands it to all connections; each has
+//! a queue of its own, and one that does not get on is ended. Who is not connected is not told later, as the standard has it: a new
+//! connection begins with the state of each workitem that its AE is subscribed to by itself.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use serde_json::{Map, Value, json};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::time::MissedTickBehavior;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_util::sync::CancellationToken;
+
+use super::super::error::WebError;
+use super::super::{Lifetime, Shared};
+use super::describe::{priority, readiness};
+use super::subscribe::ae_title;
+use super::{ALL, Answer, UPS_PUSH};
+use crate::config::WorklistConfig;
+use crate::findings::Urgency;
+use crate::store::{StoreError, WorkitemEvent, WorkitemNews, WorkitemRow, WorkitemState, now_ms};
+use crate::worklist::uid::Prefix;
+
+/// Events that are read at once.
+const EVENTS_AT_ONCE: u32 = 256;
+/// What a subscriber may say: it has nothing to say.
+const MESSAGE_MAX_BYTES: usize = 4096;
+/// How long a subscriber may take to end a connection.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Connections to subscribers.
+pub(in crate::web) struct Channels {
+    pub(super) prefix: Prefix,
+    sender: broadcast::Sender<Arc<Told>>,
+    places: Arc<Semaphore>,
+    /// When this process began to serve.
+    started_ms: i64,
+    /// AEs that know of it.
+    greeted: Mutex<HashSet<String>>,
+}
+
+/// An event and who is told of it.
+struct Told {
+    to: Vec<String>,
+    report: Report,
+}
+
+/// An event report but for its number.
+#[derive(Debug, Clone, PartialEq)]
+struct Report {
+    instance: String,
+    kind: u16,
+    attributes: Map<String, Value>,
+}
+
+impl Report {
+    /// UPS State Report.
+    fn state(instance: String, state: WorkitemState, ready: bool, raised: Option<Urgency>) -> Self {
+        let mut attributes = Map::new();
+        attributes.insert("00404041".into(), json!({"vr": "CS", "Value": [readiness(ready)]}));
+        attributes.insert("00741000".into(), json!({"vr": "CS", "Value": [state.name()]}));
+        if let Some(urgency) = raised {
+            attributes.insert("00741200".into(), json!({"vr": "CS", "Value": [priority(urgency)]}));
+        }
+        Self { instance, kind: 1, attributes }
+    }
+
+    /// UPS Cancel Requested.
+    fn cancel_requested(instance: String, request: &str) -> Self {
+        Self { instance, kind: 2, attributes: serde_json::from_str(request).unwrap_or_default() }
+    }
+
+    /// SCP Status Change. Subscriptions and workitems are in the journal, and outlive the process.
+    fn status(status: &str) -> Self {
+        let mut attributes = Map::new();
+        attributes.insert("00741242".into(), json!({"vr": "CS", "Value": [status]}));
+        for list in ["00741244", "00741246"] {
+            attributes.insert(list.into(), json!({"vr": "CS", "Value": ["WARM START"]}));
+        }
+        Self { instance: ALL.into(), kind: 4, attributes }
+    }
+
+    /// As it is sent. The SOP class is that of PS3.4 section CC.2.4.3.
+    fn message(&self, number: u16) -> String {
+        let mut report = Map::new();
+        report.insert("00000002".into(), json!({"vr": "UI", "Value": [UPS_PUSH]}));
+        report.insert("00000110".into(), json!({"vr": "US", "Value": [number]}));
+        report.insert("00001000".into(), json!({"vr": "UI", "Value": [self.instance]}));
+        report.insert("00001002".into(), json!({"vr": "US", "Value": [self.kind]}));
+        report.extend(self.attributes.clone());
+        Value::Object(report).to_string()
+    }
+}
+
+impl Channels {
+    pub(in crate::web) fn new(config: &WorklistConfig, prefix: Prefix) -> Self {
+        Self {
+            prefix,
+            sender: broadcast::channel(config.events_waiting_max).0,
+            places: Arc::new(Semaphore::new(config.channels_max)),
+            started_ms: now_ms(),
+            greeted: Mutex::default(),
+        }
+    }
+
+    /// Tells one subscriber how a workitem stands.
+    pub(super) fn tell_state(&self, ae_title: &str, row: &WorkitemRow) {
+        let report = Report::state(self.prefix.uid(row.id), row.state, row.ready, None);
+        // Nobody need be there.
+        let _ = self.sender.send(Arc::new(Told { to: vec![ae_title.to_owned()], report }));
+    }
+
+    fn report(&self, event: &WorkitemEvent) -> Report {
+        let instance = self.prefix.uid(event.workitem);
+        match &event.what {
+            WorkitemNews::State => Report::state(instance, event.state, event.ready, None),
+            WorkitemNews::Priority => Report::state(instance, event.state, event.ready, Some(event.priority)),
+            WorkitemNews::CancelRequested(request) => Report::cancel_requested(instance, request),
+        }
+    }
+
+    /// Whether an AE is yet to hear that the node was started again.
+    fn greets(&self, ae_title: &str) -> bool {
+        self.greeted.lock().unwrap_or_else(PoisonError::into_inner).insert(ae_title.to_owned())
+    }
+}
+
+/// Hands on what the journal has to tell, until the node stops.
+pub(in crate::web) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(Duration::from_millis(shared.worklist.poll_ms));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = None;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(e) = tell(&shared, &mut last).await {
+            tracing::warn!("subscribers to workitems are told later: {e}");
+        }
+    }
+}
+
+async fn tell(shared: &Shared, last: &mut Option<i64>) -> Result<(), StoreError> {
+    let channels = &shared.channels;
+    let Some(told) = last.filter(|_| channels.sender.receiver_count() > 0) else {
+        *last = Some(shared.store.last_workitem_event().await?);
+        return Ok(());
+    };
+    for event in shared.store.workitem_events_after(told, EVENTS_AT_ONCE).await? {
+        let to = shared.store.subscribers(event.workitem).await?;
+        if !to.is_empty() {
+            let _ = channels.sender.send(Arc::new(Told { to, report: channels.report(&event) }));
+        }
+        *last = Some(event.id);
+    }
+    Ok(())
+}
+
+/// Open Notification Connection (section 8.10.4).
+pub(super) async fn open(
+    State(shared): State<Arc<Shared>>,
+    Extension(lifetime): Extension<Lifetime>,
+    Path(title): Path<String>,
+    mut request: Request,
+) -> Answer {
+    let title = ae_title(&title)?;
+    let accept = accept(&shared, request.headers())?;
+    let bad = || WebError::BadRequest("this connection cannot become a WebSocket".into());
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(bad)?;
+    let maximum = shared.worklist.channels_max as u64;
+    let reached = |_| WebError::LimitReached { limit: "worklist.channels_max", maximum };
+    let place = shared.channels.places.clone().try_acquire_owned().map_err(reached)?;
+    // Before the answer: who has it misses nothing.
+    let receiver = shared.channels.sender.subscribe();
+    let Lifetime { stop, tasks } = lifetime;
+    tasks.spawn(serve(shared, title, upgrade, receiver, place, stop));
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    Ok(response)
+}
+
+/// What answers an opening handshake (RFC 6455 section 4.2).
+fn accept(shared: &Shared, headers: &HeaderMap) -> Result<HeaderValue, WebError> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+    let has = |name, token: &str| text(name).split(',').any(|one| one.trim().eq_ignore_ascii_case(token));
+    let bad = |problem: &str| WebError::BadRequest(format!("no WebSocket of RFC 6455 is asked for: {problem}"));
+    if !has(header::CONNECTION, "upgrade") || !has(header::UPGRADE, "websocket") {
+        return Err(bad("Connection must be Upgrade, and Upgrade websocket"));
+    }
+    if text(header::SEC_WEBSOCKET_VERSION) != "13" {
+        return Err(bad("Sec-WebSocket-Version must be 13"));
+    }
+    // Any page in a browser can open one to any host; it says where the page is from.
+    let host = text(header::HOST);
+    let ours = shared.config.public_url.as_deref().and_then(authority);
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        let origin = origin.to_str().ok().and_then(authority);
+        if origin.is_none() || (origin != Some(host) && origin != ours) {
+            return Err(bad("Origin must be the host that is asked"));
+        }
+    }
+    // 16 bytes in Base64.
+    let key = text(header::SEC_WEBSOCKET_KEY);
+    let sound = key.len() == 24 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b));
+    let answer = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
+    answer.ok().filter(|_| sound).ok_or_else(|| bad("Sec-WebSocket-Key must be 16 bytes in Base64"))
+}
+
+/// Host and port of a URL.
+fn authority(url: &str) -> Option<&str> {
+    url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default())
+}
+
+/// One connection, to its end.
+async fn serve(
+    shared: Arc<Shared>,
+    title: String,
+    upgrade: OnUpgrade,
+    receiver: broadcast::Receiver<Arc<Told>>,
+    place: OwnedSemaphorePermit,
+    stop: CancellationToken,
+) {
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(e) => return tracing::debug!("a subscriber went away before it was one: {e}"),
+    };
+    let config = WebSocketConfig::default()
+        .read_buffer_size(MESSAGE_MAX_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(Some(MESSAGE_MAX_BYTES))
+        .max_frame_size(Some(MESSAGE_MAX_BYTES));
+    let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    let mut channel = Channel { socket, title, number: 0 };
+    let ended = match channel.greet(&shared).await {
+        Ok(()) => channel.run(&shared, receiver, stop).await,
+        Err(end) => end,
+    };
+    tracing::debug!(ae_title = channel.title, "a subscriber's connection ends: {ended:?}");
+    if let Some(frame) = ended.frame() {
+        let _ = tokio::time::timeout(CLOSE_WITHIN, channel.socket.close(Some(frame))).await;
+    }
+    drop(place);
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// The subscriber ended it, or it broke.
+    Gone,
+    /// The node stops.
+    Stopped,
+    /// More waits for the subscriber than may.
+    Behind,
+    /// It does not answer.
+    Silent,
+    /// The journal cannot be read.
+    Failed,
+}
+
+impl End {
+    fn frame(&self) -> Option<CloseFrame> {
+        let (code, reason) = match self {
+            Self::Gone | Self::Silent => return None,
+            Self::Stopped => (CloseCode::Away, "the node stops"),
+            Self::Behind => (CloseCode::Policy, "more than worklist.events_waiting_max event reports wait"),
+            Self::Failed => (CloseCode::Error, "the node could not do it; its log says why"),
+        };
+        Some(CloseFrame { code, reason: reason.into() })
+    }
+}
+
+struct Channel {
+    socket: WebSocketStream<TokioIo<Upgraded>>,
+    title: String,
+    number: u16,
+}
+
+impl Channel {
+    /// That the node was started since, and how each workitem stands that the AE is subscribed to by itself.
+    async fn greet(&mut self, shared: &Shared) -> Result<(), End> {
+        let failed = |e: StoreError| {
+            tracing::error!("a subscriber is not told: {e}");
+            End::Failed
+        };
+        let channels = &shared.channels;
+        let subscriptions = shared.store.subscriptions(&self.title, channels.started_ms).await;
+        let (workitems, earlier) = subscriptions.map_err(failed)?;
+        if channels.greets(&self.title) && earlier {
+            self.send(&Report::status("RESTARTED")).await?;
+        }
+        for id in workitems {
+            if let Some(row) = shared.store.workitem(id).await.map_err(failed)? {
+                let report = Report::state(channels.prefix.uid(id), row.state, row.ready, None);
+                self.send(&report).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn run(
+        &mut self,
+        shared: &Shared,
+        mut receiver: broadcast::Receiver<Arc<Told>>,
+        stop: CancellationToken,
+    ) -> End {
+        let ping = Duration::from_millis(shared.worklist.ping_ms);
+        let mut tick = tokio::time::interval(ping);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tick.reset();
+        let mut heard = true;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => {
+                    let told = tokio::time::timeout(CLOSE_WITHIN, self.send(&Report::status("GOING DOWN"))).await;
+                    return if matches!(told, Ok(Ok(()))) { End::Stopped } else { End::Gone };
+                }
+                told = receiver.recv() => match told {
+                    Ok(told) if told.to.contains(&self.title) => {
+                        if let Err(end) = self.send(&told.report).await {
+                            return end;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => return End::Behind,
+                    Err(RecvError::Closed) => return End::Stopped,
+                },
+                said = self.socket.next() => match said {
+                    None | Some(Err(_) | Ok(Message::Close(_))) => return End::Gone,
+                    // It has nothing to say that matters.
+                    Some(Ok(_)) => heard = true,
+                },
+                _ = tick.tick() => {
+                    if !heard {
+                        return End::Silent;
+                    }
+                    heard = false;
+                    if self.socket.send(Message::Ping(bytes::Bytes::new())).await.is_err() {
+                        return End::Gone;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A client that does not take it within `web.answer_timeout_ms` is let go by the stream itself.
+    async fn send(&mut self, report: &Report) -> Result<(), End> {
+        self.number = self.number.checked_add(1).unwrap_or(1);
+        let message = Message::text(report.message(self.number));
+        self.socket.send(message).await.map_err(|_| End::Gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PS3.4 table CC.2.4-1, in the form of the example in PS3.18 section 11.13.
+    #[test]
+    fn reports_have_the_attributes_of_their_type() {
+        let parsed = |report: &Report| serde_json::from_str::<Value>(&report.message(23)).expect("JSON");
+        let raised = Report::state("2.25.1".into(), WorkitemState::Scheduled, true, Some(Urgency::Urgent));
+        assert_eq!(
+            parsed(&raised),
+            json!({
+                "00000002": {"vr": "UI", "Value": ["1.2.840.10008.5.1.4.34.6.1"]},
+                "00000110": {"vr": "US", "Value": [23]},
+                "00001000": {"vr": "UI", "Value": ["2.25.1"]},
+                "00001002": {"vr": "US", "Value": [1]},
+                "00404041": {"vr": "CS", "Value": ["READY"]},
+                "00741000": {"vr": "CS", "Value": ["SCHEDULED"]},
+                "00741200": {"vr": "CS", "Value": ["HIGH"]},
+            })
+        );
+        let state = Report::state("2.25.1".into(), WorkitemState::InProgress, false, None);
+        assert_eq!(state.attributes.keys().collect::<Vec<_>>(), ["00404041", "00741000"]);
+        let request = "{\"00741236\":{\"vr\":\"AE\",\"Value\":[\"RIS\"]}}";
+        let cancel = parsed(&Report::cancel_requested("2.25.1".into(), request));
+        assert_eq!((&cancel["00001002"]["Value"][0], &cancel["00741236"]["Value"][0]), (&json!(2), &json!("RIS")));
+        let status = parsed(&Report::status("GOING DOWN"));
+        assert_eq!(
+            (&status["00001002"]["Value"][0], &status["00741242"]["Value"][0]),
+            (&json!(4), &json!("GOING DOWN"))
+        );
+        assert_eq!(status["00001000"]["Value"][0], ALL);
+    }
+
+    #[test]
+    fn an_origin_is_told_by_its_host() {
+        for (url, host) in [("http://a:80/x", Some("a:80")), ("https://a", Some("a")), ("null", None), ("", None)] {
+            assert_eq!(authority(url), host, "{url}");
+        }
+    }
+}
