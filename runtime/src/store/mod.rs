@@ -28,7 +28,7 @@ pub use self::commitment::{CommitmentFailure, CommitmentItem, CommitmentReport};
 pub use self::completion::{Closing, SeriesFacts, StudyFacts, VersionRow};
 pub use self::instances::{Candidate, Filed, InstanceRow, Kept, Known, Quarantined};
 pub use self::intake::{IntakeBatch, IntakeWriter};
-pub use self::jobs::{Arrivals, Changed, Ending, FoundRow, Job, JobState, NewJob, Routed};
+pub use self::jobs::{Arrivals, Changed, Done, Ending, FoundRow, Job, JobState, NewJob, Routed};
 pub use self::priors::{Gathered, PriorKey, PriorRow};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::retention::{Doomed, Unneeded};

@@ -188,21 +188,8 @@ pub struct FoundRow {
 /// How a run ended.
 #[derive(Debug, Clone)]
 pub enum Ending {
-    /// With a result, which is durable.
-    Done {
-        /// Below the data folder.
-        result_path: String,
-        /// Of `result.json`, which names the digests of everything else.
-        result_sha256: [u8; 32],
-        /// What it found.
-        found: Vec<FoundRow>,
-        /// What it raises the study's other jobs to.
-        raise: Urgency,
-        /// The module called the input unfit: what it did not find says nothing.
-        unfit: bool,
-        /// Models that ran on a processor where they were to run on a GPU, as the site allows.
-        fallbacks: Vec<String>,
-    },
+    /// With a result.
+    Done(Done),
     /// Tried again later.
     Again {
         /// When.
@@ -223,6 +210,23 @@ pub enum Ending {
     },
     /// The node stops: as if the run had not begun.
     BrokenOff,
+}
+
+/// A result, which is durable.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// Below the data folder.
+    pub result_path: String,
+    /// Of `result.json`, which names the digests of everything else.
+    pub result_sha256: [u8; 32],
+    /// What it found.
+    pub found: Vec<FoundRow>,
+    /// What it raises the study's other jobs to.
+    pub raise: Urgency,
+    /// The module called the input unfit: what it did not find says nothing.
+    pub unfit: bool,
+    /// Models that ran on a processor where they were to run on a GPU, as the site allows.
+    pub fallbacks: Vec<String>,
 }
 
 /// What `gantry job` can change.

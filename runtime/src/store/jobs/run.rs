@@ -3,7 +3,7 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
-use super::{Ending, FoundRow, Job, JobState, about, jobs, level, select_job};
+use super::{Done, Ending, FoundRow, Job, JobState, about, jobs, level, select_job};
 use crate::audit::{Action, Event, NODE};
 use crate::findings::Urgency;
 use crate::store::{Due, Store, StoreError, now_ms};
@@ -54,7 +54,7 @@ impl Store {
         let mut batch = self.begin().await?;
         let now = now_ms();
         let query = match ending {
-            Ending::Done { result_path, unfit, .. } => sqlx::query(
+            Ending::Done(Done { result_path, unfit, .. }) => sqlx::query(
                 "UPDATE job SET state = 'done', ended_ms = ?, result_path = ?, error_class = ?, error = NULL, \
                  cancel_requested = 0 WHERE id = ? AND state = 'running'",
             )
@@ -84,7 +84,7 @@ impl Store {
         if changed == 0 {
             return Ok(());
         }
-        if let Ending::Done { found, raise, .. } = ending {
+        if let Ending::Done(Done { found, raise, .. }) = ending {
             record_found(&mut batch.transaction, id, found, *raise).await?;
         }
         let job = sqlx::query(select_job!("WHERE id = ?")).bind(id).fetch_one(&mut *batch.transaction).await?;
@@ -164,7 +164,7 @@ impl Store {
 /// What the audit log says of the end of a run.
 fn audited(job: &Job, ending: &Ending) -> Event {
     let (action, digests, detail) = match ending {
-        Ending::Done { result_sha256, fallbacks, .. } => {
+        Ending::Done(Done { result_sha256, fallbacks, .. }) => {
             let detail = match fallbacks.as_slice() {
                 [] => String::new(),
                 models => format!("on a processor in place of a GPU: {}", models.join(", ")),
