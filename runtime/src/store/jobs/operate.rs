@@ -1,11 +1,12 @@
 //! Jobs as they are looked at, counted, tried again and cancelled.
 
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
 use super::{Changed, Job, JobState, about, jobs, select_job};
 use crate::audit::{Action, Event, NODE, OPERATOR};
 use crate::module::manifest::Sha256Hex;
-use crate::store::{Due, Store, StoreError, now_ms};
+use crate::store::{Batch, Due, Store, StoreError, now_ms};
 
 impl Store {
     /// Jobs, the latest first, of one study or of all, in one state or in any.
@@ -103,10 +104,6 @@ impl Store {
         .bind(id)
         .fetch_optional(&mut *batch.transaction)
         .await?;
-        let Some(job) = job else {
-            drop(batch);
-            return self.unchanged(id).await;
-        };
         sqlx::query(
             "UPDATE job SET state = 'gated', ended_ms = NULL, error_class = NULL, error = NULL \
              WHERE state = 'skipped' AND error_class = 'predecessor' AND (study_instance_uid, study_version) = \
@@ -115,9 +112,7 @@ impl Store {
         .bind(id)
         .execute(&mut *batch.transaction)
         .await?;
-        batch.audit(&about(&Job::read(&job)?, OPERATOR, Action::JobRetried)).await?;
-        batch.commit().await?;
-        Ok(Changed::Yes)
+        self.changed(id, batch, job, Action::JobRetried).await
     }
 
     /// Cancels a job that waits, and asks one that runs to stop.
@@ -137,18 +132,30 @@ impl Store {
         .bind(id)
         .fetch_optional(&mut *batch.transaction)
         .await?;
-        let Some(job) = job else {
-            drop(batch);
-            return self.unchanged(id).await;
-        };
-        let job = Job::read(&job)?;
-        let detail = if job.state == JobState::Running { "asked to stop" } else { "before it ran" };
-        batch.audit(&Event { detail: detail.into(), ..about(&job, OPERATOR, Action::JobCancelled) }).await?;
-        batch.commit().await?;
-        Ok(Changed::Yes)
+        self.changed(id, batch, job, Action::JobCancelled).await
     }
 
-    async fn unchanged(&self, id: i64) -> Result<Changed, StoreError> {
-        Ok(self.job(id).await?.map_or(Changed::NoSuchJob, |job| Changed::Not(job.state)))
+    /// Commits what an operator did to a job, and says so in the audit log. `job` is its row afterwards; without one nothing was
+    /// done, and nothing is kept.
+    async fn changed(
+        &self,
+        id: i64,
+        mut batch: Batch,
+        job: Option<SqliteRow>,
+        action: Action,
+    ) -> Result<Changed, StoreError> {
+        let Some(job) = job else {
+            drop(batch);
+            return Ok(self.job(id).await?.map_or(Changed::NoSuchJob, |job| Changed::Not(job.state)));
+        };
+        let job = Job::read(&job)?;
+        let detail = match (action, job.state) {
+            (Action::JobCancelled, JobState::Running) => "asked to stop",
+            (Action::JobCancelled, _) => "before it ran",
+            _ => "",
+        };
+        batch.audit(&Event { detail: detail.into(), ..about(&job, OPERATOR, action) }).await?;
+        batch.commit().await?;
+        Ok(Changed::Yes)
     }
 }
