@@ -41,7 +41,7 @@ pub const NODE: &str = "gantry";
 pub const OPERATOR: &str = "operator";
 
 /// The anchor's name in the data folder.
-const FILE: &str = "audit.head";
+pub(crate) const FILE: &str = "audit.head";
 
 macro_rules! actions {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)*) => {

@@ -19,6 +19,18 @@ pub struct WorkerList {
     pub workers: Vec<WorkerReport>,
 }
 
+impl WorkerList {
+    /// What is left of it when its node has ended: no process, and nothing in one.
+    #[must_use]
+    pub fn ended(mut self) -> Self {
+        for worker in &mut self.workers {
+            (worker.process, worker.memory_bytes) = (None, None);
+            worker.models.clear();
+        }
+        self
+    }
+}
+
 fn path(data: &Path) -> PathBuf {
     data.join("workers.json")
 }
@@ -31,6 +43,17 @@ pub(crate) fn write(data: &Path, list: &WorkerList) -> io::Result<()> {
     let new = data.join("workers.json.new");
     std::fs::write(&new, serde_json::to_vec(list)?)?;
     std::fs::rename(new, path(data))
+}
+
+/// When a node was last seen to do something on a data folder, ms since 1970 (UTC): while it runs it writes down the head of the
+/// audit log when that has moved, and once more when it stops; and its workers.
+#[must_use]
+pub fn last_seen_ms(data: &Path) -> Option<i64> {
+    let written = |file: PathBuf| {
+        let since = std::fs::metadata(file).ok()?.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_millis()).ok()
+    };
+    written(data.join(crate::audit::FILE)).max(written(path(data)))
 }
 
 /// What the node wrote last; nothing when it has not run a model yet.
