@@ -158,8 +158,7 @@ pub(crate) fn audit(command: AuditCommand) -> Done {
 
 /// To read; a node may be running on it.
 async fn journal(config: &Path) -> Result<(Store, PathBuf), (u8, anyhow::Error)> {
-    let config = Config::read(config).map_err(|e| (2, e.into()))?;
-    let data = config.node.data_folder.ok_or_else(|| (2, anyhow::anyhow!("node.data_folder is not set")))?;
+    let data = crate::cli::journal_folder(config, &Config::read(config).map_err(|e| (2, e.into()))?)?;
     let store = Store::open_to_read(&data).await.map_err(|e| (2, e.into()))?;
     Ok((store, data))
 }
