@@ -117,7 +117,7 @@ impl Engines {
         };
         let (fallback, mut loaded) = match load_on(target) {
             Err(error) if target == Device::Gpu && self.config.gpu_fallback_to_cpu && lacks_gpu(&error) => {
-                let reason = error.to_string();
+                let reason = error.without_remedy();
                 tracing::warn!(model = super::name(name), vendor, reason, "falls back from GPU to CPU");
                 let loaded = load_on(Device::Cpu)?;
                 if let Some(metrics) = self.metrics.get() {
@@ -258,7 +258,7 @@ pub fn local(
         (None, Device::Cpu) => Ok(Box::new(Tract::new(threads))),
         (None, Device::Gpu) => Err(InferenceError::DeviceUnavailable {
             device,
-            reason: "tract runs on processors only; provide ONNX Runtime with CUDA, TensorRT or OpenVINO".into(),
+            reason: "tract runs on processors only".into(),
         }),
     }
 }

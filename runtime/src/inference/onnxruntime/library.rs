@@ -38,11 +38,18 @@ pub(in crate::inference) fn bring_in(library: &Path) -> Result<(), InferenceErro
 pub(super) fn unusable(reason: String) -> InferenceError {
     InferenceError::EngineUnavailable {
         engine: EngineKind::OnnxRuntime,
-        reason: format!(
-            "{reason}; set onnxruntime_library or GANTRY_ONNXRUNTIME to a libonnxruntime.so of version 1.{} or newer",
-            ort::MINOR_VERSION
-        ),
+        reason: reason + &remedy(),
     }
+}
+
+fn remedy() -> String {
+    let minor = ort::MINOR_VERSION;
+    format!("; set onnxruntime_library or GANTRY_ONNXRUNTIME to a libonnxruntime.so of version 1.{minor} or newer")
+}
+
+/// Why the library is unusable, without what to do about it.
+pub(in crate::inference) fn without_remedy(reason: &str) -> &str {
+    reason.strip_suffix(&*remedy()).unwrap_or(reason)
 }
 
 fn bring<'l>(loaded: &'l mut Option<Library>, library: &Path) -> Result<&'l mut Library, String> {

@@ -20,7 +20,7 @@ use super::{
     TensorSpec, guarded, name, shown,
 };
 
-pub(super) use self::library::bring_in;
+pub(super) use self::library::{bring_in, without_remedy};
 
 /// `y = x + x`: loading it tells whether a device is there at all.
 const PROBE: &[u8] =
@@ -69,7 +69,7 @@ impl OnnxRuntime {
                     Provider::OpenVino => "onnxruntime-openvino",
                     _ => "onnxruntime-gpu",
                 };
-                return Err(format!("{} was built without {provider}; use the library of {library}", self.version));
+                return Err(format!("{} was built without {provider}, which the library of {library} has", self.version));
             }
             self.builder("probe").and_then(|mut b| b.commit_from_memory(PROBE)).map_err(|e| told(&e))?;
             Ok(())
