@@ -30,6 +30,10 @@ enum Started {
     Worker(Arc<RemoteEngine>),
 }
 
+/// Of a library that is not there.
+pub(crate) const LIBRARY_REMEDY: &str = "set onnxruntime_library or GANTRY_ONNXRUNTIME, or use engine = \"tract\" ([engines] in \
+                                         gantry.toml), or run `cargo xtask assets` in a checkout";
+
 /// A model that is to be loaded.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
@@ -61,14 +65,11 @@ impl Engines {
         match &library {
             // It was named: falling back to another engine would hide the mistake.
             Some(path) if !path.is_file() => {
-                return Err(unavailable(format!("there is no library at {}", path.display())));
+                let path = path.display();
+                return Err(unavailable(format!("there is no library at {path}; {LIBRARY_REMEDY}")));
             }
             None if config.engine == EnginePreference::OnnxRuntime || config.cpu.provider == Provider::OpenVino => {
-                return Err(unavailable(
-                    "its library was not found; set onnxruntime_library or GANTRY_ONNXRUNTIME, or use engine = \"tract\" \
-                     ([engines] in gantry.toml), or run `cargo xtask assets` in a checkout"
-                        .into(),
-                ));
+                return Err(unavailable(format!("its library was not found; {LIBRARY_REMEDY}")));
             }
             _ => {}
         }
@@ -92,6 +93,12 @@ impl Engines {
     #[must_use]
     pub fn library(&self) -> Option<&Path> {
         self.library.as_deref()
+    }
+
+    /// Whether tract stands in for ONNX Runtime, whose library was not found.
+    #[must_use]
+    pub fn lacks_library(&self) -> bool {
+        self.library.is_none() && self.config.engine == EnginePreference::Auto
     }
 
     /// The largest model that [`Engines::load`] takes, MiB.
