@@ -175,6 +175,49 @@ fn asks_for_gpu(config: &Config) -> bool {
     models.any(|model| model.target == Device::Gpu)
 }
 
+/// Limits of which one is never reached because of another: each alone is in its range.
+pub(super) fn contradictions(config: &Config) -> Vec<Check> {
+    let (engines, limits) = (&config.engines, &config.limits);
+    let key = |name: &'static str, value: u64| (name, value);
+    let age = key("engines.queue_age_max_ms", engines.queue_age_max_ms);
+    let wait = key("engines.routine_wait_max_ms", engines.routine_wait_max_ms);
+    let (models, worker) = (
+        key("engines.models_memory_mib", engines.models_memory_mib),
+        key("engines.worker_memory_mib", engines.worker_memory_mib),
+    );
+    let pairs = [
+        // 0: no run is refused for its age.
+        (age.1 > 0 && age.1 <= wait.1, age, "not above", wait, "a routine run is refused before its turn comes"),
+        (
+            wait.1 >= limits.job_deadline_ms,
+            wait,
+            "not below",
+            key("limits.job_deadline_ms", limits.job_deadline_ms),
+            "a routine job is over before its turn comes",
+        ),
+        (models.1 >= worker.1, models, "not below", worker, "a worker has no memory left before models make room"),
+        (
+            limits.model_max_mib >= worker.1,
+            key("limits.model_max_mib", limits.model_max_mib),
+            "not below",
+            worker,
+            "the largest models that are taken have no room in a worker",
+        ),
+        (
+            engines.device_slice_ms_max >= engines.compute_deadline_ms,
+            key("engines.device_slice_ms_max", engines.device_slice_ms_max),
+            "not below",
+            key("engines.compute_deadline_ms", engines.compute_deadline_ms),
+            "a slice of a batch is ended before it is over",
+        ),
+    ];
+    let wrong = pairs.into_iter().filter(|(wrong, ..)| *wrong);
+    let told = wrong.map(|(_, (one, value), is, (other, than), so)| {
+        Check::warn("limits", format!("{one} = {value} is {is} {other} = {than}: {so}"), "change either")
+    });
+    told.collect()
+}
+
 /// More threads than processors make each run slower.
 pub(super) fn threads(config: &Config) -> Option<Check> {
     const NAME: &str = "engines.intra_threads";
@@ -196,6 +239,38 @@ pub(super) fn threads(config: &Config) -> Option<Check> {
 mod tests {
     use super::*;
     use crate::doctor::State;
+
+    #[test]
+    fn limits_that_contradict_each_other_are_told() {
+        assert!(contradictions(&Config::default()).is_empty());
+        let changes: [(&str, fn(&mut Config)); 5] = [
+            ("engines.queue_age_max_ms = 30000 is not above engines.routine_wait_max_ms = 30000: ", |config| {
+                config.engines.queue_age_max_ms = 30_000;
+            }),
+            ("engines.routine_wait_max_ms = 700000 is not below limits.job_deadline_ms = ", |config| {
+                config.engines.routine_wait_max_ms = 700_000;
+                config.limits.job_deadline_ms = 600_000;
+            }),
+            ("engines.models_memory_mib = 4096 is not below engines.worker_memory_mib = 4096: ", |config| {
+                config.engines.worker_memory_mib = 4096;
+            }),
+            ("limits.model_max_mib = 3000 is not below engines.worker_memory_mib = 2048: ", |config| {
+                config.limits.model_max_mib = 3000;
+                (config.engines.models_memory_mib, config.engines.worker_memory_mib) = (1024, 2048);
+            }),
+            ("engines.device_slice_ms_max = 500 is not below engines.compute_deadline_ms = 400: ", |config| {
+                config.engines.compute_deadline_ms = 400;
+            }),
+        ];
+        for (says, change) in changes {
+            let mut config = Config::default();
+            change(&mut config);
+            let found = crate::doctor::check_configuration(&config);
+            let found: Vec<_> = found.iter().filter(|check| check.name == "limits").collect();
+            let [check] = found.as_slice() else { panic!("{found:?}") };
+            assert!(check.state == State::Warn && check.found.starts_with(says), "{check}");
+        }
+    }
 
     #[test]
     fn more_threads_than_processors_are_told() {

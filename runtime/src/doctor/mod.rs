@@ -15,7 +15,7 @@ use serde::Serialize;
 use self::certificates::{certificates, peer};
 use self::configured::{archives, modules, token};
 use self::disk::{folder, fsync, nearest, space, watched};
-use self::engines::{engine, engines_and_devices, left_open, threads, workers};
+use self::engines::{contradictions, engine, engines_and_devices, left_open, threads, workers};
 use self::machine::{clock, codecs, files, port};
 use crate::config::Config;
 use crate::web;
@@ -77,6 +77,7 @@ impl fmt::Display for Check {
 #[must_use]
 pub fn check_configuration(config: &Config) -> Vec<Check> {
     let mut checks = vec![folder(config.node.data_folder.as_deref()), engine(config), modules(config)];
+    checks.extend(contradictions(config));
     checks.extend(config.folder.path.as_deref().map(watched));
     for (name, tls) in [("dimse.tls", &config.dimse.tls), ("web.tls", &config.web.tls)] {
         checks.extend(tls.iter().flat_map(|tls| certificates(name, tls)));
