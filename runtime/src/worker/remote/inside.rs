@@ -49,6 +49,17 @@ pub(in crate::worker) struct Loaded {
 /// The process, for one who may run in it.
 pub(super) type Entered<'e> = (Use<'e>, Arc<Worker>);
 
+/// Whom a try has the process with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// With others.
+    Shared,
+    /// Nobody else uses it meanwhile; their models are still there.
+    Alone,
+    /// Nor was another model ever in it.
+    Fresh,
+}
+
 /// Somebody uses the process, until it is dropped.
 pub(super) struct Use<'e> {
     engine: &'e RemoteEngine,
@@ -82,17 +93,14 @@ impl Drop for Use<'_> {
 
 impl RemoteEngine {
     /// The model in a process that runs; started and loaded, where it is not, without a device.
-    pub(super) fn loaded(
-        &self,
-        file: &Arc<ModelFile>,
-        call: &Call<'_>,
-        alone: bool,
-    ) -> Result<Loaded, (Trouble, bool)> {
+    pub(super) fn loaded(&self, file: &Arc<ModelFile>, call: &Call<'_>, room: Room) -> Result<Loaded, (Trouble, bool)> {
+        let alone = room != Room::Shared;
         let mut inside = self.lock();
         let using = loop {
             // One that is to have the process alone waits for who loads into it as well.
             if !(inside.alone || alone && inside.loading) {
-                if let Some(loaded) = inside.slot.find(file) {
+                let found = inside.slot.find(file);
+                if let Some(loaded) = found.filter(|_| room != Room::Fresh || inside.slot.had == 1) {
                     return Ok(loaded);
                 }
                 if !inside.loading {
@@ -110,7 +118,15 @@ impl RemoteEngine {
             }
             inside = self.wait(inside);
         }
-        drop(inside);
+        let crowded = inside.slot.worker.clone().filter(|_| room == Room::Fresh && inside.slot.had > 0);
+        if let Some(worker) = crowded {
+            inside.slot.clear();
+            self.note(&inside);
+            drop(inside);
+            worker.stop();
+        } else {
+            drop(inside);
+        }
         let mut worker = None;
         let done = self.load(file, call, &mut worker);
         self.leave(&using, worker.as_ref(), done)
@@ -164,13 +180,19 @@ impl RemoteEngine {
     ) -> Result<T, (Trouble, bool)> {
         done.map_err(|trouble| {
             let was_alone = using.was_alone();
-            if let Some(worker) = worker.filter(|_| trouble.ends_process()) {
-                worker.stop();
-                let mut inside = self.lock();
-                if inside.slot.is_in(worker) {
+            let Some(worker) = worker else { return (trouble, was_alone) };
+            let mut inside = self.lock();
+            let is_in = inside.slot.is_in(worker);
+            // One that is being loaded is not in it yet.
+            let among_others = is_in && inside.slot.had > u64::from(!using.loads);
+            let trouble = if among_others { trouble.among_others(self.start.device) } else { trouble };
+            if trouble.ends_process() {
+                if is_in {
                     inside.slot.clear();
                     self.note(&inside);
                 }
+                drop(inside);
+                worker.stop();
             }
             (trouble, was_alone)
         })

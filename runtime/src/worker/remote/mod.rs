@@ -12,7 +12,8 @@
 //! for it without looking whether that is still wanted.
 //!
 //! Where a device takes several runs at once, a process has several: who tries again after a crash then has it alone, so that
-//! nobody is blamed for another's.
+//! nobody is blamed for another's. Nor for the memory that models of others hold: who lacks it beside them tries again in a process of
+//! its own.
 //!
 //! `inside` says what is in the process and who uses it, `load` brings models into it, `trouble` is what can go wrong, `health` what
 //! is known of models.
@@ -30,7 +31,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use self::health::Health;
-use self::inside::Inside;
+use self::inside::{Inside, Room};
 use super::choice::Program;
 use super::host::Worker;
 use super::join::Gatherings;
@@ -266,9 +267,12 @@ impl RemoteEngine {
         of_several: &dyn Fn() -> bool,
         mut work: impl FnMut(&Worker, &Loaded) -> Result<T, Trouble>,
     ) -> Result<T, InferenceError> {
-        self.tried(file, of_several, |alone| {
+        self.tried(file, of_several, |room| {
+            let (mut room, alone) = (room, room != Room::Shared);
             loop {
-                let loaded = self.loaded(file, wanted.call, alone)?;
+                let loaded = self.loaded(file, wanted.call, room)?;
+                // Once: two that each want it for themselves would end it for each other without end.
+                room = if alone { Room::Alone } else { room };
                 let Call { turn, deadline, .. } = *wanted.call;
                 let Wanted { holds, takes, .. } = *wanted;
                 let wish = Wish { turn, deadline, waited: wanted.waited.get(), holds, takes };
@@ -287,22 +291,34 @@ impl RemoteEngine {
         &self,
         file: &Arc<ModelFile>,
         of_several: &dyn Fn() -> bool,
-        mut attempt: impl FnMut(bool) -> Result<T, (Trouble, bool)>,
+        mut attempt: impl FnMut(Room) -> Result<T, (Trouble, bool)>,
     ) -> Result<T, InferenceError> {
         self.admit(file)?;
-        let mut again = false;
+        let mut room = Room::Shared;
         let mut neighbours = 0;
         loop {
-            let trouble = match attempt(again) {
+            let trouble = match attempt(room) {
                 Ok(done) => return Ok(done),
                 Err((trouble, _)) if trouble.ends_process() && of_several() => {
                     self.lost();
                     return Err(InferenceError::Crashed { model: file.name.clone(), how: "was ended".into() });
                 }
                 // Who it was is found by trying each alone.
-                Err((Trouble::Died(_) | Trouble::OutOfMemory(_), false)) if !again => {
+                Err((Trouble::Died(_) | Trouble::OutOfMemory(_), false)) if room == Room::Shared => {
                     self.lost();
-                    again = true;
+                    room = Room::Alone;
+                    continue;
+                }
+                // As for what others hold.
+                Err((Trouble::Crowded(words), _)) if room != Room::Fresh => {
+                    tracing::info!(
+                        model = file.name,
+                        vendor = self.vendor,
+                        words,
+                        "tried again in a worker of its own"
+                    );
+                    self.lost();
+                    room = Room::Fresh;
                     continue;
                 }
                 Err((trouble, _)) => trouble,
@@ -310,10 +326,10 @@ impl RemoteEngine {
             match trouble {
                 Trouble::Died(how) => {
                     let out = self.failed(file, &how);
-                    if again || out {
+                    if room != Room::Shared || out {
                         return Err(InferenceError::Crashed { model: file.name.clone(), how });
                     }
-                    again = true;
+                    room = Room::Alone;
                 }
                 Trouble::Stopped if neighbours < NEIGHBOURS_MAX => neighbours += 1,
                 trouble => return Err(self.final_error(file, trouble)),
@@ -350,7 +366,7 @@ impl Engine for Arc<RemoteEngine> {
 
     fn load(&self, model: &OnnxModel<'_>, call: &Call<'_>) -> Result<Box<dyn Model>, InferenceError> {
         let file = self.file(model)?;
-        let loaded = self.tried(&file, &|| false, |alone| self.loaded(&file, call, alone))?;
+        let loaded = self.tried(&file, &|| false, |room| self.loaded(&file, call, room))?;
         // Two parsers of ours, one of them where a vendor's bytes may have changed it.
         let (inputs, outputs) = &*loaded.signature;
         if inputs != model.inputs() || outputs != model.outputs() {

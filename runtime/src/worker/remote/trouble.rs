@@ -1,7 +1,7 @@
 //! Why a try did not end well, and what the job is told.
 
 use super::{ModelFile, RemoteEngine};
-use crate::inference::{Device, InferenceError, NoTurn};
+use crate::inference::{Device, EngineConfig, InferenceError, NoTurn};
 use crate::worker::host::{NoAnswer, NoStart};
 use crate::worker::protocol::Failure;
 
@@ -10,6 +10,8 @@ pub(in crate::worker) enum Trouble {
     Died(String),
     /// The process was refused memory and ended: its words.
     OutOfMemory(String),
+    /// It had not the memory, and other models were in its process, or had been: the words of whoever refused it.
+    Crowded(String),
     /// The process was ended because of somebody else's run.
     Stopped,
     /// Its deadline, or one of the configuration: its name and value.
@@ -24,7 +26,18 @@ pub(in crate::worker) enum Trouble {
 impl Trouble {
     /// Whether the process is of no use any more.
     pub(super) fn ends_process(&self) -> bool {
-        matches!(self, Self::Died(_) | Self::OutOfMemory(_) | Self::Late(_) | Self::Unwanted)
+        matches!(self, Self::Died(_) | Self::OutOfMemory(_) | Self::Crowded(_) | Self::Late(_) | Self::Unwanted)
+    }
+
+    /// The same, of a model that was not the only one in its process on this device.
+    pub(super) fn among_others(self, device: Device) -> Self {
+        match self {
+            Self::OutOfMemory(words) => Self::Crowded(words),
+            Self::Failed(how, words) if how != Failure::Input && device == Device::Cpu && tells_of_memory(&words) => {
+                Self::Crowded(crate::printable(&words))
+            }
+            other => other,
+        }
     }
 }
 
@@ -51,6 +64,15 @@ impl RemoteEngine {
                 refused("memory");
                 self.failed(file, "took more memory than engines.worker_memory_mib allows");
                 InferenceError::OutOfMemory { model, mib: self.common.config.worker_memory_mib, reason: words }
+            }
+            Trouble::Crowded(words) => {
+                refused("memory");
+                let EngineConfig { worker_memory_mib: worker, models_memory_mib: models, .. } = self.common.config;
+                let reason = format!(
+                    "other models of its vendor hold what its worker may have (engines.worker_memory_mib = {worker}, \
+                     engines.models_memory_mib = {models}): {words}"
+                );
+                InferenceError::Busy { device: self.start.device, reason }
             }
             Trouble::Stopped => {
                 let how = "was ended again and again because of other runs of its vendor".into();
