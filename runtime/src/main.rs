@@ -356,7 +356,11 @@ fn unreadable(error: &ReadError) -> u8 {
 }
 
 fn unusable(error: &PackageError) -> u8 {
-    if matches!(error, PackageError::TooLarge { .. }) { 5 } else { 4 }
+    match error {
+        PackageError::TooLarge { .. } => 5,
+        e if e.is_usage() => 2,
+        _ => 4,
+    }
 }
 
 /// The time now, UTC.

@@ -185,6 +185,19 @@ fn what_was_called_wrongly_says_what_to_do_next() {
             _ => assert!(said.code == Some(2) && said.err.contains("no journal: `gantry serve` makes it"), "{said:?}"),
         }
     }
+    // Now there is a journal, and nothing in it.
+    for (arguments, code, expected) in [
+        (&["token", "list"][..], 0, "`gantry token new` makes one"),
+        (&["job", "list", "--study", "1.2"], 0, "without --study, all that there is"),
+        (&["job", "list", "--state", "done"], 0, "without --state, all that there are"),
+        (&["audit", "show", "--study", "1.2"], 0, "without --study, the latest about any"),
+        (&["route", "explain", "1.2"], 3, "`gantry job list` shows studies that are"),
+        (&["job", "show", "1"], 3, "`gantry job list` shows those that there are"),
+    ] {
+        let said = says(&file, arguments);
+        let told = format!("{}{}", said.out, said.err);
+        assert!(said.code == Some(code) && told.contains(expected), "{arguments:?}: {said:?}");
+    }
     for command in ["show", "retry", "cancel"] {
         let said = says(&file, &["job", command, "first"]);
         assert!(said.code == Some(2) && said.err.contains("`gantry job list` shows them"), "{said:?}");

@@ -189,8 +189,12 @@ async fn list(
             "     -  open  {uid}  {instances} instances, the last at {last}; {closes} (studies.close_timer_ms = {timer_ms})"
         )?;
     }
-    if text.is_empty() && study.is_none() && state.is_none() {
-        text.push_str("no jobs, and no study is open\n");
+    if text.is_empty() {
+        text.push_str(match (study, state) {
+            (None, None) => "no jobs, and no study is open\n",
+            (Some(_), None) => "nothing of this study is here; without --study, all that there is\n",
+            (_, Some(_)) => "no job in this state; without --state, all that there are\n",
+        });
     }
     Ok(text)
 }
@@ -297,7 +301,7 @@ fn no_such(id: i64) -> String {
 
 async fn explained(config: &Config, store: &Store, uid: &str, json: bool) -> anyhow::Result<String> {
     let plan = Plan::load(config)?;
-    let arrivals = store.arrivals(uid).await?.context("nothing of a study with this UID is here")?;
+    let arrivals = store.arrivals(uid).await?.context("nothing of a study with this UID is here; `gantry job list` shows studies that are")?;
     let data = config.node.data_folder.as_deref().unwrap_or(Path::new("."));
     let paths: Vec<PathBuf> = store.instances_of_study(uid).await?.iter().map(|i| data.join(&i.path)).collect();
     let modules = match study::read(&paths, &ReadOptions::new(&config.limits, false)) {

@@ -150,6 +150,15 @@ pub(crate) fn audit(command: AuditCommand) -> Done {
             AuditCommand::Show { config, study, limit, json } => {
                 let (store, _) = journal(&config).await?;
                 let rows = store.audit_latest(study.as_deref(), limit).await.map_err(|e| (1, e.into()))?;
+                if rows.is_empty() && !json {
+                    eprintln!(
+                        "{}",
+                        match study {
+                            Some(_) => "there is no row about this study; without --study, the latest about any",
+                            None => "the log is empty: no node ran here yet",
+                        }
+                    );
+                }
                 print(rows.iter().map(|row| line(row, json)).collect::<String>().as_bytes())
             }
         }

@@ -91,6 +91,7 @@ async fn done(command: &TokenCommand) -> Result<String, (u8, anyhow::Error)> {
                     let tokens: Vec<_> = tokens.iter().map(for_scripts).collect();
                     serde_json::to_string_pretty(&tokens).map_err(|e| (1, e.into()))? + "\n"
                 }
+                false if tokens.is_empty() => "no token was ever made; `gantry token new` makes one\n".into(),
                 false => tokens.iter().map(line).collect(),
             }
         }
