@@ -3,8 +3,8 @@
 //! `cargo xtask bench` builds everything optimised and runs this. What misses its target is said, and is no failure: a
 //! busy machine would fail the best code.
 //!
-//! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `workers` goes on in `neighbours`; `ingest` and `hospital` share `synthetic`, `sender`
-//! and `receivers`.
+//! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `workers` goes on in `neighbours` and `processor`; `ingest` and
+//! `hospital` share `synthetic`, `sender` and `receivers`.
 
 mod command;
 mod disk;
@@ -16,6 +16,7 @@ mod latency;
 mod native;
 mod neighbours;
 mod peers;
+mod processor;
 mod receivers;
 mod report;
 mod sender;
