@@ -29,7 +29,7 @@ pub(crate) fn run(WorkerCommand::List { config, json }: &WorkerCommand) -> Resul
     let running = gantry::serve::is_running(&data).map_err(unreadable)?;
     let list = list::read(&data).map_err(unreadable)?.unwrap_or(WorkerList { written_ms: 0, workers: Vec::new() });
     let list = if running { list } else { list.ended() };
-    let told = Told { running, last_seen_ms: list::last_seen_ms(&data), list };
+    let told = Told { running, last_seen_ms: list::last_seen_ms(&data, &list), list };
     let text = match json {
         true => serde_json::to_string_pretty(&told).map_err(|e| (1, e.into()))? + "\n",
         false => for_people(&told),

@@ -45,15 +45,15 @@ pub(crate) fn write(data: &Path, list: &WorkerList) -> io::Result<()> {
     std::fs::rename(new, path(data))
 }
 
-/// When a node was last seen to do something on a data folder, ms since 1970 (UTC): while it runs it writes down the head of the
-/// audit log when that has moved, and once more when it stops; and its workers.
+/// When a node was last seen to do something on a data folder, ms since 1970 (UTC): it writes its workers down when they change,
+/// and the head of the audit log while that moves, and once more when it stops.
 #[must_use]
-pub fn last_seen_ms(data: &Path) -> Option<i64> {
-    let written = |file: PathBuf| {
-        let since = std::fs::metadata(file).ok()?.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-        i64::try_from(since.as_millis()).ok()
+pub fn last_seen_ms(data: &Path, list: &WorkerList) -> Option<i64> {
+    let head = || {
+        let written = std::fs::metadata(data.join(crate::audit::FILE)).ok()?.modified().ok()?;
+        i64::try_from(written.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()
     };
-    written(data.join(crate::audit::FILE)).max(written(path(data)))
+    head().max((list.written_ms > 0).then_some(list.written_ms))
 }
 
 /// What the node wrote last; nothing when it has not run a model yet.
