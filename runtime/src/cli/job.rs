@@ -301,7 +301,10 @@ fn no_such(id: i64) -> String {
 
 async fn explained(config: &Config, store: &Store, uid: &str, json: bool) -> anyhow::Result<String> {
     let plan = Plan::load(config)?;
-    let arrivals = store.arrivals(uid).await?.context("nothing of a study with this UID is here; `gantry job list` shows studies that are")?;
+    let arrivals = store
+        .arrivals(uid)
+        .await?
+        .context("nothing of a study with this UID is here; `gantry job list` shows studies that are")?;
     let data = config.node.data_folder.as_deref().unwrap_or(Path::new("."));
     let paths: Vec<PathBuf> = store.instances_of_study(uid).await?.iter().map(|i| data.join(&i.path)).collect();
     let modules = match study::read(&paths, &ReadOptions::new(&config.limits, false)) {
