@@ -31,7 +31,7 @@ enum Started {
 }
 
 /// Of a library that is not there.
-pub(crate) const LIBRARY_REMEDY: &str = "set onnxruntime_library or GANTRY_ONNXRUNTIME, or use engine = \"tract\" ([engines] in \
+const LIBRARY_REMEDY: &str = "set onnxruntime_library or GANTRY_ONNXRUNTIME, or use engine = \"tract\" ([engines] in \
                                          gantry.toml), or run `cargo xtask assets` in a checkout";
 
 /// A model that is to be loaded.
@@ -263,10 +263,9 @@ pub fn local(
     match (library, device) {
         (Some(library), device) => Ok(Box::new(OnnxRuntime::new(library, device, execution, threads, contexts)?)),
         (None, Device::Cpu) => Ok(Box::new(Tract::new(threads))),
-        (None, Device::Gpu) => Err(InferenceError::DeviceUnavailable {
-            device,
-            reason: "tract runs on processors only".into(),
-        }),
+        (None, Device::Gpu) => {
+            Err(InferenceError::DeviceUnavailable { device, reason: "tract runs on processors only".into() })
+        }
     }
 }
 

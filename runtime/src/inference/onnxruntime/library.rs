@@ -36,10 +36,7 @@ pub(in crate::inference) fn bring_in(library: &Path) -> Result<(), InferenceErro
 }
 
 pub(super) fn unusable(reason: String) -> InferenceError {
-    InferenceError::EngineUnavailable {
-        engine: EngineKind::OnnxRuntime,
-        reason: reason + &remedy(),
-    }
+    InferenceError::EngineUnavailable { engine: EngineKind::OnnxRuntime, reason: reason + &remedy() }
 }
 
 fn remedy() -> String {

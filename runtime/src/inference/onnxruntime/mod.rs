@@ -69,7 +69,10 @@ impl OnnxRuntime {
                     Provider::OpenVino => "onnxruntime-openvino",
                     _ => "onnxruntime-gpu",
                 };
-                return Err(format!("{} was built without {provider}, which the library of {library} has", self.version));
+                return Err(format!(
+                    "{} was built without {provider}, which the library of {library} has",
+                    self.version
+                ));
             }
             self.builder("probe").and_then(|mut b| b.commit_from_memory(PROBE)).map_err(|e| told(&e))?;
             Ok(())
