@@ -39,6 +39,7 @@ const NAMED: usize = 5;
 
 /// How much to measure.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Options {
     /// Jobs or runs alone and as many beside each that misbehaves; the 99th percentile counts.
     #[arg(long, default_value_t = 200)]
