@@ -243,7 +243,8 @@ mod tests {
     #[test]
     fn limits_that_contradict_each_other_are_told() {
         assert!(contradictions(&Config::default()).is_empty());
-        let changes: [(&str, fn(&mut Config)); 5] = [
+        type Change = fn(&mut Config);
+        let changes: [(&str, Change); 5] = [
             ("engines.queue_age_max_ms = 30000 is not above engines.routine_wait_max_ms = 30000: ", |config| {
                 config.engines.queue_age_max_ms = 30_000;
             }),
