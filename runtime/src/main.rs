@@ -11,9 +11,10 @@ use gantry::app::App;
 use gantry::config::Config;
 use gantry::inference::{EnginePreference, Engines, Turn, bring_in, local};
 use gantry::module::build::{self, BuildError};
+use gantry::module::check::{self, CheckError};
+use gantry::module::inspect;
 use gantry::module::new::{self, NewError};
 use gantry::module::package::{Package, PackageError};
-use gantry::module::{check, inspect};
 use gantry::outputs::{RESULT_FILE, Stamp};
 use gantry::pipeline::{self, Event, Request, RunError};
 use gantry::priors::PriorError;
@@ -31,7 +32,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0    done, or the module called the input unfit (status in result.json)
   1    the result could not be written; `gantry doctor`: a check failed
-  2    usage, configuration or start-up; `gantry config check`: a check failed
+  2    usage, configuration, start-up, or no engine to check with; `gantry config check`: a check failed
   3    the input cannot be read, or the module accepts none of it; there is no such job, study or delivery
   4    the module failed, or its package or findings were refused
   5    a limit was hit
@@ -367,7 +368,11 @@ fn unreadable(error: &ReadError) -> u8 {
 }
 
 fn unusable(error: &PackageError) -> u8 {
-    if matches!(error, PackageError::TooLarge { .. }) { 5 } else { 4 }
+    match error {
+        PackageError::TooLarge { .. } => 5,
+        e if e.is_usage() => 2,
+        _ => 4,
+    }
 }
 
 /// The time now, UTC.
@@ -419,7 +424,8 @@ fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {
             let package = Package::open(&folder).map_err(|e| (if e.is_usage() { 2 } else { 4 }, e.into()))?;
             let config = config.as_deref().map_or(Ok(Config::default()), Config::read).map_err(|e| (2, e.into()))?;
             let engines = Engines::discover(&config.engines()).map_err(|e| (2, e.into()))?;
-            let checked = check::check(&package, &engines).map_err(|e| (4, e.into()))?;
+            let code = |e: &CheckError| if e.is_of_host() { 2 } else { 4 };
+            let checked = check::check(&package, &engines).map_err(|e| (code(&e), e.into()))?;
             print(
                 match json {
                     true => serde_json::to_string_pretty(&checked).map_err(|e| (1, e.into()))? + "\n",

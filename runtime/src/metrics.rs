@@ -43,6 +43,7 @@ pub struct Metrics {
     associations_open: Gauge,
     associations_accepted: Counter,
     associations_rejected: Family<[Word; 1], Counter>,
+    web_refused: Family<[Word; 1], Counter>,
     ack: Family<[Word; 1], Histogram>,
     commit: Histogram,
     queue_length: Gauge,
@@ -112,6 +113,7 @@ impl Metrics {
             associations_open: Gauge::default(),
             associations_accepted: Counter::default(),
             associations_rejected: Family::default(),
+            web_refused: Family::default(),
             ack: Family::new_with_constructor(short as fn() -> Histogram),
             commit: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             queue_length: Gauge::default(),
@@ -167,6 +169,8 @@ impl Metrics {
         r.register("associations_accepted", "DICOM associations accepted", self.associations_accepted.clone());
         let help = "DICOM associations that did not come to be, by reason: not-admitted, congestion, tls, timeout or malformed";
         r.register("associations_rejected", help, self.associations_rejected.clone());
+        let help = "Connections to the web service that came to no request, by reason: tls or timeout";
+        r.register("web_connections_refused", help, self.web_refused.clone());
         let help = "From the last byte of an instance to its acknowledgement";
         r.register_with_unit("ack_latency", help, Unit::Seconds, self.ack.clone());
         r.register("commit_instances", "Instances that shared one commit of the journal", self.commit.clone());
@@ -284,6 +288,11 @@ impl Metrics {
     /// An association was rejected, or did not come to be, for a reason of a closed set.
     pub fn association_rejected(&self, reason: &'static str) {
         self.associations_rejected.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A connection to the web service came to no request, for a reason of a closed set.
+    pub fn web_connection_refused(&self, reason: &'static str) {
+        self.web_refused.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// So many jobs wait, the oldest for so long.

@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -266,11 +266,32 @@ pub async fn until_stopped() -> std::io::Result<()> {
     }
 }
 
+/// Locked by the node that runs on a data folder, for as long as it does.
+const LOCK: &str = "lock";
+/// Who looks whether a node runs ([`is_running`]) has the lock for a moment.
+const LOCKED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Whether a node runs on a data folder.
+///
+/// # Errors
+/// Of the file system.
+pub fn is_running(data: &Path) -> std::io::Result<bool> {
+    let lock = match File::open(data.join(LOCK)) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        lock => lock?,
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
 /// Makes the data folder when it is missing, for our user alone, and makes sure that no other node runs on it.
 fn lock(data: &Path) -> Result<File, StartError> {
     let unusable = |reason| StartError::DataFolder { path: data.to_owned(), reason };
     crate::make_private_folder(data).map_err(unusable)?;
-    let lock = File::create(data.join("lock")).map_err(unusable)?;
+    let lock = File::create(data.join(LOCK)).map_err(unusable)?;
     // That the folder has its name must be durable as what is in it; where the parent cannot be opened, whoever made the
     // folder for this user has seen to that.
     if let Some(parent) = std::path::absolute(data).map_err(unusable)?.parent()
@@ -278,10 +299,16 @@ fn lock(data: &Path) -> Result<File, StartError> {
     {
         parent.sync_all().map_err(unusable)?;
     }
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StartError::Busy(data.to_owned())),
-        Err(TryLockError::Error(e)) => Err(unusable(e)),
+    let since = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) if since.elapsed() < LOCKED_WITHIN => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => return Err(StartError::Busy(data.to_owned())),
+            Err(TryLockError::Error(e)) => return Err(unusable(e)),
+        }
     }
 }
 
@@ -298,6 +325,26 @@ fn sweep(incoming: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use crate::audit::{ANCHOR_EVERY, Action, Event, verify};
+
+    #[test]
+    fn whether_a_node_runs_can_be_asked_and_keeps_none_from_starting() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(!is_running(folder.path()).expect("readable"), "none ever did");
+        let held = lock(folder.path()).expect("nobody else runs on it");
+        assert!(is_running(folder.path()).expect("readable"));
+        assert!(matches!(lock(folder.path()), Err(StartError::Busy(_))));
+        drop(held);
+        assert!(!is_running(folder.path()).expect("readable"), "it was");
+        // Somebody looks just then.
+        let looks = File::open(folder.path().join(LOCK)).expect("there");
+        looks.try_lock_shared().expect("free");
+        std::thread::scope(|scope| {
+            let starts = scope.spawn(|| lock(folder.path()));
+            std::thread::sleep(LOCKED_WITHIN / 10);
+            drop(looks);
+            starts.join().expect("it does not panic").expect("it starts");
+        });
+    }
 
     #[tokio::test]
     async fn the_audit_log_is_anchored_while_a_node_drains_and_when_that_takes_too_long() {

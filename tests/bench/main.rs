@@ -3,8 +3,8 @@
 //! `cargo xtask bench` builds everything optimised and runs this. What misses its target is said, and is no failure: a
 //! busy machine would fail the best code.
 //!
-//! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `workers` goes on in `neighbours`; `ingest` and `hospital` share `synthetic`, `sender`
-//! and `receivers`.
+//! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `workers` goes on in `neighbours` and `processor`; `ingest` and
+//! `hospital` share `synthetic`, `sender` and `receivers`.
 
 mod command;
 mod disk;
@@ -17,6 +17,7 @@ mod native;
 mod neighbours;
 mod outbox;
 mod peers;
+mod processor;
 mod receivers;
 mod report;
 mod sender;

@@ -1,7 +1,17 @@
-//! What a well-behaved module feels of those that misbehave beside it.
+//! What a well-behaved module feels of those that misbehave beside it, in one node.
 //!
-//! Each that misbehaves does so again and again on a thread of its own, while the neighbour has its turns; before and after, the
-//! neighbour is alone. How much two of its times alone differ is told too: nobody can be blamed for less.
+//! ```text
+//! alone ─ beside ─ alone ─ beside ─ …      for each that misbehaves; as many jobs or runs each time
+//! ```
+//!
+//! In turn, so that what drifts (a machine that grows warm, a disk that fills) is in both. Who misbehaves does so again and again on a
+//! thread of its own. Where there are two processors, the neighbour has one and who misbehaves the other, with the threads and
+//! workers that each starts: what is left is what a node itself makes them share (the pool of threads that volumes are computed
+//! on, queues of devices, locks, memory, the disk), and not what a scheduler gives to as many threads as a site lets run at once.
+//! `--shared-processors` leaves that to the scheduler too.
+//!
+//! How much the neighbour's own times differ is told beside that: what it took alone in every second round, over what it took alone
+//! in the others. Nobody can be blamed for less.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,26 +26,70 @@ use gantry::worker::Program;
 use gantry_tests::onnx::{right_model, wrong_models};
 use gantry_tests::{Scenario, guests, repository};
 
+use crate::processor::{self, Pinned};
 use crate::report::{Report, median};
 use crate::workers::{Job, Net, percentile};
 
 /// What the 99th percentile may grow to.
 const TARGET: f64 = 1.1;
+/// Alone, and beside somebody; even, so that its halves are alike.
+const ROUNDS: usize = 6;
 /// Those that stand in the note.
 const NAMED: usize = 5;
 
-/// Measures and reports, with so many jobs or runs beside each.
-pub(crate) fn measure(workers: &Isolation, gantry: &Path, count: usize, report: &mut Report) -> Result<()> {
-    if count == 0 {
+/// How much to measure.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct Options {
+    /// Jobs or runs alone and as many beside each that misbehaves; the 99th percentile counts.
+    #[arg(long, default_value_t = 200)]
+    beside: usize,
+    /// Leave processors to the scheduler: a neighbour has none to itself.
+    #[arg(long)]
+    shared_processors: bool,
+}
+
+/// Measures and reports.
+pub(crate) fn measure(workers: &Isolation, gantry: &Path, options: &Options, report: &mut Report) -> Result<()> {
+    if options.beside == 0 {
         return Ok(());
     }
-    beside_components(workers, count, report)?;
-    beside_models(workers, count, report)?;
-    beside_engines(gantry, count, report)
+    let place = Place::of(options)?;
+    beside_components(workers, &place, report)?;
+    beside_models(workers, &place, report)?;
+    beside_engines(gantry, &place, report)
+}
+
+/// Where the neighbour and who misbehaves run, and how much is measured.
+struct Place {
+    /// Jobs or runs of a round.
+    each: usize,
+    /// A processor for each, where there are two.
+    processors: Option<(usize, usize)>,
+}
+
+impl Place {
+    fn of(options: &Options) -> Result<Self> {
+        let processors = match *processor::first(2)? {
+            [own, other] if !options.shared_processors => Some((own, other)),
+            _ => None,
+        };
+        Ok(Self { each: options.beside.div_ceil(ROUNDS), processors })
+    }
+
+    /// Puts the calling thread on the neighbour's processor.
+    fn own(&self) -> Result<Option<Pinned>> {
+        self.processors.map(|(own, _)| processor::pin(own)).transpose()
+    }
+
+    /// Puts it on the other's.
+    fn other(&self) -> Result<Option<Pinned>> {
+        self.processors.map(|(_, other)| processor::pin(other)).transpose()
+    }
 }
 
 /// A whole job of the guest `well-behaved`, from files to files, beside each guest of the table.
-fn beside_components(workers: &Isolation, count: usize, report: &mut Report) -> Result<()> {
+fn beside_components(workers: &Isolation, place: &Place, report: &mut Report) -> Result<()> {
     if !repository().join("target/guests/rogue/well-behaved.wasm").is_file() {
         report.skip("jobs beside components that misbehave: they are missing, run `cargo xtask guests`");
         return Ok(());
@@ -45,7 +99,10 @@ fn beside_components(workers: &Isolation, count: usize, report: &mut Report) -> 
     neighbour.config.engines.isolation = workers.clone();
     let app = neighbour.app();
     let once = || Ok(neighbour.run_in(&app, &|_| {}).map(drop)?);
-    let mut beside = Beside::new("a job beside components that misbehave", count, &once)?;
+    // What all jobs of a node share is started where it may run anywhere.
+    once()?;
+    let _own = place.own()?;
+    let mut beside = Beside::new("a job beside components that misbehave", place, &once)?;
     for guest in guests::all() {
         let Some(scenario) = guest.scenario() else { continue };
         beside.each(&format!("{} {}", guest.name, guest.misdeed), || {
@@ -58,7 +115,7 @@ fn beside_components(workers: &Isolation, count: usize, report: &mut Report) -> 
 }
 
 /// A run of a small network of another vendor beside each model that is wrong, with each engine.
-fn beside_models(workers: &Isolation, count: usize, report: &mut Report) -> Result<()> {
+fn beside_models(workers: &Isolation, place: &Place, report: &mut Report) -> Result<()> {
     for engine in [EnginePreference::Tract, EnginePreference::OnnxRuntime] {
         if engine == EnginePreference::OnnxRuntime && find_library(None).is_none() {
             report.skip("models beside wrong ones with ONNX Runtime: its library is missing");
@@ -66,9 +123,11 @@ fn beside_models(workers: &Isolation, count: usize, report: &mut Report) -> Resu
         }
         let engines = engines(workers.clone(), engine)?;
         let (net, job) = (Net::organs()?, Job::new(Urgency::Routine, Batch::Whole));
+        // Before its worker is started, which stays with it.
+        let _own = place.own()?;
         let model = net.load(&engines, &job)?;
         let once = || job.run(&model, 1);
-        let mut beside = Beside::new(&format!("a model beside wrong ones, {}", engines.kind()), count, &once)?;
+        let mut beside = Beside::new(&format!("a model beside wrong ones, {}", engines.kind()), place, &once)?;
         for wrong in wrong_models() {
             beside.each(wrong.name, || {
                 let _ = load(&engines, wrong.name, &wrong.bytes).map(|model| job.run(&model, 1));
@@ -80,7 +139,7 @@ fn beside_models(workers: &Isolation, count: usize, report: &mut Report) -> Resu
 }
 
 /// The same beside engines that misbehave: those have workers of another program.
-fn beside_engines(gantry: &Path, count: usize, report: &mut Report) -> Result<()> {
+fn beside_engines(gantry: &Path, place: &Place, report: &mut Report) -> Result<()> {
     let faulty = gantry.with_file_name("faulty-worker");
     if !faulty.is_file() {
         report.skip(format!("a model beside engines that misbehave: {} is missing", faulty.display()));
@@ -90,9 +149,10 @@ fn beside_engines(gantry: &Path, count: usize, report: &mut Report) -> Result<()
     let real = engines(program(gantry, vec!["worker".into()]), EnginePreference::Auto)?;
     let bad = engines(program(&faulty, Vec::new()), EnginePreference::Tract)?;
     let (net, job) = (Net::organs()?, Job::new(Urgency::Routine, Batch::Whole));
+    let _own = place.own()?;
     let model = net.load(&real, &job)?;
     let once = || job.run(&model, 1);
-    let mut beside = Beside::new("a model beside engines that misbehave", count, &once)?;
+    let mut beside = Beside::new("a model beside engines that misbehave", place, &once)?;
     for name in ["abort", "load-abort", "exit", "panic", "hang", "spin", "recurse", "allocate", "threads", "flood"] {
         // A model of any bytes that are right: the engine goes by its name.
         beside.each(name, || {
@@ -129,79 +189,129 @@ fn load(engines: &Engines, name: &str, bytes: &[u8]) -> Result<LoadedModel> {
 /// Times of a neighbour.
 struct Beside<'a> {
     name: String,
-    count: usize,
+    place: &'a Place,
     once: &'a dyn Fn() -> Result<()>,
-    /// Of the last time it was alone, s.
-    alone: Vec<f64>,
-    /// All times alone, and all beside somebody, s.
-    all: [Vec<f64>; 2],
-    /// Of the 99th percentiles: who, and beside it over alone.
-    ratios: Vec<(String, f64)>,
-    /// Alone, over the time before.
-    noise: Vec<f64>,
+    /// All together.
+    all: Times,
+    told: Vec<Told>,
+}
+
+/// Of one neighbour beside one that misbehaves, or of all, s.
+#[derive(Default)]
+struct Times {
+    /// Of every second round, and of the others.
+    alone: [Vec<f64>; 2],
+    beside: Vec<f64>,
+}
+
+/// What came of one.
+struct Told {
+    who: String,
+    /// 99th percentile beside it over that alone.
+    ratio: f64,
+    noise: f64,
+}
+
+impl Times {
+    fn ratio(&self) -> f64 {
+        percentile(self.beside.clone()) / percentile(self.alone.concat())
+    }
+
+    /// 99th percentiles of the halves of what was measured alone, the larger over the smaller.
+    fn noise(&self) -> f64 {
+        let [one, other] = self.alone.each_ref().map(|times| percentile(times.clone()));
+        one.max(other) / one.min(other)
+    }
+
+    fn add(&mut self, more: Self) {
+        self.alone.iter_mut().zip(more.alone).for_each(|(all, more)| all.extend(more));
+        self.beside.extend(more.beside);
+    }
 }
 
 impl<'a> Beside<'a> {
-    fn new(name: &str, count: usize, once: &'a dyn Fn() -> Result<()>) -> Result<Self> {
-        let (all, ratios, noise) = Default::default();
-        let mut new = Self { name: name.to_owned(), count, once, alone: Vec::new(), all, ratios, noise };
+    fn new(name: &str, place: &'a Place, once: &'a dyn Fn() -> Result<()>) -> Result<Self> {
+        let new = Self { name: name.to_owned(), place, once, all: Times::default(), told: Vec::new() };
+        // Some that do not count.
         new.times()?;
-        new.alone = new.times()?;
         Ok(new)
     }
 
+    /// Of one round.
     fn times(&self) -> Result<Vec<f64>> {
         let timed = |_| {
             let begun = Instant::now();
             (self.once)()?;
             Ok(begun.elapsed().as_secs_f64())
         };
-        (0..self.count).map(timed).collect()
+        (0..self.place.each).map(timed).collect()
     }
 
-    /// Beside one that misbehaves, and alone again.
-    fn each(&mut self, who: &str, misbehave: impl Fn() + Sync) -> Result<()> {
-        let over = AtomicBool::new(false);
-        let beside = std::thread::scope(|scope| {
-            scope.spawn(|| {
+    /// Of one round, from when somebody misbehaves; and how often that was.
+    fn times_beside(&self, misbehave: &(impl Fn() + Sync)) -> Result<(Vec<f64>, usize)> {
+        let (over, begun) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let misbehaving = scope.spawn(|| {
+                let pinned = self.place.other();
+                let mut times = 0;
                 while !over.load(Ordering::Relaxed) {
+                    begun.store(true, Ordering::Relaxed);
                     misbehave();
+                    times += 1;
                 }
+                pinned.map(|_| times)
             });
+            while !begun.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
             let times = self.times();
             over.store(true, Ordering::Relaxed);
-            times
-        })?;
-        let after = self.times()?;
-        let [before_p99, beside_p99, after_p99] = [&self.alone, &beside, &after].map(|times| percentile(times.clone()));
-        // As long alone as beside: before and after.
-        let alone = percentile([&self.alone[..], &after].concat());
-        eprintln!("  beside {who}: {:.3} ms, alone {:.3} ms", beside_p99 * 1e3, alone * 1e3);
-        self.ratios.push((who.to_owned(), beside_p99 / alone));
-        self.noise.push(after_p99 / before_p99);
-        self.all[0].extend(&after);
-        self.all[1].extend(&beside);
-        self.alone = after;
+            let misdeeds = misbehaving.join().expect("it does not panic")?;
+            Ok((times?, misdeeds))
+        })
+    }
+
+    /// Alone and beside one that misbehaves, in turn.
+    fn each(&mut self, who: &str, misbehave: impl Fn() + Sync) -> Result<()> {
+        let (mut times, mut misdeeds) = (Times::default(), 0);
+        for round in 0..ROUNDS {
+            times.alone[round % 2].extend(self.times()?);
+            let (beside, more) = self.times_beside(&misbehave)?;
+            times.beside.extend(beside);
+            misdeeds += more;
+        }
+        let (ratio, noise) = (times.ratio(), times.noise());
+        let [beside, alone] = [times.beside.clone(), times.alone.concat()].map(|times| percentile(times) * 1e3);
+        eprintln!(
+            "  beside {who} ({misdeeds} times): {beside:.3} ms, alone {alone:.3} ms, {ratio:.2}; noise {noise:.2}"
+        );
+        self.told.push(Told { who: who.to_owned(), ratio, noise });
+        self.all.add(times);
         Ok(())
     }
 
     fn tell(mut self, report: &mut Report) {
-        self.ratios.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let worst = self.ratios.first().map_or(f64::NAN, |(_, ratio)| *ratio);
-        let named = self.ratios.iter().take(NAMED).map(|(who, ratio)| format!("{who} {ratio:.2}"));
-        let within = self.ratios.iter().filter(|(_, ratio)| *ratio <= TARGET).count();
+        self.told.sort_by(|a, b| b.ratio.total_cmp(&a.ratio));
+        let worst = self.told.first().map_or(f64::NAN, |told| told.ratio);
+        let named =
+            self.told.iter().take(NAMED).map(|Told { who, ratio, noise }| format!("{who} {ratio:.2} ({noise:.2})"));
+        let count = |is: &dyn Fn(&Told) -> bool| self.told.iter().filter(|told| is(told)).count();
+        let (within, quiet) = (count(&|told| told.ratio <= TARGET), count(&|told| told.ratio <= TARGET * told.noise));
         let note = format!(
-            "p99 of {} beside each of {}, over that alone; {within} within {TARGET}; {}",
-            self.count,
-            self.ratios.len(),
+            "p99 of {} beside each of {}, over that of as many alone, in turn, {}; {within} within {TARGET}, {quiet} within {TARGET} \
+             times what they differ alone; {}",
+            self.place.each * ROUNDS,
+            self.told.len(),
+            if self.place.processors.is_some() { "a processor for each" } else { "processors shared" },
             named.collect::<Vec<_>>().join(", ")
         );
         report.wanted(&format!("{}, the worst", self.name), worst, "", (TARGET, None), note);
-        let [alone, beside] = self.all.map(percentile);
+        let [beside, alone] = [self.all.beside.clone(), self.all.alone.concat()].map(percentile);
         let note = format!("p99 of all together: {:.2} and {:.2} ms", beside * 1e3, alone * 1e3);
-        report.wanted("  all together", beside / alone, "", (TARGET, None), note);
-        let most = self.noise.iter().copied().fold(0.0, f64::max);
-        let note = format!("p99 over that of the time before; median {:.2}", median(&self.noise));
-        report.told("  alone / alone, the worst", most, "", note);
+        report.wanted("  all together", self.all.ratio(), "", (TARGET, None), note);
+        let noises: Vec<f64> = self.told.iter().map(|told| told.noise).collect();
+        let most = noises.iter().copied().fold(0.0, f64::max);
+        let note = format!("p99 of halves of all alone; of each: median {:.2}, the worst {most:.2}", median(&noises));
+        report.told("  alone / alone", self.all.noise(), "", note);
     }
 }

@@ -47,9 +47,8 @@ pub(crate) struct Options {
     /// Urgent runs of each kind; the 99th percentile counts.
     #[arg(long, default_value_t = 100)]
     urgent: usize,
-    /// Jobs or runs beside each that misbehaves; the 99th percentile counts.
-    #[arg(long, default_value_t = 100)]
-    pub(crate) beside: usize,
+    #[command(flatten)]
+    neighbours: neighbours::Options,
     /// One part alone.
     #[arg(long, value_enum)]
     only: Option<Part>,
@@ -90,7 +89,7 @@ pub(crate) fn measure(places: &Places, options: &Options, report: &mut Report) -
         Net::organs()?.batches(&workers, options.rounds, report)?;
     }
     if wanted(Part::Neighbours) {
-        neighbours::measure(&workers, &places.gantry, options.beside, report)?;
+        neighbours::measure(&workers, &places.gantry, &options.neighbours, report)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The `gantry` command: exit codes, what it prints, and that Ctrl-C leaves nothing behind.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use gantry_tests::command::{Said, gantry};
@@ -145,4 +146,60 @@ fn output_that_cannot_be_printed_is_1_and_nobody_listening_is_0() {
     drop(reader);
     let says = inspect(writer.into());
     assert_eq!((says.code, says.err.as_str()), (Some(0), ""), "{says:?}");
+}
+
+#[test]
+fn what_was_called_wrongly_says_what_to_do_next() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("gantry.toml");
+    std::fs::write(&file, format!("[node]\ndata_folder = {:?}\n", folder.path().join("data"))).expect("written");
+    let says = |file: &Path, arguments: &[&str]| -> Said {
+        gantry().args(arguments).arg("--config").arg(file).output().expect("gantry runs").into()
+    };
+    let unset = folder.path().join("unset.toml");
+    std::fs::write(&unset, "").expect("written");
+    let missing = folder.path().join("missing.toml");
+    let of_node: [&[&str]; 7] = [
+        &["worker", "list"],
+        &["job", "list"],
+        &["job", "cancel", "1"],
+        &["route", "explain", "1.2"],
+        &["audit", "show"],
+        &["audit", "verify"],
+        &["token", "list"],
+    ];
+    for arguments in of_node {
+        let said = says(&missing, arguments);
+        assert!(
+            said.code == Some(2) && said.err.contains("begin with what `gantry config example` prints"),
+            "{said:?}"
+        );
+        let said = says(&unset, arguments);
+        let expected = format!("node.data_folder is not set in {}: set it, or name the node's own", unset.display());
+        assert!(said.code == Some(2) && said.err.contains(&expected), "{arguments:?}: {said:?}");
+        let said = says(&file, arguments);
+        match arguments[0] {
+            // They need no journal.
+            "worker" => assert!(said.out.contains("the node is not running, and never was"), "{said:?}"),
+            "token" => assert_eq!(said.code, Some(0), "{said:?}"),
+            _ => assert!(said.code == Some(2) && said.err.contains("no journal: `gantry serve` makes it"), "{said:?}"),
+        }
+    }
+    // Now there is a journal, and nothing in it.
+    for (arguments, code, expected) in [
+        (&["token", "list"][..], 0, "`gantry token new` makes one"),
+        (&["job", "list", "--study", "1.2"], 0, "without --study, all that there is"),
+        (&["job", "list", "--state", "done"], 0, "without --state, all that there are"),
+        (&["audit", "show", "--study", "1.2"], 0, "without --study, the latest about any"),
+        (&["route", "explain", "1.2"], 3, "`gantry job list` shows studies that are"),
+        (&["job", "show", "1"], 3, "`gantry job list` shows those that there are"),
+    ] {
+        let said = says(&file, arguments);
+        let told = format!("{}{}", said.out, said.err);
+        assert!(said.code == Some(code) && told.contains(expected), "{arguments:?}: {said:?}");
+    }
+    for command in ["show", "retry", "cancel"] {
+        let said = says(&file, &["job", command, "first"]);
+        assert!(said.code == Some(2) && said.err.contains("`gantry job list` shows them"), "{said:?}");
+    }
 }

@@ -439,7 +439,7 @@ fn a_node_is_looked_at_while_it_runs() {
 fn a_model_that_ran_is_seen_by_who_looks_at_the_node() {
     let Some(module) = Scenario::with_net("wrong-inputs", MANIFEST, "cpu") else { return };
     let package = module.package_folder();
-    let node = Node::start(&site(package, "[engines]\nengine = \"tract\"\n"));
+    let mut node = Node::start(&site(package, "[engines]\nengine = \"tract\"\n"));
     let vetted = node.audited("model-vetted");
     let [vetted] = vetted.as_slice() else { panic!("{vetted:?}") };
     assert_eq!((&vetted["who"], &vetted["object"]), (&"gantry".into(), &"rogue/net".into()), "{vetted}");
@@ -453,6 +453,7 @@ fn a_model_that_ran_is_seen_by_who_looks_at_the_node() {
     let list = || json(&node.says(&["worker", "list", "--json"]));
     eventually("the run is told", || list()["workers"][0]["runs"] == 1);
     let list = list();
+    assert_eq!(list["running"], true);
     let worker = &list["workers"][0];
     let vendor = worker["vendor"].as_str().expect("text");
     assert!(
@@ -484,6 +485,21 @@ fn a_model_that_ran_is_seen_by_who_looks_at_the_node() {
     ] {
         assert!(metrics.contains(&line), "`{line}` is missing: {metrics}");
     }
+
+    // Killed, it leaves a list that names a process.
+    node.kill();
+    let list = json(&node.says(&["worker", "list", "--json"]));
+    let worker = &list["workers"][0];
+    assert!(list["running"] == false && list["last_seen_ms"].as_i64() >= list["written_ms"].as_i64(), "{list}");
+    assert_eq!([&worker["process"], &worker["memory_bytes"]], [&Value::Null; 2], "{list}");
+    assert_eq!((&worker["models"], &worker["runs"]), (&Value::Array(vec![]), &1.into()), "{list}");
+    let says = node.says(&["worker", "list"]);
+    let line = format!("\n{vendor} on cpu: no process, ");
+    assert!(
+        says.code == Some(0) && says.out.starts_with("the node is not running; it was last seen at 20"),
+        "{says:?}"
+    );
+    assert!(says.out.contains(&line) && says.out.contains("1 runs, 0 restarts, models: none\n"), "{says:?}");
 }
 
 #[test]

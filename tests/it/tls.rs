@@ -107,6 +107,17 @@ fn a_certificate_opens_what_its_name_may_do_and_no_certificate_opens_nothing() {
     let mut said = Vec::new();
     let _ = plain.read_to_end(&mut said);
     assert!(!said.windows(4).any(|word| word == b"HTTP"), "{said:?}");
+
+    // Five: without a certificate, with another root's, two that did not believe the server, and one that spoke no TLS.
+    let watcher = caller(&root.path, Some(&root.sign("watcher")));
+    let metrics = || ask(&node, &watcher, "/metrics", "").text();
+    eventually("all are counted", || metrics().contains("gantry_web_connections_refused_total{reason=\"tls\"} 5\n"));
+    let told: Vec<_> =
+        node.log().lines().filter(|line| line.contains("TLS handshake failed")).map(str::to_owned).collect();
+    assert!(told.len() == 1 && told[0].contains("WARN") && told[0].contains("127.0.0.1"), "once a minute: {told:?}");
+    let rows = node.audited("access-refused");
+    let rows: Vec<_> = rows.iter().filter(|row| row["detail"] == "the TLS handshake failed, from 127.0.0.1").collect();
+    assert_eq!(rows.len(), 1, "{rows:?}");
 }
 
 #[test]

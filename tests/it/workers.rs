@@ -144,7 +144,8 @@ fn a_model_falls_back_where_there_is_no_gpu_and_that_is_counted() {
     engines.count(metrics.clone());
     let model = falls_back(&engines, "neg").expect("falls back");
     assert_eq!((model.requested_device(), model.device()), (Device::Gpu, Device::Cpu));
-    assert!(model.fallback().is_some_and(|why| why.starts_with("no gpu to run models on")), "{:?}", model.fallback());
+    // Without what its operator could do, and did.
+    assert_eq!(model.fallback(), Some("no gpu to run models on: tract runs on processors only"));
     let told = metrics.render();
     assert!(told.contains("gantry_gpu_fallbacks_total{model=\"neg\",vendor=\"v\"} 1\n"), "{told}");
 }
@@ -206,6 +207,30 @@ fn memory_has_an_end_that_is_named_and_not_tried_again() {
     let good = job.load(&engines, "v", "good").expect("loads");
     assert_eq!(job.run(&good, &NUMBERS).expect("runs"), NUMBERS);
     assert_eq!(engines.workers()[0].restarts, 1, "once is enough");
+}
+
+#[test]
+fn a_model_is_not_blamed_for_the_memory_that_others_hold() {
+    // Six of 40 MiB do not fit beside each other, and none is told to make room.
+    let engines = faulty(|config| (config.worker_memory_mib, config.model_failures_max) = (256, 1));
+    let job = Job::new();
+    let large = |n: usize| job.load(&engines, "v", &format!("large-{n}")).expect("loads");
+    let models: Vec<_> = (0..6).map(large).collect();
+    let restarts = engines.workers()[0].restarts;
+    assert!(restarts >= 1, "the limit was met");
+    for model in &models {
+        assert_eq!(job.run(model, &NUMBERS).expect("runs"), NUMBERS);
+    }
+    // An engine that goes on when it was refused memory.
+    let shy = job.load(&engines, "v", "shy").expect("in a process of its own");
+    assert_eq!(job.run(&shy, &NUMBERS).expect("runs"), NUMBERS);
+    assert_eq!(engines.workers()[0].models.len(), 1, "{:?}", engines.workers());
+    // Who has all of it, and lacks it all the same, is blamed.
+    let error = job.load(&engines, "v", "load-allocate").map(drop).expect_err("it takes all");
+    assert!(matches!(error, InferenceError::OutOfMemory { .. }), "{error}");
+    let error = job.load(&engines, "v", "load-allocate").map(drop).expect_err("once is enough");
+    assert!(matches!(error, InferenceError::OutOfService { failures: 1, .. }), "{error}");
+    assert!(engines.workers()[0].out_of_service.iter().all(|out| out.model == "load-allocate"));
 }
 
 #[test]

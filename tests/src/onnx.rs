@@ -321,7 +321,9 @@ fn chain(length: usize) -> Vec<u8> {
     Graph::of(nodes.collect()).model()
 }
 
-fn endless() -> Vec<u8> {
+/// A loop, which tract has not, and that does not end where there are loops.
+#[must_use]
+pub fn endless() -> Vec<u8> {
     let body = Graph {
         nodes: vec![node("Identity", &["c"], &["again"]), node("Neg", &["v"], &["w"])],
         constants: Vec::new(),

@@ -41,7 +41,7 @@ pub const NODE: &str = "gantry";
 pub const OPERATOR: &str = "operator";
 
 /// The anchor's name in the data folder.
-const FILE: &str = "audit.head";
+pub(crate) const FILE: &str = "audit.head";
 
 macro_rules! actions {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)*) => {
@@ -73,7 +73,7 @@ actions! {
     NodeStopped = "node-stopped",
     /// An association was rejected, or its TLS handshake failed.
     AssociationRejected = "association-rejected",
-    /// A request without the right to it was refused.
+    /// A request without the right to it was refused, or the TLS handshake before it failed.
     AccessRefused = "access-refused",
     /// A new instance was made durable.
     InstanceStored = "instance-stored",
@@ -220,15 +220,18 @@ impl Audit {
     /// reason is written at once; the others are counted, and told in one row after [`REFUSAL_PERIOD`]. Of more than
     /// [`REFUSAL_KINDS_MAX`] such kinds within that time, the others are counted together. A count that was not written when the
     /// process is killed is lost. That it cannot be recorded changes nothing for who is refused.
-    pub async fn refused(&self, from: IpAddr, event: Event) {
+    ///
+    /// Whether it was the first, for a log of the same length.
+    pub async fn refused(&self, from: IpAddr, event: Event) -> bool {
         let refusal = Refusal { action: event.action, from: Some(from.to_canonical()), reason: event.detail.clone() };
         if !self.refusals.note(refusal, &event.who, Instant::now()) {
-            return;
+            return false;
         }
         let detail = format!("{}, from {}", event.detail, from.to_canonical());
         if let Err(e) = self.record(&Event { detail, ..event }).await {
             tracing::error!("a refusal cannot be recorded in the audit log: {e}");
         }
+        true
     }
 
     /// Writes what was counted of refusals; also what may still grow, when the node stops.

@@ -56,7 +56,7 @@ pub enum Broken {
     #[error("audit row {0} says that the log had lost its end when the node started: see its detail")]
     Noted(i64),
     /// There is no anchor.
-    #[error("audit.head is missing beside the journal: a cut tail cannot be told")]
+    #[error("audit.head is missing beside the journal: a cut tail cannot be told; a node that starts writes it anew")]
     NoAnchor,
     /// The anchor cannot be read.
     #[error("audit.head cannot be read: {0}")]

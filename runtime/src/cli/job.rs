@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use gantry::config::Config;
 use gantry::routing::{Circumstances, ModuleExplanation, Plan, PriorsWait, explain, explain_unread};
 use gantry::store::{Changed, Job, JobState, Store, VersionRow, now_ms};
@@ -41,7 +41,8 @@ pub(crate) enum JobCommand {
     /// Show all that is known of a job, and where its results lie.
     #[command(after_help = "Example:\n  gantry job show 17 --config /etc/gantry/gantry.toml\n")]
     Show {
-        /// Its number.
+        /// Its number, as `gantry job list` shows it.
+        #[arg(value_parser = number)]
         id: i64,
         #[command(flatten)]
         node: NodeArgs,
@@ -49,7 +50,8 @@ pub(crate) enum JobCommand {
     /// Run a job again that ended without a result. With --json, prints it as `gantry job show` does.
     #[command(after_help = "Example:\n  gantry job retry 17 --config /etc/gantry/gantry.toml\n")]
     Retry {
-        /// Its number.
+        /// Its number, as `gantry job list` shows it.
+        #[arg(value_parser = number)]
         id: i64,
         #[command(flatten)]
         node: NodeArgs,
@@ -57,7 +59,8 @@ pub(crate) enum JobCommand {
     /// Cancel a job; one that runs is stopped. With --json, prints it as `gantry job show` does.
     #[command(after_help = "Example:\n  gantry job cancel 17 --config /etc/gantry/gantry.toml\n")]
     Cancel {
-        /// Its number.
+        /// Its number, as `gantry job list` shows it.
+        #[arg(value_parser = number)]
         id: i64,
         #[command(flatten)]
         node: NodeArgs,
@@ -87,6 +90,10 @@ pub(crate) struct NodeArgs {
 }
 
 type Failure = (u8, anyhow::Error);
+
+fn number(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| "a job has a number; `gantry job list` shows them".to_owned())
+}
 
 pub(crate) fn job(command: JobCommand) -> Result<(), Failure> {
     let text = match command {
@@ -124,18 +131,13 @@ pub(crate) fn route(command: RouteCommand) -> Result<(), Failure> {
     crate::print(text?.as_bytes())
 }
 
-/// Opens the journal that the configuration names. Never makes one: there is nothing to look at in it.
+/// Opens the journal that the configuration names.
 pub(super) fn with_journal<F>(node: &NodeArgs, work: impl FnOnce(Config, Store) -> F) -> Result<String, Failure>
 where
     F: Future<Output = anyhow::Result<String>>,
 {
     let config = Config::read(&node.config).map_err(|e| (2, e.into()))?;
-    let Some(data) = config.node.data_folder.clone() else {
-        return Err((2, anyhow!("node.data_folder is not set in {}", node.config.display())));
-    };
-    if !Store::is_in(&data) {
-        return Err((2, anyhow!("{} holds no journal: `gantry serve` makes it", data.display())));
-    }
+    let data = crate::cli::journal_folder(&node.config, &config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| (2, e.into()))?;
     runtime.block_on(async {
         let store = Store::open(&data).await.map_err(|e| (2, e.into()))?;
@@ -187,8 +189,12 @@ async fn list(
             "     -  open  {uid}  {instances} instances, the last at {last}; {closes} (studies.close_timer_ms = {timer_ms})"
         )?;
     }
-    if text.is_empty() && study.is_none() && state.is_none() {
-        text.push_str("no jobs, and no study is open\n");
+    if text.is_empty() {
+        text.push_str(match (study, state) {
+            (None, None) => "no jobs, and no study is open\n",
+            (Some(_), None) => "nothing of this study is here; without --study, all that there is\n",
+            (_, Some(_)) => "no job in this state; without --state, all that there are\n",
+        });
     }
     Ok(text)
 }
@@ -295,7 +301,10 @@ fn no_such(id: i64) -> String {
 
 async fn explained(config: &Config, store: &Store, uid: &str, json: bool) -> anyhow::Result<String> {
     let plan = Plan::load(config)?;
-    let arrivals = store.arrivals(uid).await?.context("nothing of a study with this UID is here")?;
+    let arrivals = store
+        .arrivals(uid)
+        .await?
+        .context("nothing of a study with this UID is here; `gantry job list` shows studies that are")?;
     let data = config.node.data_folder.as_deref().unwrap_or(Path::new("."));
     let paths: Vec<PathBuf> = store.instances_of_study(uid).await?.iter().map(|i| data.join(&i.path)).collect();
     let ordered = store.order_of_study(uid).await?.map(|order| order.priority);

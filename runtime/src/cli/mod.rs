@@ -8,3 +8,38 @@ pub(crate) mod summary;
 pub(crate) mod token;
 pub(crate) mod worker;
 pub(crate) mod worklist;
+
+use std::path::{Path, PathBuf};
+
+use gantry::config::Config;
+use gantry::store::Store;
+
+/// Where a node keeps what a command looks at; `file` is its configuration.
+pub(crate) fn data_folder(file: &Path, config: &Config) -> Result<PathBuf, (u8, anyhow::Error)> {
+    config.node.data_folder.clone().ok_or_else(|| {
+        let file = file.display();
+        (
+            2,
+            anyhow::anyhow!(
+                "node.data_folder is not set in {file}: set it, or name the node's own configuration by --config"
+            ),
+        )
+    })
+}
+
+/// The same, where a node keeps a journal there. None is made: there is nothing to look at in it.
+pub(crate) fn journal_folder(file: &Path, config: &Config) -> Result<PathBuf, (u8, anyhow::Error)> {
+    let data = data_folder(file, config)?;
+    match Store::is_in(&data) {
+        true => Ok(data),
+        false => {
+            let folder = data.display();
+            Err((
+                2,
+                anyhow::anyhow!(
+                    "{folder} holds no journal: `gantry serve` makes it, and only the node's user can read it"
+                ),
+            ))
+        }
+    }
+}

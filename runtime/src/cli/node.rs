@@ -150,6 +150,15 @@ pub(crate) fn audit(command: AuditCommand) -> Done {
             AuditCommand::Show { config, study, limit, json } => {
                 let (store, _) = journal(&config).await?;
                 let rows = store.audit_latest(study.as_deref(), limit).await.map_err(|e| (1, e.into()))?;
+                if rows.is_empty() && !json {
+                    eprintln!(
+                        "{}",
+                        match study {
+                            Some(_) => "there is no row about this study; without --study, the latest about any",
+                            None => "the log is empty: no node ran here yet",
+                        }
+                    );
+                }
                 print(rows.iter().map(|row| line(row, json)).collect::<String>().as_bytes())
             }
         }
@@ -158,8 +167,7 @@ pub(crate) fn audit(command: AuditCommand) -> Done {
 
 /// To read; a node may be running on it.
 async fn journal(config: &Path) -> Result<(Store, PathBuf), (u8, anyhow::Error)> {
-    let config = Config::read(config).map_err(|e| (2, e.into()))?;
-    let data = config.node.data_folder.ok_or_else(|| (2, anyhow::anyhow!("node.data_folder is not set")))?;
+    let data = crate::cli::journal_folder(config, &Config::read(config).map_err(|e| (2, e.into()))?)?;
     let store = Store::open_to_read(&data).await.map_err(|e| (2, e.into()))?;
     Ok((store, data))
 }

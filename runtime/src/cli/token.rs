@@ -70,7 +70,7 @@ pub(crate) fn run(command: &TokenCommand) -> Result<(), (u8, anyhow::Error)> {
 async fn done(command: &TokenCommand) -> Result<String, (u8, anyhow::Error)> {
     let (TokenCommand::New { config, .. } | TokenCommand::List { config, .. } | TokenCommand::Revoke { config, .. }) =
         command;
-    let store = open(config).await.map_err(|e| (2, e))?;
+    let store = open(config).await?;
     let failed = |e: gantry::store::StoreError| (1, e.into());
     let text = match command {
         TokenCommand::New { name, scope, expires_days, .. } => {
@@ -91,6 +91,7 @@ async fn done(command: &TokenCommand) -> Result<String, (u8, anyhow::Error)> {
                     let tokens: Vec<_> = tokens.iter().map(for_scripts).collect();
                     serde_json::to_string_pretty(&tokens).map_err(|e| (1, e.into()))? + "\n"
                 }
+                false if tokens.is_empty() => "no token was ever made; `gantry token new` makes one\n".into(),
                 false => tokens.iter().map(line).collect(),
             }
         }
@@ -103,11 +104,11 @@ async fn done(command: &TokenCommand) -> Result<String, (u8, anyhow::Error)> {
     Ok(text)
 }
 
-async fn open(config: &Path) -> anyhow::Result<Store> {
-    let config = Config::read(config)?;
-    let folder = config.node.data_folder.context("node.data_folder is not set: tokens are kept there")?;
-    gantry::make_private_folder(&folder).with_context(|| format!("node.data_folder {}", folder.display()))?;
-    Ok(Store::open(&folder).await?)
+async fn open(config: &Path) -> Result<Store, (u8, anyhow::Error)> {
+    let folder = crate::cli::data_folder(config, &Config::read(config).map_err(|e| (2, e.into()))?)?;
+    let made = gantry::make_private_folder(&folder);
+    made.with_context(|| format!("node.data_folder {}", folder.display())).map_err(|e| (2, e))?;
+    Store::open(&folder).await.map_err(|e| (2, e.into()))
 }
 
 fn line(token: &TokenRow) -> String {

@@ -23,17 +23,37 @@ pub(crate) enum WorkerCommand {
 }
 
 pub(crate) fn run(WorkerCommand::List { config, json }: &WorkerCommand) -> Result<(), (u8, anyhow::Error)> {
-    let usage = |e: anyhow::Error| (2, e);
-    let config = Config::read(config).map_err(|e| usage(e.into()))?;
-    let data = config.node.data_folder.ok_or_else(|| usage(anyhow!("node.data_folder is not set")))?;
-    let list = list::read(&data).map_err(|e| (1, anyhow!("the list of workers cannot be read: {e}")))?;
-    let list = list.unwrap_or(WorkerList { written_ms: 0, workers: Vec::new() });
+    let data = crate::cli::data_folder(config, &Config::read(config).map_err(|e| (2, e.into()))?)?;
+    let unreadable = |e| (1, anyhow!("the list of workers cannot be read: {e}; run this as the user of the node"));
+    // Before the list: of a node that ends just now, what it wrote last is read.
+    let running = gantry::serve::is_running(&data).map_err(unreadable)?;
+    let list = list::read(&data).map_err(unreadable)?.unwrap_or(WorkerList { written_ms: 0, workers: Vec::new() });
+    let list = if running { list } else { list.ended() };
+    let told = Told { running, last_seen_ms: list::last_seen_ms(&data, &list), list };
     let text = match json {
-        true => serde_json::to_string_pretty(&list).map_err(|e| (1, e.into()))? + "\n",
-        false if list.workers.is_empty() => "no worker was started yet by this node\n".into(),
-        false => list.workers.iter().map(line).collect(),
+        true => serde_json::to_string_pretty(&told).map_err(|e| (1, e.into()))? + "\n",
+        false => for_people(&told),
     };
     crate::print(text.as_bytes())
+}
+
+/// The workers of a node, and whether it runs.
+#[derive(serde::Serialize)]
+struct Told {
+    running: bool,
+    last_seen_ms: Option<i64>,
+    #[serde(flatten)]
+    list: WorkerList,
+}
+
+fn for_people(Told { running, last_seen_ms, list }: &Told) -> String {
+    let head = match (running, last_seen_ms.and_then(chrono::DateTime::from_timestamp_millis)) {
+        (true, _) if list.workers.is_empty() => "no worker was started yet by this node\n".into(),
+        (true, _) => String::new(),
+        (false, Some(at)) => format!("the node is not running; it was last seen at {}\n", at.format("%F %T UTC")),
+        (false, None) => "the node is not running, and never was on this data folder\n".into(),
+    };
+    std::iter::once(head).chain(list.workers.iter().map(line)).collect()
 }
 
 fn line(worker: &WorkerReport) -> String {

@@ -123,7 +123,7 @@ pub struct CacheSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Cannot be read.
-    #[error("cannot read the configuration {path}: {reason}", path = path.display())]
+    #[error("cannot read the configuration {path}: {reason}; {remedy}", path = path.display(), remedy = remedy(reason))]
     Read {
         /// Which file.
         path: PathBuf,
@@ -147,6 +147,15 @@ pub enum ConfigError {
     /// A value is out of its range.
     #[error("configuration: {0}")]
     Value(String),
+}
+
+fn remedy(reason: &std::io::Error) -> &'static str {
+    match reason.kind() {
+        std::io::ErrorKind::NotFound => "name another file, or begin with what `gantry config example` prints",
+        std::io::ErrorKind::InvalidData => "it must be text, in UTF-8",
+        std::io::ErrorKind::IsADirectory => "name the file in it",
+        _ => "let the user of this command read it",
+    }
 }
 
 impl Config {

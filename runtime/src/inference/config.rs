@@ -80,7 +80,7 @@ pub struct EngineConfig {
     /// Whether compressed pixel data are decoded in workers too, rather than in the process that reads them.
     pub decode_in_worker: bool,
     /// Walls around workers that this machine need not have; not `namespaces`, without which they start anyway.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "walls")]
     pub accept_missing: Vec<Wall>,
     /// What runs models on processors.
     pub cpu: CpuConfig,
@@ -92,6 +92,18 @@ pub struct EngineConfig {
     /// Models larger than this are refused, MiB: `limits.model_max_mib`.
     #[serde(skip, default = "model_max_mib")]
     pub model_max_mib: u64,
+}
+
+/// By their names; of those that are none, what could be meant is told, and not what need not be accepted.
+fn walls<'de, D: serde::Deserializer<'de>>(names: D) -> Result<Vec<Wall>, D::Error> {
+    let known = |name: String| {
+        Wall::ALL.into_iter().find(|wall| wall.name() == name).ok_or_else(|| {
+            let required = Wall::ALL.into_iter().filter(|wall| wall.is_required()).map(Wall::name);
+            let all = required.collect::<Vec<_>>().join(", ");
+            serde::de::Error::custom(format!("there is no wall `{name}`; what can be accepted as missing: {all}"))
+        })
+    };
+    <Vec<String> as serde::Deserialize>::deserialize(names)?.into_iter().map(known).collect()
 }
 
 fn model_max_mib() -> u64 {
@@ -182,7 +194,13 @@ mod tests {
         assert!(!config.gpu_fallback_to_cpu, "refused unless allowed");
         assert!(toml::from_str::<EngineConfig>("intra_thread = 3").is_err());
         let missing = |wall: &str| toml::from_str::<EngineConfig>(&format!("accept_missing = [\"{wall}\"]"));
-        assert!(missing("landlock").expect("a wall").check().is_ok() && missing("roof").is_err());
+        assert!(missing("landlock").expect("a wall").check().is_ok());
+        let unknown = missing("roof").expect_err("no wall").to_string();
+        assert!(
+            unknown.contains("no wall `roof`; what can be accepted as missing: seccomp, landlock, limits"),
+            "{unknown}"
+        );
+        assert!(!unknown.contains("namespaces"), "{unknown}");
         let refused = missing("namespaces").expect("a wall").check().expect_err("it means nothing");
         assert!(refused.contains("need not be accepted"), "{refused}");
     }

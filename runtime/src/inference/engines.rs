@@ -30,6 +30,10 @@ enum Started {
     Worker(Arc<RemoteEngine>),
 }
 
+/// Of a library that is not there.
+const LIBRARY_REMEDY: &str = "set onnxruntime_library or GANTRY_ONNXRUNTIME, or use engine = \"tract\" ([engines] in \
+                                         gantry.toml), or run `cargo xtask assets` in a checkout";
+
 /// A model that is to be loaded.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
@@ -61,14 +65,11 @@ impl Engines {
         match &library {
             // It was named: falling back to another engine would hide the mistake.
             Some(path) if !path.is_file() => {
-                return Err(unavailable(format!("there is no library at {}", path.display())));
+                let path = path.display();
+                return Err(unavailable(format!("there is no library at {path}; {LIBRARY_REMEDY}")));
             }
             None if config.engine == EnginePreference::OnnxRuntime || config.cpu.provider == Provider::OpenVino => {
-                return Err(unavailable(
-                    "its library was not found; set onnxruntime_library or GANTRY_ONNXRUNTIME, or use engine = \"tract\" \
-                     ([engines] in gantry.toml), or run `cargo xtask assets` in a checkout"
-                        .into(),
-                ));
+                return Err(unavailable(format!("its library was not found; {LIBRARY_REMEDY}")));
             }
             _ => {}
         }
@@ -94,6 +95,12 @@ impl Engines {
         self.library.as_deref()
     }
 
+    /// Whether tract stands in for ONNX Runtime, whose library was not found.
+    #[must_use]
+    pub fn lacks_library(&self) -> bool {
+        self.library.is_none() && self.config.engine == EnginePreference::Auto
+    }
+
     /// The largest model that [`Engines::load`] takes, MiB.
     #[must_use]
     pub fn model_max_mib(&self) -> u64 {
@@ -117,7 +124,7 @@ impl Engines {
         };
         let (fallback, mut loaded) = match load_on(target) {
             Err(error) if target == Device::Gpu && self.config.gpu_fallback_to_cpu && lacks_gpu(&error) => {
-                let reason = error.to_string();
+                let reason = error.without_remedy();
                 tracing::warn!(model = super::name(name), vendor, reason, "falls back from GPU to CPU");
                 let loaded = load_on(Device::Cpu)?;
                 if let Some(metrics) = self.metrics.get() {
@@ -256,10 +263,9 @@ pub fn local(
     match (library, device) {
         (Some(library), device) => Ok(Box::new(OnnxRuntime::new(library, device, execution, threads, contexts)?)),
         (None, Device::Cpu) => Ok(Box::new(Tract::new(threads))),
-        (None, Device::Gpu) => Err(InferenceError::DeviceUnavailable {
-            device,
-            reason: "tract runs on processors only; provide ONNX Runtime with CUDA, TensorRT or OpenVINO".into(),
-        }),
+        (None, Device::Gpu) => {
+            Err(InferenceError::DeviceUnavailable { device, reason: "tract runs on processors only".into() })
+        }
     }
 }
 

@@ -208,7 +208,7 @@ pub enum InferenceError {
     },
     /// What runs models on the device lacks an operator of this one.
     #[error(
-        "model '{model}' cannot run on the {device}: {reason}; or allow the processor in its place with engines.gpu_fallback_to_cpu"
+        "model '{model}' cannot run on the {device}: {reason}; choose another provider (engines.gpu), or allow the processor in its place with engines.gpu_fallback_to_cpu"
     )]
     Unsupported {
         /// The device that was asked for.
@@ -306,12 +306,12 @@ pub enum InferenceError {
     },
     /// No engine runs models on this device here.
     #[error(
-        "no {device} to run models on: {reason}; or allow the processor in its place with engines.gpu_fallback_to_cpu"
+        "no {device} to run models on: {reason}; provide ONNX Runtime with CUDA, TensorRT or OpenVINO (engines.gpu), or allow the processor in its place with engines.gpu_fallback_to_cpu"
     )]
     DeviceUnavailable {
         /// The device that was asked for.
         device: Device,
-        /// Why, and what to do.
+        /// Why.
         reason: String,
     },
     /// No room.
@@ -332,6 +332,23 @@ impl InferenceError {
             Self::TooLate { .. } | Self::Deadline { .. } => Some("job_deadline_ms"),
             Self::OverBudget(_) | Self::Tensor(TensorError::OverBudget(_)) => Some("host_memory_mib"),
             _ => None,
+        }
+    }
+}
+
+impl InferenceError {
+    /// What happened, without what an operator could do about it: for a record of it, where that was done.
+    #[must_use]
+    pub fn without_remedy(&self) -> String {
+        match self {
+            Self::DeviceUnavailable { device, reason } => format!("no {device} to run models on: {reason}"),
+            Self::Unsupported { device, model, reason } => {
+                format!("model '{model}' cannot run on the {device}: {reason}")
+            }
+            Self::EngineUnavailable { engine, reason } => {
+                format!("{engine} cannot be used: {}", onnxruntime::without_remedy(reason))
+            }
+            other => other.to_string(),
         }
     }
 }

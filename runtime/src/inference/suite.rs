@@ -298,7 +298,9 @@ fn a_gpu_is_never_replaced_in_silence() {
                 let allowing = Engines::discover(&config).expect("as before");
                 let model = load_on(&allowing, &bytes, Device::Gpu).expect("falls back");
                 assert_eq!((model.requested_device(), model.device()), (Device::Gpu, Device::Cpu));
-                assert_eq!(model.fallback(), Some(error.to_string().as_str()));
+                assert_eq!(model.fallback(), Some(error.without_remedy().as_str()));
+                assert!(error.to_string().contains("engines.gpu_fallback_to_cpu"), "{error}");
+                assert!(!error.without_remedy().contains("engines."), "{error}");
                 assert_eq!(floats(&only(run(&model, vec![("x", f32s(&[1], &[3.0]))]))), [-3.0]);
             }
         }
@@ -398,6 +400,11 @@ fn a_library_that_is_missing_or_wrong_is_an_error() {
     let error = load_on(&engines, &bytes, Device::Cpu).expect_err("refused");
     assert!(matches!(error, InferenceError::EngineUnavailable { engine: EngineKind::OnnxRuntime, .. }), "{error}");
     assert!(error.to_string().contains("onnxruntime_library"), "{error}");
+    let recorded = error.without_remedy();
+    assert!(
+        recorded.starts_with("ONNX Runtime cannot be used: ") && !recorded.contains("onnxruntime_library"),
+        "{recorded}"
+    );
 }
 
 /// Grey and white matter, 3-D, dilated convolutions, labels as output: a real net, where a copy of it is at hand.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::manifest::{Manifest, ModelEntry, Sha256Hex};
 use super::package::{Package, PackageError};
 use crate::inference::{
-    Anatomy, Batch, Call, Device, Dim, Engines, InferenceError, OnnxModel, Request, TensorSpec, Turn,
+    Anatomy, Batch, Call, Device, Dim, EngineKind, Engines, InferenceError, OnnxModel, Request, TensorSpec, Turn,
 };
 use crate::memory::Budget;
 
@@ -51,7 +51,34 @@ pub enum CheckError {
     Package(#[from] PackageError),
     /// A model.
     #[error(transparent)]
-    Model(#[from] InferenceError),
+    Model(InferenceError),
+    /// There is no engine, or no worker for it.
+    #[error(transparent)]
+    Engine(InferenceError),
+    /// tract does not take a model, and stands in for an engine that may.
+    #[error(
+        "{0}; it was tried since the library of ONNX Runtime, which may take it, was not found: set onnxruntime_library or \
+         GANTRY_ONNXRUNTIME, or run `cargo xtask assets` in a checkout"
+    )]
+    OtherEngine(InferenceError),
+}
+
+impl CheckError {
+    /// Whether the package may be as it should, and this machine is not.
+    #[must_use]
+    pub fn is_of_host(&self) -> bool {
+        matches!(self, Self::Engine(_) | Self::OtherEngine(_))
+    }
+
+    fn of(error: InferenceError, engines: &Engines) -> Self {
+        match error {
+            InferenceError::EngineUnavailable { .. } | InferenceError::DeviceUnavailable { .. } => Self::Engine(error),
+            InferenceError::Load { engine: EngineKind::Tract, .. } if engines.lacks_library() => {
+                Self::OtherEngine(error)
+            }
+            error => Self::Model(error),
+        }
+    }
 }
 
 /// Looks at every model of a package, and loads it on the processor, in a worker, within `engines.load_deadline_ms` and
@@ -62,13 +89,14 @@ pub enum CheckError {
 pub fn check(package: &Package, engines: &Engines) -> Result<Checked, CheckError> {
     let models = package.manifest().models.iter().map(|entry| {
         let bytes = package.model(&entry.name, engines.model_max_mib())?;
-        let anatomy = OnnxModel::read(&entry.name, &bytes, engines.model_max_mib())?.anatomy().clone();
+        let read = OnnxModel::read(&entry.name, &bytes, engines.model_max_mib());
+        let anatomy = read.map_err(CheckError::Model)?.anatomy().clone();
         let (budget, turn, since) = (Budget::unlimited(), Turn::default(), Instant::now());
         let call = Call { budget: &budget, deadline: None, turn: &turn, batch: Batch::Whole };
         let vendor = &package.manifest().vendor;
         let ModelEntry { name, warm_up, .. } = entry;
         let request = Request { vendor, name, bytes: &bytes, target: Device::Cpu, warm_up: Some(warm_up) };
-        let loaded = engines.load(request, &call)?;
+        let loaded = engines.load(request, &call).map_err(|e| CheckError::of(e, engines))?;
         Ok::<_, CheckError>(CheckedModel {
             name: entry.name.clone(),
             sha256: crate::hex(loaded.sha256()),
@@ -93,7 +121,7 @@ pub fn warm_up(package: &Package, engines: &Engines) {
         let ModelEntry { name, target, warm_up, .. } = entry;
         let loaded = package.model(name, engines.model_max_mib()).map_err(CheckError::from).and_then(|bytes| {
             let request = Request { vendor, name, bytes: &bytes, target: *target, warm_up: Some(warm_up) };
-            Ok(engines.load(request, &call)?)
+            engines.load(request, &call).map_err(|e| CheckError::of(e, engines))
         });
         if let Err(error) = loaded {
             tracing::warn!(module, model = name, "a model is not warmed up: {error}");

@@ -44,7 +44,7 @@ use crate::metrics::Metrics;
 use crate::module::check::{self, CheckError};
 use crate::routing::{Plan, PlanError};
 use crate::sandbox::PrepareError;
-use crate::store::{Due, Ending, Job, JobState, Store, StoreError, now_ms};
+use crate::store::{Done, Due, Ending, Job, JobState, Store, StoreError, now_ms};
 use crate::worker::list::WorkerList;
 use crate::worker::{self, WorkerReport};
 
@@ -338,10 +338,7 @@ impl Dispatcher {
         self.running.remove(&job.id);
         let config = &self.shop.app.config.schedule;
         let ending = match how {
-            Finished::Done { result_path, result_sha256, found, raise, unfit, fallbacks, release, triage } => {
-                let deliver = deliver::destinations(&self.shop.app.config.destinations, &job.module);
-                Ending::Done { result_path, result_sha256, found, raise, unfit, fallbacks, deliver, release, triage }
-            }
+            Finished::Done(done) => Ending::Done(done),
             Finished::Cancelled if stopping => Ending::BrokenOff,
             Finished::Cancelled => {
                 Ending::Over { state: JobState::Cancelled, class: "cancelled", error: "cancelled while it ran".into() }
@@ -349,7 +346,7 @@ impl Dispatcher {
             Finished::Failed(cause) => retry::after(cause, job.attempts, config, now_ms()),
         };
         match &ending {
-            Ending::Done { result_path, raise, .. } => {
+            Ending::Done(Done { result_path, raise, .. }) => {
                 tracing::info!(job = job.id, correlation = job.correlation, "done: {result_path}");
                 // In the journal the others are raised with it.
                 let of_study = self.running.values().filter(|running| running.study == job.study_instance_uid);

@@ -13,8 +13,6 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::retry::Cause;
 use crate::app::App;
-use crate::config::Release;
-use crate::findings::{Triage, Urgency};
 use crate::inference::{Device, Turn};
 use crate::metrics::Metrics;
 use crate::module::manifest::Interface;
@@ -24,7 +22,7 @@ use crate::pipeline::{self, Event, Phases, RunError, Work};
 use crate::priors;
 use crate::routing::Planned;
 use crate::sandbox::{JobError, Prepared, Prior};
-use crate::store::{FoundRow, Gathered, InstanceRow, Job, JobState, PriorRow, Store, StoreError, now_ms};
+use crate::store::{Done, FoundRow, Gathered, InstanceRow, Job, JobState, PriorRow, Store, StoreError, now_ms};
 use crate::study::{self, ReadError, Study};
 use crate::upstream::Handed;
 
@@ -68,16 +66,7 @@ pub(super) struct Ended {
 }
 
 pub(super) enum Finished {
-    Done {
-        result_path: String,
-        result_sha256: [u8; 32],
-        found: Vec<FoundRow>,
-        raise: Urgency,
-        unfit: bool,
-        fallbacks: Vec<String>,
-        release: Release,
-        triage: Vec<Triage>,
-    },
+    Done(Done),
     Cancelled,
     Failed(Cause),
 }
@@ -153,16 +142,17 @@ impl Shop {
         }
         match done {
             Ok(result) => match durable(&out, &self.data) {
-                Ok(result_sha256) => Finished::Done {
+                Ok(result_sha256) => Finished::Done(Done {
                     result_path: below,
                     result_sha256,
                     found: found(&result),
                     raise: raised(&result, ready.planned.release),
                     unfit: result.status == Status::Unfit,
                     fallbacks: fallbacks(&result),
+                    deliver: deliver::destinations(&self.app.config.destinations, &job.module),
                     release: ready.planned.release,
                     triage: result.findings.triage,
-                },
+                }),
                 Err(e) => Finished::Failed(Cause {
                     class: "disk",
                     passes: true,

@@ -35,7 +35,7 @@ pub use self::commitment::{CommitmentFailure, CommitmentItem, CommitmentReport};
 pub use self::completion::{Closing, SeriesFacts, StudyFacts, VersionRow};
 pub use self::instances::{Candidate, Filed, InstanceRow, Kept, Known, Quarantined};
 pub use self::intake::{IntakeBatch, IntakeWriter};
-pub use self::jobs::{Arrivals, Changed, Ending, FoundRow, Job, JobState, NewJob, Routed};
+pub use self::jobs::{Arrivals, Changed, Done, Ending, FoundRow, Job, JobState, NewJob, Routed};
 pub use self::orders::{OrderRow, Sender};
 pub use self::outbox::{DeliveryChanged, DeliveryCount, DeliveryEnding, DeliveryRow, DeliveryState, StudyIdentity};
 pub use self::priors::{Gathered, PriorKey, PriorRow};

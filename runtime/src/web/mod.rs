@@ -261,9 +261,10 @@ async fn connection(
         return serve(&shared, router, stream, Connected { common_name: None, loopback, from }, stop).await;
     };
     let limit = Duration::from_millis(shared.config.header_timeout_ms);
-    let Ok(Ok(stream)) = tokio::time::timeout(limit, tls.accept(stream)).await else {
-        tracing::debug!("a TLS handshake failed");
-        return;
+    let stream = match tokio::time::timeout(limit, tls.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(e)) => return shared.unsecured(from, Some(&e)).await,
+        Err(_) => return shared.unsecured(from, None).await,
     };
     let certificates = stream.get_ref().1.peer_certificates();
     let common_name = certificates.and_then(<[_]>::first).and_then(|own| certificate::common_name(own));
@@ -524,6 +525,24 @@ fn event(who: String, action: Action, path: &str) -> Event {
 }
 
 impl Shared {
+    /// No TLS handshake came to its end: for this error, or in time. Each is counted; anybody can cause as many as they like, and
+    /// only the first of a minute is told.
+    async fn unsecured(&self, from: IpAddr, error: Option<&std::io::Error>) {
+        let (reason, detail) = match error {
+            None => ("timeout", "no TLS handshake within web.header_timeout_ms"),
+            // What is no TLS, or without the certificate that it needs.
+            Some(e) if e.kind() == std::io::ErrorKind::InvalidData => ("tls", "the TLS handshake failed"),
+            // Who only connects and leaves was refused nothing.
+            Some(e) => return tracing::debug!(%from, "no TLS handshake: {e}"),
+        };
+        self.metrics.web_connection_refused(reason);
+        let event = Event { detail: detail.into(), ..Event::new("", Action::AccessRefused) };
+        if self.audit.refused(from, event).await {
+            let why = error.map(|e| format!(": {e}")).unwrap_or_default();
+            tracing::warn!(%from, "{detail}{why}; more of them from there within a minute are counted, and not told");
+        }
+    }
+
     /// What the URLs in answers begin with.
     fn base_url(&self, headers: &HeaderMap) -> String {
         if let Some(url) = &self.config.public_url {

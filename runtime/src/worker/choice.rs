@@ -20,6 +20,9 @@ pub enum Wall {
 }
 
 impl Wall {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Seccomp, Self::Landlock, Self::Limits, Self::Namespaces];
+
     /// As in configurations.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -19,6 +19,18 @@ pub struct WorkerList {
     pub workers: Vec<WorkerReport>,
 }
 
+impl WorkerList {
+    /// What is left of it when its node has ended: no process, and nothing in one.
+    #[must_use]
+    pub fn ended(mut self) -> Self {
+        for worker in &mut self.workers {
+            (worker.process, worker.memory_bytes) = (None, None);
+            worker.models.clear();
+        }
+        self
+    }
+}
+
 fn path(data: &Path) -> PathBuf {
     data.join("workers.json")
 }
@@ -31,6 +43,17 @@ pub(crate) fn write(data: &Path, list: &WorkerList) -> io::Result<()> {
     let new = data.join("workers.json.new");
     std::fs::write(&new, serde_json::to_vec(list)?)?;
     std::fs::rename(new, path(data))
+}
+
+/// When a node was last seen to do something on a data folder, ms since 1970 (UTC): it writes its workers down when they change,
+/// and the head of the audit log while that moves, and once more when it stops.
+#[must_use]
+pub fn last_seen_ms(data: &Path, list: &WorkerList) -> Option<i64> {
+    let head = || {
+        let written = std::fs::metadata(data.join(crate::audit::FILE)).ok()?.modified().ok()?;
+        i64::try_from(written.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()
+    };
+    head().max((list.written_ms > 0).then_some(list.written_ms))
 }
 
 /// What the node wrote last; nothing when it has not run a model yet.

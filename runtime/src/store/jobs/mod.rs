@@ -189,27 +189,8 @@ pub struct FoundRow {
 /// How a run ended.
 #[derive(Debug, Clone)]
 pub enum Ending {
-    /// With a result, which is durable.
-    Done {
-        /// Below the data folder.
-        result_path: String,
-        /// Of `result.json`, which names the digests of everything else.
-        result_sha256: [u8; 32],
-        /// What it found.
-        found: Vec<FoundRow>,
-        /// What it raises the study's other jobs to.
-        raise: Urgency,
-        /// The module called the input unfit: what it did not find says nothing.
-        unfit: bool,
-        /// Models that ran on a processor where they were to run on a GPU, as the site allows.
-        fallbacks: Vec<String>,
-        /// Destinations that get it, unless a later version of the study came.
-        deliver: Vec<String>,
-        /// What becomes of the result.
-        release: Release,
-        /// Its reasons to look sooner.
-        triage: Vec<Triage>,
-    },
+    /// With a result.
+    Done(Done),
     /// Tried again later.
     Again {
         /// When.
@@ -230,6 +211,29 @@ pub enum Ending {
     },
     /// The node stops: as if the run had not begun.
     BrokenOff,
+}
+
+/// A result, which is durable.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// Below the data folder.
+    pub result_path: String,
+    /// Of `result.json`, which names the digests of everything else.
+    pub result_sha256: [u8; 32],
+    /// What it found.
+    pub found: Vec<FoundRow>,
+    /// What it raises the study's other jobs to.
+    pub raise: Urgency,
+    /// The module called the input unfit: what it did not find says nothing.
+    pub unfit: bool,
+    /// Models that ran on a processor where they were to run on a GPU, as the site allows.
+    pub fallbacks: Vec<String>,
+    /// Destinations that get it, unless a later version of the study came.
+    pub deliver: Vec<String>,
+    /// What becomes of the result.
+    pub release: Release,
+    /// Its reasons to look sooner.
+    pub triage: Vec<Triage>,
 }
 
 /// What `gantry job` can change.

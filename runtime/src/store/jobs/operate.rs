@@ -1,6 +1,7 @@
 //! Jobs as they are looked at, counted, tried again and cancelled.
 
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
 use super::{Changed, Job, JobState, about, jobs, select_job};
 use crate::audit::{Action, Event, NODE, OPERATOR};
@@ -103,10 +104,6 @@ impl Store {
         .bind(id)
         .fetch_optional(&mut *batch.transaction)
         .await?;
-        let Some(job) = job else {
-            drop(batch);
-            return self.unchanged(id).await;
-        };
         sqlx::query(
             "UPDATE job SET state = 'gated', ended_ms = NULL, error_class = NULL, error = NULL \
              WHERE state = 'skipped' AND error_class = 'predecessor' AND (study_instance_uid, study_version) = \
@@ -115,6 +112,10 @@ impl Store {
         .bind(id)
         .execute(&mut *batch.transaction)
         .await?;
+        let Some(job) = job else {
+            drop(batch);
+            return self.unchanged(id).await;
+        };
         batch.audit(&about(&Job::read(&job)?, OPERATOR, Action::JobRetried)).await?;
         batch.commit().await?;
         Ok(Changed::Yes)

@@ -3,7 +3,7 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
-use super::{Ending, FoundRow, Job, JobState, about, jobs, level, select_job};
+use super::{Done, Ending, FoundRow, Job, JobState, about, jobs, level, select_job};
 use crate::audit::{Action, Event, NODE};
 use crate::config::Release;
 use crate::findings::Urgency;
@@ -55,7 +55,7 @@ impl Store {
         let mut batch = self.begin().await?;
         let now = now_ms();
         let query = match ending {
-            Ending::Done { result_path, unfit, .. } => sqlx::query(
+            Ending::Done(Done { result_path, unfit, .. }) => sqlx::query(
                 "UPDATE job SET state = 'done', ended_ms = ?, result_path = ?, error_class = ?, error = NULL, \
                  cancel_requested = 0 WHERE id = ? AND state = 'running'",
             )
@@ -85,7 +85,7 @@ impl Store {
         if changed == 0 {
             return Ok(());
         }
-        if let Ending::Done { found, raise, release, triage, .. } = ending {
+        if let Ending::Done(Done { found, raise, release, triage, .. }) = ending {
             record_found(&mut batch.transaction, id, found, *raise).await?;
             batch.stated(id, *release, triage).await?;
         }
@@ -93,7 +93,7 @@ impl Store {
         let job = Job::read(&job)?;
         batch.audit(&audited(&job, ending)).await?;
         let mut delivers = false;
-        if let Ending::Done { deliver, result_sha256, release, .. } = ending
+        if let Ending::Done(Done { deliver, result_sha256, release, .. }) = ending
             && job.superseded_by.is_none()
             && *release != Release::Shadow
         {
@@ -179,7 +179,7 @@ impl Store {
 /// What the audit log says of the end of a run.
 fn audited(job: &Job, ending: &Ending) -> Event {
     let (action, digests, detail) = match ending {
-        Ending::Done { result_sha256, fallbacks, .. } => {
+        Ending::Done(Done { result_sha256, fallbacks, .. }) => {
             let detail = match fallbacks.as_slice() {
                 [] => String::new(),
                 models => format!("on a processor in place of a GPU: {}", models.join(", ")),

@@ -29,6 +29,12 @@ async fn priorities(store: &Store, version: u32) -> Vec<(String, Urgency)> {
     jobs.into_iter().map(|job| (job.module, job.priority)).collect()
 }
 
+fn done(raise: Urgency, fallbacks: Vec<String>) -> Done {
+    let (result_path, result_sha256, found) = ("results/x".into(), [2; 32], Vec::new());
+    let (deliver, release, triage) = (Vec::new(), Release::AtOnce, Vec::new());
+    Done { result_path, result_sha256, found, raise, unfit: false, fallbacks, deliver, release, triage }
+}
+
 #[tokio::test]
 async fn a_finding_raises_the_other_jobs_of_its_study_and_lowers_none() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -38,17 +44,7 @@ async fn a_finding_raises_the_other_jobs_of_its_study_and_lowers_none() {
     assert_eq!(first.module, "first", "urgent work goes first");
     assert_eq!(store.claim(Due::now(0), Urgency::Urgent).await.expect("the journal"), None, "the others can wait");
     let triage = store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
-    let done = |raise| Ending::Done {
-        result_path: "results/x".into(),
-        result_sha256: [2; 32],
-        found: Vec::new(),
-        raise,
-        unfit: false,
-        fallbacks: Vec::new(),
-        deliver: Vec::new(),
-        release: Release::AtOnce,
-        triage: Vec::new(),
-    };
+    let done = |raise| Ending::Done(done(raise, Vec::new()));
     store.end_job(triage.id, &done(Urgency::Urgent)).await.expect("ended");
     let raised = priorities(&store, 1).await;
     assert!(raised.contains(&("volume".into(), Urgency::Urgent)), "{raised:?}");
@@ -94,11 +90,7 @@ async fn what_ran_on_another_device_than_it_was_to_is_in_the_audit_log() {
     route(&store, 1, &[("liver", Urgency::Routine), ("lungs", Urgency::Routine)]).await;
     for fallbacks in [vec![], vec!["coarse".to_owned(), "fine".to_owned()]] {
         let job = store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
-        let (result_path, result_sha256, found) = ("results/x".into(), [2; 32], Vec::new());
-        let (raise, unfit) = (Urgency::Routine, false);
-        let (deliver, release, triage) = (Vec::new(), Release::AtOnce, Vec::new());
-        let done =
-            Ending::Done { result_path, result_sha256, found, raise, unfit, fallbacks, deliver, release, triage };
+        let done = Ending::Done(done(Urgency::Routine, fallbacks));
         store.end_job(job.id, &done).await.expect("ended");
     }
     let own = |detail: &str| ("job-done".to_owned(), detail.to_owned());
