@@ -18,6 +18,7 @@ mod peers;
 mod priors;
 mod readme;
 mod record;
+mod shown;
 mod tls;
 mod tools;
 mod triage;

@@ -4,6 +4,7 @@ mod dimse;
 mod folder;
 mod limits;
 mod node;
+mod outputs;
 mod pacs;
 mod routing;
 mod seen;
@@ -19,6 +20,7 @@ pub use self::dimse::{Caller, DimseConfig, UnknownCallers};
 pub use self::folder::FolderConfig;
 pub use self::limits::Limits;
 pub use self::node::{Duplicates, NodeConfig, PeerTlsConfig, TlsConfig};
+pub use self::outputs::OutputsConfig;
 pub use self::pacs::PacsConfig;
 pub(crate) use self::routing::is_module_name;
 pub use self::routing::{
@@ -67,6 +69,8 @@ pub struct Config {
     /// Where it runs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleConfig>,
+    /// What a result is written as.
+    pub outputs: OutputsConfig,
     /// Log lines of the node.
     pub log: LogConfig,
     /// Traces of the node.
@@ -79,7 +83,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrantConfig {
-    /// Interfaces: the module's own study, voxels, findings, log and models unless said otherwise.
+    /// Interfaces: the module's own study, voxels, findings, marks, log and models unless said otherwise.
     pub interfaces: Vec<String>,
     /// DICOM attributes by keyword: technical ones unless said otherwise.
     pub attributes: Vec<String>,

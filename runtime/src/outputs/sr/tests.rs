@@ -43,7 +43,7 @@ fn findings(study: &Study) -> Findings {
             probability: 0.75,
             reason: "air in the pleural space".into(),
         }],
-        unfit: None,
+        ..Findings::default()
     }
 }
 
