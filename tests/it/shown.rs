@@ -112,28 +112,6 @@ fn a_run_that_is_repeated_writes_the_same_objects_and_a_site_chooses_among_them(
 }
 
 #[test]
-fn what_has_no_room_is_refused_by_the_limits_name_and_nothing_is_written() {
-    let Some(mut scenario) = scenario() else { return };
-    // Enough for the study and what the module makes of it, and not for the values once more.
-    scenario.config.limits.host_memory_mib = 1;
-    let size = 160;
-    change_files(scenario.study(), |_, slice| {
-        let voxels = vec![1424u16; size * size];
-        for tag in [tags::ROWS, tags::COLUMNS] {
-            slice.put(dicom_core::DataElement::new(tag, VR::US, dicom_core::PrimitiveValue::from(size as u16)));
-        }
-        slice.put(dicom_core::DataElement::new(
-            tags::PIXEL_DATA,
-            VR::OW,
-            dicom_core::PrimitiveValue::U16(voxels.into()),
-        ));
-    })
-    .expect("changed");
-    let error = scenario.refused().to_string();
-    assert!(error.contains("host_memory_mib"), "{error}");
-}
-
-#[test]
 fn a_pacs_takes_them_all() {
     let (Some(peers), Some(scenario), Some(orthanc)) = (Peers::find(), scenario(), Orthanc::start()) else { return };
     let result = scenario.run().expect("done");

@@ -19,9 +19,10 @@ pub(super) const BLACK: Colour = [0, 0, 0];
 const HEAT: [Colour; 7] =
     [[30, 12, 69], [94, 18, 110], [161, 43, 98], [217, 75, 60], [246, 125, 21], [250, 190, 40], [252, 253, 160]];
 
-/// The colour of `part`, 0 to 1.
+/// The colour of `part`, 0 to 1; of what is no number, the coldest.
 pub(super) fn heat(part: f32) -> Colour {
-    let at = part.clamp(0.0, 1.0) * (HEAT.len() - 1) as f32;
+    let part = if part.is_nan() { 0.0 } else { part.clamp(0.0, 1.0) };
+    let at = part * (HEAT.len() - 1) as f32;
     let below = (at as usize).min(HEAT.len() - 2);
     mix(HEAT[below], HEAT[below + 1], at - below as f32)
 }

@@ -186,8 +186,8 @@ fn put_grey(object: &mut InMemDicomObject, marks: &[Mark], source: &Source<'_>) 
         .map(|(slope, intercept)| [slope.to_bits(), intercept.to_bits()])
         .collect();
     let line = lines.first().map(|line| line.map(f64::from_bits));
-    let window = if let (1, Some([slope, intercept])) = (lines.len(), line) {
-        if source.series.attribute("RescaleSlope").is_some() {
+    let window = if lines.len() < 2 {
+        if let Some([slope, intercept]) = line.filter(|_| source.series.attribute("RescaleSlope").is_some()) {
             put(object, tags::RESCALE_INTERCEPT, VR::DS, decimal(intercept));
             put(object, tags::RESCALE_SLOPE, VR::DS, decimal(slope));
             put(object, tags::RESCALE_TYPE, VR::LO, text(&window::unit(source)));

@@ -9,7 +9,7 @@ use crate::study::Study;
 
 const SIZE: [usize; 3] = [40, 30, 4];
 
-/// Pixels twice as high as wide: the picture is 512 × 768 where it would be 512 × 384.
+/// Pixels twice as high as wide: the picture's are square, so it is 360 × 540.
 fn a_study() -> Study {
     let axes = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
     study(&Geometry::new(SIZE, [1.0, 2.0, 2.5], [-20.0, -30.0, 100.0], axes).expect("a grid"))
@@ -70,7 +70,7 @@ fn middle(capture: &InMemDicomObject, is: impl Fn([i32; 3]) -> bool) -> [f64; 2]
     let side = |tag| capture.element(tag).expect("a size").to_int::<usize>().expect("a number");
     let (width, rows) = (side(tags::COLUMNS), side(tags::ROWS));
     let rgb = capture.element(tags::PIXEL_DATA).expect("pixels").to_bytes().expect("bytes");
-    let (left, top, columns, lines) = (8, 36, 520, 780);
+    let (left, top, columns, lines) = (8, 36, 360, 540);
     let (mut count, mut sum) = (0usize, [0usize; 2]);
     for y in top..(top + lines).min(rows) {
         for x in left..left + columns {
