@@ -108,7 +108,7 @@ def map_by_pydicom(path, source, values):
 
 def map_by_dcmqi(path, source, values):
     with tempfile.TemporaryDirectory() as folder:
-        tool = [BIN / "paramap2itkimage", "--inputDICOM", path, "--outputDirectory", folder, "-p", "m", "-t", "nrrd"]
+        tool = [BIN / "paramap2itkimage", "--inputDICOM", path, "--outputDirectory", folder, "-t", "nrrd"]
         run = subprocess.run(tool, capture_output=True, text=True)
         if run.returncode:
             return [f"dcmqi: paramap2itkimage ended with {run.returncode}: {(run.stderr or run.stdout)[-400:]}"]

@@ -5,9 +5,9 @@ use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_wid
 /// Red, green, blue.
 pub(super) type Colour = [u8; 3];
 
-/// Colours of segments, in turn.
+/// Colours of segments, in turn; the first are none that heat has.
 pub(super) const COLOURS: [Colour; 6] =
-    [[221, 130, 101], [144, 190, 255], [247, 214, 72], [123, 201, 111], [196, 132, 222], [255, 140, 190]];
+    [[120, 180, 255], [123, 201, 111], [247, 214, 72], [221, 130, 101], [196, 132, 222], [255, 140, 190]];
 /// Of boxes.
 pub(super) const AMBER: Colour = [255, 176, 0];
 /// Of text.

@@ -47,7 +47,7 @@ pub struct KeySlice {
     pub slice: usize,
 }
 
-/// The hottest slice of a heatmap, else the slice with most voxels of segments, else the middle one of the most probable
+/// The [hottest](super::AcceptedHeatmap::hottest) slice of a heatmap, else the slice with most voxels of segments, else the middle one of the most probable
 /// box; `None` where nothing that was found has a place.
 #[must_use]
 pub fn key_slice(accepted: &Accepted) -> Option<KeySlice> {
@@ -113,6 +113,7 @@ pub fn secondary_capture(
     let description = dataset::described(&module.title, module);
     dataset::put_series(&mut object, source, "OT", &uids.series(OUTPUT), &description, 3);
     dataset::put_body_part(&mut object, source);
+    dataset::put_side(&mut object, source);
     dataset::put_equipment(&mut object, module);
     put(&mut object, tags::CONVERSION_TYPE, VR::CS, "WSD");
     put(&mut object, tags::SECONDARY_CAPTURE_DEVICE_MANUFACTURER, VR::LO, dataset::MANUFACTURER);

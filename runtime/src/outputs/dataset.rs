@@ -134,15 +134,29 @@ pub(super) fn put_series(
     put(object, tags::SERIES_DESCRIPTION, VR::LO, description);
 }
 
-/// Which part of the body, and which side of it, as the source says (PS3.3 C.7.3.1): for series of images.
+/// Parts of the body of which there is one (PS3.16 annex L), of those that images are mostly of.
+const UNPAIRED: [&str; 20] = [
+    "ABDOMEN", "AORTA", "BLADDER", "BRAIN", "CHEST", "COCCYX", "COLON", "CSPINE", "HEAD", "HEART", "LIVER", "LSPINE",
+    "NECK", "PELVIS", "PROSTATE", "SKULL", "SPINE", "SSPINE", "TSPINE", "UTERUS",
+];
+
+/// Body Part Examined of a series, as the source says (PS3.3 C.7.3.1).
 pub(super) fn put_body_part(object: &mut InMemDicomObject, source: &Source<'_>) {
-    for tag in [tags::BODY_PART_EXAMINED, tags::LATERALITY] {
-        if let Ok(Some(element)) = source.series.header.element_opt(tag)
-            && !element.is_empty()
-        {
-            object.put(element.clone());
-        }
+    copy(object, source, tags::BODY_PART_EXAMINED);
+}
+
+/// Which side of the body a series of images is of (type 2C): as the source says; unknown where it should and does not.
+pub(super) fn put_side(object: &mut InMemDicomObject, source: &Source<'_>) {
+    let part = source.series.attribute("BodyPartExamined").unwrap_or_default();
+    if !copy(object, source, tags::LATERALITY) && !UNPAIRED.contains(&part.trim()) {
+        put_empty(object, tags::LATERALITY, VR::CS);
     }
+}
+
+/// Whether the source states it.
+fn copy(object: &mut InMemDicomObject, source: &Source<'_>, tag: Tag) -> bool {
+    let stated = source.series.header.element_opt(tag).ok().flatten().filter(|element| !element.is_empty());
+    stated.map(|element| object.put(element.clone())).is_some()
 }
 
 /// General and Enhanced General Equipment modules (PS3.3 C.7.5.1, C.7.5.2): the runtime made the object, with the

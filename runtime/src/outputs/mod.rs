@@ -138,7 +138,7 @@ pub struct AcceptedHeatmap {
     pub minimum: f32,
     /// The most.
     pub maximum: f32,
-    /// The first slice that holds the most.
+    /// Of the slices with values near the most, the one with most heat; the first of several.
     pub hottest: usize,
 }
 

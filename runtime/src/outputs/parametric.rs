@@ -58,6 +58,7 @@ pub fn parametric_map(
     let description = dataset::described(&title, module);
     dataset::put_series(&mut object, source, "OT", &uids.series(OUTPUT), &description, 5);
     dataset::put_body_part(&mut object, source);
+    dataset::put_side(&mut object, source);
     dataset::put_equipment(&mut object, module);
     put(&mut object, tags::FRAME_OF_REFERENCE_UID, VR::UI, source.frame_of_reference_uid());
     put_empty(&mut object, tags::POSITION_REFERENCE_INDICATOR, VR::LO);
@@ -96,6 +97,7 @@ fn put_image(
     let qualification = if module.demonstration { "RESEARCH" } else { "PRODUCT" };
     put(object, tags::CONTENT_QUALIFICATION, VR::CS, qualification);
     put(object, tags::BURNED_IN_ANNOTATION, VR::CS, "NO");
+    put(object, tags::RECOGNIZABLE_VISUAL_FEATURES, VR::CS, "NO");
     put(object, tags::NUMBER_OF_FRAMES, VR::IS, slices.to_string());
     put(object, tags::SAMPLES_PER_PIXEL, VR::US, 1u16);
     put(object, tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME2");
@@ -148,7 +150,7 @@ fn shared(heatmap: &AcceptedHeatmap, source: &Source<'_>, title: &str) -> InMemD
 /// Functional groups of one frame.
 fn frame(source: &Source<'_>, slice: usize, place: u32) -> Result<InMemDicomObject, ParametricError> {
     let mut item = InMemDicomObject::new_empty();
-    multiframe::put_derivation(&mut item, source, slice, None).ok_or(ParametricError::Source(slice))?;
+    multiframe::put_derivation(&mut item, source, slice, codes::DETECTION).ok_or(ParametricError::Source(slice))?;
     multiframe::put_place(&mut item, source, slice, &[place]);
     Ok(item)
 }

@@ -205,8 +205,7 @@ fn colour(number: u16) -> [u16; 3] {
 fn per_frame(frame: &Frame, source: &Source<'_>) -> Result<InMemDicomObject, SegError> {
     let slice = frame.mask.slice;
     let mut item = InMemDicomObject::new_empty();
-    let segmented = Some(codes::SEGMENTATION);
-    multiframe::put_derivation(&mut item, source, slice, segmented).ok_or(SegError::Source { slice })?;
+    multiframe::put_derivation(&mut item, source, slice, codes::SEGMENTATION).ok_or(SegError::Source { slice })?;
     multiframe::put_place(&mut item, source, slice, &[u32::from(frame.number), frame.place]);
     let mut segment = InMemDicomObject::new_empty();
     put(&mut segment, tags::REFERENCED_SEGMENT_NUMBER, VR::US, frame.number);
@@ -339,16 +338,6 @@ mod tests {
         let uid = at(&seg(&study, voxels()).expect("a SEG"), &[], tags::FRAME_OF_REFERENCE_UID);
         assert!(uid.starts_with("2.25."));
         assert_eq!(uid, at(&seg(&study, voxels()).expect("a SEG"), &[], tags::FRAME_OF_REFERENCE_UID));
-    }
-
-    #[test]
-    fn body_part_and_side_are_those_of_the_source() {
-        let mut study = study(&grid());
-        study.series[0].header.put_str(tags::BODY_PART_EXAMINED, VR::CS, "KNEE");
-        study.series[0].header.put_str(tags::LATERALITY, VR::CS, "L");
-        let object = seg(&study, voxels()).expect("a SEG");
-        assert_eq!(at(&object, &[], tags::BODY_PART_EXAMINED), "KNEE");
-        assert_eq!(at(&object, &[], tags::LATERALITY), "L");
     }
 
     #[test]

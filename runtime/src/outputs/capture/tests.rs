@@ -122,6 +122,24 @@ fn the_header_says_what_it_is_of_and_that_it_is_drawn() {
 }
 
 #[test]
+fn body_part_and_side_are_those_of_the_source_and_unknown_where_it_should_say() {
+    let side = |part: &str, side: &str| {
+        let mut study = a_study();
+        for (tag, value) in [(tags::BODY_PART_EXAMINED, part), (tags::LATERALITY, side)] {
+            study.series[0].header.put_str(tag, VR::CS, value);
+        }
+        let findings = Findings { segmentation: Some(segmentation(&study)), ..Findings::default() };
+        let capture = capture(findings, &study);
+        let found = |tag| capture.element_opt(tag).expect("readable").map(|e| e.to_str().expect("text").into_owned());
+        (found(tags::BODY_PART_EXAMINED), found(tags::LATERALITY))
+    };
+    assert_eq!(side("KNEE", "L"), (Some("KNEE".into()), Some("L".into())));
+    assert_eq!(side("KNEE", ""), (Some("KNEE".into()), Some(String::new())));
+    assert_eq!(side("HEAD", ""), (Some("HEAD".into()), None));
+    assert_eq!(side("", ""), (None, Some(String::new())));
+}
+
+#[test]
 fn a_contour_lies_around_its_segment() {
     let study = a_study();
     let capture = capture(Findings { segmentation: Some(segmentation(&study)), ..Findings::default() }, &study);

@@ -32,8 +32,17 @@ pub(super) fn boxes(marks: &[Mark], first: At, volumes: &[(At, &Geometry)]) -> R
     Ok(())
 }
 
-/// The least and the most of a slice.
-type Range = (f32, f32);
+/// Of a slice.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Extent {
+    least: f32,
+    most: f32,
+    sum: f64,
+}
+
+/// From this part of the range on a slice counts as hot: of those, the one with most heat shows most. Where scores reach
+/// their bound in many slices, the one that does so first may hold little.
+const HOT: f64 = 0.95;
 
 /// Looks at every voxel.
 pub(super) fn heatmap(heatmap: Heatmap, volumes: &[(At, &Geometry)]) -> Result<AcceptedHeatmap, Refusal> {
@@ -42,29 +51,34 @@ pub(super) fn heatmap(heatmap: Heatmap, volumes: &[(At, &Geometry)]) -> Result<A
     let source = on_grid_of(&heatmap.values, volumes).ok_or_else(elsewhere)?;
     let [columns, rows, slices] = grid.size();
     // Which slice fails must not depend on which thread is first.
-    let ranges: Vec<Result<Range, Refusal>> = (0..slices)
+    let slices: Vec<Result<Extent, Refusal>> = (0..slices)
         .into_par_iter()
         .map_init(
             || vec![0f32; columns * rows],
             |values, slice| {
                 let heat = |problem| Refusal::Heat { slice, problem };
                 heatmap.values.slice(slice, values).map_err(|e| heat(e.to_string()))?;
-                range(values).ok_or_else(|| heat("a voxel is NaN or infinite; state finite values".into()))
+                extent(values).ok_or_else(|| heat("a voxel is NaN or infinite; state finite values".into()))
             },
         )
         .collect();
-    let ranges = ranges.into_iter().collect::<Result<Vec<Range>, _>>()?;
-    let minimum = ranges.iter().map(|(low, _)| *low).fold(f32::INFINITY, f32::min);
-    let maximum = ranges.iter().map(|(_, high)| *high).fold(f32::NEG_INFINITY, f32::max);
-    let hottest = ranges.iter().position(|(_, high)| *high >= maximum).unwrap_or(0);
+    let slices = slices.into_iter().collect::<Result<Vec<Extent>, _>>()?;
+    let minimum = slices.iter().map(|slice| slice.least).fold(f32::INFINITY, f32::min);
+    let maximum = slices.iter().map(|slice| slice.most).fold(f32::NEG_INFINITY, f32::max);
+    let hot = f64::from(minimum) + HOT * (f64::from(maximum) - f64::from(minimum));
+    let hot = slices.iter().enumerate().filter(|(_, slice)| f64::from(slice.most) >= hot);
+    // Of several the first: `max_by` would take the last.
+    let hottest = hot.rev().max_by(|(_, a), (_, b)| a.sum.total_cmp(&b.sum)).map_or(0, |(z, _)| z);
     let Heatmap { values, title } = heatmap;
     Ok(AcceptedHeatmap { values, title, source, minimum, maximum, hottest })
 }
 
 /// `None` when a value is not finite.
-fn range(values: &[f32]) -> Option<Range> {
-    values.iter().try_fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &value| {
-        value.is_finite().then(|| (low.min(value), high.max(value)))
+fn extent(values: &[f32]) -> Option<Extent> {
+    let none = Extent { least: f32::INFINITY, most: f32::NEG_INFINITY, sum: 0.0 };
+    values.iter().try_fold(none, |Extent { least, most, sum }, &value| {
+        let with = Extent { least: least.min(value), most: most.max(value), sum: sum + f64::from(value) };
+        value.is_finite().then_some(with)
     })
 }
 
@@ -112,6 +126,19 @@ mod tests {
         let heatmap = accepted.heatmap.expect("one");
         assert_eq!((heatmap.minimum, heatmap.maximum, heatmap.hottest, heatmap.source), (-1.5, 2.5, 1, (0, 0)));
         assert_eq!((accepted.marks.len(), accepted.marks_source), (1, (0, 0)));
+    }
+
+    #[test]
+    fn of_hot_slices_the_one_with_most_heat_is_the_hottest() {
+        let axes = grid().axes();
+        let grid = Geometry::new([2, 1, 4], [1.0; 3], [0.0; 3], axes).expect("a grid");
+        let hottest = |voxels: [f32; 8]| {
+            let findings = Findings { heatmap: Some(heat(&grid, voxels.to_vec())), ..Findings::default() };
+            gate(findings, &study(&grid), &[0]).expect("accepted").heatmap.expect("one").hottest
+        };
+        assert_eq!(hottest([0.0, 1.0, 0.99, 0.9, 0.9, 0.9, 0.0, 0.0]), 1, "warm slices do not count");
+        assert_eq!(hottest([-2.0, -9.0, -2.0, -9.0, -9.0, -9.0, -9.0, -9.0]), 0, "of two the first");
+        assert_eq!(hottest([0.0; 8]), 0);
     }
 
     #[test]
