@@ -2,7 +2,7 @@
 
     judge_shown.py FOLDER SOURCE_FOLDER EXPECTED_JSON
 
-FOLDER holds `parametric-map.dcm`, `presentation-state.dcm` and `secondary-capture.dcm`. EXPECTED_JSON says what the module
+FOLDER holds `parametric-map.dcm`, `presentation-state.dcm` and `secondary-capture.dcm`, and SEG and SR beside them. EXPECTED_JSON says what the module
 stated, on the grid of the source:
 
     {"values": "heat.raw",          raw f32 beside it, little-endian, x fastest, slices ascending along the normal
@@ -34,7 +34,8 @@ def main():
     x, y, z = expected["size"]
     values = np.fromfile(expected_path.parent / expected["values"], "<f4").reshape(z, y, x)
     source = slices(source_path)
-    objects = [folder / f"{name}.dcm" for name in ("parametric-map", "presentation-state", "secondary-capture")]
+    names = ("parametric-map", "presentation-state", "secondary-capture", "segmentation", "report")
+    objects = [folder / f"{name}.dcm" for name in names]
     faults = [f"{path.stem}: {fault}" for path in objects for fault in conforms(path) + belongs(path, source_path)]
     if len(source) != z:
         faults.append(f"the source has {len(source)} slices, the values have {z}")
