@@ -61,6 +61,8 @@ pub fn presentation_state(
     dataset::put_instance(&mut object, class, &uids.instance(OUTPUT), stamp);
     let description = dataset::described(&module.title, module);
     dataset::put_series(&mut object, source, "PR", &uids.series(OUTPUT), &description, 4);
+    dataset::put_body_part(&mut object, source);
+    dataset::put_side(&mut object, source);
     dataset::put_equipment(&mut object, module);
     put(&mut object, tags::PRESENTATION_CREATION_DATE, VR::DA, stamp.date.as_str());
     put(&mut object, tags::PRESENTATION_CREATION_TIME, VR::TM, stamp.time.as_str());
