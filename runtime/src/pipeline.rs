@@ -300,6 +300,7 @@ fn write_pictures(
 ) -> Result<(), RunError> {
     let (module, wanted) = (record.module, &app.config.outputs);
     let failed = |e: &dyn std::error::Error| RunError::Write(e.to_string());
+    let budget = Budget::mib(app.config.limits.host_memory_mib);
     if let Some(heatmap) = findings.heatmap.as_ref().filter(|_| wanted.parametric_map) {
         let (source, uids) = record.source(heatmap.source).map_err(RunError::Write)?;
         let made = outputs::parametric_map(heatmap, &source, module, &uids, stamp);
@@ -308,13 +309,12 @@ fn write_pictures(
     }
     if !findings.marks.is_empty() {
         let (source, uids) = record.source(findings.marks_source).map_err(RunError::Write)?;
-        let made = outputs::presentation_state(findings, &source, module, &uids, stamp);
-        let object = made.map_err(|e| failed(&e))?;
+        let made = outputs::presentation_state(findings, &source, module, &uids, stamp, &budget);
+        let (object, _held) = made.map_err(|e| failed(&e))?;
         transaction.dicom(PRESENTATION_FILE, OutputKind::PresentationState, &object)?;
     }
     if let Some(key) = outputs::key_slice(findings).filter(|_| wanted.secondary_capture) {
         let (source, uids) = record.source(key.source).map_err(RunError::Write)?;
-        let budget = Budget::mib(app.config.limits.host_memory_mib);
         let (volume, options) = (source.volume_index, app.read_options(strict));
         let decoded = source.series.decode_slice(volume, key.slice, &budget, &options)?;
         unchanged(record, source.instance(key.slice).into_iter().zip(&decoded.digests))?;

@@ -14,6 +14,7 @@ use super::window::{self, Window};
 use super::{Accepted, ModuleInfo, OutputUids, Source, Stamp};
 use crate::findings::Mark;
 use crate::geometry::Region;
+use crate::memory::{Budget, Charge, OverBudget};
 
 /// The name that UIDs of the presentation state are derived from.
 const OUTPUT: &str = "presentation-state";
@@ -22,6 +23,8 @@ const BOXES: (&str, &str, [u16; 3]) = ("BOXES", "Where something lies", [53_083,
 const NOTE: (&str, &str, [u16; 3]) = ("NOTE", "Who drew it", [58_981, 32_896, 32_896]);
 /// Height of a line of text over its image, as a part of the image's rows.
 const LINE: f32 = 0.04;
+/// What a reference to a slice takes in memory, roughly: every box has one to each of its slices.
+const REFERENCE_BYTES: u64 = 1024;
 
 /// Why there is no presentation state.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +35,16 @@ pub enum PresentationError {
     /// Not what the gate accepted: ours to repair.
     #[error("a box lies in slice {0}, which has no instance in the source volume; pass the source that the gate named")]
     Source(usize),
+    /// Too many boxes on too many slices to hold.
+    #[error("the presentation state has no room: {0}; state fewer boxes, or raise it")]
+    OverBudget(#[from] OverBudget),
     /// An object that cannot be encoded: ours to repair.
     #[error("the file meta information of the presentation state cannot be built: {0}")]
     Meta(String),
 }
 
-/// The presentation state of the boxes of `accepted`, whose [`marks_source`](Accepted::marks_source) is `source`.
+/// The presentation state of the boxes of `accepted`, whose [`marks_source`](Accepted::marks_source) is `source`, and what
+/// `budget` is charged for it as long as it is held.
 ///
 /// # Errors
 /// See [`PresentationError`].
@@ -47,10 +54,13 @@ pub fn presentation_state(
     module: &ModuleInfo,
     uids: &OutputUids,
     stamp: &Stamp,
-) -> Result<FileDicomObject<InMemDicomObject>, PresentationError> {
+    budget: &Budget,
+) -> Result<(FileDicomObject<InMemDicomObject>, Charge), PresentationError> {
     if accepted.marks.is_empty() {
         return Err(PresentationError::Empty);
     }
+    let references: u64 = accepted.marks.iter().map(|mark| mark.region.size[2] as u64).sum();
+    let charge = budget.charge(references.saturating_mul(REFERENCE_BYTES))?;
     let mut object = dataset::in_study_of(source);
     let (mut module, mut marks) = (module.clone(), accepted.marks.clone());
     let named = [&mut module.name, &mut module.version, &mut module.vendor, &mut module.title];
@@ -77,7 +87,8 @@ pub fn presentation_state(
     sequence(&mut object, tags::GRAPHIC_LAYER_SEQUENCE, vec![layer(BOXES, 1), layer(NOTE, 2)]);
     put_grey(&mut object, marks, source);
     let meta = FileMetaTableBuilder::new().transfer_syntax(dictionary::EXPLICIT_VR_LITTLE_ENDIAN);
-    object.with_meta(meta).map_err(|e| PresentationError::Meta(e.to_string()))
+    let object = object.with_meta(meta).map_err(|e| PresentationError::Meta(e.to_string()))?;
+    Ok((object, charge))
 }
 
 fn slices(region: &Region) -> std::ops::Range<usize> {
@@ -229,7 +240,9 @@ mod tests {
         let accepted = gate(Findings { marks, ..Findings::default() }, study, &[0]).expect("accepted");
         let source = Source::new(study, (0, 0)).expect("a volume");
         let uids = OutputUids::new(&source, &[[1; 32]], &module().identity, &[]);
-        presentation_state(&accepted, &source, &module(), &uids, &stamp())
+        let budget = Budget::bytes(8 << 10);
+        let made = presentation_state(&accepted, &source, &module(), &uids, &stamp(), &budget);
+        made.map(|(object, _)| object)
     }
 
     fn mark(start: [usize; 3], size: [usize; 3], label: &str) -> Mark {
@@ -275,6 +288,13 @@ mod tests {
         );
         let window = items(&state, tags::SOFTCOPY_VOILUT_SEQUENCE).remove(0);
         assert_eq!(text(&window, tags::WINDOW_CENTER), "40", "of a CT that states none");
+    }
+
+    #[test]
+    fn more_than_fits_the_budget_names_the_limit() {
+        let marks = vec![mark([0; 3], [1, 1, 5], "Nodule"); 2];
+        let error = state(&a_study(), marks).expect_err("ten slices").to_string();
+        assert!(error.contains("host_memory_mib"), "{error}");
     }
 
     #[test]
