@@ -121,8 +121,10 @@
 //! - **Modules come after one another where the site says so.** [`upstream`] has what earlier ones found, their
 //!   segmentations too.
 //!
-//! Order of reading: [`Analyzer`], [`Study`], [`Volume`] and [`volumes`], [`Model`], [`findings`], [`upstream`],
-//! [`testing`].
+//! - **What is seen is believed.** [`marks`] has a heatmap and boxes, which the host shows over the images.
+//!
+//! Order of reading: [`Analyzer`], [`Study`], [`Volume`] and [`volumes`], [`Model`], [`findings`], [`marks`],
+//! [`upstream`], [`testing`].
 
 #![expect(clippy::test_attr_in_doctest, reason = "hidden lines take the attribute out, and `main` calls the test")]
 
@@ -133,6 +135,7 @@ mod error;
 mod fake;
 pub mod findings;
 mod log;
+pub mod marks;
 mod study;
 mod tensor;
 #[cfg(not(target_arch = "wasm32"))]
@@ -155,7 +158,7 @@ pub mod prelude {
     pub use crate::{
         Analyzer, Code, Component, Error, ErrorCode, Extent, Failure, Geometry, Interpolation, Model, Outputs, Prior,
         Region, Segment, Series, Statistics, Study, Tensor, TensorType, Urgency, Vec3, Volume, debug, findings, info,
-        upstream, volumes, warn,
+        marks, upstream, volumes, warn,
     };
 }
 
@@ -163,11 +166,13 @@ pub mod prelude {
 mod sys {
     #[cfg(target_arch = "wasm32")]
     pub(crate) use crate::bindings::{
-        gantry::imaging::{findings, log, priors, study, upstream, volumes},
+        gantry::imaging::{findings, log, marks, priors, study, upstream, volumes},
         wasi::nn::{errors, graph, inference, tensor},
     };
     #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) use crate::fake::{errors, findings, graph, inference, log, priors, study, tensor, upstream, volumes};
+    pub(crate) use crate::fake::{
+        errors, findings, graph, inference, log, marks, priors, study, tensor, upstream, volumes,
+    };
 }
 
 /// A module: sees one study, states findings.

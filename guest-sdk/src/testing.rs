@@ -36,7 +36,7 @@ use crate::error::Error;
 use crate::fake::Job;
 use crate::study::Study;
 use crate::tensor::Tensor;
-use crate::types::{Code, Geometry, Segment, Urgency};
+use crate::types::{Code, Geometry, Region, Segment, Urgency};
 use crate::upstream::{Alert, Classification, Measurement, Origin, Refusal};
 use crate::{Analyzer, fake};
 
@@ -82,6 +82,10 @@ pub struct Stated {
     pub classifications: Vec<(Code, f32)>,
     /// Level, finding, probability and reason.
     pub triage: Vec<(Urgency, Code, f32, String)>,
+    /// Title and values on the grid of the source, x fastest.
+    pub heatmap: Option<(String, Vec<f32>)>,
+    /// Box, label and probability of each mark.
+    pub marks: Vec<(Region, Code, f32)>,
     /// Reason and detail.
     pub unfit: Option<(Code, String)>,
     /// Lines of the log.

@@ -2,6 +2,7 @@
 
 mod urgency;
 
+use crate::geometry::Region;
 use crate::volumes::Volume;
 
 pub use self::urgency::Urgency;
@@ -84,6 +85,26 @@ pub struct Segmentation {
     pub segments: Vec<Segment>,
 }
 
+/// How strongly each voxel speaks for what the module looks for.
+#[derive(Debug, Clone)]
+pub struct Heatmap {
+    /// Finite values.
+    pub values: Volume,
+    /// For people.
+    pub title: String,
+}
+
+/// A box in which something lies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mark {
+    /// Of the first volume that the module was given.
+    pub region: Region,
+    /// What.
+    pub label: Code,
+    /// 0 to 1.
+    pub probability: f32,
+}
+
 /// The input is not fit for the module.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Unfit {
@@ -113,6 +134,10 @@ pub struct Findings {
     pub classifications: Vec<Classification>,
     /// Reasons to look sooner.
     pub triage: Vec<Triage>,
+    /// At most one.
+    pub heatmap: Option<Heatmap>,
+    /// Boxes.
+    pub marks: Vec<Mark>,
     /// Set when the input was not fit; everything else is then empty.
     pub unfit: Option<Unfit>,
 }
@@ -125,6 +150,8 @@ impl Findings {
             + self.measurements.len()
             + self.classifications.len()
             + self.triage.len()
+            + usize::from(self.heatmap.is_some())
+            + self.marks.len()
             + usize::from(self.unfit.is_some())
     }
 }

@@ -16,14 +16,14 @@ use crate::module::manifest::Interface;
 use crate::module::package::{Package, PackageError};
 use crate::outputs::result::{Input, InputFile, InputPrior, InputSeries, JobResult, Model, Module, Phase};
 use crate::outputs::{
-    self, ModuleInfo, OVERLAY_FILE, OutputKind, OutputUids, REPORT_FILE, RESULT_FILE, Refusal, SEGMENTATION_FILE,
-    SegReference, Source, Stamp, Transaction, WriteError,
+    self, CAPTURE_FILE, ModuleInfo, OVERLAY_FILE, OutputKind, OutputUids, PARAMETRIC_MAP_FILE, PRESENTATION_FILE,
+    REPORT_FILE, RESULT_FILE, Refusal, SEGMENTATION_FILE, SegReference, Source, Stamp, Transaction, WriteError,
 };
 use crate::priors::{self, PriorError};
 use crate::routing;
 use crate::sandbox::grants::Policy;
 use crate::sandbox::{JobError, JobInput, Outcome, PrepareError, Prepared, Prior};
-use crate::study::{self, ReadError, Series, Study};
+use crate::study::{self, Instance, ReadError, Series, Study};
 use crate::upstream::{Finished, Handed};
 
 /// What to run on what.
@@ -223,6 +223,7 @@ pub fn run_prepared(
         result.warnings.push(format!("--upstream: the module does not ask for {}", Interface::Upstream.name()));
     }
     write_dicom(&mut transaction, &record, &findings, &stamp).map_err(RunError::Write)?;
+    write_pictures(app, &mut transaction, &record, &findings, strict, &stamp)?;
     if overlay {
         draw(app, &mut transaction, &record, &findings, strict)?;
     }
@@ -270,9 +271,7 @@ fn write_dicom(
     findings: &outputs::Accepted,
     stamp: &Stamp,
 ) -> Result<(), String> {
-    let source = Source::new(record.study, findings.source).ok_or("the source volume is gone")?;
-    let digests = record.input_digests();
-    let uids = OutputUids::new(&source, &digests, &record.module.identity, &record.circumstances());
+    let (source, uids) = record.source(findings.source)?;
     let mut seg = None;
     if findings.has_seg() {
         let object =
@@ -290,6 +289,56 @@ fn write_dicom(
     Ok(())
 }
 
+/// What shows where something lies: each on a source volume of its own.
+fn write_pictures(
+    app: &App,
+    transaction: &mut Transaction,
+    record: &Record<'_>,
+    findings: &outputs::Accepted,
+    strict: bool,
+    stamp: &Stamp,
+) -> Result<(), RunError> {
+    let (module, wanted) = (record.module, &app.config.outputs);
+    let failed = |e: &dyn std::error::Error| RunError::Write(e.to_string());
+    let budget = Budget::mib(app.config.limits.host_memory_mib);
+    if let Some(heatmap) = findings.heatmap.as_ref().filter(|_| wanted.parametric_map) {
+        let (source, uids) = record.source(heatmap.source).map_err(RunError::Write)?;
+        let made = outputs::parametric_map(heatmap, &source, module, &uids, stamp);
+        let (object, _held) = made.map_err(|e| failed(&e))?;
+        transaction.dicom(PARAMETRIC_MAP_FILE, OutputKind::ParametricMap, &object)?;
+    }
+    if !findings.marks.is_empty() {
+        let (source, uids) = record.source(findings.marks_source).map_err(RunError::Write)?;
+        let made = outputs::presentation_state(findings, &source, module, &uids, stamp, &budget);
+        let (object, _held) = made.map_err(|e| failed(&e))?;
+        transaction.dicom(PRESENTATION_FILE, OutputKind::PresentationState, &object)?;
+    }
+    if let Some(key) = outputs::key_slice(findings).filter(|_| wanted.secondary_capture) {
+        let (source, uids) = record.source(key.source).map_err(RunError::Write)?;
+        let (volume, options) = (source.volume_index, app.read_options(strict));
+        let decoded = source.series.decode_slice(volume, key.slice, &budget, &options)?;
+        unchanged(record, source.instance(key.slice).into_iter().zip(&decoded.digests))?;
+        let made = outputs::secondary_capture(findings, key, &source, &decoded.volume, module, &uids, stamp);
+        let object = made.map_err(|e| failed(&e))?;
+        transaction.dicom(CAPTURE_FILE, OutputKind::SecondaryCapture, &object)?;
+    }
+    Ok(())
+}
+
+/// Whether files that were decoded once more are those that were analysed.
+fn unchanged<'a>(
+    record: &Record<'_>,
+    decoded: impl IntoIterator<Item = (&'a Instance, &'a [u8; 32])>,
+) -> Result<(), RunError> {
+    for (instance, digest) in decoded {
+        let analysed = record.outcome.input.digests.get(&instance.sop_instance_uid);
+        if analysed.is_some_and(|analysed| analysed != digest) {
+            return Err(ReadError::Changed(instance.path.clone()).into());
+        }
+    }
+    Ok(())
+}
+
 /// Decodes the source once more: the picture is for people who ask for it, and nobody else pays for it.
 fn draw(
     app: &App,
@@ -302,13 +351,8 @@ fn draw(
     let series = &record.study.series[series];
     let budget = Budget::mib(app.config.limits.host_memory_mib);
     let decoded = series.decode(volume, &budget, &app.read_options(strict))?;
-    for (&slice, digest) in series.volumes[volume].slices.iter().zip(&decoded.digests) {
-        let instance = &series.instances[slice];
-        let analysed = record.outcome.input.digests.get(&instance.sop_instance_uid);
-        if analysed.is_some_and(|analysed| analysed != digest) {
-            return Err(ReadError::Changed(instance.path.clone()).into());
-        }
-    }
+    let instances = series.volumes[volume].slices.iter().map(|&slice| &series.instances[slice]);
+    unchanged(record, instances.zip(&decoded.digests))?;
     let picture = outputs::overlay(&decoded.volume, findings).map_err(|e| RunError::Write(e.to_string()))?;
     if let Some(picture) = picture {
         transaction.bytes(OVERLAY_FILE, OutputKind::Overlay, &picture)?;
@@ -326,7 +370,15 @@ struct Record<'a> {
     grants: Vec<String>,
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
+    /// A source volume, and the UIDs of what is made of it.
+    fn source(&self, at: (usize, usize)) -> Result<(Source<'a>, OutputUids), String> {
+        let source = Source::new(self.study, at).ok_or("the source volume is gone")?;
+        let digests = self.input_digests();
+        let uids = OutputUids::new(&source, &digests, &self.module.identity, &self.circumstances());
+        Ok((source, uids))
+    }
+
     fn result(&self, findings: &outputs::Accepted, stamp: &Stamp) -> JobResult {
         let module = Module::new(self.module, &self.package.component_digest(), self.grants.clone());
         let mut result = JobResult::new(findings, module, self.input(), stamp);

@@ -191,6 +191,8 @@ fn the_page_on_result_json_names_every_field_and_no_other() {
     let Some(scenario) = Scenario::rogue("well-behaved") else { return };
     let mut real = BTreeSet::new();
     fields(&serde_json::to_value(scenario.run().expect("done")).expect("JSON"), "", &mut real);
+    let Some(scenario) = Scenario::rogue("shown") else { return };
+    fields(&serde_json::to_value(scenario.run().expect("done")).expect("JSON"), "", &mut real);
     let Some(scenario) = Scenario::with_net("plain-nn", MANIFEST, "cpu") else { return };
     fields(&serde_json::to_value(scenario.run().expect("done")).expect("JSON"), "", &mut real);
 

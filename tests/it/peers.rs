@@ -90,7 +90,7 @@ impl Done {
     }
 }
 
-fn path_text(path: &Path) -> String {
+pub(crate) fn path_text(path: &Path) -> String {
     path.to_str().expect("a path in UTF-8").to_owned()
 }
 
@@ -136,11 +136,13 @@ fn a_pacs_takes_both() {
 }
 
 /// Row and column direction and the step from slice to slice, so that no axis is where a reader might guess it.
-const ORIENTATIONS: [(&str, [f64; 6], [f64; 3]); 4] = [
+pub(crate) const ORIENTATIONS: [(&str, [f64; 6], [f64; 3]); 6] = [
     ("axial, from the head down", [1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [0.0, 0.0, -2.0]),
     ("coronal", [1.0, 0.0, 0.0, 0.0, 0.0, -1.0], [0.0, 2.0, 0.0]),
     ("sagittal, against the normal", [0.0, 1.0, 0.0, 0.0, 0.0, -1.0], [2.0, 0.0, 0.0]),
     ("oblique, mirrored", [-0.8, 0.6, 0.0, 0.0, 0.0, 1.0], [1.2, 1.6, 0.0]),
+    ("axial, feet first, from the left", [-1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 2.0]),
+    ("axial, feet first, prone", [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0], [0.0, 0.0, 2.0]),
 ];
 
 #[test]
@@ -171,13 +173,15 @@ const BOXES: [(u16, [std::ops::Range<usize>; 3]); 3] =
     [(1, [1..7, 9..11, 0..4]), (2, [8..15, 0..3, 2..9]), (4, [0..3, 12..16, 6..10])];
 
 /// Gives the small CT other axes, oblong voxels, and boxes that are their own mirror image along no axis.
-fn place(study: &Path, orientation: [f64; 6], step: [f64; 3]) {
+pub(crate) fn place(study: &Path, orientation: [f64; 6], step: [f64; 3]) {
     let decimals = |values: &[f64]| values.iter().map(ToString::to_string).collect::<Vec<_>>().join("\\");
     change_files(study, |z, slice| {
         let position: Vec<f64> = [-20.0, 30.0, 7.5].iter().zip(step).map(|(start, s)| start + s * z as f64).collect();
         slice.put_str(tags::IMAGE_POSITION_PATIENT, VR::DS, decimals(&position));
         slice.put_str(tags::IMAGE_ORIENTATION_PATIENT, VR::DS, decimals(&orientation));
         slice.put_str(tags::PIXEL_SPACING, VR::DS, "0.75\\1.25");
+        let feet_first = orientation[0] == -1.0;
+        slice.put_str(tags::PATIENT_POSITION, VR::CS, if feet_first { "FFS" } else { "HFS" });
         let stored = |x: usize, y: usize| {
             let at = |(_, [columns, rows, slices]): &&(u16, [std::ops::Range<usize>; 3])| {
                 columns.contains(&x) && rows.contains(&y) && slices.contains(&z)

@@ -177,8 +177,22 @@ pub fn misstated() -> Vec<Guest> {
     let numbers = [infinite, infinite, infinite].into_iter().chain([End::Gate(probability); 4]);
     let control = End::Gate("control characters");
     let texts = [control, control, End::Gate("coding scheme"), End::Gate("not UCUM"), control, control, control];
+    let no_number = End::Gate("a voxel is NaN or infinite");
+    let outside = End::Gate("leaves the first source volume");
+    let shown = [
+        no_number,
+        no_number,
+        End::Gate("is the grid of no volume"),
+        End::Gate("its title is not"),
+        End::Module("at most one heatmap"),
+        outside,
+        outside,
+        outside,
+        End::Gate(probability),
+    ];
     [
         single,
+        guest("bad-marks", End::Done).granted(&["gantry:imaging/marks"]).each(&shown),
         guest("nan-findings", End::Done).each(&numbers.collect::<Vec<_>>()),
         guest("nul-text", End::Done).each(&texts),
     ]

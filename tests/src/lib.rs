@@ -235,9 +235,10 @@ impl Scenario {
     /// The small CT and a guest of `tests/guests/rogue`; nothing where the guests are not built.
     #[must_use]
     pub fn rogue(guest: &str) -> Option<Self> {
-        // One comes after others, and asks for what they found.
+        // One comes after others, and asks for what they found; one shows what it found.
         let manifest = match guest {
             "follow" => MANIFEST.replace("\"wasi:nn\"", "\"gantry:imaging/upstream\""),
+            "shown" => MANIFEST.replace("\"wasi:nn\"", "\"gantry:imaging/marks\""),
             _ => MANIFEST.to_owned(),
         };
         Self::rogue_with(guest, &manifest)

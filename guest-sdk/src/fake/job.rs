@@ -8,7 +8,7 @@ use super::grid::{Volume, invalid};
 use crate::bindings::gantry::imaging::log::Level;
 use crate::bindings::gantry::imaging::upstream::{Alert, Classification, Measurement, Origin, Refusal};
 use crate::testing::{FakeFinished, FakeSeries, FakeStudy, Line, Stated};
-use crate::types::{Code, ErrorCode, Failure, Geometry, Segment, TensorType, Urgency};
+use crate::types::{Code, ErrorCode, Failure, Geometry, Region, Segment, TensorType, Urgency};
 
 thread_local! {
     static JOB: RefCell<Option<Job>> = const { RefCell::new(None) };
@@ -326,6 +326,43 @@ pub(crate) fn triage(level: Urgency, finding: &Code, value: f32, reason: &str) -
     probability("probability", value)?;
     with(|job| job.stated.triage.push((level, finding.clone(), value, reason.into())));
     Ok(())
+}
+
+pub(crate) fn heatmap(values: &Volume, title: &str) -> Result<(), Failure> {
+    if title.trim().is_empty() || title.chars().count() > 64 || title.contains(|c: char| c.is_control() || c == '\\') {
+        return invalid("a title is 1 to 64 characters without control characters and backslash");
+    }
+    with(|job| {
+        if job.stated.heatmap.is_some() {
+            return invalid("a second heatmap");
+        }
+        let mut sources = job.study.series.iter().flat_map(|series| &series.volumes);
+        if !sources.any(|(geometry, _)| same_grid(geometry, &values.geometry)) {
+            return invalid("the heatmap does not lie on the grid of a series; use resample_like");
+        }
+        if let Some(v) = values.voxels.iter().find(|v| !v.is_finite()) {
+            return invalid(format!("a voxel of the heatmap is {v}"));
+        }
+        job.stated.heatmap = Some((title.into(), values.voxels.to_vec()));
+        Ok(())
+    })
+}
+
+pub(crate) fn mark(place: Region, label: &Code, value: f32) -> Result<(), Failure> {
+    probability("probability", value)?;
+    with(|job| {
+        let first = job.study.series.iter().flat_map(|series| &series.volumes).next();
+        let Some((geometry, _)) = first else { return invalid("a mark without a volume") };
+        let inside = (0..3).all(|axis| {
+            let (start, size) = (place.start[axis], place.size[axis]);
+            size > 0 && start.checked_add(size).is_some_and(|end| end <= geometry.size[axis])
+        });
+        if !inside {
+            return invalid(format!("the box {place:?} is empty or leaves the first volume"));
+        }
+        job.stated.marks.push((place, label.clone(), value));
+        Ok(())
+    })
 }
 
 pub(crate) fn unfit(reason: &Code, detail: &str) -> Result<(), Failure> {

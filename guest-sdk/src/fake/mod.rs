@@ -26,6 +26,10 @@ pub(crate) mod findings {
     pub(crate) use super::job::{classify, measure, segmentation, triage, unfit};
 }
 
+pub(crate) mod marks {
+    pub(crate) use super::job::{heatmap, mark};
+}
+
 pub(crate) mod upstream {
     pub(crate) use super::job::{Finished, results};
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! study ─▶ fit? ─▶ input: 128 × 128 voxels of 2 × 2 × 4 mm ─▶ slabs, a few a call ─▶ heat ─┬─▶ score ─▶ triage
-//!            └──▶ unfit                                                                    └─▶ bands of heat: segments
+//!            └──▶ unfit                                                                    └─▶ heatmap, and what is suspected as a segment
 //! ```
 //!
 //! The steps before and after the network are those of its training, see `train.py` and `MODEL_CARD.md`.
@@ -36,10 +36,8 @@ const HOTTEST: usize = 8;
 /// From this score on, a study is urgent: `threshold` of `metrics.json`.
 const URGENT: f32 = 0.98;
 
-/// Bands of heat: value and name of their segments. Each is as wide as the one below the first, which is none.
-const BANDS: [(u32, &str); 3] = [(1, "Heat 0.25 to 0.5"), (2, "Heat 0.5 to 0.75"), (3, "Heat 0.75 to 1")];
-/// The lowest band of those that make up a suspected lesion.
-const SUSPECTED: u32 = 2;
+/// From this score on, a voxel is suspected.
+const SUSPECTED: f32 = 0.5;
 /// Nearer to the middle of the skull than this, no side is named, mm.
 const MIDLINE_MM: f64 = 10.0;
 
@@ -163,50 +161,32 @@ fn score(heat: &[f32]) -> f32 {
     (hottest.iter().sum::<f32>() / hottest.len() as f32).clamp(0.0, 1.0)
 }
 
-/// States bands of heat as segments on the grid of the source, where there are any; the pieces of what is suspected,
-/// largest first.
+/// States the heat on the grid of the source, and what of it is suspected as a segment, where there is any; the pieces of
+/// that, largest first.
 fn state_heat(source: &Volume, input: &Volume, heat: &[f32]) -> Result<Vec<Component>, Error> {
-    let grid = input.geometry();
-    let dimensions = [1, BANDS.len() as u32 + 1, grid.size.z, grid.size.y, grid.size.x];
-    let scores = Tensor::from_f32(&dimensions, &band_scores(heat));
-    let labels = volumes::argmax(&scores, input, source)?;
-    if labels.statistics(None)?.maximum == 0.0 {
-        return Ok(Vec::new());
+    // Around what the network saw, there is none. Interpolation keeps to what it is between, but for rounding.
+    let on_source = volumes::from_list(heat, input.geometry())?.resample_like(source, Interpolation::Linear, 0.0)?;
+    let on_source = on_source.clip(0.0, 1.0)?;
+    marks::heatmap(&on_source, "Score for a hyperdense lesion")?;
+    let suspected = on_source.threshold(SUSPECTED, 1.0)?;
+    let parts = suspected.components(1)?;
+    if !parts.is_empty() {
+        let segment = Segment {
+            value: 1,
+            name: "Suspected".into(),
+            category: Code::sct("49755003", "Morphologically Abnormal Structure"),
+            kind: Code::sct("52988006", "Lesion"),
+            confidence: mean_suspected(heat),
+        };
+        findings::segmentation(&suspected, &[segment])?;
+        findings::measure(&Code::sct("118565006", "Volume"), millilitres(&parts), "mL", Some(1))?;
     }
-    let segments = BANDS.map(|(value, name)| Segment {
-        value,
-        name: name.into(),
-        category: Code::sct("49755003", "Morphologically Abnormal Structure"),
-        kind: Code::sct("52988006", "Lesion"),
-        confidence: mean_within(heat, value),
-    });
-    findings::segmentation(&labels, &segments)?;
-    let suspected = labels.threshold(SUSPECTED as f32, BANDS.len() as f32)?.components(1)?;
-    if !suspected.is_empty() {
-        findings::measure(&Code::sct("118565006", "Volume"), millilitres(&suspected), "mL", None)?;
-    }
-    Ok(suspected)
+    Ok(parts)
 }
 
-/// Scores for each band and for none, of which that of the band of a value is the highest: lines that cross where bands
-/// meet. The host interpolates scores, and between lines that is to interpolate the heat itself.
-fn band_scores(heat: &[f32]) -> Vec<f32> {
-    let line = |band: u32| {
-        let below: f32 = (0..=band).map(lower_edge).sum();
-        heat.iter().map(move |value| band as f32 * value - below)
-    };
-    (0..=BANDS.len() as u32).flat_map(line).collect()
-}
-
-/// Where a band begins; the one below the first, which is none, at 0.
-fn lower_edge(band: u32) -> f32 {
-    band as f32 / (BANDS.len() as f32 + 1.0)
-}
-
-/// Mean of the values in a band.
-fn mean_within(heat: &[f32], band: u32) -> Option<f32> {
-    let last = band == BANDS.len() as u32;
-    let inside = heat.iter().filter(|v| **v >= lower_edge(band) && (last || **v < lower_edge(band + 1)));
+/// Mean of the scores that are suspected.
+fn mean_suspected(heat: &[f32]) -> Option<f32> {
+    let inside = heat.iter().filter(|v| **v >= SUSPECTED);
     let (sum, count) = inside.fold((0.0, 0u32), |(sum, count), v| (sum + f64::from(*v), count + 1));
     (count > 0).then(|| ((sum / f64::from(count)) as f32).clamp(0.0, 1.0))
 }
@@ -293,21 +273,27 @@ mod tests {
         let [(level, finding, score, reason)] = &stated.triage[..] else { panic!("{stated:?}") };
         assert_eq!((*level, finding.value.as_str()), (Urgency::Urgent, "HYPERDENSE"), "{reason}");
         assert!((score - 0.99).abs() < 1e-5 && reason.contains("on the patient's left"), "{reason}");
-        let (labels, segments) = stated.segmentation.as_ref().expect("heat");
-        assert_eq!(segments.iter().map(|s| s.value).collect::<Vec<_>>(), [1, 2, 3]);
-        let at = |x: u32, y: u32, z: u32| labels[(x + WIDTH * (y + WIDTH * z)) as usize];
-        assert_eq!((at(34, 23, 12), at(13, 23, 12), at(34, 23, 5)), (3, 0, 0), "x, y and z are not mixed up");
-        let [(_, ml, unit, None)] = &stated.measurements[..] else { panic!("{stated:?}") };
+        let (labels, segments) = stated.segmentation.as_ref().expect("something is suspected");
+        assert!(matches!(&segments[..], [one] if one.confidence.is_some_and(|p| (p - 0.99).abs() < 1e-5)), "{segments:?}");
+        let index = |x: u32, y: u32, z: u32| (x + WIDTH * (y + WIDTH * z)) as usize;
+        let at = |x, y, z| labels[index(x, y, z)];
+        assert_eq!((at(34, 23, 12), at(13, 23, 12), at(34, 23, 5)), (1, 0, 0), "x, y and z are not mixed up");
+        let (_, heat) = stated.heatmap.as_ref().expect("a heatmap");
+        assert!((heat[index(34, 23, 12)] - 0.99).abs() < 1e-5, "{}", heat[index(34, 23, 12)]);
+        assert!(heat[index(13, 23, 12)] < 0.05 && heat.len() == labels.len());
+        let [(_, ml, unit, Some(1))] = &stated.measurements[..] else { panic!("{stated:?}") };
         let true_ml = 5.0 * 6.0 * 4.0 * 0.08;
         assert!(unit == "mL" && (0.6 * true_ml..1.5 * true_ml).contains(ml), "{ml} mL of {true_ml}");
     }
 
     #[test]
-    fn a_head_without_a_lesion_is_routine_and_has_no_heat() {
+    fn a_head_without_a_lesion_is_routine_and_cold() {
         let stated = analyze(grid(), |at| head(at, None));
         let [(level, _, score, reason)] = &stated.triage[..] else { panic!("{stated:?}") };
         assert!(*level == Urgency::Routine && *score < 0.05, "{reason}");
-        assert!(stated.segmentation.is_none() && stated.measurements.is_empty(), "{stated:?}");
+        assert!(stated.segmentation.is_none() && stated.measurements.is_empty(), "nothing is suspected");
+        let (_, heat) = stated.heatmap.expect("a heatmap all the same");
+        assert!(heat.iter().all(|v| *v < 0.05));
     }
 
     #[test]
@@ -320,15 +306,15 @@ mod tests {
         });
         let [(Urgency::Urgent, .., reason)] = &stated.triage[..] else { panic!("{stated:?}") };
         assert!(reason.contains("on the patient's right"), "{reason}");
-        let (labels, _) = stated.segmentation.as_ref().expect("heat");
-        assert_eq!(labels[62 + 100 * (73 + 100 * 12)], 3);
+        let (labels, _) = stated.segmentation.as_ref().expect("something is suspected");
+        assert_eq!(labels[62 + 100 * (73 + 100 * 12)], 1);
     }
 
     #[test]
     fn what_is_no_head_is_unfit() {
         let unfit = |grid, value: fn([u32; 3]) -> f32| {
             let stated = analyze(grid, value);
-            assert!(stated.triage.is_empty() && stated.segmentation.is_none(), "{stated:?}");
+            assert!(stated.triage.is_empty() && stated.segmentation.is_none() && stated.heatmap.is_none());
             stated.unfit.expect("unfit").0.value
         };
         assert_eq!(unfit(grid(), |_| 32.0), "NO-SKULL");
@@ -347,16 +333,9 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_score_is_that_of_the_band() {
-        let heat = [0.0, 0.24, 0.26, 0.49, 0.51, 0.74, 0.76, 1.0];
-        let scores = band_scores(&heat);
-        for (at, band) in [0, 0, 1, 1, 2, 2, 3, 3].into_iter().enumerate() {
-            let of = |channel: usize| scores[channel * heat.len() + at];
-            let highest = (0..=BANDS.len()).max_by(|a, b| of(*a).total_cmp(&of(*b)));
-            assert_eq!(highest, Some(band), "{}", heat[at]);
-        }
-        assert_eq!(mean_within(&heat, 2), Some(0.625));
-        assert_eq!(mean_within(&heat[..2], 1), None);
+    fn the_mean_is_of_what_is_suspected() {
+        assert_eq!(mean_suspected(&[0.0, 0.49, 0.5, 0.75]), Some(0.625));
+        assert_eq!(mean_suspected(&[0.0, 0.49]), None);
     }
 
     /// What was measured is what runs.

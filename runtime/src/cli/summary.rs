@@ -66,5 +66,11 @@ fn findings(f: &mut fmt::Formatter<'_>, stated: &Stated) -> fmt::Result {
         };
         writeln!(f, "  {name:<24} {:>10.1} {}", measurement.value, measurement.unit)?;
     }
+    if let Some(heatmap) = &stated.heatmap {
+        writeln!(f, "  heatmap: {}, from {:.2} to {:.2}", heatmap.title, heatmap.minimum, heatmap.maximum)?;
+    }
+    for mark in &stated.marks {
+        writeln!(f, "  box: {} (probability {:.2})", mark.label.meaning, mark.probability)?;
+    }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod folder;
 mod hl7;
 mod limits;
 mod node;
+mod outputs;
 mod pacs;
 mod routing;
 mod seen;
@@ -26,6 +27,7 @@ pub use self::folder::FolderConfig;
 pub use self::hl7::Hl7Config;
 pub use self::limits::Limits;
 pub use self::node::{Duplicates, NodeConfig, PeerTlsConfig, TlsConfig};
+pub use self::outputs::OutputsConfig;
 pub use self::pacs::PacsConfig;
 pub(crate) use self::routing::is_module_name;
 pub use self::routing::{
@@ -81,6 +83,8 @@ pub struct Config {
     /// Who gets results.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub destinations: Vec<DestinationConfig>,
+    /// What a result is written as.
+    pub outputs: OutputsConfig,
     /// Log lines of the node.
     pub log: LogConfig,
     /// Traces of the node.
@@ -95,7 +99,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrantConfig {
-    /// Interfaces: the module's own study, voxels, findings, log and models unless said otherwise.
+    /// Interfaces: the module's own study, voxels, findings, marks, log and models unless said otherwise.
     pub interfaces: Vec<String>,
     /// DICOM attributes by keyword: technical ones unless said otherwise.
     pub attributes: Vec<String>,

@@ -53,6 +53,8 @@ pub enum Interface {
     Volumes,
     /// Findings.
     Findings,
+    /// Heatmaps and boxes.
+    Marks,
     /// Results of modules that ran before.
     Upstream,
     /// Log lines.
@@ -73,11 +75,12 @@ pub enum Interface {
 
 impl Interface {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Study,
         Self::Priors,
         Self::Volumes,
         Self::Findings,
+        Self::Marks,
         Self::Upstream,
         Self::Log,
         Self::Nn,
@@ -96,6 +99,7 @@ impl Interface {
             Self::Priors => "gantry:imaging/priors",
             Self::Volumes => "gantry:imaging/volumes",
             Self::Findings => "gantry:imaging/findings",
+            Self::Marks => "gantry:imaging/marks",
             Self::Upstream => "gantry:imaging/upstream",
             Self::Log => "gantry:imaging/log",
             Self::Nn => "wasi:nn",
@@ -126,7 +130,7 @@ impl Interface {
     #[must_use]
     pub fn offers(self, version: &str) -> bool {
         match self {
-            Self::Study | Self::Priors | Self::Volumes | Self::Findings | Self::Upstream | Self::Log => {
+            Self::Study | Self::Priors | Self::Volumes | Self::Findings | Self::Marks | Self::Upstream | Self::Log => {
                 version == "0.1.0"
             }
             Self::Nn => version == "0.2.0-rc-2024-10-28",
@@ -139,7 +143,9 @@ impl Interface {
     #[must_use]
     pub fn offered(self) -> &'static str {
         match self {
-            Self::Study | Self::Priors | Self::Volumes | Self::Findings | Self::Upstream | Self::Log => "0.1.0",
+            Self::Study | Self::Priors | Self::Volumes | Self::Findings | Self::Marks | Self::Upstream | Self::Log => {
+                "0.1.0"
+            }
             Self::Nn => "0.2.0-rc-2024-10-28",
             _ => "0.2",
         }

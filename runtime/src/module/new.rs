@@ -24,7 +24,7 @@ macro_rules! files {
 }
 
 /// Sources of the SDK, below `sdk/gantry-guest`.
-const SDK: [(&str, &str); 16] = files!(
+const SDK: [(&str, &str); 17] = files!(
     "guest-sdk",
     [
         "src/bindings.rs",
@@ -37,6 +37,7 @@ const SDK: [(&str, &str); 16] = files!(
         "src/findings.rs",
         "src/lib.rs",
         "src/log.rs",
+        "src/marks.rs",
         "src/study.rs",
         "src/tensor.rs",
         "src/testing.rs",

@@ -13,6 +13,8 @@ pub(super) struct Known(pub(super) &'static str, pub(super) &'static str, pub(su
 
 /// What was done to the source image (CID 7203).
 pub(super) const SEGMENTATION: Known = Known("113076", "DCM", "Segmentation");
+/// The same of a heatmap: what no code of CID 7203 says (CID 9231).
+pub(super) const DETECTION: Known = Known("110004", "DCM", "Computer Aided Detection");
 /// Why a source image is referred to (CID 7202).
 pub(super) const SOURCE_IMAGE: Known = Known("121322", "DCM", "Source image for image processing operation");
 /// Family of algorithms (CID 7162).

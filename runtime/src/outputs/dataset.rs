@@ -3,7 +3,7 @@
 use dicom_core::header::HasLength;
 use dicom_core::value::DataSetSequence;
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
-use dicom_dictionary_std::tags;
+use dicom_dictionary_std::{tags, uids as dictionary};
 use dicom_encoding::text::SpecificCharacterSet;
 use dicom_object::InMemDicomObject;
 
@@ -134,6 +134,31 @@ pub(super) fn put_series(
     put(object, tags::SERIES_DESCRIPTION, VR::LO, description);
 }
 
+/// Parts of the body of which there is one (PS3.16 annex L), of those that images are mostly of.
+const UNPAIRED: [&str; 20] = [
+    "ABDOMEN", "AORTA", "BLADDER", "BRAIN", "CHEST", "COCCYX", "COLON", "CSPINE", "HEAD", "HEART", "LIVER", "LSPINE",
+    "NECK", "PELVIS", "PROSTATE", "SKULL", "SPINE", "SSPINE", "TSPINE", "UTERUS",
+];
+
+/// Body Part Examined of a series, as the source says (PS3.3 C.7.3.1).
+pub(super) fn put_body_part(object: &mut InMemDicomObject, source: &Source<'_>) {
+    copy(object, source, tags::BODY_PART_EXAMINED);
+}
+
+/// Which side of the body a series of images is of (type 2C): as the source says; unknown where it should and does not.
+pub(super) fn put_side(object: &mut InMemDicomObject, source: &Source<'_>) {
+    let part = source.series.attribute("BodyPartExamined").unwrap_or_default();
+    if !copy(object, source, tags::LATERALITY) && !UNPAIRED.contains(&part.trim()) {
+        put_empty(object, tags::LATERALITY, VR::CS);
+    }
+}
+
+/// Whether the source states it.
+fn copy(object: &mut InMemDicomObject, source: &Source<'_>, tag: Tag) -> bool {
+    let stated = source.series.header.element_opt(tag).ok().flatten().filter(|element| !element.is_empty());
+    stated.map(|element| object.put(element.clone())).is_some()
+}
+
 /// General and Enhanced General Equipment modules (PS3.3 C.7.5.1, C.7.5.2): the runtime made the object, with the
 /// module as its model; the serial number is the module's identity.
 pub(super) fn put_equipment(object: &mut InMemDicomObject, module: &ModuleInfo) {
@@ -142,6 +167,11 @@ pub(super) fn put_equipment(object: &mut InMemDicomObject, module: &ModuleInfo) 
     put(object, tags::MANUFACTURER_MODEL_NAME, VR::LO, text(&module.name));
     put(object, tags::DEVICE_SERIAL_NUMBER, VR::LO, crate::hex(&module.identity));
     put(object, tags::SOFTWARE_VERSIONS, VR::LO, PrimitiveValue::Strs(versions.into_iter().collect()));
+}
+
+/// What a picture must say of itself where a person reads it.
+pub(super) fn label(module: &ModuleInfo) -> &'static str {
+    if module.demonstration { "DEMONSTRATION - not for clinical use" } else { "For review" }
 }
 
 /// `title`, and that it is a demonstration where it is one: 64 characters at most.
@@ -156,6 +186,23 @@ pub(super) fn described(title: &str, module: &ModuleInfo) -> String {
 /// Text that fits an LO: 64 characters at most, without what would end or split a value.
 pub(super) fn text(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() && *c != '\\').take(64).collect::<String>().trim().to_owned()
+}
+
+/// What was lost in the source is lost in what is made of it (PS3.3 C.7.6.1.1.5).
+pub(super) fn put_lossy(object: &mut InMemDicomObject, source: &Source<'_>) {
+    let header = &source.series.header;
+    let stated = source.series.attribute("LossyImageCompression").is_some_and(|v| v == "01");
+    let always_lossy = [dictionary::JPEG_BASELINE8_BIT, dictionary::JPEG_EXTENDED12_BIT];
+    let lossy =
+        stated || source.series.instances.iter().any(|i| always_lossy.contains(&i.transfer_syntax_uid.as_str()));
+    put(object, tags::LOSSY_IMAGE_COMPRESSION, VR::CS, if lossy { "01" } else { "00" });
+    if lossy {
+        for tag in [tags::LOSSY_IMAGE_COMPRESSION_RATIO, tags::LOSSY_IMAGE_COMPRESSION_METHOD] {
+            if let Ok(Some(element)) = header.element_opt(tag) {
+                object.put(element.clone());
+            }
+        }
+    }
 }
 
 /// Items that refer to instances (PS3.3 10.8): those of all slices of the volume.

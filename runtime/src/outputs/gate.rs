@@ -1,5 +1,7 @@
 //! What a guest stated, judged before anything is written (DESIGN, invariant 5): all of it passes, or none.
 
+mod marks;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
@@ -38,6 +40,27 @@ pub enum Refusal {
         spacing: [f64; 3],
         /// mm.
         origin: [f64; 3],
+    },
+    /// A heatmap on another grid than any source volume.
+    #[error(
+        "the heatmap has {size:?} voxels of {spacing:?} mm from {origin:?} mm, which is the grid of no volume that the \
+         module was given; bring it there with resample-like(source) before it is stated"
+    )]
+    HeatmapGrid {
+        /// Voxels along x, y, z.
+        size: [usize; 3],
+        /// mm.
+        spacing: [f64; 3],
+        /// mm.
+        origin: [f64; 3],
+    },
+    /// A voxel of a heatmap that is no number, or voxels that could not be computed.
+    #[error("the heatmap, slice {slice}: {problem}")]
+    Heat {
+        /// Along z, from 0.
+        slice: usize,
+        /// Why not.
+        problem: String,
     },
     /// A voxel that is no label, or voxels that could not be computed.
     #[error("the segmentation, slice {slice}: {source}; state labels, as argmax or threshold give them")]
@@ -83,28 +106,41 @@ pub fn gate(findings: Findings, study: &Study, accepted: &[usize]) -> Result<Acc
     let volumes = volumes(study, accepted);
     let first = volumes.first().map(|(at, _)| *at).ok_or(Refusal::NoSource)?;
     statements(&findings)?;
+    marks::boxes(&findings.marks, first, &volumes)?;
     let mut result = Accepted {
         segmentation: None,
         source: first,
         measurements: findings.measurements,
         classifications: findings.classifications,
         triage: findings.triage,
+        heatmap: None,
+        marks: findings.marks,
+        marks_source: first,
         unfit: findings.unfit,
         present: BTreeSet::new(),
         voxels: BTreeMap::new(),
         slices: Vec::new(),
+        fullest: 0,
     };
     if let Some(segmentation) = findings.segmentation {
-        result.source = on_grid_of(&segmentation.labels, &volumes)?;
+        result.source = on_grid_of(&segmentation.labels, &volumes).ok_or_else(|| grid(&segmentation.labels))?;
         result.voxels = segmentation.segments.iter().map(|s| (s.value, 0)).collect();
-        for slice in count(&segmentation)? {
+        let mut most = 0;
+        for (z, slice) in count(&segmentation)?.into_iter().enumerate() {
             for (&value, &voxels) in &slice {
                 *result.voxels.entry(value).or_default() += voxels;
+            }
+            let all = slice.values().sum();
+            if all > most {
+                (most, result.fullest) = (all, z);
             }
             result.slices.push(slice.into_keys().collect());
         }
         result.present = result.voxels.iter().filter(|(_, n)| **n > 0).map(|(value, _)| *value).collect();
         result.segmentation = Some(segmentation);
+    }
+    if let Some(heatmap) = findings.heatmap {
+        result.heatmap = Some(marks::heatmap(heatmap, &volumes)?);
     }
     Ok(result)
 }
@@ -121,14 +157,15 @@ fn volumes<'a>(study: &'a Study, accepted: &[usize]) -> Vec<(At, &'a Geometry)> 
     accepted.iter().flat_map(of).collect()
 }
 
-fn on_grid_of(labels: &Volume, volumes: &[(At, &Geometry)]) -> Result<At, Refusal> {
+/// The volume that lies as `stated` does.
+fn on_grid_of(stated: &Volume, volumes: &[(At, &Geometry)]) -> Option<At> {
+    let same = volumes.iter().find(|(_, volume)| stated.geometry().same_grid(volume, GRID_TOLERANCE_MM));
+    same.map(|(at, _)| *at)
+}
+
+fn grid(labels: &Volume) -> Refusal {
     let grid = labels.geometry();
-    let same = volumes.iter().find(|(_, volume)| grid.same_grid(volume, GRID_TOLERANCE_MM));
-    same.map(|(at, _)| *at).ok_or_else(|| Refusal::Grid {
-        size: grid.size(),
-        spacing: grid.spacing(),
-        origin: grid.origin(),
-    })
+    Refusal::Grid { size: grid.size(), spacing: grid.spacing(), origin: grid.origin() }
 }
 
 /// Voxels of each segment in each slice. Every voxel is looked at.
@@ -192,7 +229,7 @@ fn statements(findings: &Findings) -> Result<(), Refusal> {
         let checks = code(&t.finding).and_then(|()| probability("probability", t.probability));
         checks.and_then(|()| text("reason", &t.reason)).map_err(at(format!("triage {i}")))?;
     }
-    Ok(())
+    marks::statements(findings)
 }
 
 fn segment_list(segments: &[Segment]) -> Result<(), Refusal> {
@@ -292,7 +329,7 @@ mod tests {
             measurements: vec![Measurement { quantity: liver(), value: 1.5, unit: "mL".into(), segment: Some(2) }],
             classifications: vec![Classification { finding: liver(), probability: 0.5 }],
             triage: vec![Triage { level: Urgency::Urgent, finding: liver(), probability: 1.0, reason: "look".into() }],
-            unfit: None,
+            ..Findings::default()
         }
     }
 
@@ -325,6 +362,7 @@ mod tests {
         assert_eq!(accepted.slices, [BTreeSet::from([1]), BTreeSet::from([2])]);
         assert_eq!((accepted.number(2), accepted.number(3)), (Some(2), None));
         assert!(accepted.has_seg());
+        assert_eq!(accepted.fullest, 1);
     }
 
     #[test]

@@ -2,12 +2,18 @@
 
 /// What an output is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum OutputKind {
     /// DICOM SEG.
     Segmentation,
     /// DICOM SR.
     Report,
+    /// DICOM Parametric Map.
+    ParametricMap,
+    /// DICOM Grayscale Softcopy Presentation State.
+    PresentationState,
+    /// DICOM Secondary Capture.
+    SecondaryCapture,
     /// `overlay.png`.
     Overlay,
     /// `result.json`.

@@ -1,44 +1,58 @@
 //! The output gate, and the writers behind it.
 //!
 //! ```text
-//! Findings ─ gate ─▶ Accepted ─┬─ seg ─▶ SEG ─┐
-//!   (guest)                    ├─ sr ──▶ SR ──┼─ write ─▶ all files, or none
-//!                              └─ result ─────┘
+//! Findings ─ gate ─▶ Accepted ─┬─ seg ────────── segments ─▶ SEG ────────────────┐
+//!   (guest)                    ├─ sr ─────────── numbers, conclusions ─▶ SR ─────┤
+//!                              ├─ parametric ─── heatmap ─▶ Parametric Map ──────┼─ write ─▶ all files, or none
+//!                              ├─ presentation ─ boxes ─▶ Presentation State ────┤
+//!                              ├─ capture ────── key slice ─▶ Secondary Capture ─┤
+//!                              └─ result ────────────────────────────────────────┘
 //! ```
 //!
 //! A guest states findings; it never writes DICOM. What it states passes [`gate`] or nothing is written at all.
 //! Identity, references and geometry come from the input ([`Source`]), never from the guest. UIDs are derived
 //! ([`uid`]), so that the same inputs through the same module give the same objects.
 //!
-//! Read in this order: `gate`, `uid`, `dataset`, `seg`, `bits`, `sr`, `write`.
+//! Read in this order: `gate`, `uid`, `dataset`, `multiframe`, `seg`, `bits`, `sr`, `parametric`, `presentation`,
+//! `capture`, `write`.
 
 mod bits;
+mod canvas;
+mod capture;
 mod codes;
 mod dataset;
 mod gate;
 mod kind;
+mod multiframe;
 mod overlay;
+mod parametric;
+mod presentation;
 pub mod result;
 mod seg;
 mod sr;
 pub mod uid;
+mod window;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use capture::{CaptureError, KeySlice, key_slice, secondary_capture};
 pub use gate::{Refusal, gate};
 pub use kind::OutputKind;
 pub use overlay::overlay;
+pub use parametric::{ParametricError, parametric_map};
+pub use presentation::{PresentationError, presentation_state};
 pub use seg::{SegError, segmentation};
 pub use sr::{SegReference, SrError, has_report, report};
 pub use uid::OutputUids;
 pub use write::{
-    Content, OUTPUT_FILES, OVERLAY_FILE, Output, REPORT_FILE, RESULT_FILE, SEGMENTATION_FILE, Transaction, WriteError,
-    Written, write_all,
+    CAPTURE_FILE, Content, OUTPUT_FILES, OVERLAY_FILE, Output, PARAMETRIC_MAP_FILE, PRESENTATION_FILE, REPORT_FILE,
+    RESULT_FILE, SEGMENTATION_FILE, Transaction, WriteError, Written, write_all,
 };
 
-use crate::findings::{Classification, Measurement, Segment, Segmentation, Triage, Unfit};
-use crate::study::{Series, Study, VolumeLayout};
+use crate::findings::{Classification, Mark, Measurement, Segment, Segmentation, Triage, Unfit};
+use crate::study::{Instance, Series, Study, VolumeLayout};
+use crate::volumes::Volume;
 
 /// What outputs say about the module that made them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +109,12 @@ pub struct Accepted {
     pub classifications: Vec<Classification>,
     /// As stated.
     pub triage: Vec<Triage>,
+    /// On the grid of a source volume of its own; every voxel is finite.
+    pub heatmap: Option<AcceptedHeatmap>,
+    /// As stated; each inside the volume at [`marks_source`](Self::marks_source).
+    pub marks: Vec<Mark>,
+    /// Index of the series and of the volume in it that boxes are of: the first accepted.
+    pub marks_source: (usize, usize),
     /// As stated; everything else is then empty.
     pub unfit: Option<Unfit>,
     /// Values of the segments that have voxels.
@@ -103,6 +123,33 @@ pub struct Accepted {
     pub voxels: BTreeMap<u32, u64>,
     /// For each slice of the segmentation, the segment values that occur in it.
     pub slices: Vec<BTreeSet<u32>>,
+    /// The slice of the segmentation with most voxels of segments; the first of several.
+    pub fullest: usize,
+}
+
+/// A heatmap that passed the [`gate`].
+#[derive(Debug, Clone)]
+pub struct AcceptedHeatmap {
+    /// Finite.
+    pub values: Volume,
+    /// As stated.
+    pub title: String,
+    /// Index of the series and of the volume in it whose grid it has.
+    pub source: (usize, usize),
+    /// The least value.
+    pub minimum: f32,
+    /// The most.
+    pub maximum: f32,
+    /// Of the slices with values near the most, the one with most heat; the first of several.
+    pub hottest: usize,
+}
+
+impl AcceptedHeatmap {
+    /// What colours stand for, from the coldest to the hottest: 0 to 1 where all values are, else those that there are.
+    #[must_use]
+    pub fn shown(&self) -> (f32, f32) {
+        if self.minimum >= 0.0 && self.maximum <= 1.0 { (0.0, 1.0) } else { (self.minimum, self.maximum) }
+    }
 }
 
 impl Accepted {
@@ -138,6 +185,12 @@ impl<'a> Source<'a> {
         Some(Self { study, series, layout, series_index, volume_index })
     }
 
+    /// The instance of a slice, counted from 0 along the grid's z axis.
+    #[must_use]
+    pub fn instance(&self, slice: usize) -> Option<&'a Instance> {
+        self.layout.slices.get(slice).and_then(|&i| self.series.instances.get(i))
+    }
+
     /// Frame of Reference UID (0020,0052) of the series, or one derived from it where it has none.
     #[must_use]
     pub fn frame_of_reference_uid(&self) -> String {
@@ -156,8 +209,6 @@ mod tests {
     use crate::findings::Code;
     use crate::geometry::Geometry;
     use crate::memory::Budget;
-    use crate::study::Instance;
-    use crate::volumes::Volume;
 
     /// A study of one CT series whose slices are `2.25.1001` and on.
     pub(super) fn study(geometry: &Geometry) -> Study {

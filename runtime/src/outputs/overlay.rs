@@ -1,17 +1,14 @@
 //! `overlay.png`: key slices with their segments in colour, for a first look by people. Not a DICOM object.
 
 use super::Accepted;
+use super::canvas::{COLOURS, mix};
+use super::window::SOFT_TISSUE;
 use crate::volumes::{Volume, VolumeError};
 
 /// Slices shown, side by side.
 const SLICES: usize = 4;
-/// Soft-tissue window, HU: centre and width.
-const WINDOW: (f32, f32) = (40.0, 400.0);
 /// How much of a segment's colour covers the image.
 const OPACITY: f32 = 0.45;
-/// Colours of segments, in turn.
-const COLOURS: [[u8; 3]; 6] =
-    [[221, 130, 101], [144, 190, 255], [247, 214, 72], [123, 201, 111], [196, 132, 222], [255, 140, 190]];
 
 /// Draws `accepted` over the volume that it was found in; `None` when no segment has voxels.
 ///
@@ -28,17 +25,11 @@ pub fn overlay(image: &Volume, accepted: &Accepted) -> Result<Option<Vec<u8>>, V
         image.slice(z, &mut values)?;
         stated.labels.label_slice(z, &mut labels)?;
         for (i, (&value, &label)) in values.iter().zip(&labels).enumerate() {
-            let grey = ((value - (WINDOW.0 - WINDOW.1 / 2.0)) / WINDOW.1).clamp(0.0, 1.0) * 255.0;
+            let grey = [(SOFT_TISSUE.grey(value) * 255.0) as u8; 3];
             let colour = stated.segments.iter().position(|s| s.value == u32::from(label));
             let at = ((i / columns) * width + place * columns + i % columns) * 3;
-            for (channel, out) in picture[at..at + 3].iter_mut().enumerate() {
-                *out = match colour {
-                    Some(n) => {
-                        (grey * (1.0 - OPACITY) + f32::from(COLOURS[n % COLOURS.len()][channel]) * OPACITY) as u8
-                    }
-                    None => grey as u8,
-                };
-            }
+            let colour = colour.map_or(grey, |n| mix(grey, COLOURS[n % COLOURS.len()], OPACITY));
+            picture[at..at + 3].copy_from_slice(&colour);
         }
     }
     Ok(Some(encode(width, rows, &picture)))

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Accepted, ModuleInfo, Stamp, Written};
-use crate::findings::{Classification, Code, LogLine, Measurement, Triage, Unfit};
+use super::{Accepted, AcceptedHeatmap, ModuleInfo, Stamp, Written};
+use crate::findings::{Classification, Code, LogLine, Mark, Measurement, Triage, Unfit};
 use crate::hex;
 use crate::inference::{Device, LoadedModel, Precision, Provider};
 
@@ -180,6 +180,36 @@ pub struct Stated {
     pub triage: Vec<Triage>,
     /// Why the input was unfit, if so.
     pub unfit: Option<Unfit>,
+    /// What the parametric map holds.
+    #[serde(default)]
+    pub heatmap: Option<StatedHeatmap>,
+    /// In order.
+    #[serde(default)]
+    pub marks: Vec<StatedMark>,
+}
+
+/// A heatmap, without its voxels.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatedHeatmap {
+    /// As stated.
+    pub title: String,
+    /// The least value, found by the host.
+    pub minimum: f32,
+    /// The most.
+    pub maximum: f32,
+}
+
+/// A box, in voxels of the volume that it is of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatedMark {
+    /// First voxel along x, y, z.
+    pub start: [usize; 3],
+    /// Number of voxels along x, y, z.
+    pub size: [usize; 3],
+    /// What.
+    pub label: Code,
+    /// 0 to 1.
+    pub probability: f32,
 }
 
 /// A segment, with what the host counted in it.
@@ -304,7 +334,22 @@ impl From<&Accepted> for Stated {
             classifications: accepted.classifications.clone(),
             triage: accepted.triage.clone(),
             unfit: accepted.unfit.clone(),
+            heatmap: accepted.heatmap.as_ref().map(StatedHeatmap::from),
+            marks: accepted.marks.iter().map(StatedMark::from).collect(),
         }
+    }
+}
+
+impl From<&AcceptedHeatmap> for StatedHeatmap {
+    fn from(heatmap: &AcceptedHeatmap) -> Self {
+        Self { title: heatmap.title.clone(), minimum: heatmap.minimum, maximum: heatmap.maximum }
+    }
+}
+
+impl From<&Mark> for StatedMark {
+    fn from(mark: &Mark) -> Self {
+        let Mark { region, label, probability } = mark;
+        Self { start: region.start, size: region.size, label: label.clone(), probability: *probability }
     }
 }
 
@@ -355,7 +400,10 @@ mod tests {
         assert_eq!(keys(&result).join(" "), top);
         let module = "name version vendor title demonstration identity_sha256 component_sha256 grants";
         assert_eq!(keys(&result["module"]).join(" "), module);
-        assert_eq!(keys(&result["findings"]).join(" "), "segments measurements classifications triage unfit");
+        assert_eq!(
+            keys(&result["findings"]).join(" "),
+            "segments measurements classifications triage unfit heatmap marks"
+        );
     }
 
     #[test]

@@ -11,7 +11,8 @@ use dicom_object::{FileDicomObject, FileMetaTableBuilder, InMemDicomObject};
 
 use super::bits::{self, Mask};
 use super::codes::{self, put_code};
-use super::dataset::{self, decimal, decimals, put, put_empty, sequence, text};
+use super::dataset::{self, put, put_empty, sequence, text};
+use super::multiframe;
 use super::{Accepted, ModuleInfo, OutputUids, Source, Stamp};
 use crate::findings::{Code, Segment};
 use crate::volumes::{Volume, VolumeError};
@@ -88,15 +89,18 @@ pub fn segmentation(
     dataset::put_instance(&mut object, dictionary::SEGMENTATION_STORAGE, &instance, stamp);
     let description = dataset::described(&module.title, module);
     dataset::put_series(&mut object, source, "SEG", &uids.series(OUTPUT), &description, 1);
+    dataset::put_body_part(&mut object, source);
     dataset::put_equipment(&mut object, module);
     put(&mut object, tags::FRAME_OF_REFERENCE_UID, VR::UI, source.frame_of_reference_uid());
     put_empty(&mut object, tags::POSITION_REFERENCE_INDICATOR, VR::LO);
-    put_references(&mut object, source);
+    multiframe::put_references(&mut object, source);
     put_image(&mut object, &stated.labels, frames.len(), &description, source)?;
     let segments = segments.iter().map(|(number, segment)| segment_item(*number, segment, module, uids)).collect();
     sequence(&mut object, tags::SEGMENT_SEQUENCE, segments);
-    put_dimensions(&mut object, &uids.other(OUTPUT, "dimensions"));
-    sequence(&mut object, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, vec![shared(source)]);
+    let segment = (tags::REFERENCED_SEGMENT_NUMBER, tags::SEGMENT_IDENTIFICATION_SEQUENCE, "ReferencedSegmentNumber");
+    let dimensions = uids.other(OUTPUT, "dimensions");
+    multiframe::put_dimensions(&mut object, &dimensions, &[segment, multiframe::BY_POSITION]);
+    sequence(&mut object, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, vec![multiframe::shared(source)]);
     let per_frame = frames.iter().map(|frame| per_frame(frame, source)).collect::<Result<_, _>>()?;
     sequence(&mut object, tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, per_frame);
     let masks: Vec<Mask> = frames.iter().map(|frame| frame.mask).collect();
@@ -126,14 +130,6 @@ fn frames(accepted: &Accepted) -> Vec<Frame> {
         placed.map(|(place, &slice)| Frame { number, mask: Mask { slice, value }, place }).collect::<Vec<_>>()
     };
     accepted.numbered().flat_map(of).collect()
-}
-
-/// Common Instance Reference module (PS3.3 C.12.2), which also names the source series.
-fn put_references(object: &mut InMemDicomObject, source: &Source<'_>) {
-    let mut series = InMemDicomObject::new_empty();
-    put(&mut series, tags::SERIES_INSTANCE_UID, VR::UI, source.series.uid.as_str());
-    sequence(&mut series, tags::REFERENCED_INSTANCE_SEQUENCE, dataset::slice_references(source));
-    sequence(object, tags::REFERENCED_SERIES_SEQUENCE, vec![series]);
 }
 
 /// General Image, Image Pixel and Segmentation Image modules (PS3.3 C.7.6.1, C.7.6.3, C.8.20.2).
@@ -170,25 +166,8 @@ fn put_image(
     put(object, tags::PIXEL_REPRESENTATION, VR::US, 0u16);
     put(object, tags::SEGMENTATION_TYPE, VR::CS, "BINARY");
     put(object, tags::SEGMENTS_OVERLAP, VR::CS, "NO");
-    put_lossy(object, source);
+    dataset::put_lossy(object, source);
     Ok(())
-}
-
-/// What was lost in the source is lost in what is made of it (PS3.3 C.7.6.1.1.5).
-fn put_lossy(object: &mut InMemDicomObject, source: &Source<'_>) {
-    let header = &source.series.header;
-    let stated = source.series.attribute("LossyImageCompression").is_some_and(|v| v == "01");
-    let always_lossy = [dictionary::JPEG_BASELINE8_BIT, dictionary::JPEG_EXTENDED12_BIT];
-    let lossy =
-        stated || source.series.instances.iter().any(|i| always_lossy.contains(&i.transfer_syntax_uid.as_str()));
-    put(object, tags::LOSSY_IMAGE_COMPRESSION, VR::CS, if lossy { "01" } else { "00" });
-    if lossy {
-        for tag in [tags::LOSSY_IMAGE_COMPRESSION_RATIO, tags::LOSSY_IMAGE_COMPRESSION_METHOD] {
-            if let Ok(Some(element)) = header.element_opt(tag) {
-                object.put(element.clone());
-            }
-        }
-    }
 }
 
 /// Segment Description macro (PS3.3 C.8.20.4).
@@ -222,67 +201,14 @@ fn colour(number: u16) -> [u16; 3] {
     [(0.65f64 * 65535.0).round() as u16, ab(60.0 * hue.cos()), ab(60.0 * hue.sin())]
 }
 
-/// Multi-frame Dimension module (PS3.3 C.7.6.17): by segment, then by position.
-fn put_dimensions(object: &mut InMemDicomObject, organization: &str) {
-    let mut item = InMemDicomObject::new_empty();
-    put(&mut item, tags::DIMENSION_ORGANIZATION_UID, VR::UI, organization);
-    sequence(object, tags::DIMENSION_ORGANIZATION_SEQUENCE, vec![item]);
-    let index = |pointer, group, label: &str| {
-        let mut item = InMemDicomObject::new_empty();
-        put(&mut item, tags::DIMENSION_ORGANIZATION_UID, VR::UI, organization);
-        put(&mut item, tags::DIMENSION_INDEX_POINTER, VR::AT, PrimitiveValue::from(pointer));
-        put(&mut item, tags::FUNCTIONAL_GROUP_POINTER, VR::AT, PrimitiveValue::from(group));
-        put(&mut item, tags::DIMENSION_DESCRIPTION_LABEL, VR::LO, label);
-        item
-    };
-    let segment =
-        index(tags::REFERENCED_SEGMENT_NUMBER, tags::SEGMENT_IDENTIFICATION_SEQUENCE, "ReferencedSegmentNumber");
-    let position = index(tags::IMAGE_POSITION_PATIENT, tags::PLANE_POSITION_SEQUENCE, "ImagePositionPatient");
-    sequence(object, tags::DIMENSION_INDEX_SEQUENCE, vec![segment, position]);
-}
-
-/// Functional groups that all frames have in common: Plane Orientation and Pixel Measures (PS3.3 C.7.6.16.2).
-fn shared(source: &Source<'_>) -> InMemDicomObject {
-    let grid = &source.layout.geometry;
-    let ([x, y, _], [dx, dy, dz]) = (grid.axes(), grid.spacing());
-    let mut orientation = InMemDicomObject::new_empty();
-    put(&mut orientation, tags::IMAGE_ORIENTATION_PATIENT, VR::DS, decimals(&[x, y].concat()));
-    let mut measures = InMemDicomObject::new_empty();
-    let stated = source.series.attribute("SliceThickness").and_then(|t| t.trim().parse::<f64>().ok());
-    let thickness = stated.filter(|t| t.is_finite() && *t > 0.0).unwrap_or(dz);
-    put(&mut measures, tags::PIXEL_SPACING, VR::DS, decimals(&[dy, dx]));
-    put(&mut measures, tags::SLICE_THICKNESS, VR::DS, decimal(thickness));
-    put(&mut measures, tags::SPACING_BETWEEN_SLICES, VR::DS, decimal(dz));
-    let mut item = InMemDicomObject::new_empty();
-    sequence(&mut item, tags::PLANE_ORIENTATION_SEQUENCE, vec![orientation]);
-    sequence(&mut item, tags::PIXEL_MEASURES_SEQUENCE, vec![measures]);
-    item
-}
-
 /// Functional groups of one frame: Derivation Image, Frame Content, Plane Position, Segment Identification.
 fn per_frame(frame: &Frame, source: &Source<'_>) -> Result<InMemDicomObject, SegError> {
-    let instance = source.layout.slices.get(frame.mask.slice).and_then(|&i| source.series.instances.get(i));
-    let instance = instance.ok_or(SegError::Source { slice: frame.mask.slice })?;
-    let mut image = dataset::reference(&instance.sop_class_uid, &instance.sop_instance_uid);
-    put_code(&mut image, tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE, &codes::SOURCE_IMAGE.into());
-    put(&mut image, tags::SPATIAL_LOCATIONS_PRESERVED, VR::CS, "YES");
-    let mut derivation = InMemDicomObject::new_empty();
-    sequence(&mut derivation, tags::SOURCE_IMAGE_SEQUENCE, vec![image]);
-    put_code(&mut derivation, tags::DERIVATION_CODE_SEQUENCE, &codes::SEGMENTATION.into());
-
-    let mut content = InMemDicomObject::new_empty();
-    let index = [u32::from(frame.number), frame.place];
-    put(&mut content, tags::DIMENSION_INDEX_VALUES, VR::UL, PrimitiveValue::U32(index.into_iter().collect()));
-    let mut position = InMemDicomObject::new_empty();
-    let corner = source.layout.geometry.to_patient([0.0, 0.0, frame.mask.slice as f64]);
-    put(&mut position, tags::IMAGE_POSITION_PATIENT, VR::DS, decimals(&corner));
+    let slice = frame.mask.slice;
+    let mut item = InMemDicomObject::new_empty();
+    multiframe::put_derivation(&mut item, source, slice, codes::SEGMENTATION).ok_or(SegError::Source { slice })?;
+    multiframe::put_place(&mut item, source, slice, &[u32::from(frame.number), frame.place]);
     let mut segment = InMemDicomObject::new_empty();
     put(&mut segment, tags::REFERENCED_SEGMENT_NUMBER, VR::US, frame.number);
-
-    let mut item = InMemDicomObject::new_empty();
-    sequence(&mut item, tags::DERIVATION_IMAGE_SEQUENCE, vec![derivation]);
-    sequence(&mut item, tags::FRAME_CONTENT_SEQUENCE, vec![content]);
-    sequence(&mut item, tags::PLANE_POSITION_SEQUENCE, vec![position]);
     sequence(&mut item, tags::SEGMENT_IDENTIFICATION_SEQUENCE, vec![segment]);
     Ok(item)
 }

@@ -10,6 +10,7 @@
 //!      ├─ Finding: a segment without voxels, if something was measured of it
 //!      ├─ Finding: a classification, with its probability
 //!      ├─ Finding: a reason to look sooner, with its probability and priority
+//!      ├─ Finding: what is in a box, with its probability and its slices
 //!      └─ numbers that belong to no segment, where others do
 //! ```
 //!
@@ -27,7 +28,7 @@ use self::concepts as c;
 use self::content::Item;
 use super::dataset::{self, put, sequence};
 use super::{Accepted, ModuleInfo, OutputUids, Source, Stamp, uid};
-use crate::findings::{Classification, Measurement, Segment, Triage};
+use crate::findings::{Classification, Mark, Measurement, Segment, Triage};
 
 /// The name that UIDs of the SR are derived from.
 const OUTPUT: &str = "report";
@@ -60,6 +61,7 @@ pub enum SrError {
 pub fn has_report(accepted: &Accepted) -> bool {
     accepted.has_seg()
         || !(accepted.measurements.is_empty() && accepted.classifications.is_empty() && accepted.triage.is_empty())
+        || !accepted.marks.is_empty()
 }
 
 /// The report of `accepted`, whose [`source`](Accepted::source) is `source`, on the segments in `seg`.
@@ -202,6 +204,7 @@ impl Subject<'_> {
         let findings = unseen
             .chain(accepted.classifications.iter().map(classification))
             .chain(accepted.triage.iter().map(triage))
+            .chain(accepted.marks.iter().map(mark))
             .map(|finding| self.by_algorithm(finding));
         let numbers = self.numbers(None).filter(|_| self.seg.is_some());
         findings.chain(numbers).collect()
@@ -245,6 +248,24 @@ fn triage(triage: &Triage) -> Item {
         "" => item,
         reason => item.with_property(Item::text(c::COMMENT, reason)),
     }
+}
+
+/// What is in a box. Where it lies is drawn by the presentation state.
+fn mark(mark: &Mark) -> Item {
+    let ([x, y, z], [width, height, depth]) = (mark.region.start, mark.region.size);
+    // From 1, as people count.
+    let place = format!(
+        "box: columns {} to {}, rows {} to {}, slices {} to {} along the normal",
+        x + 1,
+        x + width,
+        y + 1,
+        y + height,
+        z + 1,
+        z + depth
+    );
+    Item::code(c::FINDING, mark.label.clone())
+        .with_property(probability(mark.probability))
+        .with_property(Item::text(c::COMMENT, place))
 }
 
 /// A measurement group with what it is tracked by.

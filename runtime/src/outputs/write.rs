@@ -15,12 +15,19 @@ use super::OutputKind;
 pub const SEGMENTATION_FILE: &str = "segmentation.dcm";
 /// Name of the SR.
 pub const REPORT_FILE: &str = "report.dcm";
+/// Name of the parametric map.
+pub const PARAMETRIC_MAP_FILE: &str = "parametric-map.dcm";
+/// Name of the presentation state.
+pub const PRESENTATION_FILE: &str = "presentation-state.dcm";
+/// Name of the secondary capture.
+pub const CAPTURE_FILE: &str = "secondary-capture.dcm";
 /// Name of the picture.
 pub const OVERLAY_FILE: &str = "overlay.png";
 /// Name of the result.
 pub const RESULT_FILE: &str = "result.json";
 /// All names that a result may have in its folder.
-pub const OUTPUT_FILES: [&str; 4] = [SEGMENTATION_FILE, REPORT_FILE, OVERLAY_FILE, RESULT_FILE];
+pub const OUTPUT_FILES: [&str; 7] =
+    [SEGMENTATION_FILE, REPORT_FILE, PARAMETRIC_MAP_FILE, PRESENTATION_FILE, CAPTURE_FILE, OVERLAY_FILE, RESULT_FILE];
 
 /// An output that lies, or is about to lie, in the output folder.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

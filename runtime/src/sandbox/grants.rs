@@ -6,10 +6,10 @@ use std::str::FromStr;
 use crate::config::GrantConfig;
 use crate::module::needs::{Interface, Needs};
 
-/// Granted to any module that asks: its own study, voxels, findings, log and models carry no authority beyond
+/// Granted to any module that asks: its own study, voxels, findings, marks, log and models carry no authority beyond
 /// the study that the operator handed over.
-pub const DEFAULT_INTERFACES: [Interface; 5] =
-    [Interface::Study, Interface::Volumes, Interface::Findings, Interface::Log, Interface::Nn];
+pub const DEFAULT_INTERFACES: [Interface; 6] =
+    [Interface::Study, Interface::Volumes, Interface::Findings, Interface::Marks, Interface::Log, Interface::Nn];
 
 /// Granted to any module that asks: how the images were made, not whose they are.
 pub const DEFAULT_ATTRIBUTES: [&str; 31] = [

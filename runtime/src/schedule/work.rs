@@ -395,5 +395,6 @@ fn found(result: &JobResult) -> Vec<FoundRow> {
     };
     let classes = result.findings.classifications.iter().map(|c| coded(&c.finding, c.probability));
     let triage = result.findings.triage.iter().map(|t| coded(&t.finding, t.probability));
-    segments.chain(classes).chain(triage).collect()
+    let marks = result.findings.marks.iter().map(|m| coded(&m.label, m.probability));
+    segments.chain(classes).chain(triage).chain(marks).collect()
 }

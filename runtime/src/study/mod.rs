@@ -53,7 +53,7 @@ pub use self::rewrite::{Rewrite, rewrite};
 use crate::config::Limits;
 use crate::geometry::{Geometry, Vec3};
 use crate::memory::Budget;
-use crate::volumes::Volume;
+use crate::volumes::{Volume, VolumeError};
 use crate::worker::Decoders;
 
 /// One study of one patient.
@@ -111,6 +111,12 @@ impl Instance {
     #[must_use]
     pub fn header_digest(&self) -> [u8; 32] {
         self.source.header_digest
+    }
+
+    /// Slope and intercept of the modality LUT (PS3.3 C.11.1); `None` where the series is refused.
+    #[must_use]
+    pub fn rescale(&self) -> Option<(f64, f64)> {
+        self.pixels.as_ref().map(|pixels| (pixels.slope, pixels.intercept))
     }
 }
 
@@ -237,13 +243,31 @@ impl Series {
     /// decoding came upon otherwise.
     pub fn decode(&self, index: usize, budget: &Budget, options: &ReadOptions) -> Result<Decoded, ReadError> {
         let (geometry, voxels, digests) = self.voxels(index, budget, options)?;
-        let volume = match voxels {
-            decode::Voxels::I16 { values, slope, intercept } => {
-                Volume::from_i16(geometry, values, slope, intercept, budget)?
-            }
-            decode::Voxels::F32(values) => Volume::from_f32(geometry, values, budget)?,
-        };
-        Ok(Decoded { volume, digests })
+        Ok(Decoded { volume: decoded(geometry, voxels, budget)?, digests })
+    }
+
+    /// Decodes one slice of a volume, counted from 0 along the grid's z axis, as a volume of its own.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_slice(
+        &self,
+        index: usize,
+        slice: usize,
+        budget: &Budget,
+        options: &ReadOptions,
+    ) -> Result<Decoded, ReadError> {
+        let layout = self.volumes.get(index);
+        let layout = layout.ok_or_else(|| ReadError::NoSuchVolume { index, count: self.volumes.len() })?;
+        let instance = layout.slices.get(slice).and_then(|i| self.instances.get(*i));
+        let found = instance.and_then(|instance| Some((instance, instance.pixels.as_ref()?)));
+        let found = found.ok_or_else(|| ReadError::NoVolume("the layout names no instance with pixels".into()))?;
+        let (voxels, digests) = decode::voxels(&[found], budget, options)?;
+        let (grid, corner) = (&layout.geometry, layout.geometry.to_patient([0.0, 0.0, slice as f64]));
+        let [columns, rows, _] = grid.size();
+        let grid = Geometry::new([columns, rows, 1], grid.spacing(), corner, grid.axes());
+        let grid = grid.map_err(VolumeError::from)?;
+        Ok(Decoded { volume: decoded(grid, voxels, budget)?, digests })
     }
 
     /// The grid, the voxels and the digests of one volume.
@@ -281,6 +305,15 @@ impl Series {
     pub fn has_items(&self, keyword: &str) -> bool {
         let element = self.header.element_by_name_opt(keyword).ok().flatten();
         element.and_then(|element| element.items()).is_some_and(|items| !items.is_empty())
+    }
+}
+
+fn decoded(geometry: Geometry, voxels: decode::Voxels, budget: &Budget) -> Result<Volume, VolumeError> {
+    match voxels {
+        decode::Voxels::I16 { values, slope, intercept } => {
+            Volume::from_i16(geometry, values, slope, intercept, budget)
+        }
+        decode::Voxels::F32(values) => Volume::from_f32(geometry, values, budget),
     }
 }
 

@@ -4,7 +4,7 @@ use dicom_dictionary_std::tags;
 
 use super::*;
 use crate::findings::{Code, Findings, Segmentation, Unfit, Urgency};
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, Region};
 use crate::outputs::tests::{labels, module, segment, stamp, study};
 use crate::outputs::{gate, segmentation};
 use crate::study::{ReadOptions, Study};
@@ -43,7 +43,7 @@ fn findings(study: &Study) -> Findings {
             probability: 0.75,
             reason: "air in the pleural space".into(),
         }],
-        unfit: None,
+        ..Findings::default()
     }
 }
 
@@ -215,6 +215,17 @@ fn text_beyond_the_character_set_of_the_source_changes_it() {
     assert_eq!(text(tags::PATIENT_NAME), "Müller^Test");
     let lines = lines(&report);
     assert!(lines.iter().any(|l| l.trim() == "Comment = odma opłucnowa"), "{lines:#?}");
+}
+
+#[test]
+fn what_is_in_a_box_is_told_with_its_place() {
+    let study = small();
+    let region = Region { start: [0, 1, 0], size: [2, 1, 2] };
+    let marks = vec![Mark { region, label: Code::new("27925004", "SCT", "Nodule"), probability: 0.5 }];
+    let report = read_back(&sr(&study, Findings { marks, ..Findings::default() }, &module()).expect("a report"));
+    let lines = lines(&report);
+    let told = |wanted: &str| lines.iter().any(|line| line.trim() == wanted);
+    assert!(told("Comment = box: columns 1 to 2, rows 2 to 2, slices 1 to 2 along the normal"), "{lines:#?}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ const TEXT_MAX: usize = 4096;
 
 impl JobState {
     /// Counts `more` findings against `findings_max`.
-    fn admit(&self, more: usize, texts: &[&str]) -> Result<(), Failure> {
+    pub(super) fn admit(&self, more: usize, texts: &[&str]) -> Result<(), Failure> {
         let max = self.limits.findings_max;
         if self.findings.count().saturating_add(more) > max {
             return Err(Failure::Limit(

@@ -4,6 +4,7 @@
 
 pub(super) mod findings;
 pub(super) mod log;
+pub(super) mod marks;
 pub(super) mod nn;
 pub(super) mod priors;
 pub(super) mod study;
@@ -32,6 +33,7 @@ pub(super) fn link(linker: &mut Linker<JobState>, grants: &Grants) -> wasmtime::
             Interface::Priors => gi::priors::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Volumes => gi::volumes::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Findings => gi::findings::add_to_linker::<_, State>(linker, |s| s)?,
+            Interface::Marks => gi::marks::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Upstream => gi::upstream::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Log => gi::log::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Nn => {

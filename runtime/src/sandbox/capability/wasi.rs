@@ -71,6 +71,7 @@ pub(super) fn link(linker: &mut Linker<JobState>, interface: Interface) -> wasmt
         | Interface::Priors
         | Interface::Volumes
         | Interface::Findings
+        | Interface::Marks
         | Interface::Upstream
         | Interface::Log
         | Interface::Nn => {}

@@ -1,0 +1,123 @@
+//! What shows where something lies: the heatmap as a parametric map, boxes as a presentation state, the key slice as a
+//! secondary capture. Judged by other people's software, in every orientation.
+
+use std::collections::BTreeSet;
+
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
+use gantry::findings::Findings;
+use gantry::outputs::OutputKind;
+use gantry_tests::orthanc::Orthanc;
+use gantry_tests::peers::Peers;
+use gantry_tests::{Scenario, change_files};
+use serde_json::json;
+
+use crate::peers::{ORIENTATIONS, path_text, place};
+
+fn scenario() -> Option<Scenario> {
+    let mut scenario = Scenario::rogue("shown")?;
+    scenario.config.outputs.secondary_capture = true;
+    Some(scenario)
+}
+
+/// dciodvfy, highdicom, pydicom and dcmqi find all of it as it was stated, and where it was stated.
+fn judge(scenario: &Scenario, stated: &Findings, peers: &Peers) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let values = &stated.heatmap.as_ref().expect("a heatmap").values;
+    let size @ [columns, rows, slices] = values.geometry().size();
+    let mut slice = vec![0f32; columns * rows];
+    let (mut bytes, mut hottest, mut most) = (Vec::new(), 0, f64::NEG_INFINITY);
+    for z in 0..slices {
+        values.slice(z, &mut slice).expect("values");
+        bytes.extend(slice.iter().flat_map(|v| v.to_le_bytes()));
+        // The densest of the boxes, 400 HU, is as hot in each of its slices.
+        let heat: f64 = slice.iter().map(|v| f64::from(*v)).sum();
+        if slice.iter().any(|v| *v >= 0.39) && heat > most {
+            (most, hottest) = (heat, z);
+        }
+    }
+    std::fs::write(folder.path().join("heat.raw"), bytes).expect("written");
+    let marks: Vec<_> = stated
+        .marks
+        .iter()
+        .map(|mark| {
+            let region = mark.region;
+            let (label, probability) = (&mark.label.meaning, mark.probability);
+            json!({"start": region.start, "size": region.size, "label": label, "probability": probability})
+        })
+        .collect();
+    let expected = json!({"values": "heat.raw", "size": size, "marks": marks, "hottest": hottest});
+    let file = folder.path().join("expected.json");
+    std::fs::write(&file, expected.to_string()).expect("written");
+    let [out, source, file] = [&scenario.out(), scenario.study(), &file].map(|path| path_text(path));
+    peers.agree("judge_shown.py", &[&out, &source, &file]);
+}
+
+#[test]
+fn a_heatmap_boxes_and_the_key_slice_are_where_they_were_in_every_orientation() {
+    let Some(peers) = Peers::find() else { return };
+    for (name, orientation, step) in ORIENTATIONS {
+        let Some(scenario) = scenario() else { return };
+        place(scenario.study(), orientation, step);
+        eprintln!("{name}");
+        let stated = scenario.stated().expect("the module runs").findings;
+        assert_eq!(stated.marks.len(), 3, "one for each piece");
+        scenario.run().expect("the result is written");
+        judge(&scenario, &stated, &peers);
+    }
+}
+
+#[test]
+fn names_in_any_character_set_and_what_images_say_of_their_grey_values_are_kept() {
+    let Some(peers) = Peers::find() else { return };
+    for (set, name) in [("ISO_IR 192", "Łukasz^Żółć"), ("ISO_IR 100", "Müller^Jörg"), ("ISO_IR 144", "Люкceмбypг")]
+    {
+        let Some(scenario) = scenario() else { return };
+        let (_, orientation, step) = ORIENTATIONS[3];
+        place(scenario.study(), orientation, step);
+        change_files(scenario.study(), |_, slice| {
+            slice.put_str(tags::SPECIFIC_CHARACTER_SET, VR::CS, set);
+            slice.put_str(tags::PATIENT_NAME, VR::PN, name);
+            slice.put_str(tags::WINDOW_CENTER, VR::DS, "80\\40");
+            slice.put_str(tags::WINDOW_WIDTH, VR::DS, "160\\400");
+        })
+        .expect("changed");
+        let stated = scenario.stated().expect("the module runs").findings;
+        scenario.run().expect("the result is written");
+        judge(&scenario, &stated, &peers);
+        let state = dicom_object::open_file(scenario.out().join("presentation-state.dcm")).expect("readable");
+        let windows = state.element(tags::SOFTCOPY_VOILUT_SEQUENCE).expect("a window").items().expect("items").to_vec();
+        let centre = windows[0].element(tags::WINDOW_CENTER).expect("a centre").to_float64().expect("a number");
+        assert!((centre - 80.0).abs() < 1e-9, "the first of the image's own: {centre}");
+    }
+}
+
+#[test]
+fn a_run_that_is_repeated_writes_the_same_objects_and_a_site_chooses_among_them() {
+    let Some(mut scenario) = scenario() else { return };
+    let result = scenario.run().expect("done");
+    let written = |result: &gantry::outputs::result::JobResult| {
+        result.outputs.iter().map(|o| (o.kind as u8, o.sop_instance_uid.clone(), o.sha256.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(written(&result), written(&scenario.run().expect("done again")));
+    let series: BTreeSet<_> = result.outputs.iter().map(|o| o.series_instance_uid.clone()).collect();
+    assert_eq!((result.outputs.len(), series.len()), (5, 5), "each is a series of its own");
+    assert_eq!(result.findings.heatmap.as_ref().map(|h| h.title.as_str()), Some("Density"));
+    assert!(result.findings.marks.iter().all(|mark| mark.label.value == "DENSE") && !result.findings.marks.is_empty());
+    scenario.config.outputs.secondary_capture = false;
+    scenario.config.outputs.parametric_map = false;
+    let fewer = scenario.run().expect("done with less");
+    let kinds: Vec<_> = fewer.outputs.iter().map(|o| o.kind).collect();
+    assert_eq!(kinds, [OutputKind::Segmentation, OutputKind::Report, OutputKind::PresentationState]);
+    assert!(!scenario.out().join("secondary-capture.dcm").exists(), "a capture of the result before");
+}
+
+#[test]
+fn a_pacs_takes_them_all() {
+    let (Some(peers), Some(scenario), Some(orthanc)) = (Peers::find(), scenario(), Orthanc::start()) else { return };
+    let result = scenario.run().expect("done");
+    let files: Vec<String> = result.outputs.iter().map(|o| path_text(&scenario.out().join(&o.file))).collect();
+    let url = orthanc.dicom_web();
+    let arguments: Vec<&str> = std::iter::once(url.as_str()).chain(files.iter().map(String::as_str)).collect();
+    peers.agree("stow.py", &arguments);
+}
