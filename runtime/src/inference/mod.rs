@@ -122,7 +122,8 @@ pub struct Call<'a> {
     pub batch: Batch,
 }
 
-/// What the first axis of all of a model's inputs and outputs is, as its manifest says.
+/// What the first axis of all of a model's inputs and outputs is, as its manifest says: whether whoever runs it may run items one
+/// by one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Batch {
     /// Nothing that the host knows: each run is run whole.

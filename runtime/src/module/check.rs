@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::manifest::{Manifest, ModelEntry, Sha256Hex};
 use super::package::{Package, PackageError};
 use crate::inference::{
-    Anatomy, Batch, Call, Device, Dim, EngineKind, Engines, InferenceError, OnnxModel, Request, TensorSpec, Turn,
+    Anatomy, Call, Device, Dim, EngineKind, Engines, InferenceError, OnnxModel, Request, TensorSpec, Turn,
 };
 use crate::memory::Budget;
 
@@ -92,7 +92,7 @@ pub fn check(package: &Package, engines: &Engines) -> Result<Checked, CheckError
         let read = OnnxModel::read(&entry.name, &bytes, engines.model_max_mib());
         let anatomy = read.map_err(CheckError::Model)?.anatomy().clone();
         let (budget, turn, since) = (Budget::unlimited(), Turn::default(), Instant::now());
-        let call = Call { budget: &budget, deadline: None, turn: &turn, batch: Batch::Whole };
+        let call = Call { budget: &budget, deadline: None, turn: &turn, batch: entry.batch() };
         let vendor = &package.manifest().vendor;
         let ModelEntry { name, warm_up, .. } = entry;
         let request = Request { vendor, name, bytes: &bytes, target: Device::Cpu, warm_up: Some(warm_up) };
@@ -117,7 +117,7 @@ pub fn warm_up(package: &Package, engines: &Engines) {
     let Manifest { name: module, vendor, models, .. } = package.manifest();
     for entry in models.iter().filter(|entry| entry.target != Device::Cpu && !entry.warm_up.is_empty()) {
         let (budget, turn) = (Budget::unlimited(), Turn::default());
-        let call = Call { budget: &budget, deadline: None, turn: &turn, batch: Batch::Whole };
+        let call = Call { budget: &budget, deadline: None, turn: &turn, batch: entry.batch() };
         let ModelEntry { name, target, warm_up, .. } = entry;
         let loaded = package.model(name, engines.model_max_mib()).map_err(CheckError::from).and_then(|bytes| {
             let request = Request { vendor, name, bytes: &bytes, target: *target, warm_up: Some(warm_up) };

@@ -244,8 +244,11 @@ impl Work {
     fn answer(&self, ask: Ask, files: Vec<OwnedFd>) -> Answer {
         let mut files = files.into_iter();
         let answered = match ask {
-            Ask::Load { model, name, warm_up } => self.load(model, &name, &warm_up, files.next()),
-            Ask::Run { model, inputs, deadline_ms } => self.run(model, inputs, deadline_ms, files.next(), files.next()),
+            Ask::Load { model, name, warm_up, items } => self.load(model, &name, &warm_up, batch(items), files.next()),
+            Ask::Run { model, inputs, deadline_ms, items } => {
+                let until = deadline_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+                self.run(model, inputs, until, batch(items), [files.next(), files.next()])
+            }
             Ask::Unload { model } => {
                 self.models().remove(&model);
                 Ok(Answer::Unloaded { resident_bytes: self.resident.bytes() })
@@ -260,6 +263,7 @@ impl Work {
         model: u64,
         name: &str,
         warm_up: &BTreeMap<String, Vec<usize>>,
+        batch: Batch,
         file: Option<OwnedFd>,
     ) -> Result<Answer, InferenceError> {
         let _running = self.until(None);
@@ -267,7 +271,7 @@ impl Work {
         let mapped = mapped(file)?;
         let read = OnnxModel::read(name, mapped.bytes(), self.models_max_mib)?;
         let (budget, turn) = (Budget::unlimited(), Turn::default());
-        let call = Call { budget: &budget, deadline: None, turn: &turn, batch: Batch::Whole };
+        let call = Call { budget: &budget, deadline: None, turn: &turn, batch };
         let loaded: Arc<dyn Model> = self.engine.load(&read, &call)?.into();
         drop(read);
         drop(mapped);
@@ -281,21 +285,20 @@ impl Work {
         &self,
         model: u64,
         inputs: Vec<Described>,
-        deadline_ms: Option<u64>,
-        from: Option<OwnedFd>,
-        to: Option<OwnedFd>,
+        deadline: Option<Instant>,
+        batch: Batch,
+        [from, to]: [Option<OwnedFd>; 2],
     ) -> Result<Answer, InferenceError> {
         let found = self.models().get(&model).cloned();
         let (name, model) = found.ok_or_else(|| misused("there is no such model"))?;
         let budget = Budget::unlimited();
         let inputs = shared::tensors(&mapped(from)?, inputs, &budget)?;
-        let deadline = deadline_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
         // Ends what the engine does not, should the host be gone by then too.
         let _running = self.until(deadline);
         let turn = Turn::default();
         let to = File::from(to.ok_or_else(|| misused("no file for outputs"))?);
         let mut described = Vec::new();
-        let call = Call { budget: &budget, deadline, turn: &turn, batch: Batch::Whole };
+        let call = Call { budget: &budget, deadline, turn: &turn, batch };
         model.run_and_show(inputs, &call, &mut |outputs| {
             let pieces: Vec<_> = outputs.iter().map(Into::into).collect();
             described = shared::write(&to, &pieces).map_err(|e| InferenceError::Run {
@@ -340,6 +343,10 @@ impl Drop for Running<'_> {
             running.swap_remove(place);
         }
     }
+}
+
+fn batch(items: bool) -> Batch {
+    if items { Batch::Items } else { Batch::Whole }
 }
 
 fn mapped(file: Option<OwnedFd>) -> Result<shared::Mapped, InferenceError> {

@@ -225,7 +225,9 @@ impl RemoteModel {
         let (until, limit) = earlier(call.deadline, Duration::from_millis(most), limit);
         let left = until.saturating_duration_since(Instant::now());
         let deadline_ms = Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-        let ask = Ask::Run { model: loaded.number, inputs: described, deadline_ms };
+        // Of several jobs, and of an urgent one that is run whole, too.
+        let apart = items.is_some() || call.batch != Batch::Whole;
+        let ask = Ask::Run { model: loaded.number, inputs: described, deadline_ms, items: apart };
         match worker.ask(ask, &[from.as_fd(), to.as_fd()], until + GRACE, &|| call.turn.is_cancelled()) {
             Ok(Answer::Ran { outputs }) if outputs.len() == self.outputs.len() => {
                 // A mapping that could still be written to would keep it open.

@@ -21,7 +21,7 @@ use crate::study::CompressedFrame;
 use crate::tensor::ElementType;
 
 /// Both sides are the same program, unless it was replaced while a node ran.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 /// Bytes of a message.
 pub(super) const MESSAGE_MAX: usize = 128 << 10;
 /// Descriptors of a message.
@@ -50,6 +50,8 @@ pub(super) enum Ask {
         name: String,
         /// Shapes of inputs, by name, of a first run on zeros; none where there is to be none.
         warm_up: BTreeMap<String, Vec<usize>>,
+        /// Whether its first axes are items that do not depend on one another.
+        items: bool,
     },
     /// With a file of inputs, sealed, and an empty one for outputs.
     Run {
@@ -58,6 +60,8 @@ pub(super) enum Ask {
         inputs: Vec<Described>,
         /// Milliseconds until the engine is to stop by itself.
         deadline_ms: Option<u64>,
+        /// As when it was loaded.
+        items: bool,
     },
     /// Lets go of a model.
     Unload { model: u64 },
@@ -262,7 +266,8 @@ mod tests {
     fn messages_arrive_whole_with_their_files_and_the_end_is_seen() {
         let (here, there) = pair().expect("a pair");
         let file = rustix::fs::memfd_create("t", rustix::fs::MemfdFlags::CLOEXEC).expect("a file");
-        let ask = Numbered { number: 7, what: Ask::Load { model: 3, name: "liver".into(), warm_up: BTreeMap::new() } };
+        let (name, warm_up, items) = ("liver".into(), BTreeMap::new(), false);
+        let ask = Numbered { number: 7, what: Ask::Load { model: 3, name, warm_up, items } };
         send(&here, &ask, &[file.as_fd()]).expect("sent");
         let mut buffer = Vec::new();
         let (got, files) = receive::<Ask>(&there, &mut buffer).expect("a message").expect("open");
@@ -281,7 +286,7 @@ mod tests {
             receive::<Ask>(&there, &mut buffer).expect_err("no message");
         }
         let name = "x".repeat(MESSAGE_MAX);
-        let long = Numbered { number: 1, what: Ask::Load { model: 1, name, warm_up: BTreeMap::new() } };
+        let long = Numbered { number: 1, what: Ask::Load { model: 1, name, warm_up: BTreeMap::new(), items: false } };
         assert!(send(&here, &long, &[]).expect_err("too long").to_string().contains("131072"));
     }
 

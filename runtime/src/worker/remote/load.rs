@@ -8,7 +8,7 @@ use super::inside::{Loaded, still_wanted};
 use super::trouble::Trouble;
 use super::{ModelFile, RemoteEngine, earlier};
 use crate::findings::Urgency;
-use crate::inference::Call;
+use crate::inference::{Batch, Call};
 use crate::worker::host::{NoAnswer, NoStart, Worker};
 use crate::worker::protocol::{Answer, Ask, Role, Start};
 
@@ -38,7 +38,8 @@ impl RemoteEngine {
         };
         let load = self.common.config.load_deadline_ms;
         let (until, limit) = earlier(call.deadline, Duration::from_millis(load), ("engines.load_deadline_ms", load));
-        let ask = Ask::Load { model: number, name: file.name.clone(), warm_up: file.warm_up.clone() };
+        let items = call.batch != Batch::Whole;
+        let ask = Ask::Load { model: number, name: file.name.clone(), warm_up: file.warm_up.clone(), items };
         let loaded = match worker.ask(ask, &[file.sealed.as_fd()], until, &|| call.turn.is_cancelled()) {
             Ok(Answer::Loaded { inputs, outputs, resident_bytes }) => {
                 let (file, running) = (file.clone(), Arc::default());
