@@ -131,7 +131,7 @@ impl Bench {
     /// Makes the next job done, whose result goes to these.
     async fn done(&self, destinations: &[&str]) -> Result<i64> {
         let job = self.store.claim(Due::now(0), Urgency::Routine).await?.context("a job")?;
-        let ending = Ending::Done {
+        let ending = Ending::Done(gantry::store::Done {
             result_path: RESULT.into(),
             result_sha256: self.sha256,
             found: Vec::new(),
@@ -141,7 +141,7 @@ impl Bench {
             deliver: destinations.iter().map(|&name| name.to_owned()).collect(),
             release: Release::AtOnce,
             triage: Vec::new(),
-        };
+        });
         self.store.end_job(job.id, &ending).await?;
         Ok(job.id)
     }

@@ -130,7 +130,8 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, stop: 
     if !allowed.is_empty() && !allowed.iter().any(|address| address.to_canonical() == from) {
         tracing::warn!(%from, "hl7: closed, since the address is not in hl7.allowed_addresses");
         let detail = "HL7: the address is not in hl7.allowed_addresses".into();
-        return shared.audit.refused(from, Event { detail, ..Event::new("", Action::AccessRefused) }).await;
+        shared.audit.refused(from, Event { detail, ..Event::new("", Action::AccessRefused) }).await;
+        return;
     }
     // Answers are small, and each is waited for.
     let _ = stream.set_nodelay(true);
@@ -145,7 +146,8 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, stop: 
             Ok(Err(e)) => {
                 tracing::warn!(%from, "hl7: the TLS handshake failed: {e}");
                 let detail = "HL7: the TLS handshake failed".into();
-                return shared.audit.refused(from, Event { detail, ..Event::new("", Action::AccessRefused) }).await;
+                shared.audit.refused(from, Event { detail, ..Event::new("", Action::AccessRefused) }).await;
+                return;
             }
             Err(_) => return tracing::warn!(%from, "hl7: no TLS handshake within hl7.handshake_timeout_ms"),
         },

@@ -36,7 +36,6 @@ use self::route::Router;
 use self::work::{Assignment, Ended, Finished, Ready, Recent, Shop};
 use crate::app::App;
 use crate::audit::{Action, Event, NODE};
-use crate::deliver;
 use crate::findings::Urgency;
 use crate::inference::{Device, Turn};
 use crate::ingest::blocking;

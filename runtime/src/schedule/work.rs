@@ -13,6 +13,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::retry::Cause;
 use crate::app::App;
+use crate::config::Release;
+use crate::deliver;
+use crate::findings::Urgency;
 use crate::inference::{Device, Turn};
 use crate::metrics::Metrics;
 use crate::module::manifest::Interface;

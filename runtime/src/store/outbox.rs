@@ -564,7 +564,7 @@ mod tests {
         /// Runs the next job to its end, with deliveries to these.
         async fn done(&self, destinations: &[&str]) {
             let job = self.store.claim(Due::now(0), Urgency::Routine).await.expect("claimed").expect("a job");
-            let ending = Ending::Done {
+            let ending = Ending::Done(crate::store::Done {
                 result_path: format!("results/{}", job.id),
                 result_sha256: [7; 32],
                 found: Vec::new(),
@@ -574,7 +574,7 @@ mod tests {
                 deliver: destinations.iter().map(|&name| name.to_owned()).collect(),
                 release: Release::AtOnce,
                 triage: Vec::new(),
-            };
+            });
             self.store.end_job(job.id, &ending).await.expect("ended");
             // Twice is once.
             self.store.end_job(job.id, &ending).await.expect("ended");

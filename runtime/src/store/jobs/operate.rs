@@ -1,7 +1,6 @@
 //! Jobs as they are looked at, counted, tried again and cancelled.
 
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use super::{Changed, Job, JobState, about, jobs, select_job};
 use crate::audit::{Action, Event, NODE, OPERATOR};

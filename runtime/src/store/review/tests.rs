@@ -14,7 +14,7 @@ async fn done(store: &Store, release: Release) -> i64 {
     let new = NewJob { module: "a".into(), identity: [1; 32], gated: false, priority: Default::default() };
     assert!(store.route(&routed, "c", &[new]).await.expect("routed"));
     let job = store.claim(Due::now(0), Default::default()).await.expect("the journal").expect("a job");
-    let done = Ending::Done {
+    let done = Ending::Done(crate::store::Done {
         result_path: "results/x".into(),
         result_sha256: [2; 32],
         found: Vec::new(),
@@ -24,7 +24,7 @@ async fn done(store: &Store, release: Release) -> i64 {
         deliver: vec!["pacs".into()],
         release,
         triage: Vec::new(),
-    };
+    });
     store.end_job(job.id, &done).await.expect("ended");
     job.id
 }

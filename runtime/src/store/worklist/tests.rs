@@ -32,7 +32,7 @@ async fn end(store: &Store, job: i64, release: Release, level: Urgency) {
     let finding = Code::new("BLEED", "99T", "Bleeding");
     let triage = vec![Triage { level, finding, probability: 0.9, reason: "a dense lesion".into() }];
     let raise = if release == Release::Shadow { Urgency::Routine } else { level };
-    let done = Ending::Done {
+    let done = Ending::Done(crate::store::Done {
         result_path: "results/x".into(),
         result_sha256: [2; 32],
         found: Vec::new(),
@@ -42,7 +42,7 @@ async fn end(store: &Store, job: i64, release: Release, level: Urgency) {
         deliver: Vec::new(),
         release,
         triage,
-    };
+    });
     store.end_job(job, &done).await.expect("ended");
 }
 
