@@ -87,6 +87,7 @@ mod tests {
             after: after.iter().map(|&name| name.to_owned()).collect(),
             when: is.map(condition),
             priority: Urgency::Routine,
+            release: crate::config::Release::AtOnce,
         }
     }
 
