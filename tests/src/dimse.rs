@@ -108,7 +108,8 @@ impl Peer {
 
     /// Answers a request with a status.
     pub fn respond(&mut self, context: u8, request: &[u8], status: u16) {
-        let field = element(request, 0x0100).map_or(0, |field| u16::from_le_bytes(field.try_into().expect("two bytes")));
+        let field =
+            element(request, 0x0100).map_or(0, |field| u16::from_le_bytes(field.try_into().expect("two bytes")));
         let id = element(request, 0x0110).expect("a request has a number").to_vec();
         let bytes = command(&[
             (0x0100, (field | 0x8000).to_le_bytes().to_vec()),

@@ -192,8 +192,11 @@ pub(super) async fn promised(
     context: &Context,
     command: &Command,
 ) -> Result<Status, Broken> {
+    if !command.has_data_set {
+        return Ok(Status::failure(INVALID_ARGUMENT, "the report is without a data set"));
+    }
     let mut bytes = Vec::new();
-    while command.has_data_set {
+    loop {
         let piece = association.data(id).await?;
         bytes.extend_from_slice(&piece.data);
         if bytes.len() > REPORT_MAX_BYTES {
