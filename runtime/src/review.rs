@@ -5,9 +5,6 @@
 //!
 //! A result is believed by the digest in the audit log. Verdicts keep what the module had stated: they outlive its files.
 
-#[cfg(test)]
-mod tests;
-
 use std::io::Read;
 use std::path::Path;
 
@@ -366,3 +363,6 @@ pub fn not_released(released: &Released) -> String {
         Released::NoSuchJob => "there is no such job".into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

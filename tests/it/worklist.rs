@@ -85,7 +85,7 @@ fn an_urgent_finding_puts_its_study_first_and_the_list_says_why() {
     assert!(!says.out.to_lowercase().contains("secret"), "{says:?}");
     let audited = node.audited("study-read");
     assert!(
-        audited.iter().any(|row| row["object"] == "api/worklist" && row["detail"] == "2 of the worklist"),
+        audited.iter().any(|row| row["object"] == "/api/worklist" && row["detail"] == "2 of the worklist"),
         "{audited:?}"
     );
 }

@@ -1,8 +1,5 @@
 //! What becomes of results, and what people said of them.
 
-#[cfg(test)]
-mod tests;
-
 use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -328,3 +325,6 @@ fn verdict(row: &SqliteRow) -> Result<VerdictRow, sqlx::Error> {
         given_by: row.try_get("given_by")?,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,5 @@
 //! Which studies are open, in which order, and why.
 
-#[cfg(test)]
-mod tests;
-
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row};
@@ -385,3 +382,6 @@ async fn state(reading: &mut Reading, uid: &str, closed: bool) -> Result<StudySt
         () => StudyState::Done,
     })
 }
+
+#[cfg(test)]
+mod tests;
