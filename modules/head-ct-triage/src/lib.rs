@@ -274,7 +274,10 @@ mod tests {
         assert_eq!((*level, finding.value.as_str()), (Urgency::Urgent, "HYPERDENSE"), "{reason}");
         assert!((score - 0.99).abs() < 1e-5 && reason.contains("on the patient's left"), "{reason}");
         let (labels, segments) = stated.segmentation.as_ref().expect("something is suspected");
-        assert!(matches!(&segments[..], [one] if one.confidence.is_some_and(|p| (p - 0.99).abs() < 1e-5)), "{segments:?}");
+        assert!(
+            matches!(&segments[..], [one] if one.confidence.is_some_and(|p| (p - 0.99).abs() < 1e-5)),
+            "{segments:?}"
+        );
         let index = |x: u32, y: u32, z: u32| (x + WIDTH * (y + WIDTH * z)) as usize;
         let at = |x, y, z| labels[index(x, y, z)];
         assert_eq!((at(34, 23, 12), at(13, 23, 12), at(34, 23, 5)), (1, 0, 0), "x, y and z are not mixed up");
