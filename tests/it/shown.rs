@@ -49,7 +49,7 @@ fn judge(scenario: &Scenario, stated: &Findings, peers: &Peers) {
     let expected = json!({"values": "heat.raw", "size": size, "marks": marks, "hottest": hottest});
     let file = folder.path().join("expected.json");
     std::fs::write(&file, expected.to_string()).expect("written");
-    let [out, source, file] = [&scenario.out(), scenario.study(), &file].map(|path| path_text(path));
+    let [out, source, file] = [&scenario.out(), scenario.study(), &file].map(path_text);
     peers.agree("judge_shown.py", &[&out, &source, &file]);
 }
 

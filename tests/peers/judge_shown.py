@@ -109,7 +109,14 @@ def map_by_pydicom(path, source, values):
 
 def map_by_dcmqi(path, source, values):
     with tempfile.TemporaryDirectory() as folder:
-        tool = [BIN / "paramap2itkimage", "--inputDICOM", path, "--outputDirectory", folder, "-t", "nrrd"]
+        # It crashes on a map without Frame Anatomy, which the standard leaves to whoever knows it: a copy gets one.
+        data, anatomy, region = pydicom.dcmread(path), pydicom.Dataset(), pydicom.Dataset()
+        region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = "69536005", "SCT", "Head"
+        anatomy.FrameLaterality, anatomy.AnatomicRegionSequence = "U", [region]
+        data.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]
+        copy = pathlib.Path(folder) / "copy.dcm"
+        data.save_as(copy)
+        tool = [BIN / "paramap2itkimage", "--inputDICOM", copy, "--outputDirectory", folder, "-t", "nrrd"]
         run = subprocess.run(tool, capture_output=True, text=True)
         if run.returncode:
             return [f"dcmqi: paramap2itkimage ended with {run.returncode}: {(run.stderr or run.stdout)[-400:]}"]

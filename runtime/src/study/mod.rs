@@ -258,7 +258,7 @@ impl Series {
         options: &ReadOptions,
     ) -> Result<Decoded, ReadError> {
         let layout = self.volumes.get(index);
-        let layout = layout.ok_or_else(|| ReadError::NoSuchVolume { index, count: self.volumes.len() })?;
+        let layout = layout.ok_or(ReadError::NoSuchVolume { index, count: self.volumes.len() })?;
         let instance = layout.slices.get(slice).and_then(|i| self.instances.get(*i));
         let found = instance.and_then(|instance| Some((instance, instance.pixels.as_ref()?)));
         let found = found.ok_or_else(|| ReadError::NoVolume("the layout names no instance with pixels".into()))?;
