@@ -9,24 +9,24 @@ pub mod memory;
 pub mod guard;
 
 #[path = "../../runtime/src/dimse/command.rs"]
-#[expect(dead_code, reason = "not every kind of request is named by a target")]
 pub mod command;
 
 #[path = "../../runtime/src/web/multipart.rs"]
 pub mod multipart;
 
 #[path = "../../runtime/src/config/mod.rs"]
-#[expect(unused_imports, reason = "the rest of the runtime uses more of it")]
 pub mod config;
 
 /// Of `crate::messages`, what reads and writes HL7 v2, and what the configuration names.
 #[path = "../../runtime/src/messages"]
 pub mod messages {
+    /// What an operator chooses by name.
     pub mod fhir {
         mod patient;
         pub use patient::PatientReference;
     }
 
+    /// Messages, their blocks, and orders.
     pub mod hl7 {
         pub mod charset;
         mod frame;
@@ -44,11 +44,13 @@ pub mod messages {
 /// Of `crate::deliver`, what the configuration names.
 #[path = "../../runtime/src/deliver"]
 pub mod deliver {
+    /// A FHIR server.
     pub mod fhir {
         mod config;
         pub use config::FhirDestination;
     }
 
+    /// A receiver of HL7 v2.
     pub mod mllp {
         mod config;
         pub use config::MllpDestination;
