@@ -9,6 +9,7 @@ use super::{Batch, Store, StoreError, now_ms};
 use crate::audit::{Action, Event};
 use crate::findings::Urgency;
 use crate::messages::hl7::order::{Merge, Order};
+use crate::worklist::Reason;
 
 /// Rows that one message may change or name, of each kind.
 const ROWS_MAX: u32 = 1000;
@@ -236,6 +237,8 @@ impl Batch {
         let studies = rows.iter().map(|row| row.try_get::<String, _>("study_instance_uid"));
         let studies: std::collections::BTreeSet<String> = studies.collect::<Result<_, _>>()?;
         for study in &studies {
+            // What raises is a code that the site's configuration knows.
+            self.reason(study, &Reason::order(order.priority, &order.stated_priority)).await?;
             sqlx::query(
                 "UPDATE delivery SET priority = max(priority, ?) WHERE state = 'queued' AND study_instance_uid = ?",
             )
