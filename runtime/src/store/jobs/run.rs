@@ -221,8 +221,8 @@ async fn record_found(
     .execute(&mut **transaction)
     .await?;
     sqlx::query(
-        "UPDATE delivery SET priority = max(priority, ?) WHERE state IN ('held', 'queued') \
-         AND study_instance_uid = (SELECT study_instance_uid FROM job WHERE id = ?)",
+        "UPDATE delivery SET priority = ?1 WHERE state IN ('held', 'queued') AND priority < ?1 \
+         AND study_instance_uid = (SELECT study_instance_uid FROM job WHERE id = ?2)",
     )
     .bind(level(raise))
     .bind(job)
