@@ -73,7 +73,7 @@ def centre(mask, source):
 
 
 def conforms(path):
-    run = subprocess.run([BIN / "dciodvfy", path], capture_output=True, text=True)
+    run = subprocess.run([BIN / "dciodvfy", path], capture_output=True, text=True, errors="replace")
     return [f"dciodvfy: {line}" for line in (run.stderr + run.stdout).splitlines() if line.startswith(("Error", "Abort"))]
 
 
