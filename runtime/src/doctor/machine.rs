@@ -9,6 +9,7 @@ use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 
 use super::Check;
 use crate::inference::processors;
+use crate::ingest::dimse::ARRIVING_MORE;
 
 pub(super) fn port(name: &'static str, address: SocketAddr) -> Check {
     match TcpListener::bind(address) {
@@ -124,10 +125,10 @@ fn sorted(mut uids: Vec<&str>) -> String {
     uids.join(" ")
 }
 
-/// An association has a socket, and a file when it sends.
+/// A connection has a socket, what its thread waits with, and when it sends, a file and for a moment a folder.
 pub(super) fn files(associations_max: usize) -> Check {
     const NAME: &str = "file descriptors";
-    let need = 2 * associations_max as u64 + 256;
+    let need = 6 * (associations_max + ARRIVING_MORE) as u64 + 256;
     match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
         Some(limit) if limit < need => Check::warn(
             NAME,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::names::{Names, NoRoom, Touched};
 use super::{Arrival, Outcome, Refused, Stored, Via};
@@ -70,8 +70,28 @@ pub(super) struct Committer {
     replace: bool,
     most: usize,
     metrics: Arc<Metrics>,
-    waiting: Mutex<Vec<Waiting>>,
+    queue: Mutex<Queue>,
+    /// Somebody's turn ended.
+    ended: Condvar,
+    /// Of whoever has the turn.
     writer: Mutex<IntakeWriter>,
+}
+
+/// Who waits, and whether somebody has the turn to commit.
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    busy: bool,
+}
+
+/// The turn to commit. It ends whatever happens.
+struct Turn<'c>(&'c Committer);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        locked(&self.0.queue).busy = false;
+        self.0.ended.notify_all();
+    }
 }
 
 /// Ends the process: what the disk holds is unknown, and nothing more may be acknowledged.
@@ -98,35 +118,45 @@ impl Committer {
         writer: IntakeWriter,
     ) -> Self {
         let (replace, most) = (config.node.duplicates == Duplicates::Replace, config.node.commit_instances_max);
-        Self { names, data, replace, most, metrics, waiting: Mutex::default(), writer: Mutex::new(writer) }
+        let (queue, ended) = (Mutex::default(), Condvar::new());
+        Self { names, data, replace, most, metrics, queue, ended, writer: Mutex::new(writer) }
     }
 
     /// Journals a file, and waits until that is durable. While one thread commits, others come to wait; the first of them
-    /// that gets the journal takes all of them along.
+    /// that wakes takes all of them along. Who is answered waits for nobody's turn.
     pub(super) fn journal(&self, filing: Filing) -> Result<Stored, Refused> {
         let (reply, answer) = sync_channel(1);
-        locked(&self.waiting).push(Waiting { filing, reply });
+        let mut queue = locked(&self.queue);
+        queue.waiting.push(Waiting { filing, reply });
         loop {
-            let mut writer = locked(&self.writer);
             match answer.try_recv() {
                 Ok(answer) => return answer,
                 Err(TryRecvError::Disconnected) => {
                     return Err(Refused::Disk("the journal's commit was cut off".into()));
                 }
-                Err(TryRecvError::Empty) => self.round(&mut writer),
+                Err(TryRecvError::Empty) => {}
             }
+            if queue.busy {
+                queue = self.ended.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            queue.busy = true;
+            let most = self.most.min(queue.waiting.len());
+            let round = queue.waiting.drain(..most).collect();
+            drop(queue);
+            let turn = Turn(self);
+            self.round(round);
+            drop(turn);
+            queue = locked(&self.queue);
         }
     }
 
-    /// Journals the first that wait, and answers them.
-    fn round(&self, writer: &mut IntakeWriter) {
-        let (filings, replies): (Vec<_>, Vec<_>) = {
-            let mut waiting = locked(&self.waiting);
-            let most = self.most.min(waiting.len());
-            waiting.drain(..most).map(|one| (one.filing, one.reply)).unzip()
-        };
+    /// Journals what waited, and answers.
+    fn round(&self, round: Vec<Waiting>) {
+        let (filings, replies): (Vec<_>, Vec<_>) = round.into_iter().map(|one| (one.filing, one.reply)).unzip();
+        let mut writer = locked(&self.writer);
         let mut moved = Vec::new();
-        let done = self.commit(writer, &filings, &mut moved).unwrap_or_else(|no| match no {
+        let done = self.commit(&mut writer, &filings, &mut moved).unwrap_or_else(|no| match no {
             NotKept::Unknown(e) => fatal("the journal's commit", &e),
             NotKept::NoRoom(why) => {
                 filings.iter().map(|filing| &filing.path).chain(&moved).for_each(|path| self.names.undo(path));
@@ -281,7 +311,7 @@ impl Committer {
     }
 }
 
-/// A panic between the lines leaves neither half done: rows that wait stay, and a transaction is rolled back.
+/// A panic leaves nothing half done: who waits goes on waiting, and a transaction is rolled back.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

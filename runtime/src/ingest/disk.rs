@@ -4,6 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// For a file descriptor to become free.
+const DESCRIPTOR_WAIT: Duration = Duration::from_secs(60);
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(10);
 
 /// A file system.
 pub trait Disk: Send + Sync + 'static {
@@ -50,7 +55,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        File::open(folder)?.sync_all()
+        opened(folder)?.sync_all()
     }
 
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
@@ -73,6 +78,22 @@ impl Disk for RealDisk {
         let space = rustix::fs::statvfs(folder)?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
+}
+
+/// Waits where the process has as many files open as it may: that says nothing of the disk, and passes.
+fn opened(folder: &Path) -> io::Result<File> {
+    let deadline = Instant::now() + DESCRIPTOR_WAIT;
+    loop {
+        match File::open(folder) {
+            Err(e) if too_many(&e) && Instant::now() < deadline => std::thread::sleep(DESCRIPTOR_PAUSE),
+            opened => return opened,
+        }
+    }
+}
+
+fn too_many(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 impl DiskFile for File {

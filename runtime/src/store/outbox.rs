@@ -235,7 +235,11 @@ impl Batch {
     /// # Errors
     /// The journal's.
     pub async fn release_deliveries(&mut self, job: i64) -> Result<u64, StoreError> {
-        let query = sqlx::query("UPDATE delivery SET state = 'queued', since_ms = ? WHERE job = ? AND state = 'held'");
+        let query = sqlx::query(
+            "UPDATE delivery SET state = 'queued', since_ms = ?, \
+             priority = max(priority, (SELECT priority FROM job WHERE job.id = delivery.job)) \
+             WHERE job = ? AND state = 'held'",
+        );
         Ok(query.bind(now_ms()).bind(job).execute(&mut *self.transaction).await?.rows_affected())
     }
 }
@@ -249,8 +253,11 @@ impl Store {
         // Asked without the writer's turn: most of the time there is nothing.
         let next = sqlx::query(NEXT).bind(destination).bind(due.now_ms).bind(due.latest_ms());
         let Some(next) = next.fetch_optional(&self.pool).await? else { return Ok(None) };
-        let claimed =
-            sqlx::query("UPDATE delivery SET attempts = attempts + 1 WHERE id = ? AND state = 'queued' RETURNING *");
+        // What nobody released goes nowhere, however it came into the queue.
+        let claimed = sqlx::query(
+            "UPDATE delivery SET attempts = attempts + 1 WHERE id = ? AND state = 'queued' \
+             AND job IN (SELECT job FROM deliverable) RETURNING *",
+        );
         let claimed = claimed.bind(next.try_get::<i64, _>("id")?).fetch_optional(&self.pool).await?;
         Ok(claimed.as_ref().map(DeliveryRow::read).transpose()?)
     }
@@ -276,14 +283,16 @@ impl Store {
             .bind(*next_ms)
             .bind(detail),
             DeliveryEnding::Again { next_ms, counts, error } => sqlx::query(
-                "UPDATE delivery SET state = 'queued', next_ms = ?, error = ?, attempts = max(attempts - ?, 0) \
+                "UPDATE delivery SET state = iif(job IN (SELECT id FROM job WHERE superseded_by IS NOT NULL), \
+                 'superseded', 'queued'), next_ms = ?, error = ?, attempts = max(attempts - ?, 0) \
                  WHERE id = ? AND state IN ('queued', 'awaiting') RETURNING *",
             )
             .bind(*next_ms)
             .bind(error)
             .bind(i64::from(!counts)),
             DeliveryEnding::Dead { error } => sqlx::query(
-                "UPDATE delivery SET state = 'dead', ended_ms = ?, error = ? \
+                "UPDATE delivery SET state = iif(job IN (SELECT id FROM job WHERE superseded_by IS NOT NULL), \
+                 'superseded', 'dead'), ended_ms = ?, error = ? \
                  WHERE id = ? AND state IN ('queued', 'awaiting') RETURNING *",
             )
             .bind(now_ms())
@@ -411,7 +420,9 @@ impl Store {
     pub async fn retry_delivery(&self, id: i64) -> Result<DeliveryChanged, StoreError> {
         let mut batch = self.begin().await?;
         let row = sqlx::query(
-            "UPDATE delivery SET state = 'queued', attempts = 0, next_ms = 0, since_ms = ?, ended_ms = NULL, \
+            "UPDATE delivery SET state = iif(job IN (SELECT job FROM deliverable), 'queued', 'held'), \
+             priority = max(priority, (SELECT priority FROM job WHERE job.id = delivery.job)), \
+             attempts = 0, next_ms = 0, since_ms = ?, ended_ms = NULL, \
              transaction_uid = NULL WHERE id = ? AND state IN ('dead', 'dropped', 'sent', 'awaiting') \
              AND EXISTS (SELECT 1 FROM job WHERE job.id = delivery.job AND result_path IS NOT NULL \
              AND superseded_by IS NULL) RETURNING *",
@@ -602,6 +613,23 @@ mod tests {
 
     fn again(ms: i64) -> DeliveryEnding {
         DeliveryEnding::Again { next_ms: now_ms() + ms, counts: true, error: "no".into() }
+    }
+
+    #[tokio::test]
+    async fn what_a_later_version_took_the_place_of_is_not_sent_again_and_blocks_nothing() {
+        let outbox = Outbox::new().await;
+        outbox.route("2.25.1", 1, &[("a", Urgency::Routine)]).await;
+        outbox.done(&["pacs", "share"]).await;
+        let (pacs, share) = (outbox.next("pacs").await.expect("due"), outbox.next("share").await.expect("due"));
+        let awaited = DeliveryEnding::Awaiting { transaction_uid: "2.25.9".into(), next_ms: 0, detail: String::new() };
+        assert_eq!(outbox.end(&pacs, awaited).await.state, DeliveryState::Awaiting);
+        assert_eq!(outbox.end(&share, DeliveryEnding::Dead { error: "no".into() }).await.state, DeliveryState::Dead);
+        outbox.route("2.25.1", 2, &[("a", Urgency::Routine)]).await;
+        let share = outbox.store.delivery(share.id).await.expect("readable").expect("there");
+        assert_eq!(share.state, DeliveryState::Superseded, "nobody need decide on it, and retention goes on");
+        assert_eq!(outbox.end(&pacs, again(0)).await.state, DeliveryState::Superseded, "nothing was promised");
+        outbox.done(&["pacs"]).await;
+        assert_ne!(outbox.next("pacs").await.expect("the later one").job, pacs.job);
     }
 
     #[tokio::test]

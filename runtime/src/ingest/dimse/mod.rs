@@ -15,7 +15,7 @@ mod negotiate;
 mod store;
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -43,7 +43,7 @@ use crate::store::Store;
 use crate::tls::{self, TlsError};
 
 /// Connections that have not associated yet, beyond as many as there may be associations; more are closed without a word.
-const ARRIVING_MORE: usize = 16;
+pub(crate) const ARRIVING_MORE: usize = 16;
 
 /// After an error that is the host's, such as no more file descriptors: nothing changes at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -216,22 +216,28 @@ impl Dimse {
 /// A thread and a small runtime for each connection: what comes is read, written and made durable without a change of
 /// threads, each of which costs as much as a look into the file does. There are no more than places.
 fn on_own_thread(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr, arrived: Arrived, open: TaskTrackerToken) {
+    // A peer that is not served sees its connection close, and tries again.
+    let unserved = move |e: io::Error| tracing::warn!(%from, "a connection cannot be served: {e}");
+    let shared = shared.clone();
     let started = stream.into_std().and_then(|stream| {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let stream = {
-            let _of_runtime = runtime.enter();
-            TcpStream::from_std(stream)?
-        };
-        let shared = shared.clone();
         let serve = move || {
-            runtime.block_on(connection(shared, stream, from, arrived));
-            drop(open);
+            let _open = open;
+            // Made here: where there is no thread, nothing may be left to be taken down within the runtime that accepts.
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(e) => return unserved(e),
+            };
+            runtime.block_on(async {
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => connection(shared, stream, from, arrived).await,
+                    Err(e) => unserved(e),
+                }
+            });
         };
         std::thread::Builder::new().name("association".into()).spawn(serve)
     });
     if let Err(e) = started {
-        // It is closed, and the peer tries again.
-        tracing::warn!(%from, "a connection cannot be served: {e}");
+        unserved(e);
     }
 }
 

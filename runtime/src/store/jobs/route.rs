@@ -188,7 +188,7 @@ async fn supersede(batch: &mut Batch, uid: &str, version: u32, now: i64) -> Resu
     // Only this study's jobs of earlier versions are there.
     sqlx::query(
         "UPDATE delivery SET state = 'superseded', ended_ms = ? WHERE study_instance_uid = ? \
-         AND state IN ('held', 'queued')",
+         AND state IN ('held', 'queued', 'dead')",
     )
     .bind(now)
     .bind(uid)

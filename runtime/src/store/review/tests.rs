@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::{DeliveryState, Due, Ending, NewJob, Routed};
+use crate::store::{DeliveryChanged, DeliveryState, Due, Ending, NewJob, Routed};
 
 async fn done(store: &Store, release: Release) -> i64 {
     let uid = format!("2.25.{}", release as u8 + 1);
@@ -68,6 +68,24 @@ async fn what_is_held_leaves_once_it_is_released_and_what_is_in_the_shadow_never
     assert_eq!(may_leave(&store).await, [at_once, hold]);
     let told = store.audit_latest(None, 100).await.expect("a log");
     assert_eq!(told.iter().filter(|row| row.action == "result-released").count(), 1);
+}
+
+#[tokio::test]
+async fn what_was_held_and_dropped_and_is_retried_waits_for_its_release_all_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).await.expect("a journal");
+    let job = done(&store, Release::Hold).await;
+    let row = async || store.deliveries(None, None, None, 10).await.expect("deliveries").remove(0);
+    let id = row().await.id;
+    assert_eq!(store.drop_delivery(id).await.expect("asked"), DeliveryChanged::Yes);
+    assert_eq!(store.retry_delivery(id).await.expect("asked"), DeliveryChanged::Yes);
+    assert_eq!(row().await.state, DeliveryState::Held);
+    // Not even where it came into the queue by another way.
+    store.tamper("UPDATE delivery SET state = 'queued'").await;
+    assert!(store.claim_delivery("pacs", Due::now(0)).await.expect("asked").is_none());
+    store.tamper("UPDATE delivery SET state = 'held'").await;
+    assert_eq!(store.release_result(job, "me", false).await.expect("asked"), Released::Yes);
+    assert!(store.claim_delivery("pacs", Due::now(0)).await.expect("asked").is_some());
 }
 
 #[tokio::test]

@@ -45,6 +45,15 @@ CREATE INDEX result_held ON result_release (job) WHERE policy = 'hold' AND relea
 CREATE VIEW deliverable AS
     SELECT job FROM result_release WHERE policy = 'at-once' OR (policy = 'hold' AND released_ms IS NOT NULL);
 
+-- Results of before: nobody held them.
+INSERT INTO result_release (job, policy) SELECT id, 'at-once' FROM job WHERE state = 'done';
+
+-- Which studies are open is asked by when things were over.
+CREATE INDEX job_ended ON job (ended_ms);
+CREATE INDEX study_received ON study (last_received_ms);
+-- A start asks of each late file whether it was set aside.
+CREATE INDEX quarantine_path ON quarantine (path);
+
 -- What people said of findings: once each, and not changed.
 CREATE TABLE verdict (
     id INTEGER PRIMARY KEY,
