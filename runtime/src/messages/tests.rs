@@ -91,6 +91,7 @@ fn subject() -> Subject {
 
 fn naming() -> Naming {
     Naming {
+        patient_system: Some("https://hospital.example/patients".into()),
         issuer_systems: [("HOSP".to_owned(), "https://hospital.example/patients".to_owned())].into(),
         accession_system: Some("https://hospital.example/accessions".into()),
         task: true,
@@ -228,7 +229,7 @@ fn nobody_is_made_or_guessed_unless_the_site_says_so() {
     assert_eq!(patient["request"]["ifNoneExist"], "identifier=https://hospital.example/patients%7CP%5C%7C1");
     assert_eq!(patient["resource"]["name"][0]["family"], "Müller");
 
-    let nobody = Naming { issuer_systems: [].into(), ..naming() };
+    let nobody = Naming { patient_system: None, issuer_systems: [].into(), ..naming() };
     assert_eq!(made(&nobody, &subject()), Err(BundleError::NoSystem));
     let unknown = Subject { patient: PatientEntry::default(), ..subject() };
     assert_eq!(made(&naming(), &unknown), Err(BundleError::NoPatient));
