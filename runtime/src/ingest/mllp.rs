@@ -35,6 +35,8 @@ use crate::tls::{self, TlsError};
 const PIECE_BYTES: usize = 16 << 10;
 /// After an error that is the host's, such as no more file descriptors: nothing changes at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Why one more connection is closed.
+const FULL: &str = "hl7.connections_max are open";
 
 /// The service, listening.
 pub struct Mllp {
@@ -132,7 +134,6 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, stop: 
     }
     // Answers are small, and each is waited for.
     let _ = stream.set_nodelay(true);
-    const FULL: &str = "hl7.connections_max are open";
     let Ok(arriving) = shared.arriving.clone().try_acquire_owned() else {
         return shared.closed(from, FULL, None).await;
     };
