@@ -72,7 +72,7 @@ fn the_bundle_of_a_result_is_fhir_for_two_validators() {
     let folder = tempfile::tempdir().expect("a folder");
     for patient in [PatientReference::MustExist, PatientReference::Create, PatientReference::Identifier] {
         let naming = Naming {
-            patient_system: Some("https://hospital.example/patients".into()),
+            issuer_systems: [("HOSP".to_owned(), "https://hospital.example/patients".to_owned())].into(),
             accession_system: Some("urn:oid:1.2.3".into()),
             patient,
             task: true,

@@ -18,7 +18,7 @@ pub(super) async fn told(
         return Err(Failure::for_good("result.json is about another study than the job"));
     }
     let journal = |e: StoreError| Failure::again(e.to_string());
-    let order = store.order_of_study(uid).await.map_err(journal)?;
+    let placer = store.placer_of_study(uid).await.map_err(journal)?;
     let modalities = store.prior_key(uid).await.map_err(journal)?.map(|key| key.modalities);
     let identity = delivery.identity.clone();
     let subject = Subject {
@@ -27,7 +27,7 @@ pub(super) async fn told(
         study_time: identity.study_time,
         accession_number: identity.accession_number,
         study_description: identity.study_description,
-        placer_order_number: order.map(|order| order.placer_order_number).unwrap_or_default(),
+        placer_order_number: placer.unwrap_or_default(),
         character_set: character_set(delivery, options).await?,
         modalities: modalities.unwrap_or_default(),
     };

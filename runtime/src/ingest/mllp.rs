@@ -35,6 +35,8 @@ use crate::tls::{self, TlsError};
 const PIECE_BYTES: usize = 16 << 10;
 /// After an error that is the host's, such as no more file descriptors: nothing changes at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Why one more connection is closed.
+const FULL: &str = "hl7.connections_max are open";
 
 /// The service, listening.
 pub struct Mllp {
@@ -128,31 +130,25 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, stop: 
     let from = from.to_canonical();
     let allowed = &shared.config.allowed_addresses;
     if !allowed.is_empty() && !allowed.iter().any(|address| address.to_canonical() == from) {
-        tracing::warn!(%from, "hl7: closed, since the address is not in hl7.allowed_addresses");
-        let detail = "HL7: the address is not in hl7.allowed_addresses".into();
-        shared.audit.refused(from, Event { detail, ..Event::new("", Action::AccessRefused) }).await;
-        return;
+        return shared.closed(from, "the address is not in hl7.allowed_addresses", None).await;
     }
     // Answers are small, and each is waited for.
     let _ = stream.set_nodelay(true);
-    let full =
-        || tracing::warn!(%from, "hl7: closed, since hl7.connections_max = {} are open", shared.config.connections_max);
-    let Ok(arriving) = shared.arriving.clone().try_acquire_owned() else { return full() };
+    let Ok(arriving) = shared.arriving.clone().try_acquire_owned() else {
+        return shared.closed(from, FULL, None).await;
+    };
     let limit = Duration::from_millis(shared.config.handshake_timeout_ms);
     let stream: Box<dyn Stream> = match &shared.tls {
         None => Box::new(stream),
         Some(tls) => match timeout(limit, tls.accept(stream)).await {
             Ok(Ok(stream)) => Box::new(stream),
-            Ok(Err(e)) => {
-                tracing::warn!(%from, "hl7: the TLS handshake failed: {e}");
-                let detail = "HL7: the TLS handshake failed".into();
-                shared.audit.refused(from, Event { detail, ..Event::new("", Action::AccessRefused) }).await;
-                return;
-            }
-            Err(_) => return tracing::warn!(%from, "hl7: no TLS handshake within hl7.handshake_timeout_ms"),
+            Ok(Err(e)) => return shared.closed(from, "the TLS handshake failed", Some(e)).await,
+            Err(_) => return shared.closed(from, "no TLS handshake within hl7.handshake_timeout_ms", None).await,
         },
     };
-    let Ok(_place) = shared.places.clone().try_acquire_owned() else { return full() };
+    let Ok(_place) = shared.places.clone().try_acquire_owned() else {
+        return shared.closed(from, FULL, None).await;
+    };
     drop(arriving);
     let correlation = uuid::Uuid::now_v7().to_string();
     let span = tracing::info_span!("hl7", correlation, %from);
@@ -305,12 +301,24 @@ impl Shared {
         }
     }
 
+    /// A connection is not served. Anybody can cause as many of these as they like: only the first of a minute is told.
+    async fn closed(&self, from: IpAddr, why: &str, error: Option<std::io::Error>) {
+        let event = Event { detail: format!("HL7: {why}"), ..Event::new("", Action::AccessRefused) };
+        if self.audit.refused(from, event).await {
+            let error = error.map(|e| format!(": {e}")).unwrap_or_default();
+            tracing::warn!(%from, "hl7: closed, {why}{error}; more of them within a minute are counted, and not told");
+        }
+    }
+
     /// Into the audit log, and what is to be answered.
     async fn refuse(&self, asked: &Asked, flaw: &Flaw, from: IpAddr) -> Vec<Vec<u8>> {
-        tracing::warn!("hl7: a message was refused: {flaw}");
         self.metrics.hl7_message("other", "refused");
         let event = Event { detail: format!("HL7: {flaw}"), ..Event::new(&asked.sender(), Action::MessageRefused) };
-        self.audit.refused(from, event).await;
+        if self.audit.refused(from, event).await {
+            tracing::warn!(
+                "hl7: a message was refused: {flaw}; more of them within a minute are counted, and not told"
+            );
+        }
         asked.answers(&self.we, Some(flaw), &now())
     }
 }
@@ -409,11 +417,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_anybody_can_cause_is_in_the_log_once() {
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let writer = Arc::new(log.reopen().expect("a file"));
+        let lines = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+        let _taken = tracing::subscriber::set_default(lines);
+        let elsewhere = |config: &mut Hl7Config| config.allowed_addresses = vec![IpAddr::from([192, 0, 2, 1])];
+        let (strict, service) = (Service::start(elsewhere).await, Service::start(|_| {}).await);
+        let mut stream = service.connect().await;
+        for _ in 0..3 {
+            assert_eq!(strict.end_of(b"").await, "");
+            let answer = answer_to(&mut stream, &ORDER.replace("ORM^O01", "ORU^R01")).await;
+            assert!(answer.contains("MSA|AR|42|"), "{answer}");
+        }
+        let lines = std::fs::read_to_string(log.path()).expect("text");
+        for once in ["the address is not in hl7.allowed_addresses", "a message was refused: "] {
+            assert_eq!(lines.matches(once).count(), 1, "{once}: {lines}");
+        }
+    }
+
+    #[tokio::test]
     async fn more_connections_than_there_may_be_are_closed_and_a_node_that_stops_waits_for_none_that_is_idle() {
         let service = Service::start(|config| config.connections_max = 1).await;
         let mut first = service.connect().await;
         answer_to(&mut first, ORDER).await;
-        assert_eq!(service.end_of(b"").await, "");
+        for _ in 0..3 {
+            assert_eq!(service.end_of(b"").await, "");
+        }
+        let rows = service.store.audit_latest(None, 100).await.expect("a log");
+        let refused: Vec<_> = rows.iter().filter(|row| row.action == "access-refused").collect();
+        let [row] = refused.as_slice() else { panic!("one for all of a minute: {refused:?}") };
+        assert_eq!(row.detail, "HL7: hl7.connections_max are open, from 127.0.0.1");
         let answer = answer_to(&mut first, ORDER).await;
         assert!(answer.contains("MSA|AA"), "the first goes on: {answer}");
         service.stop.cancel();

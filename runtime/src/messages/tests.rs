@@ -52,6 +52,11 @@ fn result() -> serde_json::Value {
                 "reason": "bleeding\rOBX|99|ST|evil & more",
             }],
             "unfit": null,
+            "heatmap": { "title": "Bleeding|likely", "minimum": 0.0, "maximum": 1.0 },
+            "marks": [
+                { "start": [9, 19, 4], "size": [10, 20, 3], "label": code("50960005", "SCT", "Hemorrhage"), "probability": 0.8 },
+                { "start": [0, 0, 0], "size": [1, 1, 1], "label": code("50960005", "SCT", "Hemorrhage"), "probability": 0.25 },
+            ],
         },
         "outputs": [
             output("segmentation", "1.2.840.10008.5.1.4.1.1.66.4", 1),
@@ -87,6 +92,7 @@ fn subject() -> Subject {
 fn naming() -> Naming {
     Naming {
         patient_system: Some("https://hospital.example/patients".into()),
+        issuer_systems: [("HOSP".to_owned(), "https://hospital.example/patients".to_owned())].into(),
         accession_system: Some("https://hospital.example/accessions".into()),
         task: true,
         provenance: true,
@@ -223,17 +229,55 @@ fn nobody_is_made_or_guessed_unless_the_site_says_so() {
     assert_eq!(patient["request"]["ifNoneExist"], "identifier=https://hospital.example/patients%7CP%5C%7C1");
     assert_eq!(patient["resource"]["name"][0]["family"], "Müller");
 
-    let nobody = Naming { patient_system: None, ..naming() };
+    let nobody = Naming { patient_system: None, issuer_systems: [].into(), ..naming() };
     assert_eq!(made(&nobody, &subject()), Err(BundleError::NoSystem));
     let unknown = Subject { patient: PatientEntry::default(), ..subject() };
     assert_eq!(made(&naming(), &unknown), Err(BundleError::NoPatient));
     let loose = Naming { patient: PatientReference::Identifier, ..nobody };
     let loose = made(&loose, &unknown).expect("a bundle");
     assert!(!kinds(&loose).contains(&"ImagingStudy".to_owned()), "one must say whose it is");
+}
 
-    let issuers = Naming { issuer_systems: [("HOSP".to_owned(), "urn:oid:1.2".to_owned())].into(), ..naming() };
-    let by_issuer = made(&issuers, &subject()).expect("a bundle").to_string();
-    assert!(by_issuer.contains("Patient?identifier=urn:oid:1.2%7CP"), "{by_issuer}");
+/// The same ID means one patient here and another elsewhere.
+#[test]
+fn an_id_of_another_issuer_is_not_taken_for_one_of_ours() {
+    let ours = Naming { patient_system: Some("urn:oid:1.1".into()), ..naming() };
+    let named = |issuer: &str| {
+        let subject = Subject { patient: PatientEntry { issuer: issuer.into(), ..subject().patient }, ..subject() };
+        let oru = message(&told(), &subject, &envelope(), &RESULT_SHA256).bytes;
+        let oru = String::from_utf8_lossy(&oru).into_owned();
+        assert!(oru.contains(&format!("\rPID|1||P\\F\\1^^^{issuer}^PI|")), "HL7 says the issuer as it is: {oru}");
+        bundle(&told(), &subject, &ours, &RESULT_SHA256).map(|bundle| bundle.to_string())
+    };
+    let system = |bundle: Result<String, BundleError>, system: &str| {
+        let bundle = bundle.expect("a bundle");
+        assert!(bundle.contains(&format!("Patient?identifier={system}%7CP")), "{bundle}");
+    };
+    system(named("HOSP"), "https://hospital.example/patients");
+    system(named(""), "urn:oid:1.1");
+    assert_eq!(named("ELSEWHERE"), Err(BundleError::NoSystem));
+}
+
+#[test]
+fn boxes_and_the_title_of_a_heatmap_are_told() {
+    let bundle = bundle(&told(), &subject(), &naming(), &RESULT_SHA256).expect("a bundle");
+    let entries = bundle["entry"].as_array().expect("entries").iter().map(|entry| &entry["resource"]);
+    let boxes: Vec<_> = entries
+        .filter(|resource| resource["note"][0]["text"].as_str().is_some_and(|text| text.starts_with("box: ")))
+        .collect();
+    let [first, second] = boxes.as_slice() else { panic!("{bundle:#}") };
+    assert_eq!(first["note"][0]["text"], "box: columns 10 to 19, rows 20 to 39, slices 5 to 7 along the normal");
+    assert_eq!(first["valueCodeableConcept"]["coding"][0]["code"], "50960005");
+    assert_eq!(second["component"][0]["valueQuantity"]["value"], 0.25);
+    assert_ne!(first["identifier"], second["identifier"]);
+    assert!(bundle.to_string().contains("\"valueString\":\"Heatmap: Bleeding|likely\""), "{bundle:#}");
+    let oru = String::from_utf8_lossy(&message(&told(), &subject(), &envelope(), &RESULT_SHA256).bytes).into_owned();
+    let rows: Vec<_> = oru.split('\r').filter(|row| row.contains("|box: ") || row.contains("|Heatmap: ")).collect();
+    let [first, second, heatmap] = rows.as_slice() else { panic!("{oru}") };
+    let group = |row: &str| row.split('|').nth(4).unwrap_or_default().to_owned();
+    assert_ne!(group(first), group(second), "each box has a group of its own");
+    assert!(oru.contains(&format!("|121071^Finding^DCM|{}|50960005^Hemorrhage^SCT|||", group(first))), "{oru}");
+    assert!(heatmap.contains("|Heatmap: Bleeding\\F\\likely|"), "{heatmap}");
 }
 
 #[test]

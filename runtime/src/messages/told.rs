@@ -116,7 +116,7 @@ impl Told {
     }
 
     /// What stands for this module's statements about this study, whichever run of it made them: parts of derived identifiers. A
-    /// later version of the study says the same thing anew, and takes the place of what was said before.
+    /// later version of the study that says the same thing takes the place of what was said before.
     #[must_use]
     pub fn identity(&self) -> [&[u8]; 3] {
         [self.input.study_instance_uid.as_bytes(), self.module.name.as_bytes(), self.module.identity_sha256.as_bytes()]

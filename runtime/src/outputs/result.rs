@@ -212,6 +212,21 @@ pub struct StatedMark {
     pub probability: f32,
 }
 
+impl StatedMark {
+    /// Where it lies, in words.
+    #[must_use]
+    pub fn place(&self) -> String {
+        place(self.start, self.size)
+    }
+}
+
+/// Where a box lies, in words; from 1, as people count.
+#[must_use]
+pub fn place([x, y, z]: [usize; 3], [width, height, depth]: [usize; 3]) -> String {
+    let span = |start: usize, size: usize| format!("{} to {}", start.saturating_add(1), start.saturating_add(size));
+    format!("box: columns {}, rows {}, slices {} along the normal", span(x, width), span(y, height), span(z, depth))
+}
+
 /// A segment, with what the host counted in it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StatedSegment {

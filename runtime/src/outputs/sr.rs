@@ -27,6 +27,7 @@ use dicom_object::{FileDicomObject, FileMetaTableBuilder, InMemDicomObject};
 use self::concepts as c;
 use self::content::Item;
 use super::dataset::{self, put, sequence};
+use super::result::place;
 use super::{Accepted, ModuleInfo, OutputUids, Source, Stamp, uid};
 use crate::findings::{Classification, Mark, Measurement, Segment, Triage};
 
@@ -252,20 +253,9 @@ fn triage(triage: &Triage) -> Item {
 
 /// What is in a box. Where it lies is drawn by the presentation state.
 fn mark(mark: &Mark) -> Item {
-    let ([x, y, z], [width, height, depth]) = (mark.region.start, mark.region.size);
-    // From 1, as people count.
-    let place = format!(
-        "box: columns {} to {}, rows {} to {}, slices {} to {} along the normal",
-        x + 1,
-        x + width,
-        y + 1,
-        y + height,
-        z + 1,
-        z + depth
-    );
     Item::code(c::FINDING, mark.label.clone())
         .with_property(probability(mark.probability))
-        .with_property(Item::text(c::COMMENT, place))
+        .with_property(Item::text(c::COMMENT, place(mark.region.start, mark.region.size)))
 }
 
 /// A measurement group with what it is tracked by.

@@ -192,6 +192,15 @@ struct Running {
     study: String,
 }
 
+/// What runs is as urgent as the journal says by now, and never less than it was.
+fn hurry(running: &HashMap<i64, Running>, priorities: &[(i64, Urgency)]) {
+    for (id, urgency) in priorities {
+        if let Some(running) = running.get(id) {
+            running.turn.raise(*urgency);
+        }
+    }
+}
+
 /// Moves jobs from state to state.
 struct Dispatcher {
     shop: Arc<Shop>,
@@ -273,6 +282,9 @@ impl Dispatcher {
             if let Some(running) = self.running.get(&id) {
                 running.turn.cancel();
             }
+        }
+        if !self.running.is_empty() {
+            hurry(&self.running, &self.shop.store.running_priorities().await?);
         }
         self.gates().await?;
         let places = self.shop.app.config.limits.jobs_max as usize;
@@ -392,5 +404,19 @@ impl Dispatcher {
         if !self.running.is_empty() {
             tracing::warn!("{} jobs do not stop; they are taken up at the next start", self.running.len());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_runs_is_hurried_and_never_held_back() {
+        let running = |urgency| Running { turn: Turn::new(urgency), study: String::new() };
+        let jobs = HashMap::from([(1, running(Urgency::Routine)), (2, running(Urgency::Urgent))]);
+        hurry(&jobs, &[(1, Urgency::Critical), (2, Urgency::Routine), (3, Urgency::Critical)]);
+        assert!(jobs[&1].turn.is_at_least(Urgency::Critical));
+        assert!(jobs[&2].turn.is_at_least(Urgency::Urgent) && !jobs[&2].turn.is_at_least(Urgency::Critical));
     }
 }

@@ -63,6 +63,20 @@ macro_rules! orders_of_study {
     };
 }
 
+/// Rows of an order, by placer, accession number and study. Each arm has an index: of those without a placer, only what it names is read.
+macro_rules! known_orders {
+    ($before:literal) => {
+        concat!(
+            $before,
+            "SELECT id FROM imaging_order WHERE placer_order_number = ?1 AND accession_number = ?2 AND (?1 <> '' OR ?2 <> '') ",
+            "UNION SELECT id FROM imaging_order WHERE placer_order_number = ?1 AND ?1 <> '' AND ?2 = '' ",
+            "UNION SELECT id FROM imaging_order WHERE placer_order_number = ?1 AND accession_number = '' AND ?1 <> '' ",
+            "UNION SELECT id FROM imaging_order WHERE study_instance_uid = ?3 AND study_instance_uid <> '' AND ?1 = '' ",
+            "AND ?2 = '' AND placer_order_number = '' AND accession_number = '' ORDER BY id LIMIT ?4",
+        )
+    };
+}
+
 impl Store {
     /// Records what a message ordered, raises the jobs of its studies, and lets go of orders older than this. Says of how many
     /// studies jobs were raised.
@@ -143,6 +157,28 @@ impl Store {
         let query = query.bind(study_instance_uid);
         Ok(query.fetch_optional(&self.pool).await?.as_ref().map(OrderRow::read).transpose()?)
     }
+
+    /// Placer Order Number of the order of a study, with its namespace behind `^`: of one that names the study, or else of one with
+    /// its accession number, where all studies with that number are of one patient: two systems may give the same number to two
+    /// patients. Never that of a cancelled order, nor of one that names another study.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn placer_of_study(&self, study_instance_uid: &str) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query(
+            "SELECT placer_order_number FROM imaging_order WHERE cancelled = 0 AND placer_order_number <> '' \
+             AND study_instance_uid <> '' AND study_instance_uid = ?1 \
+             UNION ALL SELECT * FROM (SELECT placer_order_number FROM imaging_order WHERE cancelled = 0 \
+             AND placer_order_number <> '' AND study_instance_uid = '' AND accession_number <> '' AND accession_number = \
+             (SELECT accession_number FROM study WHERE study_instance_uid = ?1) \
+             AND (SELECT count(*) = 1 OR (count(DISTINCT patient_id || char(31) || issuer_of_patient_id) = 1 \
+             AND min(patient_id) <> '') FROM study WHERE study.accession_number <> '' AND \
+             study.accession_number = imaging_order.accession_number) \
+             ORDER BY priority DESC, id DESC LIMIT 1) LIMIT 1",
+        );
+        let row = row.bind(study_instance_uid).fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| row.try_get("placer_order_number")).transpose()?)
+    }
 }
 
 impl Batch {
@@ -205,52 +241,59 @@ impl Batch {
     /// Rows that are this order: of its placer, with its accession number, or without one yet; all of its placer's where the message
     /// has none.
     async fn known_orders(&mut self, order: &Order) -> Result<Vec<i64>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id FROM imaging_order WHERE placer_order_number = ?1 AND (accession_number = ?2 \
-             OR (?1 <> '' AND (?2 = '' OR accession_number = ''))) AND (?1 <> '' OR ?2 <> '' OR study_instance_uid = ?3) \
-             ORDER BY id LIMIT ?4",
-        )
-        .bind(&order.placer)
-        .bind(&order.accession_number)
-        .bind(&order.study_instance_uid)
-        .bind(ROWS_MAX)
-        .fetch_all(&mut *self.transaction)
-        .await?;
+        let rows = sqlx::query(known_orders!(""))
+            .bind(&order.placer)
+            .bind(&order.accession_number)
+            .bind(&order.study_instance_uid)
+            .bind(ROWS_MAX)
+            .fetch_all(&mut *self.transaction)
+            .await?;
         Ok(rows.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?)
     }
 
-    /// Up, never down.
+    /// Up, never down: to where all that was ordered of a study puts it, which may be more than this message says.
     async fn raise(&mut self, order: &Order, from: &Sender) -> Result<u64, StoreError> {
         let rows = sqlx::query(
-            "UPDATE job SET priority = ?1 WHERE priority < ?1 AND study_instance_uid IN (\
+            "SELECT DISTINCT study_instance_uid FROM job WHERE study_instance_uid IN (\
              SELECT study_instance_uid FROM study WHERE accession_number <> '' AND accession_number IN (\
-             SELECT ?3 UNION SELECT accession_number FROM imaging_order WHERE placer_order_number = ?2 AND ?2 <> '') \
-             UNION SELECT study_instance_uid FROM imaging_order WHERE placer_order_number = ?2 AND ?2 <> '' \
-             UNION SELECT ?4) RETURNING study_instance_uid",
+             SELECT ?2 UNION SELECT accession_number FROM imaging_order WHERE placer_order_number = ?1 AND ?1 <> '') \
+             UNION SELECT study_instance_uid FROM imaging_order WHERE placer_order_number = ?1 AND ?1 <> '' \
+             UNION SELECT ?3) ORDER BY study_instance_uid",
         )
-        .bind(level(order.priority))
         .bind(&order.placer)
         .bind(&order.accession_number)
         .bind(&order.study_instance_uid)
         .fetch_all(&mut *self.transaction)
         .await?;
         let studies = rows.iter().map(|row| row.try_get::<String, _>("study_instance_uid"));
-        let studies: std::collections::BTreeSet<String> = studies.collect::<Result<_, _>>()?;
-        for study in &studies {
-            // What raises is a code that the site's configuration knows.
-            self.reason(study, &Reason::order(order.priority, &order.stated_priority)).await?;
+        let mut raised = 0;
+        for study in studies.collect::<Result<Vec<_>, _>>()? {
+            let priority = self.priority_of_orders(&study).await?;
+            let jobs = sqlx::query("UPDATE job SET priority = ?1 WHERE priority < ?1 AND study_instance_uid = ?2")
+                .bind(priority)
+                .bind(&study)
+                .execute(&mut *self.transaction)
+                .await?;
+            if jobs.rows_affected() == 0 {
+                continue;
+            }
+            raised += 1;
+            let urgency = super::jobs::urgency(priority);
+            // What raises is a code that the site's configuration knows; of an earlier message it need not be the one stated last.
+            let named = format!("{urgency:?}").to_lowercase();
+            let stated = if urgency == order.priority { &order.stated_priority } else { &named };
+            self.reason(&study, &Reason::order(urgency, stated)).await?;
             sqlx::query(
-                "UPDATE delivery SET priority = max(priority, ?) WHERE state = 'queued' AND study_instance_uid = ?",
+                "UPDATE delivery SET priority = max(priority, ?) WHERE state IN ('held', 'queued') AND study_instance_uid = ?",
             )
-            .bind(level(order.priority))
-            .bind(study)
+            .bind(priority)
+            .bind(&study)
             .execute(&mut *self.transaction)
             .await?;
-            let detail = format!("its order says {}", format!("{:?}", order.priority).to_lowercase());
-            let study_instance_uid = study.clone();
-            self.audit(&Event { study_instance_uid, ..event(from, Action::JobsRaised, detail) }).await?;
+            let detail = format!("its order says {named}");
+            self.audit(&Event { study_instance_uid: study, ..event(from, Action::JobsRaised, detail) }).await?;
         }
-        Ok(studies.len() as u64)
+        Ok(raised)
     }
 }
 
@@ -378,6 +421,87 @@ mod tests {
         told(&store, &[order("9", "", Urgency::Critical)]).await;
         assert_eq!(priority(&store, "2.25.3", 1).await, Urgency::Routine, "neither has an accession number");
         assert!(store.order_of_study("2.25.3").await.expect("read").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_study_is_raised_to_where_its_order_stands_also_by_a_message_that_says_less() {
+        let (_folder, store) = journal().await;
+        for uid in ["2.25.1", "2.25.2", "2.25.3"] {
+            route(&store, uid, 1).await;
+        }
+        store
+            .tamper(
+                "INSERT INTO delivery (job, study_instance_uid, destination, state, priority, since_ms, created_ms, \
+                 result_sha256) SELECT id, study_instance_uid, column1, column1, 0, 1, 1, x'00' FROM job, \
+                 (VALUES ('held'), ('queued'), ('sent'))",
+            )
+            .await;
+        told(&store, &[order("7", "", Urgency::Critical)]).await;
+        let names = Order { study_instance_uid: "2.25.3".into(), ..order("7", "", Urgency::Routine) };
+        assert_eq!(told(&store, std::slice::from_ref(&names)).await, 1, "the placer said before that it is critical");
+        assert_eq!(priority(&store, "2.25.3", 1).await, Urgency::Critical);
+        let rows =
+            sqlx::query("SELECT state, priority FROM delivery WHERE study_instance_uid = '2.25.3' ORDER BY state");
+        let rows = rows.fetch_all(&store.pool).await.expect("read");
+        let rows: Vec<(String, i64)> = rows.iter().map(|row| (row.get("state"), row.get("priority"))).collect();
+        assert_eq!(rows, [("held".into(), 3), ("queued".into(), 3), ("sent".into(), 0)]);
+        assert_eq!(told(&store, &[names]).await, 0, "once");
+
+        // One request with a study that is urgent, and one that is not.
+        told(&store, &[order("8", "ACC1", Urgency::Urgent), order("8", "ACC2", Urgency::Routine)]).await;
+        assert_eq!(priority(&store, "2.25.1", 1).await, Urgency::Urgent);
+        assert_eq!(priority(&store, "2.25.2", 1).await, Urgency::Routine, "another order of the placer");
+    }
+
+    #[tokio::test]
+    async fn an_order_is_known_to_the_journal_for_a_job_that_runs() {
+        let (_folder, store) = journal().await;
+        route(&store, "2.25.1", 1).await;
+        let job = store.claim(crate::store::Due::now(0), Urgency::Routine).await.expect("read").expect("a job");
+        assert_eq!(store.running_priorities().await.expect("read"), [(job.id, Urgency::Routine)]);
+        told(&store, &[order("1", "ACC1", Urgency::Critical)]).await;
+        assert_eq!(store.running_priorities().await.expect("read"), [(job.id, Urgency::Critical)]);
+    }
+
+    #[tokio::test]
+    async fn orders_are_looked_up_and_none_is_searched_for() {
+        let (_folder, store) = journal().await;
+        let plan = sqlx::query(known_orders!("EXPLAIN QUERY PLAN ")).bind("").bind("ACC1").bind("").bind(1);
+        let plan = plan.fetch_all(&store.pool).await.expect("a plan");
+        let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+        let tables: Vec<_> = plan.iter().filter(|step| step.contains("imaging_order")).collect();
+        assert!(tables.len() == 4 && tables.iter().all(|step| step.starts_with("SEARCH")), "{plan:#?}");
+        let exact = "imaging_order_placer (placer_order_number=? AND accession_number=?)";
+        assert!(tables.iter().any(|step| step.contains(exact)), "{plan:#?}");
+    }
+
+    #[tokio::test]
+    async fn a_placers_number_is_told_only_where_it_cannot_be_another_patients() {
+        let (_folder, store) = journal().await;
+        let placer = async |uid: &str| store.placer_of_study(uid).await.expect("read");
+        told(&store, &[order("1", "ACC1", Urgency::Urgent), order("2", "ACC2", Urgency::Routine)]).await;
+        assert_eq!(placer("2.25.1").await, None, "two patients have studies with this accession number");
+        assert_eq!(placer("2.25.2").await.as_deref(), Some("2"));
+        assert_eq!(placer("2.25.3").await, None, "nobody ordered it");
+
+        let names = Order { study_instance_uid: "2.25.4".into(), ..order("3", "ACC1", Urgency::Routine) };
+        told(&store, &[names]).await;
+        assert_eq!(placer("2.25.4").await.as_deref(), Some("3"), "the order names the study");
+        assert_eq!(placer("2.25.1").await, None, "and not this one");
+        store.tamper("UPDATE study SET patient_id = 'P1', issuer_of_patient_id = 'A'").await;
+        assert_eq!(placer("2.25.1").await.as_deref(), Some("1"), "all are one patient's");
+        assert_eq!(placer("2.25.4").await.as_deref(), Some("3"), "the one that names it goes before");
+        store.tamper("UPDATE study SET issuer_of_patient_id = '' WHERE study_instance_uid = '2.25.4'").await;
+        assert_eq!(placer("2.25.1").await, None, "whose ID it is, nobody says");
+        store.tamper("UPDATE study SET patient_id = '', issuer_of_patient_id = ''").await;
+        assert_eq!(placer("2.25.1").await, None, "nobody's are not one patient's");
+
+        let cancelled = Order { cancelled: true, ..order("2", "ACC2", Urgency::Critical) };
+        told(&store, &[cancelled]).await;
+        assert_eq!(placer("2.25.2").await, None);
+        let cancelled = Order { cancelled: true, ..order("3", "ACC1", Urgency::Routine) };
+        told(&store, &[cancelled]).await;
+        assert_eq!(placer("2.25.4").await, None);
     }
 
     #[tokio::test]

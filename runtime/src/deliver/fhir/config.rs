@@ -20,7 +20,7 @@ pub struct FhirDestination {
     /// A file that holds a bearer token for the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
-    /// System of patients' identifiers, where the issuer has none of its own.
+    /// System of patients' identifiers, of a study that names no issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patient_system: Option<String>,
     /// Issuer of Patient ID (0010,0021) → system.

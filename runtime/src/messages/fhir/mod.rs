@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Identifiers are derived from study and module, and every entry is conditional on one: the same result sent twice has the effect
-//! of one, and that on a later version of the study takes the place of what was said before. `docs/fhir.md`.
+//! of one, and a statement that a later version of the study makes again takes the place of the one before. What it no longer states
+//! stays on the server: nothing is taken back. `docs/fhir.md`.
 
 mod codes;
 mod observations;
@@ -26,7 +27,7 @@ use super::told::{Subject, Told};
 /// How a server names things, and what it is to be asked to make.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Naming {
-    /// System of patients' identifiers, where the issuer has none of its own.
+    /// System of patients' identifiers, of a study that names no issuer.
     pub patient_system: Option<String>,
     /// Issuer of Patient ID (0010,0021) → system.
     pub issuer_systems: BTreeMap<String, String>,
@@ -45,8 +46,8 @@ pub struct Naming {
 pub enum BundleError {
     /// Nothing says of which system a patient's ID is.
     #[error(
-        "the issuer of the study's Patient ID has no system in fhir.issuer_systems, and fhir.patient_system is not set: an \
-         identifier without a system could be another patient's"
+        "the issuer of the study's Patient ID (0010,0021) has no system in fhir.issuer_systems, or the study names none and \
+         fhir.patient_system is not set: the identifier could be another patient's"
     )]
     NoSystem,
     /// The study has no Patient ID.

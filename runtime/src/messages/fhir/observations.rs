@@ -1,4 +1,4 @@
-//! What a module stated, as Observations: segments with what was measured in them, numbers, findings, triage.
+//! What a module stated, as Observations: segments with what was measured in them, numbers, findings, boxes, triage.
 
 use serde_json::{Value, json};
 
@@ -35,6 +35,17 @@ pub(super) fn all(told: &Told, refer: &References) -> Vec<Entry> {
     let has_segment = |value| findings.segments.iter().any(|segment| Some(segment.value) == value);
     for measurement in findings.measurements.iter().filter(|m| !has_segment(m.segment)) {
         made.measurement(measurement, None);
+    }
+    for mark in &findings.marks {
+        let more = json!({ "component": [probability(mark.probability)], "note": [{ "text": mark.place() }] });
+        made.finding("mark", &mark.label, more);
+    }
+    if let Some(heatmap) = &findings.heatmap {
+        let fields = json!({
+            "code": known(DCM, "121106", "Comment"),
+            "valueString": format!("Heatmap: {}", text(&heatmap.title)),
+        });
+        made.add(&["heatmap"], fields, json!({}));
     }
     if let Some(unfit) = &findings.unfit {
         made.finding("unfit", &unfit.reason, json!({ "note": [{ "text": text(&unfit.detail) }] }));
@@ -132,6 +143,7 @@ impl Made<'_> {
             "issued": refer.issued,
             "valueQuantity": fields["valueQuantity"],
             "valueCodeableConcept": fields["valueCodeableConcept"],
+            "valueString": fields["valueString"],
             "bodySite": more["bodySite"],
             "note": more["note"],
             "device": { "reference": refer.device },

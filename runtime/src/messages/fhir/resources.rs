@@ -68,7 +68,11 @@ impl References {
     pub(super) fn new(told: &Told, subject: &Subject, naming: &Naming) -> Result<Self, BundleError> {
         let (date, time) = told.made().ok_or(BundleError::NoTime)?;
         let patient = &subject.patient;
-        let system = naming.issuer_systems.get(&patient.issuer).or(naming.patient_system.as_ref());
+        // Of an issuer that the site did not name, the ID is somebody else's here.
+        let system = match patient.issuer.as_str() {
+            "" => naming.patient_system.as_ref(),
+            issuer => naming.issuer_systems.get(issuer),
+        };
         let found = naming.patient != PatientReference::Identifier;
         let system = match system {
             Some(system) => Some(system.as_str()),

@@ -2,7 +2,7 @@
 //! study up in somebody else's worklist.
 //!
 //! ```text
-//! MSH · PID · ORC · OBR (P) · TQ1 of a triage · OBX…: UIDs, segments, measurements, classifications, triage, unfit
+//! MSH · PID · ORC · OBR (P) · TQ1 of a triage · OBX…: UIDs, triage, classifications, segments, measurements, boxes, unfit
 //! ```
 //!
 //! Codes are those that the module stated, with the scheme's name in table 0396, units are UCUM. Whatever belongs to one finding
@@ -243,6 +243,14 @@ fn observations(told: &Told, made: &str) -> Vec<Row> {
     let of_segments = |value| findings.segments.iter().any(|segment| Some(segment.value) == value);
     for measurement in findings.measurements.iter().filter(|m| !of_segments(m.segment)) {
         all.number(&coded(&measurement.quantity), &next(), measurement.value, &measurement.unit);
+    }
+    for mark in &findings.marks {
+        let group = next();
+        all.finding(&group, &mark.label, Some(mark.probability), Urgency::Routine);
+        all.text(&COMMENT, &group, &mark.place());
+    }
+    if let Some(heatmap) = &findings.heatmap {
+        all.text(&COMMENT, &next(), &format!("Heatmap: {}", heatmap.title));
     }
     if let Some(unfit) = &findings.unfit {
         let group = next();

@@ -3,7 +3,7 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
-use super::{Done, Ending, FoundRow, Job, JobState, about, jobs, level, select_job};
+use super::{Done, Ending, FoundRow, Job, JobState, about, jobs, level, select_job, urgency};
 use crate::audit::{Action, Event, NODE};
 use crate::config::Release;
 use crate::findings::Urgency;
@@ -146,6 +146,16 @@ impl Store {
         let rows = sqlx::query("SELECT id FROM job WHERE state = 'running' AND cancel_requested = 1");
         let rows = rows.fetch_all(&self.pool).await?;
         Ok(rows.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?)
+    }
+
+    /// Jobs that run, and how urgent each is by now: an order may have come since it began.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn running_priorities(&self) -> Result<Vec<(i64, Urgency)>, StoreError> {
+        let rows = sqlx::query("SELECT id, priority FROM job WHERE state = 'running'").fetch_all(&self.pool).await?;
+        let read = |row: &SqliteRow| Ok((row.try_get("id")?, urgency(row.try_get("priority")?)));
+        Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
     }
 
     /// A job that waits for others has its turn.

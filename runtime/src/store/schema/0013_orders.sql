@@ -22,7 +22,7 @@ CREATE TABLE imaging_order (
 ) STRICT;
 CREATE INDEX imaging_order_accession ON imaging_order (accession_number);
 CREATE INDEX imaging_order_study ON imaging_order (study_instance_uid) WHERE study_instance_uid <> '';
-CREATE INDEX imaging_order_placer ON imaging_order (placer_order_number);
+CREATE INDEX imaging_order_placer ON imaging_order (placer_order_number, accession_number);
 CREATE INDEX imaging_order_received ON imaging_order (last_received_ms);
 -- An order asks for the studies of its accession number.
 CREATE INDEX study_accession ON study (accession_number) WHERE accession_number <> '';
