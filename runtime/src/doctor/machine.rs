@@ -124,10 +124,11 @@ fn sorted(mut uids: Vec<&str>) -> String {
     uids.join(" ")
 }
 
-/// An association has a socket, and a file when it sends.
+/// An association has a socket, four descriptors of its event loop, and a file when it sends. As many, and some more, may have
+/// connected and not associated yet.
 pub(super) fn files(associations_max: usize) -> Check {
     const NAME: &str = "file descriptors";
-    let need = 2 * associations_max as u64 + 256;
+    let need = 6 * (2 * associations_max as u64 + 16) + 256;
     match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
         Some(limit) if limit < need => Check::warn(
             NAME,
