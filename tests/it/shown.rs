@@ -75,11 +75,15 @@ fn names_in_any_character_set_and_what_images_say_of_their_grey_values_are_kept(
         let Some(scenario) = scenario() else { return };
         let (_, orientation, step) = ORIENTATIONS[3];
         place(scenario.study(), orientation, step);
-        change_files(scenario.study(), |_, slice| {
+        change_files(scenario.study(), |index, slice| {
             slice.put_str(tags::SPECIFIC_CHARACTER_SET, VR::CS, set);
             slice.put_str(tags::PATIENT_NAME, VR::PN, name);
             slice.put_str(tags::WINDOW_CENTER, VR::DS, "80\\40");
             slice.put_str(tags::WINDOW_WIDTH, VR::DS, "160\\400");
+            if index % 2 == 1 {
+                slice.put_str(tags::WINDOW_WIDTH, VR::DS, "120\\400");
+                slice.put_str(tags::VOILUT_FUNCTION, VR::CS, "SIGMOID");
+            }
         })
         .expect("changed");
         let stated = scenario.stated().expect("the module runs").findings;
@@ -87,8 +91,18 @@ fn names_in_any_character_set_and_what_images_say_of_their_grey_values_are_kept(
         judge(&scenario, &stated, &peers);
         let state = dicom_object::open_file(scenario.out().join("presentation-state.dcm")).expect("readable");
         let windows = state.element(tags::SOFTCOPY_VOILUT_SEQUENCE).expect("a window").items().expect("items").to_vec();
-        let centre = windows[0].element(tags::WINDOW_CENTER).expect("a centre").to_float64().expect("a number");
-        assert!((centre - 80.0).abs() < 1e-9, "the first of the image's own: {centre}");
+        let stated = |window: &dicom_object::InMemDicomObject| {
+            let text =
+                |tag| window.element_opt(tag).expect("well-formed").map(|e| e.to_str().expect("text").into_owned());
+            let text = |tag| text(tag).unwrap_or_default().trim().to_owned();
+            [tags::WINDOW_CENTER, tags::WINDOW_WIDTH, tags::VOILUT_FUNCTION].map(text).join(" ").trim().to_owned()
+        };
+        let own: BTreeSet<_> = windows.iter().map(stated).collect();
+        assert_eq!(own, BTreeSet::from(["80 160".into(), "80 120 SIGMOID".into()]), "the first of each image's own");
+        let count = |window: &dicom_object::InMemDicomObject| {
+            window.element(tags::REFERENCED_IMAGE_SEQUENCE).expect("images").items().expect("items").len()
+        };
+        assert!(windows.len() == 2 && windows.iter().all(|window| count(window) > 0), "each names its images");
     }
 }
 

@@ -1,11 +1,12 @@
 //! What a configuration names: modules, archives, who may come in.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 
 use super::Check;
 use crate::completion::Archive;
-use crate::config::Config;
+use crate::config::{Config, Release};
 use crate::routing::{Plan, Planned};
 use crate::store::Store;
 
@@ -15,29 +16,68 @@ pub(super) fn modules(config: &Config) -> Check {
     if config.modules.is_empty() {
         return Check::ok(NAME, "no module: studies are kept, and nothing runs on them");
     }
-    match names_and_denied(config) {
-        Ok((names, denied)) if denied.is_empty() => Check::ok(NAME, names.join(", ")),
-        Ok((_, denied)) => Check::warn(
-            NAME,
-            denied.join("; "),
-            "allow it by `grants` in [[modules]]: with a component that imports what was not granted, a node does not start",
-        ),
+    let plan = match Plan::load(config).map_err(|e| e.to_string()).and_then(|plan| sound(plan, config)) {
+        Ok(plan) => plan,
         Err(reason) => {
-            Check::fail(NAME, reason, "mend [[modules]] or [[rules]]; `gantry module inspect` shows a package")
+            return Check::fail(NAME, reason, "mend [[modules]] or [[rules]]; `gantry module inspect` shows a package");
         }
+    };
+    let (denied, leaks) = (denied(&plan), leaks(&plan));
+    let mut remedies = Vec::new();
+    if !denied.is_empty() {
+        remedies.push(
+            "allow it by `grants` in [[modules]]: with a component that imports what was not granted, a node does not start",
+        );
+    }
+    if !leaks.is_empty() {
+        remedies.push("give what depends on a module its `release` too, or take it out of `after` and `when`");
+    }
+    match remedies.is_empty() {
+        true => Check::ok(NAME, plan.modules.into_iter().map(|module| module.name).collect::<Vec<_>>().join(", ")),
+        false => Check::warn(NAME, [denied, leaks].concat().join("; "), remedies.join("; ")),
     }
 }
 
-fn names_and_denied(config: &Config) -> Result<(Vec<String>, Vec<String>), String> {
-    let plan = Plan::load(config).map_err(|e| e.to_string())?;
-    let (mut names, mut denied) = (Vec::new(), Vec::new());
-    for Planned { name, package, policy, .. } in plan.modules {
+/// The plan, of packages whose components are there.
+fn sound(plan: Plan, config: &Config) -> Result<Plan, String> {
+    for Planned { name, package, .. } in &plan.modules {
         package.component(config.limits.component_max_mib).map_err(|e| format!("modules ({name}): {e}"))?;
-        let (_, asks) = policy.grant(&package.manifest().needs);
-        denied.extend(asks.iter().map(|ask| format!("{name} asks for {ask}, which was not granted")));
-        names.push(name);
     }
-    Ok((names, denied))
+    Ok(plan)
+}
+
+fn denied(plan: &Plan) -> Vec<String> {
+    let asks = |module: &Planned| {
+        let (_, asks) = module.policy.grant(&module.package.manifest().needs);
+        asks.iter().map(|ask| format!("{} asks for {ask}, which was not granted", module.name)).collect::<Vec<_>>()
+    };
+    plan.modules.iter().flat_map(asks).collect()
+}
+
+/// Who sends at once what may follow from findings that do not leave, or not yet: also by way of a third module.
+fn leaks(plan: &Plan) -> Vec<String> {
+    // In order of the plan, so that whom a module depends on was looked at before it.
+    let mut kept: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for module in &plan.modules {
+        let mut from: BTreeSet<&str> =
+            module.after.iter().filter_map(|name| kept.get(name.as_str())).flatten().copied().collect();
+        if module.release != Release::AtOnce {
+            from.insert(&module.name);
+        }
+        kept.insert(&module.name, from);
+    }
+    let at_once = plan.modules.iter().filter(|module| module.release == Release::AtOnce);
+    let of = |module: &Planned| {
+        let from = kept.get(module.name.as_str()).into_iter().flatten();
+        let from: Vec<_> = from
+            .filter_map(|name| plan.module(name))
+            .map(|other| format!("{} (release = \"{}\")", other.name, other.release.name()))
+            .collect();
+        let what = "findings could leave through it";
+        (!from.is_empty())
+            .then(|| format!("{} is at once and depends on {}, whose {what}", module.name, from.join(", ")))
+    };
+    at_once.filter_map(of).collect()
 }
 
 /// As far as can be told without asking them.
@@ -115,6 +155,25 @@ mod tests {
         assert!(denied.state == State::Warn && denied.found == says, "{denied}");
         let granted = check("grants = [\"gantry:imaging/priors\"]\n");
         assert!(granted.state == State::Ok, "{granted}");
+        std::fs::write(package.join("module.toml"), &manifest).expect("written");
+        let other = |more: &str| format!("[[modules]]\npackage = {package:?}\n{more}");
+        for (release, by) in [
+            ("shadow", "after = [\"lungs\"]\n"),
+            ("hold", "when = { module = \"lungs\", finding = \"Nodule\", is = \"present\" }\n"),
+        ] {
+            let first = format!("release = \"{release}\"\n");
+            let second = other(&format!("name = \"second\"\n{by}"));
+            let third = other("name = \"third\"\nafter = [\"second\"]\n");
+            let leaks = check(&format!("{first}{second}{third}"));
+            let of = |name: &str| format!("{name} is at once and depends on lungs (release = \"{release}\")");
+            let told = leaks.found.contains(&of("second")) && leaks.found.contains(&of("third"));
+            assert!(leaks.state == State::Warn && told, "{leaks}");
+            let kept = second.replace("name =", &format!("release = \"{release}\"\nname ="));
+            let sound = check(&format!("{first}{kept}"));
+            assert!(sound.state == State::Ok, "{sound}");
+        }
+        let apart = check(&format!("release = \"shadow\"\n{}", other("name = \"second\"\n")));
+        assert!(apart.state == State::Ok, "{apart}");
     }
 
     #[test]

@@ -125,10 +125,11 @@ fn sorted(mut uids: Vec<&str>) -> String {
     uids.join(" ")
 }
 
-/// A connection has a socket, what its thread waits with, and when it sends, a file and for a moment a folder.
+/// An association has a socket, four descriptors of its event loop, and a file when it sends. As many, and some more, may have
+/// connected and not associated yet.
 pub(super) fn files(associations_max: usize) -> Check {
     const NAME: &str = "file descriptors";
-    let need = 6 * (associations_max + ARRIVING_MORE) as u64 + 256;
+    let need = 6 * (2 * associations_max + ARRIVING_MORE) as u64 + 256;
     match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
         Some(limit) if limit < need => Check::warn(
             NAME,

@@ -185,7 +185,7 @@ fn draw(
         }
     };
     let boxes = boxes(accepted, key).map(|mark| (mark.region, AMBER)).collect();
-    let known = window::of(source).unwrap_or_else(|| picture::window_of(&values));
+    let known = window::of(source, key.slice).unwrap_or_else(|| picture::window_of(&values));
     let lines = lines(accepted, key, source, module);
     let key = Key { grid, window: known, inverse: window::is_inverse(source) };
     let shown = Shown { values, heat, segments, boxes };

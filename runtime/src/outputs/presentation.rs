@@ -3,7 +3,7 @@
 //!
 //! The images stay as they are; a viewer that knows presentation states draws this over them, and can leave it out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dicom_core::{PrimitiveValue, VR};
 use dicom_dictionary_std::{tags, uids as dictionary};
@@ -15,6 +15,7 @@ use super::{Accepted, ModuleInfo, OutputUids, Source, Stamp};
 use crate::findings::Mark;
 use crate::geometry::Region;
 use crate::memory::{Budget, Charge, OverBudget};
+use crate::study::voi::Function;
 
 /// The name that UIDs of the presentation state are derived from.
 const OUTPUT: &str = "presentation-state";
@@ -23,7 +24,8 @@ const BOXES: (&str, &str, [u16; 3]) = ("BOXES", "Where something lies", [53_083,
 const NOTE: (&str, &str, [u16; 3]) = ("NOTE", "Who drew it", [58_981, 32_896, 32_896]);
 /// Height of a line of text over its image, as a part of the image's rows.
 const LINE: f32 = 0.04;
-/// What a reference to a slice takes in memory, roughly: every box has one to each of its slices.
+/// What a reference to a slice takes in memory, roughly: every box has one to each of its slices, and a window where
+/// slices differ in it.
 const REFERENCE_BYTES: u64 = 1024;
 
 /// Why there is no presentation state.
@@ -60,7 +62,8 @@ pub fn presentation_state(
         return Err(PresentationError::Empty);
     }
     let references: u64 = accepted.marks.iter().map(|mark| mark.region.size[2] as u64).sum();
-    let charge = budget.charge(references.saturating_mul(REFERENCE_BYTES))?;
+    let windowed = shown(&accepted.marks).len() as u64;
+    let charge = budget.charge(references.saturating_add(windowed).saturating_mul(REFERENCE_BYTES))?;
     let mut object = dataset::in_study_of(source);
     let (mut module, mut marks) = (module.clone(), accepted.marks.clone());
     let named = [&mut module.name, &mut module.version, &mut module.vendor, &mut module.title];
@@ -85,7 +88,7 @@ pub fn presentation_state(
     let annotations = boxes.into_iter().chain([note(module)]).collect();
     sequence(&mut object, tags::GRAPHIC_ANNOTATION_SEQUENCE, annotations);
     sequence(&mut object, tags::GRAPHIC_LAYER_SEQUENCE, vec![layer(BOXES, 1), layer(NOTE, 2)]);
-    put_grey(&mut object, marks, source);
+    put_grey(&mut object, marks, source)?;
     let meta = FileMetaTableBuilder::new().transfer_syntax(dictionary::EXPLICIT_VR_LITTLE_ENDIAN);
     let object = object.with_meta(meta).map_err(|e| PresentationError::Meta(e.to_string()))?;
     Ok((object, charge))
@@ -95,6 +98,11 @@ fn slices(region: &Region) -> std::ops::Range<usize> {
     region.start[2]..region.start[2] + region.size[2]
 }
 
+/// Every slice that a box lies in.
+fn shown(marks: &[Mark]) -> BTreeSet<usize> {
+    marks.iter().flat_map(|mark| slices(&mark.region)).collect()
+}
+
 fn reference(source: &Source<'_>, slice: usize) -> Result<InMemDicomObject, PresentationError> {
     let instance = source.instance(slice).ok_or(PresentationError::Source(slice))?;
     Ok(dataset::reference(&instance.sop_class_uid, &instance.sop_instance_uid))
@@ -102,8 +110,7 @@ fn reference(source: &Source<'_>, slice: usize) -> Result<InMemDicomObject, Pres
 
 /// Presentation State Relationship module (PS3.3 C.11.11): every slice that a box lies in.
 fn put_references(object: &mut InMemDicomObject, marks: &[Mark], source: &Source<'_>) -> Result<(), PresentationError> {
-    let shown: BTreeSet<usize> = marks.iter().flat_map(|mark| slices(&mark.region)).collect();
-    let images = shown.into_iter().map(|slice| reference(source, slice)).collect::<Result<_, _>>()?;
+    let images = shown(marks).into_iter().map(|slice| reference(source, slice)).collect::<Result<_, _>>()?;
     let mut series = InMemDicomObject::new_empty();
     put(&mut series, tags::SERIES_INSTANCE_UID, VR::UI, source.series.uid.as_str());
     sequence(&mut series, tags::REFERENCED_IMAGE_SEQUENCE, images);
@@ -191,7 +198,7 @@ fn layer((name, what, colour): (&str, &str, [u16; 3]), order: u32) -> InMemDicom
 
 /// Modality LUT, Softcopy VOI LUT and Softcopy Presentation LUT modules (PS3.3 C.11.1, C.11.8, C.11.6): a presentation
 /// state replaces those of the images, so they are repeated.
-fn put_grey(object: &mut InMemDicomObject, marks: &[Mark], source: &Source<'_>) {
+fn put_grey(object: &mut InMemDicomObject, marks: &[Mark], source: &Source<'_>) -> Result<(), PresentationError> {
     let lines: BTreeSet<[u64; 2]> = marks
         .iter()
         .flat_map(|mark| slices(&mark.region))
@@ -199,25 +206,73 @@ fn put_grey(object: &mut InMemDicomObject, marks: &[Mark], source: &Source<'_>) 
         .map(|(slope, intercept)| [slope.to_bits(), intercept.to_bits()])
         .collect();
     let line = lines.first().map(|line| line.map(f64::from_bits));
-    let window = if lines.len() < 2 {
+    if lines.len() < 2 {
         if let Some([slope, intercept]) = line.filter(|_| source.series.attribute("RescaleSlope").is_some()) {
             put(object, tags::RESCALE_INTERCEPT, VR::DS, decimal(intercept));
             put(object, tags::RESCALE_SLOPE, VR::DS, decimal(slope));
             put(object, tags::RESCALE_TYPE, VR::LO, text(&window::unit(source)));
         }
-        window::of(source)
-    } else {
+        put_windows(object, &shown(marks), source)?;
+    } else if let Some(window) = window::stored(source) {
         // PET: one line for each slice, and a presentation state has one for all. Then it shows what is stored.
-        window::stored(source)
-    };
-    if let Some(Window { centre, width }) = window {
-        let mut item = InMemDicomObject::new_empty();
-        put(&mut item, tags::WINDOW_CENTER, VR::DS, decimal(centre));
-        put(&mut item, tags::WINDOW_WIDTH, VR::DS, decimal(width));
-        sequence(object, tags::SOFTCOPY_VOILUT_SEQUENCE, vec![item]);
+        sequence(object, tags::SOFTCOPY_VOILUT_SEQUENCE, vec![softcopy(window)]);
     }
     let shape = if window::is_inverse(source) { "INVERSE" } else { "IDENTITY" };
     put(object, tags::PRESENTATION_LUT_SHAPE, VR::CS, shape);
+    Ok(())
+}
+
+/// Softcopy VOI LUT module: an item for each window, which names its images unless it is that of all. Images that have a
+/// table alone are in none: their tables can be as large as they are.
+fn put_windows(
+    object: &mut InMemDicomObject,
+    shown: &BTreeSet<usize>,
+    source: &Source<'_>,
+) -> Result<(), PresentationError> {
+    let mut windows: Vec<(Window, Vec<usize>)> = Vec::new();
+    let mut places: BTreeMap<([u64; 2], Option<&str>), usize> = BTreeMap::new();
+    for &slice in shown {
+        let Some(window) = window::of(source, slice).map(sound) else { continue };
+        let numbers = [window.centre, window.width].map(f64::to_bits);
+        let place = *places.entry((numbers, window.function.map(Function::term))).or_insert(windows.len());
+        match windows.get_mut(place) {
+            Some((_, slices)) => slices.push(slice),
+            None => windows.push((window, vec![slice])),
+        }
+    }
+    let item = |(window, slices): &(Window, Vec<usize>)| {
+        let mut item = softcopy(*window);
+        if slices.len() < shown.len() {
+            let images = slices.iter().map(|slice| reference(source, *slice)).collect::<Result<_, _>>()?;
+            sequence(&mut item, tags::REFERENCED_IMAGE_SEQUENCE, images);
+        }
+        Ok(item)
+    };
+    let items = windows.iter().map(item).collect::<Result<Vec<_>, PresentationError>>()?;
+    if !items.is_empty() {
+        sequence(object, tags::SOFTCOPY_VOILUT_SEQUENCE, items);
+    }
+    Ok(())
+}
+
+/// LINEAR, which is meant without a function, needs a width of 1 (PS3.3 C.11.2.1.2.1).
+fn sound(window: Window) -> Window {
+    match window.function {
+        None | Some(Function::Linear) if window.width < 1.0 => {
+            Window { function: Some(Function::LinearExact), ..window }
+        }
+        _ => window,
+    }
+}
+
+fn softcopy(Window { centre, width, function }: Window) -> InMemDicomObject {
+    let mut item = InMemDicomObject::new_empty();
+    put(&mut item, tags::WINDOW_CENTER, VR::DS, decimal(centre));
+    put(&mut item, tags::WINDOW_WIDTH, VR::DS, decimal(width));
+    if let Some(function) = function {
+        put(&mut item, tags::VOILUT_FUNCTION, VR::CS, function.term());
+    }
+    item
 }
 
 #[cfg(test)]
@@ -230,6 +285,7 @@ mod tests {
     use crate::outputs::gate;
     use crate::outputs::tests::{module, stamp, study};
     use crate::study::Study;
+    use crate::study::voi::Voi;
 
     fn a_study() -> Study {
         let axes = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
@@ -240,7 +296,7 @@ mod tests {
         let accepted = gate(Findings { marks, ..Findings::default() }, study, &[0]).expect("accepted");
         let source = Source::new(study, (0, 0)).expect("a volume");
         let uids = OutputUids::new(&source, &[[1; 32]], &module().identity, &[]);
-        let budget = Budget::bytes(8 << 10);
+        let budget = Budget::bytes(12 << 10);
         let made = presentation_state(&accepted, &source, &module(), &uids, &stamp(), &budget);
         made.map(|(object, _)| object)
     }
@@ -291,9 +347,48 @@ mod tests {
     }
 
     #[test]
+    fn each_window_is_that_of_its_images() {
+        let window = |centre, width, function| Voi::Window(Window { centre, width, function });
+        let stated = |voi: [Voi; 5]| {
+            let mut study = a_study();
+            for (instance, voi) in study.series[0].instances.iter_mut().zip(voi) {
+                instance.voi = voi;
+            }
+            let state = state(&study, vec![mark([0; 3], [1, 1, 5], "Nodule")]).expect("a presentation state");
+            let Ok(sequence) = state.element(tags::SOFTCOPY_VOILUT_SEQUENCE) else { return vec![] };
+            let told = |item: &InMemDicomObject| {
+                let has = |tag| item.element_opt(tag).expect("well-formed").is_some();
+                let function = has(tags::VOILUT_FUNCTION).then(|| text(item, tags::VOILUT_FUNCTION));
+                let images = match has(tags::REFERENCED_IMAGE_SEQUENCE) {
+                    true => items(item, tags::REFERENCED_IMAGE_SEQUENCE),
+                    false => vec![],
+                };
+                let images: Vec<_> = images.iter().map(|i| text(i, tags::REFERENCED_SOP_INSTANCE_UID)).collect();
+                let numbers = [tags::WINDOW_CENTER, tags::WINDOW_WIDTH].map(|tag| text(item, tag)).join("/");
+                format!("{numbers} {} {}", function.unwrap_or_default(), images.join(" "))
+            };
+            sequence.items().expect("items").iter().map(told).collect::<Vec<_>>()
+        };
+        let same = window(80.0, 160.0, Some(Function::Sigmoid));
+        assert_eq!(stated([same; 5]), ["80/160 SIGMOID "], "that of all names none");
+        let [narrow, exact] = [window(0.5, 0.25, None), window(0.5, 0.25, Some(Function::LinearExact))];
+        assert_eq!(
+            stated([window(80.0, 160.0, None), narrow, Voi::Nothing, Voi::Table, window(80.0, 160.0, None)]),
+            ["80/160  2.25.1001 2.25.1005", "0.5/0.25 LINEAR_EXACT 2.25.1002", "40/400  2.25.1003"]
+        );
+        let linear = window(0.5, 0.25, Some(Function::Linear));
+        assert_eq!(stated([linear; 5]), ["0.5/0.25 LINEAR_EXACT "]);
+        assert_eq!(
+            stated([window(1.0, 1.0, Some(Function::Linear)), exact, narrow, linear, exact]),
+            ["1/1 LINEAR 2.25.1001", "0.5/0.25 LINEAR_EXACT 2.25.1002 2.25.1003 2.25.1004 2.25.1005"]
+        );
+        assert!(stated([Voi::Table; 5]).is_empty(), "a table alone");
+    }
+
+    #[test]
     fn more_than_fits_the_budget_names_the_limit() {
         let marks = vec![mark([0; 3], [1, 1, 5], "Nodule"); 2];
-        let error = state(&a_study(), marks).expect_err("ten slices").to_string();
+        let error = state(&a_study(), marks).expect_err("fifteen references").to_string();
         assert!(error.contains("host_memory_mib"), "{error}");
     }
 

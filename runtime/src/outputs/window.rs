@@ -1,33 +1,32 @@
 //! Which grey values of a source are shown: as its images say, where they say.
 
 use super::Source;
+use crate::study::voi::{Function, Voi};
 
-/// Centre and width of what is shown, in the unit of the voxels.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Window {
-    pub(super) centre: f64,
-    pub(super) width: f64,
-}
+pub(super) use crate::study::voi::Window;
 
 /// Soft tissue, HU: of a CT that states none.
-pub(super) const SOFT_TISSUE: Window = Window { centre: 40.0, width: 400.0 };
+pub(super) const SOFT_TISSUE: Window = Window { centre: 40.0, width: 400.0, function: None };
 
 impl Window {
-    /// Black to white as 0 to 1.
+    /// Black to white as 0 to 1. LINEAR is taken for LINEAR_EXACT, from which it is half a value apart.
     pub(super) fn grey(self, value: f32) -> f32 {
-        ((f64::from(value) - (self.centre - self.width / 2.0)) / self.width).clamp(0.0, 1.0) as f32
+        let from_centre = (f64::from(value) - self.centre) / self.width;
+        match self.function {
+            Some(Function::Sigmoid) => (1.0 / (1.0 + (-4.0 * from_centre).exp())) as f32,
+            _ => (from_centre + 0.5).clamp(0.0, 1.0) as f32,
+        }
     }
 }
 
-/// The first window of the source's images; soft tissue for a CT without one.
-pub(super) fn of(source: &Source<'_>) -> Option<Window> {
-    let number = |keyword| {
-        let text = source.series.attribute(keyword)?;
-        text.split('\\').next()?.trim().parse::<f64>().ok().filter(|n| n.is_finite())
-    };
-    let stated = number("WindowCenter").zip(number("WindowWidth")).filter(|(_, width)| *width > 0.0);
-    let stated = stated.map(|(centre, width)| Window { centre, width });
-    stated.or_else(|| (source.series.modality == "CT").then_some(SOFT_TISSUE))
+/// The first window of a slice's image; soft tissue for a CT that states nothing.
+pub(super) fn of(source: &Source<'_>, slice: usize) -> Option<Window> {
+    match source.instance(slice)?.voi {
+        Voi::Window(window) => Some(window),
+        Voi::Nothing => (source.series.modality == "CT").then_some(SOFT_TISSUE),
+        // Its values are for what is stored in these very images.
+        Voi::Table => None,
+    }
 }
 
 /// All that can be stored in a pixel.
@@ -35,7 +34,7 @@ pub(super) fn stored(source: &Source<'_>) -> Option<Window> {
     let bits = source.series.attribute("BitsStored")?.trim().parse::<i32>().ok().filter(|b| (1..=32).contains(b))?;
     let signed = source.series.attribute("PixelRepresentation").is_some_and(|p| p.trim() == "1");
     let width = f64::from(2).powi(bits);
-    Some(Window { centre: if signed { 0.0 } else { width / 2.0 }, width })
+    Some(Window { centre: if signed { 0.0 } else { width / 2.0 }, width, function: None })
 }
 
 /// Whether the smallest value is white: MONOCHROME1.

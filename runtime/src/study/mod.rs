@@ -32,6 +32,7 @@ mod series;
 mod stack;
 #[cfg(test)]
 mod tests;
+pub mod voi;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,6 +51,7 @@ pub use self::labels::{Labels, labels};
 pub use self::pixels::{decodes, readable_syntax};
 pub use self::retrieve::{Frame, Kept, Shown, keep};
 pub use self::rewrite::{Rewrite, rewrite};
+use self::voi::Voi;
 use crate::config::Limits;
 use crate::geometry::{Geometry, Vec3};
 use crate::memory::Budget;
@@ -100,6 +102,8 @@ pub struct Instance {
     pub transfer_syntax_uid: String,
     /// Image Position (Patient) (0020,0032): centre of the first pixel, mm; `None` where the series is refused.
     pub position: Option<Vec3>,
+    /// Which of its grey values are shown; nothing where the series is refused.
+    pub voi: Voi,
     /// The file when its header was read.
     source: header::Source,
     /// How to decode it; `None` where the series is refused.

@@ -102,11 +102,7 @@ impl Kept {
     /// Centre and width of the first window that is stated (PS3.3 section C.11.2.1.2), in values after the modality LUT.
     #[must_use]
     pub fn window(&self) -> Option<(f64, f64)> {
-        let first = |tag| {
-            let text = super::attributes::text(&self.dataset, tag)?;
-            text.split('\\').next()?.trim().parse().ok().filter(|n: &f64| n.is_finite())
-        };
-        first(tags::WINDOW_CENTER).zip(first(tags::WINDOW_WIDTH))
+        super::voi::first_window(&self.dataset)
     }
 
     /// Where the value of native pixel data lies in the file, and its length; `None` when it is not there as it is.

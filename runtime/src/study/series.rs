@@ -136,6 +136,7 @@ fn instance(object: Object, slice: Option<Slice>) -> Instance {
         sop_instance_uid: object.instance,
         transfer_syntax_uid: object.transfer_syntax,
         position: slice.as_ref().map(|slice| slice.position),
+        voi: slice.as_ref().map(|slice| slice.voi).unwrap_or_default(),
         source: object.source,
         pixels: slice.map(|slice| slice.pixels),
     }

@@ -8,6 +8,7 @@ use dicom_dictionary_std::tags;
 use super::ReadError;
 use super::attributes::Attributes;
 use super::pixels::Pixels;
+use super::voi::Voi;
 use crate::geometry::{Geometry, Vec3, cross, dot};
 
 /// The farthest position on an axis: a hundred metres.
@@ -43,6 +44,7 @@ pub(super) struct Slice {
     /// Spacing Between Slices, or else Slice Thickness, where it makes sense, mm.
     thickness: Option<f64>,
     pub(super) pixels: Pixels,
+    pub(super) voi: Voi,
 }
 
 impl Slice {
@@ -70,7 +72,7 @@ impl Slice {
         let column = unit([column[0] - along * row[0], column[1] - along * row[1], column[2] - along * row[2]]);
         let sensible = |tag| a.numbers::<1>(tag).ok().flatten().map(|[n]| n).filter(|n| SPACING_MM.contains(n));
         let thickness = sensible(tags::SPACING_BETWEEN_SLICES).or_else(|| sensible(tags::SLICE_THICKNESS));
-        Ok(Self { position, row, column, spacing: [columns, rows], thickness, pixels })
+        Ok(Self { position, row, column, spacing: [columns, rows], thickness, pixels, voi: Voi::read(a) })
     }
 
     /// The normal, row × column, and how far along it the slice lies, mm.

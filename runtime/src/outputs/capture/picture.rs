@@ -219,7 +219,7 @@ pub(super) fn window_of(values: &[f32]) -> Window {
     sorted.sort_unstable_by(f32::total_cmp);
     let at = |part: f64| sorted.get((sorted.len() as f64 * part) as usize).copied().map_or(0.0, f64::from);
     let (low, high) = (at(0.01), at(0.99));
-    Window { centre: f64::midpoint(low, high), width: (high - low).max(1e-6) }
+    Window { centre: f64::midpoint(low, high), width: (high - low).max(1e-6), function: None }
 }
 
 #[cfg(test)]

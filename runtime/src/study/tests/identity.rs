@@ -220,6 +220,37 @@ fn a_file_counts_once_however_often_it_is_named() {
 }
 
 #[test]
+fn each_image_says_which_grey_values_are_shown() {
+    use crate::study::voi::{Function, Voi, Window};
+    let stated = |change: &dyn Fn(&mut InMemDicomObject)| {
+        let folder = Folder::new();
+        folder.add("a.dcm", &changed(|o| change(o)));
+        folder.read().expect("a study").series[0].instances[0].voi
+    };
+    let window = |o: &mut InMemDicomObject, width: &str, function: &str| {
+        set(o, tags::WINDOW_CENTER, VR::DS, "40\\300");
+        set(o, tags::WINDOW_WIDTH, VR::DS, width);
+        set(o, tags::VOILUT_FUNCTION, VR::CS, function);
+    };
+    let table = |o: &mut InMemDicomObject| {
+        let items = dicom_core::value::DataSetSequence::from(vec![InMemDicomObject::new_empty()]);
+        o.put(DataElement::new(tags::VOILUT_SEQUENCE, VR::SQ, items));
+    };
+    let nothing = |o: &mut InMemDicomObject| {
+        for tag in [tags::WINDOW_CENTER, tags::WINDOW_WIDTH] {
+            o.remove_element(tag);
+        }
+    };
+    let found = |width, function| Voi::Window(Window { centre: 40.0, width, function });
+    assert_eq!(stated(&|o| window(o, "0.5\\1500", "SIGMOID ")), found(0.5, Some(Function::Sigmoid)));
+    assert_eq!(stated(&|o| window(o, "400", "WAVES")), found(400.0, None), "no such function");
+    assert_eq!(stated(&nothing), Voi::Nothing);
+    assert_eq!(stated(&|o| [nothing(o), table(o)].into_iter().collect()), Voi::Table);
+    assert_eq!(stated(&|o| [window(o, "0", ""), table(o)].into_iter().collect()), Voi::Table, "no width");
+    assert_eq!(stated(&|o| [window(o, "400", ""), table(o)].into_iter().collect()), found(400.0, None));
+}
+
+#[test]
 fn attributes_are_text_by_keyword() {
     let folder = Folder::new();
     folder.add(
