@@ -35,6 +35,22 @@ fn release(node: &Node, job: i64, how: &str) -> Reply {
     post(node, &format!("/api/results/{job}/release"), JSON, how.as_bytes())
 }
 
+/// A token with these scopes, as a header. The first one closes loopback.
+fn bearer(node: &Node, scopes: &[&str]) -> String {
+    let name = scopes.join("-");
+    let mut arguments = vec!["token", "new", &name];
+    arguments.extend(scopes.iter().flat_map(|scope| ["--scope", scope]));
+    let said = node.says(&arguments);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    format!("Authorization: Bearer {}\r\n", said.out.trim())
+}
+
+/// How many results are listed for who has this header, and the status of one by itself.
+fn seen(node: &Node, job: i64, headers: &str) -> (usize, u16) {
+    let list = of(&ask(node, "GET", "/api/results", headers));
+    (list.as_array().expect("a list").len(), ask(node, "GET", &format!("/api/results/{job}"), headers).status)
+}
+
 /// A folder as a destination.
 fn to(folder: &std::path::Path) -> String {
     format!("[[destinations]]\nname = \"folder\"\nfolder = {{ path = {folder:?} }}\n")
@@ -136,6 +152,9 @@ fn a_result_in_the_shadow_never_leaves() {
     let said = say(&node, job, &json!({"finding": "result", "verdict": "rejected"}));
     assert_eq!(said.status, 201, "it is reviewed all the same: {}", said.text());
     assert!(node.files("results").iter().any(|file| file.ends_with("segmentation.dcm")), "it is computed and kept");
+    let (reader, reviewer) = (bearer(&node, &["read"]), bearer(&node, &["read", "review"]));
+    assert_eq!(seen(&node, job, &reader), (0, 404));
+    assert_eq!(seen(&node, job, &reviewer), (1, 200));
 }
 
 #[test]
@@ -210,4 +229,83 @@ fn on_the_command_line_the_same_is_said() {
     assert_eq!(shown["verdicts"][0]["correction"], json!({"value": 1.5}), "{shown}");
     assert_eq!(shown["release"]["released_by"], "operator", "{shown}");
     assert_eq!(node.says(&["review", "show", "99"]).code, Some(3));
+}
+
+#[test]
+fn what_is_held_is_shown_to_reviewers_and_released_by_no_page_of_another_site() {
+    let Some((node, job, _module)) = node("release = \"hold\"\n") else { return };
+    // Loopback is open still, and a browser there sends what a page tells it to: without a body, without a type.
+    let path = format!("/api/results/{job}/release");
+    for elsewhere in
+        ["Origin: http://evil.example\r\n", "Origin: null\r\n", "Origin: http://h\r\nSec-Fetch-Site: cross-site\r\n"]
+    {
+        let refused = post(&node, &path, elsewhere, b"");
+        assert!(refused.status == 403 && refused.text().contains("another site"), "{elsewhere}: {}", refused.text());
+        for (method, target) in [
+            ("POST", "/dicom-web/workitems/1.2.840.10008.5.1.4.34.5/subscribers/EVIL"),
+            ("DELETE", "/dicom-web/workitems/1.2.840.10008.5.1.4.34.5/subscribers/EVIL"),
+            ("POST", "/dicom-web/workitems/2.25.1/cancelrequest"),
+        ] {
+            assert_eq!(ask(&node, method, target, elsewhere).status, 403, "{method} {target}: {elsewhere}");
+        }
+    }
+    assert!(node.audited("result-released").is_empty() && node.audited("subscription-changed").is_empty());
+    let refusals = node.audited("access-refused");
+    assert!(refusals.iter().any(|row| row["detail"].to_string().contains("another site")), "{refusals:?}");
+
+    let (reader, reviewer) = (bearer(&node, &["read"]), bearer(&node, &["read", "review"]));
+    assert_eq!(seen(&node, job, &reader), (0, 404));
+    assert_eq!(seen(&node, job, &reviewer), (1, 200));
+    let held = ask(&node, "GET", "/api/results?held=true", &reader);
+    assert!(held.status == 403 && held.text().contains("review"), "{}", held.text());
+    // Its own page may.
+    let released = post(&node, &path, &format!("{reviewer}Origin: http://h\r\nSec-Fetch-Site: same-origin\r\n"), b"");
+    assert_eq!(released.status, 200, "{}", released.text());
+    assert_eq!(seen(&node, job, &reader), (1, 200));
+}
+
+#[test]
+fn a_damaged_result_costs_nobody_the_others() {
+    let Some(second) = Scenario::rogue("well-behaved") else { return };
+    let more = format!("[[modules]]\npackage = {:?}\nname = \"second\"\n", second.package_folder());
+    let Some((node, _, _module)) = node(&more) else { return };
+    let mut series = Vec::new();
+    eventually("both are done", || {
+        let list = of(&get(&node, "/dicom-web/workitems"));
+        let uids = list.as_array().expect("a list").iter().filter_map(|item| item["00080018"]["Value"][0].as_str());
+        series = uids
+            .filter_map(|uid| {
+                let item = of(&get(&node, &format!("/dicom-web/workitems/{uid}")));
+                let retrieval = &item[0]["00741216"]["Value"][0]["00404033"]["Value"][0]["0040E025"]["Value"][0];
+                let url = retrieval["00081190"]["Value"][0].as_str()?.to_owned();
+                url.split_once("/dicom-web").map(|(_, path)| format!("/dicom-web{path}"))
+            })
+            .collect();
+        series.len() == 2
+    });
+    let unknown = "/dicom-web/studies/2.25.2/series/2.25.1";
+    let given = || {
+        let wanted = "Accept: multipart/related; type=\"application/dicom\"\r\n";
+        let mut statuses: Vec<u16> = series.iter().map(|path| ask(&node, "GET", path, wanted).status).collect();
+        statuses.sort_unstable();
+        (statuses, get(&node, unknown).status)
+    };
+    assert_eq!(given(), (vec![200, 200], 404));
+    let kept = node.files("results");
+    let result = kept.iter().find(|file| file.ends_with("result.json")).expect("a result");
+
+    std::fs::remove_file(result).expect("removed");
+    // The same package on the same study makes the same series: the other job gives it.
+    assert_eq!(given(), (vec![200, 200], 404));
+    assert!(node.log().contains("the outputs of this job are left out"), "{}", node.log());
+
+    // As large as before, and another.
+    for file in kept.iter().filter(|file| file.extension().is_some_and(|end| end == "dcm")) {
+        let mut bytes = std::fs::read(file).expect("readable");
+        *bytes.last_mut().expect("not empty") ^= 1;
+        std::fs::remove_file(file).expect("removed");
+        std::fs::write(file, bytes).expect("written");
+    }
+    assert_eq!(given(), (vec![404, 404], 404));
+    assert!(node.log().contains("is not what the job wrote"), "{}", node.log());
 }

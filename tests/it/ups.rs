@@ -11,7 +11,7 @@ use gantry_tests::peers::Peers;
 use gantry_tests::{Scenario, change_files, write_ct};
 use serde_json::{Value, json};
 
-use crate::dicomweb::{Reply, ask, exchange, get, question, web};
+use crate::dicomweb::{Reply, WEB, ask, exchange, get, question, web};
 use crate::node::{send_ct, site};
 
 const ALL: &str = "1.2.840.10008.5.1.4.34.5";
@@ -340,7 +340,9 @@ fn what_no_client_should_ask_is_refused() {
         let mut body = vec![0; length.trim().parse().expect("a number")];
         channel.0.read_exact(&mut body).expect("a body");
         let body = String::from_utf8_lossy(&body);
-        assert!(head.starts_with("http/1.1 400 ") && body.contains(why), "{headers}: {head}{body}");
+        let status = if headers.contains("Origin") { 403 } else { 400 };
+        let refused = head.starts_with(&format!("http/1.1 {status} ")) && body.contains(why);
+        assert!(refused, "{headers}: {head}{body}");
     }
     let (_own, head) = Channel::open(&node, "A", &format!("{upgrade}{KEY}Origin: http://h\r\n"));
     assert!(head.starts_with("http/1.1 101 "), "{head}");
@@ -374,4 +376,38 @@ fn what_no_client_should_ask_is_refused() {
     assert!(refused.status == 403 && refused.text().contains("administer"), "{}", refused.text());
     let path = format!("/dicom-web/workitems/{ALL}/subscribers/F");
     assert_eq!(put(&node, "POST", &path, &bearer, b"").status, 201);
+}
+
+#[test]
+fn a_connection_ends_with_its_token() {
+    let node = Node::start(&format!("{WEB}[worklist]\nping_ms = 200\n"));
+    let token = node.says(&["token", "new", "viewer", "--scope", "read"]).out;
+    let headers =
+        format!("Connection: Upgrade\r\nUpgrade: websocket\r\n{KEY}Authorization: Bearer {}\r\n", token.trim());
+    let (mut channel, head) = Channel::open(&node, "VIEWER", &headers);
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    let opened = node.audited("channel-opened");
+    assert_eq!(opened.len(), 1, "{opened:?}");
+    assert_eq!((&opened[0]["who"], &opened[0]["object"]), (&json!("token viewer"), &json!("VIEWER")), "{opened:?}");
+    let mut pings = 0;
+    let end = std::thread::scope(|scope| {
+        let mut revoking = None;
+        loop {
+            let (opcode, payload) = channel.frame();
+            if opcode != 9 {
+                break (opcode, payload);
+            }
+            // Masked, as all that a client says.
+            channel.0.write_all(&[0x8A, 0x80, 0, 0, 0, 0]).expect("sent");
+            pings += 1;
+            if pings == 3 {
+                revoking = Some(scope.spawn(|| node.says(&["token", "revoke", "viewer"]).code));
+            }
+            assert!(revoking.as_ref().is_none_or(|_| pings < 300), "it is told on and on");
+        }
+    });
+    assert!(pings >= 3, "it was open as long as its token");
+    assert_eq!((end.0, &end.1[..2]), (8, &1008_u16.to_be_bytes()[..]), "{end:?}");
+    let (_, head) = Channel::open(&node, "VIEWER", &headers);
+    assert!(head.starts_with("http/1.1 401 "), "{head}");
 }

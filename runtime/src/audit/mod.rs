@@ -123,6 +123,8 @@ actions! {
     ResultReleased = "result-released",
     /// Somebody asked to be told of workitems, or to be told no more.
     SubscriptionChanged = "subscription-changed",
+    /// Somebody opened a connection on which they are told of workitems.
+    ChannelOpened = "channel-opened",
     /// A destination has a result, by the digests of what left.
     ResultDelivered = "result-delivered",
     /// A result did not reach a destination, and was given up.

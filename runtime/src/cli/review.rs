@@ -6,7 +6,7 @@ use anyhow::{anyhow, bail};
 use gantry::audit::OPERATOR;
 use gantry::config::Config;
 use gantry::review::{self, Correction, Saying, Shown, Verdict};
-use gantry::store::{Deliverable, Given, ReleaseRow, Released, Reviewed, Store};
+use gantry::store::{Deliverable, Given, ReleaseRow, Released, Reviewed, Store, Which};
 
 use super::job::{NodeArgs, pretty, with_journal};
 
@@ -119,7 +119,8 @@ pub(crate) fn run(command: ReviewCommand) -> Result<(), Failure> {
         ReviewCommand::List { node, study, held, limit, offset } => with_journal(&node, |_, store| {
             let json = node.json;
             async move {
-                let results = store.results(study.as_deref(), held, limit, offset).await?;
+                let which = if held { Which::Held } else { Which::All };
+                let results = store.results(study.as_deref(), which, limit, offset).await?;
                 if json { pretty(&results) } else { Ok(results.iter().map(line).collect()) }
             }
         }),

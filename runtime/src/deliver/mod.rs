@@ -186,27 +186,32 @@ impl Delivery {
     /// # Errors
     /// It cannot be read, or is not what the job wrote.
     pub fn open(&self, output: &Written) -> Result<File, Failure> {
-        let name = &output.file;
-        let unread = |e: std::io::Error| Failure::again(format!("{name} cannot be read: {e}"));
-        if Path::new(name).file_name().is_none_or(|plain| plain != name.as_str()) {
-            return Err(Failure::for_good(format!("{RESULT_FILE} names a file outside of its folder")));
-        }
-        let mut file = File::open(self.folder.join(name)).map_err(unread)?;
-        let (mut hash, mut piece, mut bytes) = (Sha256::new(), vec![0; PIECE_BYTES], 0);
-        loop {
-            let read = file.read(&mut piece).map_err(unread)?;
-            if read == 0 {
-                break;
-            }
-            bytes += read as u64;
-            hash.update(piece.get(..read).unwrap_or_default());
-        }
-        if crate::hex(&hash.finalize()) != output.sha256 || bytes != output.bytes {
-            return Err(Failure::for_good(changed(name)));
-        }
-        file.rewind().map_err(unread)?;
-        Ok(file)
+        open_output(&self.folder, output)
     }
+}
+
+/// See [`Delivery::open`]; of a result in this folder.
+pub(crate) fn open_output(folder: &Path, output: &Written) -> Result<File, Failure> {
+    let name = &output.file;
+    let unread = |e: std::io::Error| Failure::again(format!("{name} cannot be read: {e}"));
+    if Path::new(name).file_name().is_none_or(|plain| plain != name.as_str()) {
+        return Err(Failure::for_good(format!("{RESULT_FILE} names a file outside of its folder")));
+    }
+    let mut file = File::open(folder.join(name)).map_err(unread)?;
+    let (mut hash, mut piece, mut bytes) = (Sha256::new(), vec![0; PIECE_BYTES], 0);
+    loop {
+        let read = file.read(&mut piece).map_err(unread)?;
+        if read == 0 {
+            break;
+        }
+        bytes += read as u64;
+        hash.update(piece.get(..read).unwrap_or_default());
+    }
+    if crate::hex(&hash.finalize()) != output.sha256 || bytes != output.bytes {
+        return Err(Failure::for_good(changed(name)));
+    }
+    file.rewind().map_err(unread)?;
+    Ok(file)
 }
 
 fn changed(name: &str) -> String {

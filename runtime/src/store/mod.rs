@@ -41,7 +41,7 @@ pub use self::outbox::{DeliveryChanged, DeliveryCount, DeliveryEnding, DeliveryR
 pub use self::priors::{Gathered, PriorKey, PriorRow};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::retention::{Doomed, Unneeded};
-pub use self::review::{Deliverable, Given, NewVerdict, ReleaseRow, Released, Reviewed, VerdictRow};
+pub use self::review::{Deliverable, Given, NewVerdict, ReleaseRow, Released, Reviewed, VerdictRow, Which};
 pub use self::subscriptions::Subscribed;
 pub use self::tokens::TokenRow;
 pub use self::workitems::{

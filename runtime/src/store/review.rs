@@ -98,6 +98,29 @@ pub struct NewVerdict {
     pub given_by: String,
 }
 
+/// Which results are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// All of them.
+    All,
+    /// Those that wait for a release.
+    Held,
+    /// Those that may leave.
+    MayLeave,
+}
+
+impl Which {
+    fn condition(self) -> &'static str {
+        match self {
+            Self::All => "TRUE",
+            Self::Held => {
+                "policy = 'hold' AND released_ms IS NULL AND result_path IS NOT NULL AND superseded_by IS NULL"
+            }
+            Self::MayLeave => "job.id IN (SELECT job FROM deliverable)",
+        }
+    }
+}
+
 /// What came of a verdict.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Given {
@@ -159,23 +182,22 @@ impl Store {
         }
     }
 
-    /// Results, the latest first: of one study or of all, all of them or those that wait for a release, without the first `offset`.
+    /// Results, the latest first: of one study or of all, without the first `offset`.
     ///
     /// # Errors
     /// The journal's.
     pub async fn results(
         &self,
         study: Option<&str>,
-        held: bool,
+        which: Which,
         limit: u32,
         offset: u32,
     ) -> Result<Vec<Reviewed>, StoreError> {
         let query = sqlx::AssertSqlSafe(format!(
-            "{REVIEWED} WHERE (?1 IS NULL OR study_instance_uid = ?1) AND (NOT ?2 OR policy = 'hold' \
-             AND released_ms IS NULL AND result_path IS NOT NULL AND superseded_by IS NULL) \
-             ORDER BY job.id DESC LIMIT ?3 OFFSET ?4"
+            "{REVIEWED} WHERE (?1 IS NULL OR study_instance_uid = ?1) AND ({}) ORDER BY job.id DESC LIMIT ?2 OFFSET ?3",
+            which.condition()
         ));
-        let rows = sqlx::query(query).bind(study).bind(held).bind(limit).bind(offset).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(query).bind(study).bind(limit).bind(offset).fetch_all(&self.pool).await?;
         let mut results = Vec::new();
         for row in &rows {
             results.push(self.with_verdicts(row).await?);

@@ -27,6 +27,11 @@ pub(super) enum WebError {
     /// The peer: known, and not allowed to.
     #[error("this needs the scope {}, which the token or certificate does not have", .0.name())]
     Forbidden(Scope),
+    /// The peer: a page of another site, in the browser of somebody who may know nothing of it.
+    #[error(
+        "a page of another site asks for this: its Origin must be the host that is asked, or that of web.public_url"
+    )]
+    OtherSite,
     /// The peer: nothing of this name here.
     #[error("no such {0}")]
     NotFound(&'static str),
@@ -96,7 +101,7 @@ impl WebError {
         match self {
             Self::BadRequest(_) | Self::Multipart(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::OtherSite => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,

@@ -15,6 +15,7 @@ mod body;
 mod error;
 mod json;
 pub mod multipart;
+mod origin;
 mod pace;
 mod qido;
 mod render;
@@ -360,7 +361,14 @@ async fn authenticated(
     let needed = needed(request.method(), request.uri().path());
     let (what, path) = (request.method().clone(), request.uri().path().to_owned());
     let who = caller.as_ref().map(|caller| caller.name.clone()).unwrap_or_default();
-    match caller.and_then(|caller| caller.may(needed).map(|()| caller)) {
+    let allowed = caller.and_then(|caller| caller.may(needed).map(|()| caller));
+    let allowed = match what {
+        Method::GET | Method::HEAD => allowed,
+        // A page elsewhere can send these too; what is answered, it cannot read.
+        _ => allowed
+            .and_then(|caller| origin::own(request.headers(), shared.config.public_url.as_deref()).map(|()| caller)),
+    };
+    match allowed {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             let response = next.run(request).await;
@@ -586,6 +594,30 @@ mod tests {
             1, 'dimse', '', '';
     ";
 
+    /// The head of the answer to a subscriber, who leaves then.
+    async fn upgraded(shared: &Arc<Shared>, connected: &Connected) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let (mut client, stream) = tokio::io::duplex(1 << 16);
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let lifetime = Lifetime { stop: stop.clone(), tasks: tasks.clone() };
+        let router = router(shared.clone()).layer(axum::Extension(lifetime));
+        let (shared, connected) = (shared.clone(), connected.clone());
+        let served = tokio::spawn(async move { serve(&shared, router, stream, connected, stop).await });
+        let request = "GET /dicom-web/subscribers/A HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+        client.write_all(request.as_bytes()).await.expect("sent");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(client.read_u8().await.expect("an answer"));
+        }
+        drop(client);
+        served.await.expect("served");
+        tasks.close();
+        tasks.wait().await;
+        String::from_utf8_lossy(&head).into_owned()
+    }
+
     #[tokio::test]
     async fn a_read_that_cannot_be_recorded_is_not_answered() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -598,6 +630,7 @@ mod tests {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let web = Web::bind(address, &config, intake, store.clone(), data, metrics, audit).await.expect("listens");
         let connected = Connected { common_name: None, loopback: true, from: address.ip() };
+        let (shared, at_once) = (web.shared.clone(), connected.clone());
         let service = TowerToHyperService::new(router(web.shared).layer(axum::Extension(connected)));
         let ask = async |method: &Method, path: &str| {
             let request = axum::http::Request::builder().method(method).uri(path).body(Body::empty());
@@ -610,6 +643,9 @@ mod tests {
         let full = "CREATE TRIGGER unwritable BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no space'); END";
         for (sql, expected) in [("SELECT 1", 200), (full, 503)] {
             store.tamper(sql).await;
+            let status = if expected == 200 { "101 " } else { "503 " };
+            let opened = upgraded(&shared, &at_once).await;
+            assert!(opened.starts_with(&format!("HTTP/1.1 {status}")), "{opened}");
             for path in ["/dicom-web/studies", "/dicom-web/studies/2.25.1/series/2.25.2/instances/2.25.3"] {
                 for method in [Method::GET, Method::HEAD] {
                     let (status, body) = ask(&method, path).await;

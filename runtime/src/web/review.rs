@@ -13,14 +13,21 @@ use super::error::WebError;
 use super::json::{JSON, Page, body, job, json, parse};
 use super::qido::{Listed, Parameters};
 use super::{Caller, Shared, uid};
+use crate::config::Scope;
 use crate::review::{self, SayError, Saying};
-use crate::store::{Given, Released};
+use crate::store::{Deliverable, Given, Released, Which};
 
 type Answer = Result<Response<Body>, WebError>;
+
+/// Whether somebody is shown what may not leave. A viewer shows what it gets, and that is not for reports.
+fn reviews(caller: &Caller) -> bool {
+    [Scope::Review, Scope::Administer].into_iter().any(|scope| caller.may(scope).is_ok())
+}
 
 /// Results, the latest first.
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Query(parameters): Query<Parameters>,
     headers: HeaderMap,
 ) -> Answer {
@@ -37,7 +44,13 @@ pub(super) async fn list(
         Ok(true)
     })?;
     let study = study.as_ref().map(|uid| uid.as_str());
-    let results = shared.store.results(study, held, page.limit, page.offset).await?;
+    let which = match (reviews(&caller), held) {
+        (true, true) => Which::Held,
+        (true, false) => Which::All,
+        (false, true) => return Err(WebError::Forbidden(Scope::Review)),
+        (false, false) => Which::MayLeave,
+    };
+    let results = shared.store.results(study, which, page.limit, page.offset).await?;
     let mut response = json(StatusCode::OK, &results)?;
     let detail = format!("{} results", results.len());
     response.extensions_mut().insert(Listed { study_instance_uid: study.map(str::to_owned), detail });
@@ -45,9 +58,18 @@ pub(super) async fn list(
 }
 
 /// One result with all that something can be said of.
-pub(super) async fn show(State(shared): State<Arc<Shared>>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+pub(super) async fn show(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
     choose(&accepted(&headers, None)?, &[JSON])?;
-    let shown = review::show(&shared.store, &shared.data, job(&id)?).await.map_err(refused)?;
+    let id = job(&id)?;
+    if !reviews(&caller) && shared.store.deliverable(id).await? != Deliverable::Now {
+        return Err(WebError::NotFound("result"));
+    }
+    let shown = review::show(&shared.store, &shared.data, id).await.map_err(refused)?;
     let mut response = json(StatusCode::OK, &shown)?;
     let study_instance_uid = Some(shown.reviewed.job.study_instance_uid.clone());
     response.extensions_mut().insert(Listed { study_instance_uid, detail: "a result".into() });

@@ -21,6 +21,7 @@ use super::accept::{Media, accepted, choose};
 use super::body::{Piece, boundary, closing, multipart, part_head, pieced, streamed};
 use super::error::WebError;
 use super::{Shared, answer, blocking, uid, ups};
+use crate::deliver;
 use crate::module::manifest::Sha256Hex;
 use crate::outputs::OUTPUT_FILES;
 use crate::review;
@@ -79,7 +80,8 @@ impl Shared {
         if rows.is_empty() { Err(WebError::NotFound(what)) } else { Ok(rows) }
     }
 
-    /// Instances of results that may leave: they are in no study here, and the workitems of their jobs name them.
+    /// Instances of results that may leave: they are in no study here, and the workitems of their jobs name them. A result that
+    /// is not what its job left costs nobody the others.
     async fn outputs_of(
         &self,
         study: &str,
@@ -90,14 +92,23 @@ impl Shared {
         for job in self.store.delivered_jobs(study).await? {
             let Some(path) = &job.result_path else { continue };
             let (folder, sha256) = (self.data.join(path), self.store.result_sha256(&job).await?);
-            let opened = blocking(move || review::open(&folder, sha256)).await?.map_err(|e| WebError::internal(&e))?;
-            for output in ups::outputs(&opened.result)? {
+            let of_job = folder.clone();
+            let outputs = match blocking(move || review::open(&of_job, sha256)).await? {
+                Ok(opened) => ups::outputs(&opened.result),
+                Err(e) => Err(WebError::internal(&e)),
+            };
+            let Ok(outputs) = outputs else {
+                tracing::error!(job = job.id, "the outputs of this job are left out of what is asked for");
+                continue;
+            };
+            for output in outputs {
                 let of_series = output.series_instance_uid.as_deref() == Some(series);
-                if let (true, Some(class), Some(uid)) = (of_series, output.sop_class_uid, output.sop_instance_uid)
+                if let (true, Some(class), Some(uid)) =
+                    (of_series, output.sop_class_uid.clone(), output.sop_instance_uid.clone())
                     && instance.is_none_or(|wanted| wanted == uid)
                     && OUTPUT_FILES.contains(&output.file.as_str())
                 {
-                    rows.push(InstanceRow {
+                    let row = InstanceRow {
                         id: 0,
                         study_instance_uid: study.to_owned(),
                         series_instance_uid: series.to_owned(),
@@ -106,8 +117,13 @@ impl Shared {
                         transfer_syntax_uid: EXPLICIT.to_owned(),
                         path: format!("{path}/{}", output.file),
                         bytes: output.bytes,
-                        sha256: Sha256Hex::try_from(output.sha256).map(|digest| digest.0).unwrap_or_default(),
-                    });
+                        sha256: Sha256Hex::try_from(output.sha256.clone()).map(|digest| digest.0).unwrap_or_default(),
+                    };
+                    let of_job = folder.clone();
+                    match blocking(move || deliver::open_output(&of_job, &output)).await? {
+                        Ok(_) => rows.push(row),
+                        Err(e) => tracing::error!(job = job.id, "an output is not given: {}", e.text),
+                    }
                 }
             }
         }

@@ -66,6 +66,12 @@ async fn what_is_held_leaves_once_it_is_released_and_what_is_in_the_shadow_never
     // Whatever somebody writes there.
     store.tamper("UPDATE result_release SET released_ms = 1 WHERE policy = 'shadow'").await;
     assert_eq!(may_leave(&store).await, [at_once, hold]);
+    let listed = async |which| {
+        let list = store.results(None, which, 10, 0).await.expect("asked");
+        list.into_iter().map(|reviewed| reviewed.job.id).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(listed(Which::MayLeave).await, [at_once, hold].into());
+    assert_eq!(listed(Which::All).await.len(), 3);
     let told = store.audit_latest(None, 100).await.expect("a log");
     assert_eq!(told.iter().filter(|row| row.action == "result-released").count(), 1);
 }
@@ -124,6 +130,6 @@ async fn a_verdict_is_kept_once() {
     assert_eq!(store.give_verdict(99, &prompt).await.expect("asked"), Given::NoResult);
     let reviewed = store.reviewed(job).await.expect("asked").expect("there");
     assert_eq!(reviewed.verdicts, [row]);
-    assert_eq!(store.results(Some("2.25.1"), false, 10, 0).await.expect("asked").len(), 1);
-    assert!(store.results(None, true, 10, 0).await.expect("asked").is_empty(), "nothing is held");
+    assert_eq!(store.results(Some("2.25.1"), Which::All, 10, 0).await.expect("asked").len(), 1);
+    assert!(store.results(None, Which::Held, 10, 0).await.expect("asked").is_empty(), "nothing is held");
 }

@@ -26,12 +26,14 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
+use super::super::auth::{self, Caller, Connected};
 use super::super::error::WebError;
-use super::super::{Lifetime, Shared};
+use super::super::{Lifetime, Shared, origin};
 use super::describe::{priority, readiness};
 use super::subscribe::ae_title;
 use super::{ALL, Answer, UPS_PUSH};
-use crate::config::WorklistConfig;
+use crate::audit::{Action, Event};
+use crate::config::{Scope, WorklistConfig};
 use crate::findings::Urgency;
 use crate::store::{StoreError, WorkitemEvent, WorkitemNews, WorkitemRow, WorkitemState, now_ms};
 use crate::worklist::uid::Prefix;
@@ -176,6 +178,8 @@ async fn tell(shared: &Shared, last: &mut Option<i64>) -> Result<(), StoreError>
 pub(super) async fn open(
     State(shared): State<Arc<Shared>>,
     Extension(lifetime): Extension<Lifetime>,
+    Extension(connected): Extension<Connected>,
+    Extension(caller): Extension<Caller>,
     Path(title): Path<String>,
     mut request: Request,
 ) -> Answer {
@@ -186,10 +190,21 @@ pub(super) async fn open(
     let maximum = shared.worklist.channels_max as u64;
     let reached = |_| WebError::LimitReached { limit: "worklist.channels_max", maximum };
     let place = shared.channels.places.clone().try_acquire_owned().map_err(reached)?;
+    // What cannot be recorded is not told: an answer that only begins is not recorded with others.
+    let opened = Event { object: title.clone(), ..Event::new(&caller.name, Action::ChannelOpened) };
+    shared.audit.record(&opened).await.map_err(|e| {
+        tracing::error!("a subscriber's connection cannot be recorded in the audit log, and is not opened: {e}");
+        WebError::Unavailable("the audit log cannot be written to; try again later")
+    })?;
+    let mut credentials = HeaderMap::new();
+    if let Some(token) = request.headers().get(header::AUTHORIZATION) {
+        credentials.insert(header::AUTHORIZATION, token.clone());
+    }
+    let subscriber = Subscriber { title, connected, credentials };
     // Before the answer: who has it misses nothing.
     let receiver = shared.channels.sender.subscribe();
     let Lifetime { stop, tasks } = lifetime;
-    tasks.spawn(serve(shared, title, upgrade, receiver, place, stop));
+    tasks.spawn(serve(shared, subscriber, upgrade, receiver, place, stop));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -210,15 +225,8 @@ fn accept(shared: &Shared, headers: &HeaderMap) -> Result<HeaderValue, WebError>
     if text(header::SEC_WEBSOCKET_VERSION) != "13" {
         return Err(bad("Sec-WebSocket-Version must be 13"));
     }
-    // Any page in a browser can open one to any host; it says where the page is from.
-    let host = text(header::HOST);
-    let ours = shared.config.public_url.as_deref().and_then(authority);
-    if let Some(origin) = headers.get(header::ORIGIN) {
-        let origin = origin.to_str().ok().and_then(authority);
-        if origin.is_none() || (origin != Some(host) && origin != ours) {
-            return Err(bad("Origin must be the host that is asked"));
-        }
-    }
+    // Any page in a browser can open one to any host, and read what it tells.
+    origin::own(headers, shared.config.public_url.as_deref())?;
     // 16 bytes in Base64.
     let key = text(header::SEC_WEBSOCKET_KEY);
     let sound = key.len() == 24 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b));
@@ -226,15 +234,30 @@ fn accept(shared: &Shared, headers: &HeaderMap) -> Result<HeaderValue, WebError>
     answer.ok().filter(|_| sound).ok_or_else(|| bad("Sec-WebSocket-Key must be 16 bytes in Base64"))
 }
 
-/// Host and port of a URL.
-fn authority(url: &str) -> Option<&str> {
-    url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default())
+/// Who is told.
+struct Subscriber {
+    title: String,
+    connected: Connected,
+    /// What the connection was opened with: its token, where there is one.
+    credentials: HeaderMap,
+}
+
+impl Subscriber {
+    /// Whether it may still be told: its token may have ended meanwhile.
+    async fn may_be_told(&self, shared: &Shared) -> Result<(), End> {
+        let caller = auth::caller(&shared.store, &shared.config.clients, &self.connected, &self.credentials).await;
+        match caller.and_then(|caller| caller.may(Scope::Read)) {
+            Ok(()) => Ok(()),
+            Err(WebError::Unauthorized(_) | WebError::Forbidden(_)) => Err(End::Shut),
+            Err(_) => Err(End::Failed),
+        }
+    }
 }
 
 /// One connection, to its end.
 async fn serve(
     shared: Arc<Shared>,
-    title: String,
+    subscriber: Subscriber,
     upgrade: OnUpgrade,
     receiver: broadcast::Receiver<Arc<Told>>,
     place: OwnedSemaphorePermit,
@@ -250,12 +273,12 @@ async fn serve(
         .max_message_size(Some(MESSAGE_MAX_BYTES))
         .max_frame_size(Some(MESSAGE_MAX_BYTES));
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-    let mut channel = Channel { socket, title, number: 0 };
+    let mut channel = Channel { socket, subscriber, number: 0 };
     let ended = match channel.greet(&shared).await {
         Ok(()) => channel.run(&shared, receiver, stop).await,
         Err(end) => end,
     };
-    tracing::debug!(ae_title = channel.title, "a subscriber's connection ends: {ended:?}");
+    tracing::debug!(ae_title = channel.subscriber.title, "a subscriber's connection ends: {ended:?}");
     if let Some(frame) = ended.frame() {
         let _ = tokio::time::timeout(CLOSE_WITHIN, channel.socket.close(Some(frame))).await;
     }
@@ -271,6 +294,8 @@ enum End {
     Stopped,
     /// More waits for the subscriber than may.
     Behind,
+    /// It may be told no more.
+    Shut,
     /// It does not answer.
     Silent,
     /// The journal cannot be read.
@@ -283,6 +308,7 @@ impl End {
             Self::Gone | Self::Silent => return None,
             Self::Stopped => (CloseCode::Away, "the node stops"),
             Self::Behind => (CloseCode::Policy, "more than worklist.events_waiting_max event reports wait"),
+            Self::Shut => (CloseCode::Policy, "the token or certificate does not open this any more"),
             Self::Failed => (CloseCode::Error, "the node could not do it; its log says why"),
         };
         Some(CloseFrame { code, reason: reason.into() })
@@ -291,7 +317,7 @@ impl End {
 
 struct Channel {
     socket: WebSocketStream<TokioIo<Upgraded>>,
-    title: String,
+    subscriber: Subscriber,
     number: u16,
 }
 
@@ -303,9 +329,9 @@ impl Channel {
             End::Failed
         };
         let channels = &shared.channels;
-        let subscriptions = shared.store.subscriptions(&self.title, channels.started_ms).await;
+        let subscriptions = shared.store.subscriptions(&self.subscriber.title, channels.started_ms).await;
         let (workitems, earlier) = subscriptions.map_err(failed)?;
-        if channels.greets(&self.title) && earlier {
+        if channels.greets(&self.subscriber.title) && earlier {
             self.send(&Report::status("RESTARTED")).await?;
         }
         for id in workitems {
@@ -335,7 +361,7 @@ impl Channel {
                     return if matches!(told, Ok(Ok(()))) { End::Stopped } else { End::Gone };
                 }
                 told = receiver.recv() => match told {
-                    Ok(told) if told.to.contains(&self.title) => {
+                    Ok(told) if told.to.contains(&self.subscriber.title) => {
                         if let Err(end) = self.send(&told.report).await {
                             return end;
                         }
@@ -350,6 +376,9 @@ impl Channel {
                     Some(Ok(_)) => heard = true,
                 },
                 _ = tick.tick() => {
+                    if let Err(end) = self.subscriber.may_be_told(shared).await {
+                        return end;
+                    }
                     if !heard {
                         return End::Silent;
                     }
@@ -402,12 +431,5 @@ mod tests {
             (&json!(4), &json!("GOING DOWN"))
         );
         assert_eq!(status["00001000"]["Value"][0], ALL);
-    }
-
-    #[test]
-    fn an_origin_is_told_by_its_host() {
-        for (url, host) in [("http://a:80/x", Some("a:80")), ("https://a", Some("a")), ("null", None), ("", None)] {
-            assert_eq!(authority(url), host, "{url}");
-        }
     }
 }
