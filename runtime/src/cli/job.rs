@@ -164,7 +164,7 @@ async fn list(
     let mut text = String::new();
     for job in &jobs {
         let error = job.error.as_deref().map(gantry::printable).unwrap_or_default();
-        let priority = format!("{:?}", job.priority).to_lowercase();
+        let priority = job.priority.name();
         writeln!(
             text,
             "{:>6}  {:<9}  {:<8}  {}  v{} of {}  {error}",
@@ -267,7 +267,7 @@ async fn show(store: &Store, id: i64, json: bool) -> anyhow::Result<String> {
         let saved = *saved_ms as f64 / 1000.0;
         writeln!(text, "  closed by {by}: {instances} instances, {saved:.1} s before the timer")?;
     }
-    writeln!(text, "  attempts {attempts}, priority {:?}, correlation {correlation}", job.priority)?;
+    writeln!(text, "  attempts {attempts}, priority {}, correlation {correlation}", job.priority.name())?;
     writeln!(text, "  created {}", time(Some(job.created_ms)))?;
     writeln!(text, "  first guest instruction {}", time(job.started_ms))?;
     writeln!(text, "  ended {}", time(job.ended_ms))?;

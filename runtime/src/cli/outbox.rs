@@ -157,7 +157,7 @@ async fn show(store: &Store, id: i64, json: bool) -> anyhow::Result<String> {
     writeln!(text, "  job {}, module {}, correlation {}", row.job, job.module, job.correlation)?;
     writeln!(text, "  study {}, version {}", row.study_instance_uid, job.study_version)?;
     writeln!(text, "  result sha256:{}", gantry::hex(&row.result_sha256))?;
-    writeln!(text, "  attempts {}, priority {:?}", row.attempts, row.priority)?;
+    writeln!(text, "  attempts {}, priority {}", row.attempts, row.priority.name())?;
     writeln!(text, "  created {}", time(Some(row.created_ms)))?;
     if matches!(row.state, DeliveryState::Queued | DeliveryState::Awaiting) {
         writeln!(text, "  not tried before {}", time(Some(row.next_ms).filter(|ms| *ms > 0)))?;

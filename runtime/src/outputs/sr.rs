@@ -244,7 +244,7 @@ fn classification(found: &Classification) -> Item {
 fn triage(triage: &Triage) -> Item {
     let item = Item::code(c::FINDING, triage.finding.clone())
         .with_property(probability(triage.probability))
-        .with_property(Item::text(c::PRIORITY, c::level(triage.level)));
+        .with_property(Item::text(c::PRIORITY, triage.level.name()));
     match triage.reason.trim() {
         "" => item,
         reason => item.with_property(Item::text(c::COMMENT, reason)),

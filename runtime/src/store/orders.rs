@@ -280,8 +280,7 @@ impl Batch {
             raised += 1;
             let urgency = super::jobs::urgency(priority);
             // What raises is a code that the site's configuration knows; of an earlier message it need not be the one stated last.
-            let named = format!("{urgency:?}").to_lowercase();
-            let stated = if urgency == order.priority { &order.stated_priority } else { &named };
+            let stated = if urgency == order.priority { order.stated_priority.as_str() } else { urgency.name() };
             self.reason(&study, &Reason::order(urgency, stated)).await?;
             sqlx::query(
                 "UPDATE delivery SET priority = max(priority, ?) WHERE state IN ('held', 'queued') AND study_instance_uid = ?",
@@ -290,7 +289,7 @@ impl Batch {
             .bind(&study)
             .execute(&mut *self.transaction)
             .await?;
-            let detail = format!("its order says {named}");
+            let detail = format!("its order says {}", urgency.name());
             self.audit(&Event { study_instance_uid: study, ..event(from, Action::JobsRaised, detail) }).await?;
         }
         Ok(raised)

@@ -15,7 +15,7 @@ pub(super) fn all(told: &Told, refer: &References) -> Vec<Entry> {
     let findings = &told.findings;
     let mut made = Made { told, refer, entries: Vec::new(), counts: Vec::new() };
     for triage in &findings.triage {
-        let level = json!({ "code": known("http://snomed.info/sct", "260870009", "Priority"), "valueString": format!("{:?}", triage.level).to_lowercase() });
+        let level = json!({ "code": known("http://snomed.info/sct", "260870009", "Priority"), "valueString": triage.level.name() });
         let more = json!({ "component": [probability(triage.probability), level], "note": [{ "text": text(&triage.reason) }] });
         made.finding("triage", &triage.finding, more);
     }

@@ -1,6 +1,6 @@
 //! The concepts that the templates of PS3.16 call for, under the names they have there.
 
-use crate::findings::{Code, Urgency};
+use crate::findings::Code;
 use crate::outputs::codes::Known;
 
 pub(super) const REPORT: Known = Known("126000", "DCM", "Imaging Measurement Report");
@@ -83,14 +83,4 @@ pub(super) fn procedure(modality: &str) -> Code {
 pub(super) fn unit(unit: &str) -> Code {
     let meaning = UNITS.iter().find(|(value, _)| *value == unit).map_or(unit, |(_, meaning)| meaning);
     Code::new(unit, "UCUM", meaning)
-}
-
-/// A level of triage, for people.
-pub(super) fn level(level: Urgency) -> &'static str {
-    match level {
-        Urgency::Routine => "routine",
-        Urgency::Prompt => "prompt",
-        Urgency::Urgent => "urgent",
-        Urgency::Critical => "critical",
-    }
 }
