@@ -76,7 +76,7 @@ impl PriorKey {
     /// Of a study that was read.
     pub(crate) fn of(study: &Study) -> Self {
         let stated = |tag: Tag| {
-            let texts = study.series.iter().filter_map(|series| series.header.element(tag).ok()?.to_str().ok());
+            let texts = study.series.iter().filter_map(|series| series.header.get(tag)?.to_str().ok());
             let mut texts = texts.map(|text| text.trim_matches(['\0', ' ']).to_owned());
             texts.find(|text| !text.is_empty()).unwrap_or_default()
         };

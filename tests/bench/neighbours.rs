@@ -50,6 +50,9 @@ pub(crate) struct Options {
     /// Leave processors to the scheduler: a neighbour has none to itself.
     #[arg(long)]
     shared_processors: bool,
+    /// Beside those alone that have this in their name.
+    #[arg(long, value_name = "NAME")]
+    neighbour: Option<String>,
 }
 
 /// Measures and reports.
@@ -67,6 +70,8 @@ pub(crate) fn measure(workers: &Isolation, gantry: &Path, options: &Options, rep
 struct Place {
     /// Jobs or runs of a round.
     each: usize,
+    /// Of those alone.
+    only: Option<String>,
     /// A processor for each, where there are two.
     processors: Option<(usize, usize)>,
 }
@@ -77,7 +82,7 @@ impl Place {
             [own, other] if !options.shared_processors => Some((own, other)),
             _ => None,
         };
-        Ok(Self { each: options.beside.div_ceil(ROUNDS), processors })
+        Ok(Self { each: options.beside.div_ceil(ROUNDS), only: options.neighbour.clone(), processors })
     }
 
     /// Puts the calling thread on the neighbour's processor.
@@ -105,6 +110,13 @@ fn beside_components(workers: &Isolation, place: &Place, report: &mut Report) ->
     // What all jobs of a node share is started where it may run anywhere.
     once()?;
     let _own = place.own()?;
+    // What two jobs at once feel of each other anyway.
+    let mut beside = Beside::new("a job beside one that behaves", place, &once)?;
+    let other = Scenario::rogue("well-behaved").context("it is there")?;
+    beside.each("well-behaved", || {
+        let _ = other.run_in(&app, &|_| {});
+    })?;
+    beside.tell(report);
     let mut beside = Beside::new("a job beside components that misbehave", place, &once)?;
     for guest in guests::all() {
         let Some(scenario) = guest.scenario() else { continue };
@@ -277,6 +289,9 @@ impl<'a> Beside<'a> {
 
     /// Alone and beside one that misbehaves, in turn.
     fn each(&mut self, who: &str, misbehave: impl Fn() + Sync) -> Result<()> {
+        if self.place.only.as_ref().is_some_and(|only| !who.contains(only)) {
+            return Ok(());
+        }
         let (mut times, mut misdeeds) = (Times::default(), 0);
         for round in 0..ROUNDS {
             times.alone[round % 2].extend(self.times()?);
@@ -295,6 +310,9 @@ impl<'a> Beside<'a> {
     }
 
     fn tell(mut self, report: &mut Report) {
+        if self.told.is_empty() {
+            return;
+        }
         self.told.sort_by(|a, b| b.ratio.total_cmp(&a.ratio));
         let worst = self.told.first().map_or(f64::NAN, |told| told.ratio);
         let named =

@@ -285,7 +285,7 @@ fn prior(study: &InMemDicomObject, key: &PriorKey) -> Option<(String, Uid, u64)>
         issuer: text(study, tags::ISSUER_OF_PATIENT_ID),
         ..PatientEntry::default()
     };
-    let modalities = study.element(tags::MODALITIES_IN_STUDY).ok()?.to_multi_str().ok()?;
+    let modalities = study.get(tags::MODALITIES_IN_STUDY)?.to_multi_str().ok()?;
     let moment = format!("{date} {time}");
     let other = PriorKey {
         study_instance_uid: uid.as_str().to_owned(),
@@ -303,7 +303,7 @@ fn instances(study: &InMemDicomObject) -> Option<u64> {
 }
 
 fn text(object: &InMemDicomObject, tag: Tag) -> String {
-    let text = object.element(tag).ok().and_then(|e| e.to_str().ok()).unwrap_or_default();
+    let text = object.get(tag).and_then(|e| e.to_str().ok()).unwrap_or_default();
     text.trim_matches(['\0', ' ']).to_owned()
 }
 

@@ -64,12 +64,12 @@ pub(super) fn sequence(object: &mut InMemDicomObject, tag: Tag, items: Vec<InMem
 pub(super) fn in_study_of(source: &Source<'_>) -> InMemDicomObject {
     let mut object = InMemDicomObject::new_empty();
     let header = &source.series.header;
-    if let Ok(Some(element)) = header.element_opt(tags::SPECIFIC_CHARACTER_SET) {
+    if let Some(element) = header.get(tags::SPECIFIC_CHARACTER_SET) {
         object.put(element.clone());
     }
     for (tag, vr, even_empty) in COPIED {
-        match header.element_opt(tag) {
-            Ok(Some(element)) if even_empty || !element.is_empty() => {
+        match header.get(tag) {
+            Some(element) if even_empty || !element.is_empty() => {
                 object.put(element.clone());
             }
             _ if even_empty => put_empty(&mut object, tag, vr),
@@ -88,7 +88,7 @@ pub(super) fn fit_characters<'a>(object: &mut InMemDicomObject, texts: impl Into
     if texts.is_empty() {
         return;
     }
-    let stated = object.element_opt(tags::SPECIFIC_CHARACTER_SET).ok().flatten();
+    let stated = object.get(tags::SPECIFIC_CHARACTER_SET);
     let stated = stated.and_then(|e| e.to_str().ok()).unwrap_or_default().trim_matches([' ', '\0']).to_owned();
     let extended = stated.contains('\\') || stated.contains("2022");
     let understood = stated.is_empty() || SpecificCharacterSet::from_code(&stated).is_some();
@@ -155,7 +155,7 @@ pub(super) fn put_side(object: &mut InMemDicomObject, source: &Source<'_>) {
 
 /// Whether the source states it.
 fn copy(object: &mut InMemDicomObject, source: &Source<'_>, tag: Tag) -> bool {
-    let stated = source.series.header.element_opt(tag).ok().flatten().filter(|element| !element.is_empty());
+    let stated = source.series.header.get(tag).filter(|element| !element.is_empty());
     stated.map(|element| object.put(element.clone())).is_some()
 }
 
@@ -198,7 +198,7 @@ pub(super) fn put_lossy(object: &mut InMemDicomObject, source: &Source<'_>) {
     put(object, tags::LOSSY_IMAGE_COMPRESSION, VR::CS, if lossy { "01" } else { "00" });
     if lossy {
         for tag in [tags::LOSSY_IMAGE_COMPRESSION_RATIO, tags::LOSSY_IMAGE_COMPRESSION_METHOD] {
-            if let Ok(Some(element)) = header.element_opt(tag) {
+            if let Some(element) = header.get(tag) {
                 object.put(element.clone());
             }
         }

@@ -177,7 +177,7 @@ impl Transaction {
         object: &FileDicomObject<InMemDicomObject>,
     ) -> Result<&Written, WriteError> {
         let uid = |text: &str| Some(text.trim_end_matches(['\0', ' ']).to_owned());
-        let series = object.element(dicom_dictionary_std::tags::SERIES_INSTANCE_UID).ok();
+        let series = object.get(dicom_dictionary_std::tags::SERIES_INSTANCE_UID);
         let uids = [
             uid(object.meta().media_storage_sop_class_uid()),
             uid(object.meta().media_storage_sop_instance_uid()),

@@ -28,7 +28,7 @@ impl Attributes<'_> {
 
     /// `N` finite numbers, or `None` when absent or empty.
     pub(super) fn numbers<const N: usize>(&self, tag: Tag) -> Result<Option<[f64; N]>, ReadError> {
-        let Some(element) = self.object.element_opt(tag).ok().flatten() else { return Ok(None) };
+        let Some(element) = self.object.get(tag) else { return Ok(None) };
         let value = element.value();
         if text(self.object, tag).is_none() {
             return Ok(None);
@@ -63,7 +63,7 @@ impl Attributes<'_> {
 
     /// Whether it is there with a value or with items.
     pub(super) fn present(&self, tag: Tag) -> bool {
-        match self.object.element_opt(tag).ok().flatten().map(|e| e.value()) {
+        match self.object.get(tag).map(|e| e.value()) {
             None => false,
             Some(Value::Sequence(sequence)) => !sequence.items().is_empty(),
             Some(_) => true,
@@ -98,7 +98,7 @@ pub fn is_code(text: &str) -> bool {
 /// Text of an attribute without padding, several values joined with `\`; `None` when absent, empty, binary or a
 /// sequence.
 pub(super) fn text(object: &InMemDicomObject, tag: Tag) -> Option<String> {
-    let element = object.element_opt(tag).ok().flatten()?;
+    let element = object.get(tag)?;
     let Value::Primitive(value) = element.value() else { return None };
     let values: Vec<String> = match value {
         PrimitiveValue::Empty | PrimitiveValue::U8(_) => return None,

@@ -76,7 +76,7 @@ fn table(a: &Attributes<'_>, descriptor: Tag, data: Tag) -> Result<(Vec<u8>, i32
     let [entries, first, bits] = a.numbers::<3>(descriptor)?.ok_or_else(|| a.fault(descriptor, "is missing"))?;
     // 65536 does not fit its 16 bits.
     let entries = if entries == 0.0 { 1 << 16 } else { entries.clamp(1.0, 65535.0) as usize };
-    let element = a.object.element_opt(data).ok().flatten();
+    let element = a.object.get(data);
     let Some(words) = element.and_then(|element| element.to_multi_int::<u16>().ok()) else {
         return Err(ReadError::unavailable(a.path, "a palette that is segmented or has no entries"));
     };

@@ -96,7 +96,7 @@ fn check(opened: &Opened, a: &Attributes<'_>) -> Result<(), ReadError> {
 fn frames(a: &Attributes<'_>, study: &Study, values: &BTreeMap<u16, u16>) -> Result<(Vec<Frame>, Place), ReadError> {
     let damaged = |reason: String| ReadError::damaged(a.path, reason);
     let places = places(study);
-    let groups = a.object.element_opt(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE).ok().flatten();
+    let groups = a.object.get(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE);
     let groups = groups.and_then(|element| element.items()).unwrap_or_default();
     let mut frames = Vec::with_capacity(groups.len());
     let mut first = None;
@@ -150,7 +150,7 @@ struct Group<'a> {
 impl<'a> Group<'a> {
     /// The first item of a sequence within the first items of others.
     fn item(&self, sequences: &[Tag]) -> Option<Attributes<'a>> {
-        let first = |object: &'a InMemDicomObject, tag: &Tag| object.element_opt(*tag).ok()??.items()?.first();
+        let first = |object: &'a InMemDicomObject, tag: &Tag| object.get(*tag)?.items()?.first();
         let object = sequences.iter().try_fold(self.group, first)?;
         Some(Attributes { path: self.path, object })
     }

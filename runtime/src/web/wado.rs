@@ -340,7 +340,7 @@ fn value_at(mut object: &InMemDicomObject, place: &str) -> Option<Bytes> {
         let step = steps.next().filter(|step| step.len() == 8 && step.bytes().all(|b| b.is_ascii_hexdigit()))?;
         let number = u32::from_str_radix(step, 16).ok()?;
         let tag = Tag((number >> 16) as u16, (number & 0xFFFF) as u16);
-        let element = object.element_opt(tag).ok().flatten()?;
+        let element = object.get(tag)?;
         let Some(item) = steps.next() else { return element.to_bytes().ok().map(|b| Bytes::from(b.into_owned())) };
         object = element.items()?.get(item.parse::<usize>().ok()?.checked_sub(1)?)?;
     }
