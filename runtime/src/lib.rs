@@ -31,6 +31,7 @@ pub mod store;
 pub mod study;
 pub mod telemetry;
 pub mod tensor;
+pub mod threads;
 pub mod tls;
 mod trusted_code;
 pub mod upstream;

@@ -6,14 +6,16 @@
 //!
 //! In turn, so that what drifts (a machine that grows warm, a disk that fills) is in both. Who misbehaves does so again and again on a
 //! thread of its own. Where there are two processors, the neighbour has one and who misbehaves the other, with the threads and
-//! workers that each starts: what is left is what a node itself makes them share (the pool of threads that volumes are computed
-//! on, queues of devices, locks, memory, the disk), and not what a scheduler gives to as many threads as a site lets run at once.
-//! `--shared-processors` leaves that to the scheduler too.
+//! workers that each starts: what is left is what a node itself makes them share (queues of devices, locks, memory), and not
+//! what a scheduler gives to as many threads as a site lets run at once.
+//! `--shared-processors` leaves that to the scheduler too, and `--on-disk` has studies and results where all jobs wait for one
+//! journal of a file system.
 //!
 //! How much the neighbour's own times differ is told beside that: what it took alone in every second round, over what it took alone
 //! in the others. Nobody can be blamed for less.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -22,6 +24,7 @@ use gantry::findings::Urgency;
 use gantry::inference::{
     Batch, Device, EngineConfig, EnginePreference, Engines, Isolation, LoadedModel, Request, find_library,
 };
+use gantry::threads::Threads;
 use gantry::worker::Program;
 use gantry_tests::onnx::{right_model, wrong_models};
 use gantry_tests::{Scenario, guests, repository};
@@ -50,6 +53,9 @@ pub(crate) struct Options {
     /// Leave processors to the scheduler: a neighbour has none to itself.
     #[arg(long)]
     shared_processors: bool,
+    /// Studies and results on the disk, which all jobs of a machine share, not in memory.
+    #[arg(long)]
+    on_disk: bool,
     /// Beside those alone that have this in their name.
     #[arg(long, value_name = "NAME")]
     neighbour: Option<String>,
@@ -59,6 +65,11 @@ pub(crate) struct Options {
 pub(crate) fn measure(workers: &Isolation, gantry: &Path, options: &Options, report: &mut Report) -> Result<()> {
     if options.beside == 0 {
         return Ok(());
+    }
+    let memory = Path::new("/dev/shm");
+    if !options.on_disk && memory.is_dir() {
+        // Fails where somebody chose before.
+        let _ = tempfile::env::override_temp_dir(memory);
     }
     let place = Place::of(options)?;
     beside_components(workers, &place, report)?;
@@ -106,24 +117,30 @@ fn beside_components(workers: &Isolation, place: &Place, report: &mut Report) ->
     neighbour.config.limits.guest_memory_mib = 4096;
     neighbour.config.engines.isolation = workers.clone();
     let app = neighbour.app();
+    let neighbour = &neighbour;
     let once = || Ok(neighbour.run_in(&app, &|_| {}).map(drop)?);
     // What all jobs of a node share is started where it may run anywhere.
     once()?;
     let _own = place.own()?;
+    // As a node has them: for each job that runs at once, started where that runs.
+    let threads = Threads::start("gantry-compute", None)?;
+    let once = || threads.run(once);
+    let theirs = OnceLock::new();
+    let theirs = |job: &(dyn Fn() + Sync)| match theirs.get_or_init(|| Threads::start("gantry-compute", None)) {
+        Ok(threads) => threads.run(job),
+        Err(e) => eprintln!("no threads for who misbehaves: {e}"),
+    };
     // What two jobs at once feel of each other anyway.
     let mut beside = Beside::new("a job beside one that behaves", place, &once)?;
     let other = Scenario::rogue("well-behaved").context("it is there")?;
-    beside.each("well-behaved", || {
-        let _ = other.run_in(&app, &|_| {});
-    })?;
+    beside.each("well-behaved", || theirs(&|| drop(other.run_in(&app, &|_| {}))))?;
     beside.tell(report);
     let mut beside = Beside::new("a job beside components that misbehave", place, &once)?;
     for guest in guests::all() {
         let Some(scenario) = guest.scenario() else { continue };
-        beside.each(&format!("{} {}", guest.name, guest.misdeed), || {
-            // How it must end is what tests look at.
-            let _ = scenario.run_in(&app, &|_| {});
-        })?;
+        // How it must end is what tests look at.
+        beside
+            .each(&format!("{} {}", guest.name, guest.misdeed), || theirs(&|| drop(scenario.run_in(&app, &|_| {}))))?;
     }
     beside.tell(report);
     Ok(())

@@ -40,6 +40,7 @@ use crate::memory::Budget;
 use crate::module::manifest::Manifest;
 use crate::module::package::{Package, PackageError};
 use crate::study::{ReadError, ReadOptions, Study};
+use crate::threads::Threads;
 use crate::upstream::{Finished, Handed, UpstreamError};
 use crate::worker::{Compiler, NoCode, Wall};
 use grants::{Grants, ImportError};
@@ -327,16 +328,13 @@ impl Prepared {
         Ok(())
     }
 
-    /// Runs one job on a thread of its own, to its end.
+    /// Runs one job on threads of its own, to its end.
     pub fn run(&self, input: JobInput) -> Result<Outcome, JobFailure> {
         let stack = HOST_STACK_BYTES + (self.limits.guest_stack_kib << 10);
-        std::thread::scope(|scope| {
-            let job = std::thread::Builder::new().name("gantry-guest".into()).stack_size(stack);
-            match job.spawn_scoped(scope, || self.run_here(input)) {
-                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                Err(e) => Err(JobError::Host(format!("no thread for it: {e}")).into()),
-            }
-        })
+        match Threads::start("gantry-guest", Some(stack)) {
+            Ok(threads) => threads.run(|| self.run_here(input)),
+            Err(e) => Err(JobError::Host(format!("no threads for it: {e}")).into()),
+        }
     }
 
     fn run_here(&self, input: JobInput) -> Result<Outcome, JobFailure> {

@@ -44,6 +44,7 @@ use crate::module::check::{self, CheckError};
 use crate::routing::{Plan, PlanError};
 use crate::sandbox::PrepareError;
 use crate::store::{Done, Due, Ending, Job, JobState, Store, StoreError, now_ms};
+use crate::threads::Threads;
 use crate::worker::list::WorkerList;
 use crate::worker::{self, WorkerReport};
 
@@ -179,8 +180,9 @@ fn workers(shop: &Arc<Shop>) -> std::io::Result<Channels> {
     let jobs = Arc::new(Mutex::new(jobs));
     for number in 1..=shop.app.config.limits.jobs_max {
         let (shop, jobs, report) = (shop.clone(), jobs.clone(), report.clone());
+        let threads = Threads::start("gantry-compute", None).map_err(std::io::Error::other)?;
         let thread = std::thread::Builder::new().name(format!("gantry-job-{number}"));
-        thread.spawn(move || work::worker(&shop, &jobs, &report))?;
+        thread.spawn(move || work::worker(&shop, &threads, &jobs, &report))?;
     }
     Ok((assign, ended))
 }

@@ -27,6 +27,7 @@ use crate::routing::Planned;
 use crate::sandbox::{JobError, Prepared, Prior};
 use crate::store::{Done, FoundRow, Gathered, InstanceRow, Job, JobState, PriorRow, Store, StoreError, now_ms};
 use crate::study::{self, ReadError, Study};
+use crate::threads::Threads;
 use crate::upstream::Handed;
 
 /// Studies whose headers are kept between routing and running, earlier ones among them.
@@ -104,16 +105,20 @@ impl Recent {
 }
 
 /// Runs what it is given until there is nothing more to come.
-pub(super) fn worker(shop: &Shop, jobs: &Mutex<std::sync::mpsc::Receiver<Assignment>>, ended: &UnboundedSender<Ended>) {
+pub(super) fn worker(
+    shop: &Shop,
+    threads: &Threads,
+    jobs: &Mutex<std::sync::mpsc::Receiver<Assignment>>,
+    ended: &UnboundedSender<Ended>,
+) {
     loop {
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Assignment { job, turn }) = next else { return };
         let span = tracing::info_span!("job", job = job.id, module = job.module, correlation = job.correlation);
-        let how = span.in_scope(|| {
-            // A fault of ours costs this run, not the node.
-            let run = std::panic::catch_unwind(AssertUnwindSafe(|| shop.run(&job, &turn)));
-            run.unwrap_or_else(|_| Finished::Failed(host("the runtime panicked; its log says where".into())))
-        });
+        let run = || span.in_scope(|| shop.run(&job, &turn));
+        // A fault of ours costs this run, not the node.
+        let run = std::panic::catch_unwind(AssertUnwindSafe(|| threads.run(run)));
+        let how = run.unwrap_or_else(|_| Finished::Failed(host("the runtime panicked; its log says where".into())));
         if ended.send(Ended { job, how }).is_err() {
             return;
         }
