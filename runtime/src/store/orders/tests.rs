@@ -200,7 +200,7 @@ async fn an_order_of_another_patient_is_nothing_to_a_study_with_its_accession_nu
     assert_eq!(store.placer_of_study("2.25.4").await.expect("read"), None);
     let rows = store.audit_latest(Some("2.25.4"), 100).await.expect("a log");
     let told: Vec<_> = rows.iter().filter(|row| row.action == "order-of-another").map(|row| &row.who).collect();
-    assert_eq!(told, ["gantry", "RIS|HOSP"], "when it came, and when the study was routed");
+    assert_eq!(told, ["RIS|HOSP", "gantry"], "when it came, and when the study was routed");
     let rows = store.audit_latest(Some("2.25.1"), 100).await.expect("a log");
     assert!(rows.iter().all(|row| row.action != "order-of-another"), "{rows:?}");
 
