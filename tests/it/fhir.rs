@@ -129,7 +129,7 @@ fn a_result_is_found_on_a_fhir_server_once_and_a_later_version_takes_its_place()
     );
     let identifier = report["identifier"][0]["value"].as_str().expect("a UID");
     let found = server.search(&format!("DiagnosticReport?identifier=urn:ietf:rfc:3986%7C{identifier}"));
-    assert_eq!(found, [report.clone()]);
+    assert_eq!(found, std::slice::from_ref(report));
     let named: BTreeSet<&str> = references(&report["result"]).into_iter().collect();
     assert_eq!(named.len(), observations.len(), "all of them");
     assert_eq!(server.search("ImagingStudy?identifier=urn:dicom:uid%7Curn:oid:2.25.2").len(), 1);
