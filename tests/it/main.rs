@@ -9,6 +9,7 @@ mod deliver;
 mod dicomweb;
 mod dimse;
 mod examples;
+mod fhir;
 mod grants;
 mod input;
 mod jobs;

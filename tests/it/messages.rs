@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
-use gantry::messages::fhir::{Naming, PatientReference, bundle};
+use gantry::messages::fhir::{Naming, PatientReference, Statement, bundle, statements};
 use gantry::messages::hl7::ack::Ourselves;
 use gantry::messages::hl7::oru::{Envelope, message, order_update};
 use gantry::messages::{Subject, Told};
@@ -21,7 +21,7 @@ use crate::node::{json as parsed, send, site};
 const RESULT_SHA256: [u8; 32] = [9; 32];
 
 /// What a module stated about the small CT, as it stands in `result.json`.
-fn told(guest: &str) -> Option<Told> {
+pub(crate) fn told(guest: &str) -> Option<Told> {
     let scenario = Scenario::rogue(guest)?;
     scenario.run().expect("the result is written");
     let bytes = std::fs::read(scenario.out().join("result.json")).expect("readable");
@@ -29,7 +29,7 @@ fn told(guest: &str) -> Option<Told> {
 }
 
 /// With a triage, as a module would state it: none of the test guests that segment does.
-fn with_triage(mut told: Told) -> Told {
+pub(crate) fn with_triage(mut told: Told) -> Told {
     let triage = json!([{
         "level": "critical", "finding": { "value": "1386000", "scheme": "SCT", "meaning": "Intracranial hemorrhage" },
         "probability": 0.93, "reason": "bleeding | ^ ~ \\ &\rOBX|99||evil",
@@ -38,7 +38,7 @@ fn with_triage(mut told: Told) -> Told {
     told
 }
 
-fn subject(character_set: &str, name: &str) -> Subject {
+pub(crate) fn subject(character_set: &str, name: &str) -> Subject {
     Subject {
         patient: PatientEntry {
             id: "P|1^2".into(),
@@ -80,10 +80,16 @@ fn the_bundle_of_a_result_is_fhir_for_two_validators() {
             ..Naming::default()
         };
         let subject = subject("ISO_IR 100", "Müller^Anna^^Dr.^=山田^花子");
-        let bundle = bundle(&told, &subject, &naming, &RESULT_SHA256).expect("a bundle");
+        // An Observation and a report that an earlier version of the study had, and that hold no more.
+        let said = statements(&bundle(&told, &subject, &naming, &[], &RESULT_SHA256).expect("a bundle"));
+        let earlier = [said.first(), said.last()].map(|statement| {
+            let statement = statement.expect("one").clone();
+            Statement { identifier: statement.identifier + "9", ..statement }
+        });
+        let bundle = bundle(&told, &subject, &naming, &earlier, &RESULT_SHA256).expect("a bundle");
         let file = written(folder.path(), "bundle.json", bundle.to_string().as_bytes());
         let mut expected = json!({
-            "Device": 1, "ImagingStudy": 1, "Observation": 1 + segments + measured, "DiagnosticReport": 1, "Task": 1,
+            "Device": 1, "ImagingStudy": 1, "Observation": 2 + segments + measured, "DiagnosticReport": 2, "Task": 1,
             "Provenance": 1,
         });
         if patient == PatientReference::Create {
@@ -140,7 +146,7 @@ const ORDERS: &str = "[hl7]\nlisten = \"127.0.0.1:0\"\nallowed_addresses = [\"12
 
 fn order(accession: &str, priority: &str, control_id: &str) -> String {
     format!(
-        "MSH|^~\\&|RIS|HOSP|GANTRY||20240301101500||ORM^O01|{control_id}|P|2.3.1\rPID|1||SECRET-P1^^^HOSP||SECRET^NAME\r\
+        "MSH|^~\\&|RIS|HOSP|GANTRY||20240301101500||ORM^O01|{control_id}|P|2.3.1\rPID|1||7^^^NATION~SECRET-ID^^^HOSP||SECRET^NAME\r\
          ORC|NW|4711^RIS|||||^^^^^{priority}\rOBR|1|4711^RIS||CT^Head|||||||||||||| {accession}|||||||||||||^fall\r"
     )
     .replace("| ", "|")
@@ -219,6 +225,32 @@ fn an_order_that_comes_later_raises_the_jobs_that_are_there() {
     assert_eq!(codes(&tell(&node, &python, &[order("ACC1", "A", "1")])), ["AA"]);
     assert_eq!(jobs(&node)[0]["priority"], "prompt");
     assert_eq!(node.audited("jobs-raised")[0]["study_instance_uid"], "2.25.2");
+}
+
+#[test]
+fn an_order_of_another_patient_is_taken_and_raises_nothing_whichever_comes_first() {
+    let Some(python) = Peers::with("hl7apy") else { return };
+    let Some(module) = Scenario::rogue("well-behaved") else { return };
+    let node = Node::start(&site(module.package_folder(), ORDERS));
+    let of_another = |control_id: &str| order("ACC1", "S", control_id).replace("SECRET-ID", "SECRET-P1");
+    assert_eq!(codes(&tell(&node, &python, &[of_another("1")])), ["AA"], "it may be the images that are wrong");
+    send_ct(&node, "ACC1");
+    eventually("a job", || !jobs(&node).is_empty());
+    assert_eq!(codes(&tell(&node, &python, &[of_another("2")])), ["AA"]);
+    assert_eq!(jobs(&node)[0]["priority"], "routine");
+    let explained = parsed(&node.says(&["route", "explain", "2.25.2", "--json"]));
+    assert!(explained[0]["rules"].as_array().expect("rules").iter().all(|rule| rule["rule"] != "order"), "{explained}");
+    let rows = node.audited("order-of-another");
+    assert_eq!(rows.len(), 2, "when the study was routed, and when the order came: {rows:?}");
+    assert!(rows.iter().all(|row| row["study_instance_uid"] == "2.25.2"), "{rows:?}");
+    let log = node.log() + &node.says(&["audit", "show", "--limit", "1000"]).out;
+    assert!(log.contains("names another patient") && !log.contains("SECRET"), "{log}");
+
+    // The same patient, under the identity that was merged with that of the images.
+    let merge = "MSH|^~\\&|RIS|HOSP|||20240301||ADT^A40^ADT_A39|7|P|2.5.1\rEVN||20240301\rPID|1||SECRET-P1^^^HOSP\r\
+                 MRG|SECRET-ID^^^HOSP\r";
+    assert_eq!(codes(&tell(&node, &python, &[merge.into(), of_another("3")])), ["AA", "AA"]);
+    assert_eq!(jobs(&node)[0]["priority"], "urgent");
 }
 
 #[test]
@@ -334,7 +366,7 @@ impl Drop for Receiver {
     }
 }
 
-fn deliveries(node: &Node) -> Vec<Value> {
+pub(crate) fn deliveries(node: &Node) -> Vec<Value> {
     parsed(&node.says(&["outbox", "list", "--json"]))["deliveries"].as_array().expect("a list").clone()
 }
 

@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 
 use gantry::config::PeerTlsConfig;
 use gantry::tls::Client;
+use gantry_tests::Scenario;
 use gantry_tests::certificates::Root;
 use gantry_tests::node::{NODE_TITLE, Node, eventually};
 use gantry_tests::peers::Peers;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::dicomweb::{MULTIPART, Reply, WEB, question, study, token, web};
+use crate::messages::deliveries;
+use crate::node::{send_ct, site};
 
 /// What a test waits for at most.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -290,4 +293,29 @@ fn who_opens_a_connection_and_begins_no_handshake_is_let_go_and_delays_nobody() 
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     }
     eventually("the log names the limit", || node.log().contains("dimse.associate_timeout_ms = 3000"));
+}
+
+/// As docs/delivery.md says.
+#[test]
+fn results_go_by_stow_to_whom_the_roots_in_the_environment_vouch_for() {
+    let Some(module) = Scenario::rogue("well-behaved") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let [root, stranger] = ["site", "stranger"].map(|name| Root::new(folder.path(), name));
+    let archive = Node::start(&(WEB.to_owned() + &table("web", &root.sign("localhost"), None)));
+    let stow = format!("stow = {{ url = \"https://{}/dicom-web\" }}", web(&archive));
+    let config = site(
+        module.package_folder(),
+        &format!(
+            "[[destinations]]\nname = \"web\"\nretry_first_ms = 20\nretry_max_ms = 60\nbreaker_open_ms = 20\n{stow}\n"
+        ),
+    );
+    let with = |roots: &Root, is: &dyn Fn(&serde_json::Value) -> bool| {
+        let node = Node::start_where("SSL_CERT_FILE", &roots.path, &config);
+        send_ct(&node);
+        eventually("a delivery", || deliveries(&node).first().is_some_and(is));
+    };
+    with(&stranger, &|row| row["state"] == "queued" && row["error"].as_str().is_some_and(|error| !error.is_empty()));
+    assert!(archive.files("instances").is_empty(), "nothing was sent to it");
+    with(&root, &|row| row["state"] == "sent");
+    assert!(!archive.files("instances").is_empty());
 }

@@ -4,6 +4,7 @@ pub mod certificates;
 pub mod command;
 pub mod complete;
 pub mod dimse;
+pub mod fhir;
 pub mod guests;
 pub mod nets;
 pub mod node;

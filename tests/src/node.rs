@@ -43,6 +43,14 @@ impl Node {
         Self::start_in(folder, config).expect("a node starts")
     }
 
+    /// The same, with this variable in its environment.
+    #[must_use]
+    pub fn start_where(variable: &str, value: &Path, config: &str) -> Self {
+        let mut command = gantry();
+        command.env(variable, value);
+        Self::run(command, tempfile::tempdir().expect("a folder"), config).expect("a node starts")
+    }
+
     /// Starts this program, with what it keeps in a folder of its own below `folder`, and with the log that it has by
     /// itself.
     ///

@@ -72,11 +72,17 @@ impl NodePeers {
         found.map(|modules| Self { modules })
     }
 
-    /// Runs a script of `tests/peers`, which must end well.
-    pub fn agree(&self, script: &str, arguments: &[&str]) {
+    /// A call of a script of `tests/peers`.
+    #[must_use]
+    pub fn script(&self, script: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("node");
         command.env("NODE_PATH", &self.modules).arg(repository().join("tests/peers").join(script)).args(arguments);
-        let said = Said::from(command.output().expect("Node.js runs"));
+        command
+    }
+
+    /// Runs a script of `tests/peers`, which must end well.
+    pub fn agree(&self, script: &str, arguments: &[&str]) {
+        let said = Said::from(self.script(script, arguments).output().expect("Node.js runs"));
         assert_eq!(said.code, Some(0), "{script} does not agree:\n{}{}", said.out, said.err);
     }
 }

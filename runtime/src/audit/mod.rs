@@ -111,6 +111,8 @@ actions! {
     JobRetried = "job-retried",
     /// Orders came by HL7.
     OrderReceived = "order-received",
+    /// An order names another patient than the study with its accession number, and does nothing for it.
+    OrderOfAnother = "order-of-another",
     /// An order raised the jobs of its study.
     JobsRaised = "jobs-raised",
     /// An identity of a patient was merged into another by who manages them; nothing here changed.

@@ -31,6 +31,8 @@ pub struct Hl7Config {
     pub priorities: BTreeMap<String, Urgency>,
     /// How long orders are kept after they were last heard of.
     pub orders_days: u64,
+    /// How long merges of patients are kept after they were last heard of.
+    pub merges_days: u64,
     /// Connections at once; more are closed.
     pub connections_max: usize,
     /// From connecting to the end of the TLS handshake.
@@ -67,6 +69,7 @@ impl Default for Hl7Config {
             accession_fields: ["IPC-1", "OBR-18", "ORC-3", "OBR-3"].map(String::from).to_vec(),
             priorities: priorities.map(|(code, urgency)| (code.to_owned(), urgency)).into(),
             orders_days: 90,
+            merges_days: 365,
             connections_max: 16,
             handshake_timeout_ms: 10_000,
             idle_timeout_ms: 3_600_000,
@@ -82,6 +85,7 @@ impl Hl7Config {
     pub(super) fn ranges(&self) -> Vec<Range> {
         vec![
             ("orders_days", self.orders_days, 1, 3650),
+            ("merges_days", self.merges_days, 1, 36_500),
             ("connections_max", self.connections_max as u64, 1, 1000),
             ("handshake_timeout_ms", self.handshake_timeout_ms, 1, 3_600_000),
             ("idle_timeout_ms", self.idle_timeout_ms, 1, 7 * 24 * 3_600_000),
@@ -152,6 +156,7 @@ mod tests {
             ("[hl7]\naccession_fields = []\n".into(), "hl7.accession_fields is empty"),
             ("[hl7]\napplication = \"\u{fc}\"\n".into(), "hl7.application"),
             ("[hl7]\npriorities = { S = \"soon\" }\n".into(), "soon"),
+            ("[hl7]\nmerges_days = 0\n".into(), "hl7.merges_days = 0 is not in 1..=36500"),
             ("[hl7]\nmessage_max_kib = 0\n".into(), "hl7.message_max_kib = 0 is not in 1..=65536"),
         ] {
             let said = parse(&text).map(|_| ()).expect_err(&text);

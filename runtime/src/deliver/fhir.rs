@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use chrono::{DateTime, NaiveDateTime, Utc};
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::redirect::Policy;
@@ -19,8 +20,8 @@ use super::subject::told;
 use super::{Delivery, Failure, Sent, Trouble, secret};
 use crate::ingest::blocking;
 use crate::messages::Subject;
-use crate::messages::fhir::{Naming, bundle, outcome};
-use crate::store::Store;
+use crate::messages::fhir::{Naming, Statement, bundle, outcome, statements};
+use crate::store::{Store, StoreError};
 use crate::study::ReadOptions;
 
 /// The media type of FHIR's JSON.
@@ -81,8 +82,12 @@ impl Sender {
 
     pub(super) async fn send(&self, delivery: &Delivery) -> Result<Sent, Trouble> {
         let (told, subject) = told(delivery, &self.store, &self.options).await?;
-        let made = bundle(&told, &subject, &self.naming, &delivery.result_sha256);
+        let earlier = self.earlier(delivery.id).await?;
+        let made = bundle(&told, &subject, &self.naming, &earlier, &delivery.result_sha256);
         let bundle = made.map_err(|e| Failure::for_good(e.to_string()))?;
+        // Before it is said: a later version must know of it, whatever becomes of this attempt.
+        let said = serde_json::to_string(&statements(&bundle)).map_err(|e| Failure::again(e.to_string()))?;
+        self.store.note_said(delivery.id, &said).await.map_err(journal)?;
         if let Some(folder) = self.to.folder.clone() {
             let name = format!("{}.ndjson", crate::hex(&delivery.result_sha256));
             let written = blocking(move || put(&folder, &name, &bundle)).await;
@@ -100,6 +105,16 @@ impl Sender {
         Err(Failure::again("it asks to be waited for, again and again").into())
     }
 
+    /// What earlier versions of the study stated there.
+    async fn earlier(&self, delivery: i64) -> Result<Vec<Statement>, Failure> {
+        let said = self.store.said_before(delivery).await.map_err(journal)?;
+        let read = said.iter().map(|said| serde_json::from_str::<Vec<Statement>>(said));
+        let read = read.collect::<Result<Vec<_>, _>>();
+        Ok(read
+            .map_err(|_| Failure::for_good("what was said before is in no format that this version knows"))?
+            .concat())
+    }
+
     async fn post(&self, body: String, entries: usize, subject: &Subject) -> Result<Said, Trouble> {
         let base = self.to.url.as_deref().unwrap_or_default();
         let mut request = self.client.post(base).header(CONTENT_TYPE, FHIR_JSON).header(ACCEPT, FHIR_JSON);
@@ -110,7 +125,8 @@ impl Sender {
         }
         let answer = request.send().await.map_err(|e| self.not_sent(e))?;
         let status = answer.status();
-        let wait = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(seconds);
+        let wait = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let wait = wait.and_then(|text| pause(text, Utc::now()));
         let read = self.read(answer).await;
         if status.is_success() {
             // Only a whole answer says that all of it was done.
@@ -156,9 +172,24 @@ impl Sender {
     }
 }
 
-/// Seconds of Retry-After; a date is as good as nothing.
-fn seconds(text: &str) -> Option<Duration> {
-    text.trim().parse::<u32>().ok().map(|seconds| Duration::from_secs(seconds.into()))
+/// How long Retry-After asks to be waited for: seconds, or a date (RFC 9110 section 10.2.3). A date that is over asks for nothing.
+fn pause(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    let until = text.strip_suffix(" GMT").and_then(|date| {
+        // As every server writes it, and two ways of old (RFC 9110 section 5.6.7), of which the last has no zone.
+        ["%a, %d %b %Y %H:%M:%S", "%A, %d-%b-%y %H:%M:%S"]
+            .iter()
+            .find_map(|form| NaiveDateTime::parse_from_str(date, form).ok())
+    });
+    let until = until.or_else(|| NaiveDateTime::parse_from_str(text, "%a %b %e %H:%M:%S %Y").ok())?;
+    Some(until.and_utc().signed_duration_since(now).to_std().unwrap_or_default())
+}
+
+fn journal(error: StoreError) -> Failure {
+    Failure::again(error.to_string())
 }
 
 /// What the message itself is to blame for. What says that the server is not as it was configured, or busy with the same, may

@@ -1,8 +1,9 @@
 //! STOW-RS (PS3.18 section 10.5) through `dicom-web`: one request a delivery, each file as a part that is read while it is sent.
 //!
-//! `dicom-web` tells of each instance what an answer of success says. Of an answer of failure it tells the status alone, not the
-//! reasons in its body: such a delivery is tried again until its attempts are used up, or given up where the status says that it
-//! must (`webhook::refused`). It follows redirections, and trusts the roots of this machine.
+//! `dicom-web` tells of each instance what an answer of success says, also one of success in part (202). Of an answer of failure it
+//! tells the status alone, not the reasons in its body: such a delivery is tried again until its attempts are used up, or given up
+//! where the status says that it must (`webhook::refused`). It follows redirections, and trusts the roots of this machine, or those that
+//! SSL_CERT_FILE names: its HTTP client is its own and cannot be another.
 
 use std::sync::Arc;
 

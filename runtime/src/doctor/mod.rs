@@ -91,6 +91,8 @@ pub fn check_configuration(config: &Config) -> Vec<Check> {
     }
     let called = config.destinations.iter().filter_map(|to| to.dimse.as_ref()?.tls.as_ref());
     checks.extend(called.flat_map(|tls| peer("destinations.dimse.tls", tls)));
+    let told = config.destinations.iter().filter_map(|to| to.mllp.as_ref()?.tls.as_ref());
+    checks.extend(told.flat_map(|tls| peer("destinations.mllp.tls", tls)));
     if !config.destinations.is_empty() {
         checks.push(destinations::named(config));
     }
@@ -134,6 +136,33 @@ pub(crate) fn check_data_folder(data: &Path, free_min_mib: u64) -> [Check; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn certificates_are_looked_at_wherever_they_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut params = rcgen::CertificateParams::new(vec!["gantry.test".into()]).expect("a name");
+        params.not_after = rcgen::date_time_ymd(2020, 5, 17);
+        let issued = params.self_signed(&rcgen::KeyPair::generate().expect("a key")).expect("a certificate");
+        let roots = folder.path().join("ended.pem");
+        std::fs::write(&roots, issued.pem()).expect("written");
+        let tls = format!("tls = {{ roots = {roots:?} }}");
+        for (text, name) in [
+            (format!("[[pacs]]\naddress = \"a:104\"\nae_title = \"A\"\n{tls}\n"), "pacs.tls"),
+            (
+                format!("[[destinations]]\nname = \"a\"\ndimse = {{ address = \"a:104\", ae_title = \"A\", {tls} }}\n"),
+                "destinations.dimse.tls",
+            ),
+            (
+                format!("[[destinations]]\nname = \"a\"\nmllp = {{ address = \"a:2575\", {tls} }}\n"),
+                "destinations.mllp.tls",
+            ),
+        ] {
+            let config: Config = toml::from_str(&text).expect("a configuration");
+            let checks = check_configuration(&config);
+            let check = checks.iter().find(|check| check.name == name).expect(name);
+            assert!(check.state == State::Fail && check.found.contains("ended on 2020-05-17"), "{check}");
+        }
+    }
 
     #[test]
     fn what_a_node_does_not_start_with_is_told() {

@@ -9,6 +9,8 @@
 //! An acknowledgement leaves after the commit. One message of a connection is worked on at a time, in order. Nothing that a
 //! message says is logged.
 
+mod warnings;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use self::warnings::Warnings;
 use crate::audit::{Action, Audit, Event};
 use crate::config::{Config, Hl7Config};
 use crate::messages::hl7::ack::{Asked, Ourselves};
@@ -54,6 +57,7 @@ struct Shared {
     store: Store,
     audit: Audit,
     metrics: Arc<Metrics>,
+    warnings: Warnings,
     /// Of connections; those that shake hands have as many of their own, so that strangers take none.
     places: Arc<Semaphore>,
     arriving: Arc<Semaphore>,
@@ -95,7 +99,8 @@ impl Mllp {
         let we = Ourselves { application: config.application.clone(), facility: config.facility.clone() };
         let (rules, most) = (config.rules(), config.connections_max);
         let (places, arriving) = (Arc::new(Semaphore::new(most)), Arc::new(Semaphore::new(most)));
-        let shared = Arc::new(Shared { config, rules, we, tls, store, audit, metrics, places, arriving });
+        let warnings = Warnings::default();
+        let shared = Arc::new(Shared { config, rules, we, tls, store, audit, metrics, warnings, places, arriving });
         Ok(Some(Self { listener, address, shared }))
     }
 
@@ -117,7 +122,7 @@ impl Mllp {
             match accepted {
                 Ok((stream, from)) => drop(tasks.spawn(connection(shared.clone(), stream, from.ip(), stop.clone()))),
                 Err(e) => {
-                    tracing::warn!("a connection cannot be accepted: {e}");
+                    shared.warnings.warn(&format!("a connection cannot be accepted: {e}"));
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -154,7 +159,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, stop: 
     let span = tracing::info_span!("hl7", correlation, %from);
     async {
         if let Err(why) = serve(&shared, stream, from, &correlation, &stop).await {
-            tracing::warn!("hl7: closed: {why}");
+            shared.warnings.warn(&format!("closed: {why}"));
         }
     }
     .instrument(span)
@@ -272,21 +277,29 @@ impl Shared {
         let (kind, recorded) = match &inbound {
             Inbound::Orders(orders) => {
                 let recorded = self.store.record_orders(orders, &sender, self.config.orders_days).await;
-                tracing::info!(orders = orders.len(), raised = recorded.as_ref().ok(), "hl7: orders");
-                ("order", recorded)
+                let raised = recorded.as_ref().ok().map(|ordered| ordered.raised);
+                tracing::info!(orders = orders.len(), raised, "hl7: orders");
+                let of_others = recorded.as_ref().map_or(0, |ordered| ordered.of_others);
+                if of_others > 0 {
+                    self.warnings.warn(&format!(
+                        "an order names another patient than {of_others} studies with its accession number, and raises none of \
+                         these; the audit log says which"
+                    ));
+                }
+                ("order", recorded.map(drop))
             }
             Inbound::Merges(merges) => {
-                let recorded = self.store.record_merges(merges, &sender).await;
+                let recorded = self.store.record_merges(merges, &sender, self.config.merges_days).await;
                 tracing::info!(
                     merges = merges.len(),
                     studies = recorded.as_ref().ok(),
                     "hl7: merges are noted, images stay"
                 );
-                ("merge", recorded)
+                ("merge", recorded.map(drop))
             }
         };
         match recorded {
-            Ok(_) => {
+            Ok(()) => {
                 self.metrics.hl7_message(kind, "accepted");
                 asked.answers(&self.we, None, &now())
             }
@@ -430,7 +443,14 @@ mod tests {
             let answer = answer_to(&mut stream, &ORDER.replace("ORM^O01", "ORU^R01")).await;
             assert!(answer.contains("MSA|AR|42|"), "{answer}");
         }
+        for _ in 0..20 {
+            let mut stream = service.connect().await;
+            stream.write_all(b"\x0BMSH|").await.expect("taken");
+            stream.shutdown().await.expect("shut down");
+            assert_eq!(stream.read_to_end(&mut Vec::new()).await.expect("closed"), 0);
+        }
         let lines = std::fs::read_to_string(log.path()).expect("text");
+        assert_eq!(lines.matches("closed: the connection ended within a message").count(), 10, "{lines}");
         for once in ["the address is not in hl7.allowed_addresses", "a message was refused: "] {
             assert_eq!(lines.matches(once).count(), 1, "{once}: {lines}");
         }

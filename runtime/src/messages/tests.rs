@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::fhir::{BundleError, Naming, PatientReference, bundle};
+use super::fhir::{BundleError, Naming, PatientReference, Statement, bundle, statements};
 use super::hl7::Message;
 use super::hl7::ack::Ourselves;
 use super::hl7::oru::{Envelope, message, order_update};
@@ -151,7 +151,7 @@ fn snapshot(name: &str, text: &str) {
 
 #[test]
 fn the_bundle_of_a_result() {
-    let bundle = bundle(&told(), &subject(), &naming(), &RESULT_SHA256).expect("a bundle");
+    let bundle = bundle(&told(), &subject(), &naming(), &[], &RESULT_SHA256).expect("a bundle");
     snapshot("bundle.json", &normalised(&format!("{bundle:#}\n")));
 }
 
@@ -187,7 +187,7 @@ fn the_same_result_is_the_same_message_and_a_later_version_has_the_same_identifi
     let make = |result: serde_json::Value, sha256: [u8; 32]| {
         let told = Told::read(result.to_string().as_bytes()).expect("a result");
         (
-            bundle(&told, &subject(), &naming(), &sha256).expect("a bundle"),
+            bundle(&told, &subject(), &naming(), &[], &sha256).expect("a bundle"),
             message(&told, &subject(), &envelope(), &sha256).bytes,
         )
     };
@@ -209,8 +209,58 @@ fn the_same_result_is_the_same_message_and_a_later_version_has_the_same_identifi
 }
 
 #[test]
+fn what_a_later_version_does_not_say_again_is_withdrawn_with_it() {
+    let make = |result: &serde_json::Value, earlier: &[Statement]| {
+        let told = Told::read(result.to_string().as_bytes()).expect("a result");
+        bundle(&told, &subject(), &naming(), earlier, &RESULT_SHA256).expect("a bundle")
+    };
+    let withdrawn = |bundle: &serde_json::Value| -> Vec<serde_json::Value> {
+        let entries = bundle["entry"].as_array().expect("entries").iter();
+        entries.filter(|entry| entry["resource"]["status"] == "entered-in-error").cloned().collect()
+    };
+    let first = make(&result(), &[]);
+    assert!(withdrawn(&first).is_empty());
+    let said = statements(&first);
+    let mut calm = result();
+    calm["findings"]["triage"] = json!([]);
+    calm["findings"]["measurements"] = json!([result()["findings"]["measurements"][0]]);
+    let second = make(&calm, &said);
+    assert_eq!(
+        second,
+        make(&calm, &said.iter().rev().cloned().collect::<Vec<_>>()),
+        "in whichever order they were told"
+    );
+    let gone = withdrawn(&second);
+    let [one, other] = gone.as_slice() else { panic!("the triage and a measurement: {gone:#?}") };
+    for entry in [one, other] {
+        let resource = &entry["resource"];
+        let value = resource["identifier"][0]["value"].as_str().expect("a URI");
+        let before = said.iter().find(|statement| statement.identifier == value).expect("it was said before");
+        assert_eq!((&resource["resourceType"], &resource["code"]), (&json!("Observation"), &before.code));
+        assert_eq!(entry["request"]["method"], "PUT");
+        let url = entry["request"]["url"].as_str().expect("an address");
+        assert!(url.starts_with("Observation?identifier=") && url.ends_with(value), "{url} {value}");
+        let values = resource.as_object().expect("an object").keys().filter(|key| key.starts_with("value"));
+        assert_eq!(values.count(), 0, "{resource:#}");
+    }
+    let report = second["entry"].as_array().expect("entries").iter().map(|entry| &entry["resource"]);
+    let report = report.clone().find(|resource| resource["resourceType"] == "DiagnosticReport").expect("one");
+    assert_eq!(report["status"], "preliminary");
+    let named =
+        |entry: &serde_json::Value| report["result"].to_string().contains(entry["fullUrl"].as_str().expect("one"));
+    assert!(!named(one) && !named(other), "{report:#}");
+
+    // What was withdrawn is said no more, and can be said again.
+    assert_eq!(statements(&second).len(), said.len() - 2);
+    assert!(withdrawn(&make(&result(), &statements(&second))).is_empty());
+    // Of another version of the module all is, its report too.
+    calm["module"]["identity_sha256"] = json!("06".repeat(32));
+    assert_eq!(withdrawn(&make(&calm, &said)).len(), said.len());
+}
+
+#[test]
 fn nobody_is_made_or_guessed_unless_the_site_says_so() {
-    let made = |naming: &Naming, subject: &Subject| bundle(&told(), subject, naming, &RESULT_SHA256);
+    let made = |naming: &Naming, subject: &Subject| bundle(&told(), subject, naming, &[], &RESULT_SHA256);
     let kinds = |bundle: &serde_json::Value| -> Vec<String> {
         let entries = bundle["entry"].as_array().expect("entries").iter();
         entries.map(|entry| entry["resource"]["resourceType"].as_str().expect("a type").to_owned()).collect()
@@ -247,7 +297,7 @@ fn an_id_of_another_issuer_is_not_taken_for_one_of_ours() {
         let oru = message(&told(), &subject, &envelope(), &RESULT_SHA256).bytes;
         let oru = String::from_utf8_lossy(&oru).into_owned();
         assert!(oru.contains(&format!("\rPID|1||P\\F\\1^^^{issuer}^PI|")), "HL7 says the issuer as it is: {oru}");
-        bundle(&told(), &subject, &ours, &RESULT_SHA256).map(|bundle| bundle.to_string())
+        bundle(&told(), &subject, &ours, &[], &RESULT_SHA256).map(|bundle| bundle.to_string())
     };
     let system = |bundle: Result<String, BundleError>, system: &str| {
         let bundle = bundle.expect("a bundle");
@@ -260,7 +310,7 @@ fn an_id_of_another_issuer_is_not_taken_for_one_of_ours() {
 
 #[test]
 fn boxes_and_the_title_of_a_heatmap_are_told() {
-    let bundle = bundle(&told(), &subject(), &naming(), &RESULT_SHA256).expect("a bundle");
+    let bundle = bundle(&told(), &subject(), &naming(), &[], &RESULT_SHA256).expect("a bundle");
     let entries = bundle["entry"].as_array().expect("entries").iter().map(|entry| &entry["resource"]);
     let boxes: Vec<_> = entries
         .filter(|resource| resource["note"][0]["text"].as_str().is_some_and(|text| text.starts_with("box: ")))
@@ -290,7 +340,7 @@ fn an_unfit_input_is_told() {
     });
     let told = Told::read(unfit.to_string().as_bytes()).expect("a result");
     assert!(told.is_unfit());
-    let bundle = bundle(&told, &subject(), &naming(), &RESULT_SHA256).expect("a bundle").to_string();
+    let bundle = bundle(&told, &subject(), &naming(), &[], &RESULT_SHA256).expect("a bundle").to_string();
     assert!(bundle.contains("not fit for this algorithm: 3 slices") && !bundle.contains("\"Task\""), "{bundle}");
     let oru = message(&told, &subject(), &envelope(), &RESULT_SHA256).bytes;
     let oru = String::from_utf8_lossy(&oru).into_owned();

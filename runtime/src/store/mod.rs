@@ -14,10 +14,12 @@ mod priors;
 mod query;
 mod retention;
 mod review;
+mod said;
 mod subscriptions;
 mod tokens;
 #[cfg(test)]
 mod watched;
+mod whose;
 mod workitems;
 mod worklist;
 
@@ -36,7 +38,7 @@ pub use self::completion::{Closing, SeriesFacts, StudyFacts, VersionRow};
 pub use self::instances::{Candidate, Filed, InstanceRow, Kept, Known, Quarantined};
 pub use self::intake::{IntakeBatch, IntakeWriter};
 pub use self::jobs::{Arrivals, Changed, Done, Ending, FoundRow, Job, JobState, NewJob, Routed};
-pub use self::orders::{OrderRow, Sender};
+pub use self::orders::{OrderRow, Ordered, Sender};
 pub use self::outbox::{DeliveryChanged, DeliveryCount, DeliveryEnding, DeliveryRow, DeliveryState, StudyIdentity};
 pub use self::priors::{Gathered, PriorKey, PriorRow};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
@@ -64,6 +66,7 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (11, "outbox", include_str!("schema/0011_outbox.sql")),
     (12, "worklist", include_str!("schema/0012_worklist.sql")),
     (13, "orders", include_str!("schema/0013_orders.sql")),
+    (14, "said", include_str!("schema/0014_said.sql")),
 ];
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";

@@ -92,9 +92,35 @@ async fn a_server_that_asks_to_be_waited_for_is() {
     assert!(matches!(said, Ok(Said::Wait(pause)) if pause == Duration::from_secs(3)));
     let said = post(answer("503 Service Unavailable", "Retry-After: 0\r\n", "")).await;
     assert!(matches!(said, Ok(Said::Wait(pause)) if pause.is_zero()));
-    for headers in ["", "Retry-After: 6\r\n", "Retry-After: Wed, 21 Oct 2026 07:28:00 GMT\r\n"] {
+    let date =
+        |seconds| (Utc::now() + chrono::TimeDelta::seconds(seconds)).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let said = post(answer("429 Too Many Requests", &format!("Retry-After: {}\r\n", date(4)), "")).await;
+    let Ok(Said::Wait(pause)) = said else { panic!("a date is waited for") };
+    assert!((Duration::from_secs(1)..=Duration::from_secs(4)).contains(&pause), "{pause:?}");
+    let (late, never) = (format!("Retry-After: {}\r\n", date(3600)), "Retry-After: tomorrow\r\n");
+    for headers in ["", "Retry-After: 6\r\n", &late, never] {
         let (again, said) = failed(answer("429 Too Many Requests", headers, "")).await;
         assert!(again && said == "it answers with status 429", "{said}");
+    }
+}
+
+#[test]
+fn retry_after_is_read_in_every_form_of_a_date() {
+    let now = DateTime::parse_from_rfc3339("1994-11-06T08:49:30Z").expect("a time").to_utc();
+    let seconds = |text| pause(text, now).map(|pause| pause.as_secs());
+    for date in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", " 7 "] {
+        assert_eq!(seconds(date), Some(7), "{date}");
+    }
+    assert_eq!(seconds("Sun, 06 Nov 1994 08:49:00 GMT"), Some(0), "it is over");
+    for none in [
+        "",
+        "-1",
+        "7.5",
+        "Sun, 06 Nov 1994 08:49:37",
+        "Sun, 06 Nov 1994 08:49:37 +0200",
+        "Mon, 06 Nov 1994 08:49:37 GMT",
+    ] {
+        assert_eq!(seconds(none), None, "{none}");
     }
 }
 

@@ -8,13 +8,14 @@
 //!
 //! Identifiers are derived from study and module, and every entry is conditional on one: the same result sent twice has the effect
 //! of one, and a statement that a later version of the study makes again takes the place of the one before. What it no longer states
-//! stays on the server: nothing is taken back. `docs/fhir.md`.
+//! is withdrawn in the same transaction. `docs/fhir.md`.
 
 mod codes;
 mod observations;
 pub mod outcome;
 mod patient;
 mod resources;
+mod withdrawn;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 
 pub use self::patient::PatientReference;
 use self::resources::Entry;
+pub use self::withdrawn::{Statement, statements};
 use super::told::{Subject, Told};
 
 /// How a server names things, and what it is to be asked to make.
@@ -58,11 +60,17 @@ pub enum BundleError {
     NoTime,
 }
 
-/// The bundle of a result.
+/// The bundle of a result. What earlier versions of the study stated and it does not is withdrawn.
 ///
 /// # Errors
 /// Nobody knows whose it is.
-pub fn bundle(told: &Told, subject: &Subject, naming: &Naming, result_sha256: &[u8; 32]) -> Result<Value, BundleError> {
+pub fn bundle(
+    told: &Told,
+    subject: &Subject,
+    naming: &Naming,
+    earlier: &[Statement],
+    result_sha256: &[u8; 32],
+) -> Result<Value, BundleError> {
     let all = resources::References::new(told, subject, naming)?;
     let device = resources::device(told, &all);
     let mut entries = vec![device];
@@ -73,6 +81,7 @@ pub fn bundle(told: &Told, subject: &Subject, naming: &Naming, result_sha256: &[
     let targets: Vec<String> = observations.iter().chain([&report]).map(Entry::url).collect();
     entries.extend(observations);
     entries.push(report);
+    entries.extend(withdrawn::entries(earlier, &entries, &all));
     if naming.task {
         entries.extend(resources::task(told, &all));
     }

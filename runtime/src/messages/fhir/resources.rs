@@ -26,10 +26,15 @@ pub(super) struct Entry {
 impl Entry {
     /// Takes the place of the resource with the same identifier, or is made.
     pub(super) fn update(told: &Told, domain: &str, of: &[&str], resource: Value) -> Self {
+        let url = format!("urn:uuid:{}", told.uuid(domain, of));
+        Self::instead(url, &format!("urn:oid:{}", told.uid(domain, of)), resource)
+    }
+
+    /// The same, by an identifier that is a URI.
+    pub(super) fn instead(url: String, identifier: &str, resource: Value) -> Self {
         let kind = resource["resourceType"].as_str().unwrap_or_default();
-        let condition = search(URI, &format!("urn:oid:{}", told.uid(domain, of)));
-        let request = json!({ "method": "PUT", "url": format!("{kind}?identifier={condition}") });
-        Self { url: format!("urn:uuid:{}", told.uuid(domain, of)), resource, request }
+        let request = json!({ "method": "PUT", "url": format!("{kind}?identifier={}", search(URI, identifier)) });
+        Self { url, resource, request }
     }
 
     /// Is made unless one with an identifier is there.
@@ -42,6 +47,10 @@ impl Entry {
     /// By what other entries refer to it.
     pub(super) fn url(&self) -> String {
         self.url.clone()
+    }
+
+    pub(super) fn resource(&self) -> &Value {
+        &self.resource
     }
 
     pub(super) fn into_value(self) -> Value {

@@ -5,8 +5,8 @@
 //! MSH { PID MRG }                            one Merge for each MRG
 //! ```
 //!
-//! An order is wanted for three things: whose study it is (accession number or Study Instance UID), how urgent it is, and why
-//! it was made.
+//! An order is wanted for three things: which study it is about (accession number or Study Instance UID, and whose: PID-3), how
+//! urgent it is, and why it was made.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +16,8 @@ use crate::findings::Urgency;
 /// Characters of an identifier; of a text for people.
 const IDENTIFIER_MAX_CHARS: usize = 250;
 const TEXT_MAX_CHARS: usize = 1024;
+/// Identifiers of one patient that are kept.
+const PATIENT_IDS_MAX: usize = 32;
 
 /// How a site's orders are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +60,9 @@ pub enum Inbound {
     Merges(Vec<Merge>),
 }
 
+/// A Patient ID, and who issued it or nothing.
+pub type PatientId = (String, String);
+
 /// One order. Holds what identifies a patient: no `Debug`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Order {
@@ -77,15 +82,17 @@ pub struct Order {
     pub reason: String,
     /// ORC-1 says that it is not to be carried out.
     pub cancelled: bool,
+    /// Every identifier of the patient (PID-3).
+    pub patients: Vec<PatientId>,
 }
 
 /// One identity of a patient that is another's now. No `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Merge {
     /// Patient ID and its issuer that hold (PID-3).
-    pub surviving: (String, String),
+    pub surviving: PatientId,
     /// Those that do not any more (MRG-1).
-    pub prior: (String, String),
+    pub prior: PatientId,
 }
 
 /// Reads a message that was parsed.
@@ -140,8 +147,10 @@ impl<'m> Group<'m> {
 
 fn orders(message: &Message, rules: &Rules) -> Result<Vec<Order>, Flaw> {
     let (mut read, mut group) = (Vec::new(), None::<Group<'_>>);
+    let mut patients = Vec::new();
     for segment in message.segments() {
         match (segment.name(), &mut group) {
+            ("PID", None) => patients = identities(&segment, 3).take(PATIENT_IDS_MAX).collect(),
             ("ORC", _) => {
                 let begun = Group { segments: vec![segment] };
                 read.extend(group.replace(begun).map(|whole| order(&whole, rules)).transpose()?);
@@ -169,7 +178,7 @@ fn orders(message: &Message, rules: &Rules) -> Result<Vec<Order>, Flaw> {
             let code = ErrorCode::SegmentSequence;
             Err(Flaw { segment: "ORC".into(), sequence: 1, field: None, code, problem: "is missing" })
         }
-        false => Ok(read),
+        false => Ok(read.into_iter().map(|order| Order { patients: patients.clone(), ..order }).collect()),
     }
 }
 
@@ -218,6 +227,7 @@ fn order(group: &Group<'_>, rules: &Rules) -> Result<Order, Flaw> {
         priority,
         reason: cut(&reason.unwrap_or_default(), TEXT_MAX_CHARS),
         cancelled: matches!(control.as_str(), "CA" | "OC" | "CR" | "DC" | "OD" | "DR"),
+        patients: Vec::new(),
     })
 }
 
@@ -229,8 +239,8 @@ fn merges(message: &Message) -> Result<Vec<Merge>, Flaw> {
             "MRG" => {
                 let pid = patient.take().ok_or_else(|| segment.misplaced("comes without a PID before it"))?;
                 let empty = |of: &Segment<'_>, field| of.flaw(field, ErrorCode::RequiredField, "has no identifier");
-                let surviving = identity(&pid, 3).ok_or_else(|| empty(&pid, 3))?;
-                let prior = identity(&segment, 1).ok_or_else(|| empty(&segment, 1))?;
+                let surviving = identities(&pid, 3).next().ok_or_else(|| empty(&pid, 3))?;
+                let prior = identities(&segment, 1).next().ok_or_else(|| empty(&segment, 1))?;
                 read.push(Merge { surviving, prior });
             }
             _ => {}
@@ -245,11 +255,11 @@ fn merges(message: &Message) -> Result<Vec<Merge>, Flaw> {
     }
 }
 
-/// The first identifier of a list, and who issued it.
-fn identity(segment: &Segment<'_>, field: usize) -> Option<(String, String)> {
+/// The identifiers of a list, and who issued each.
+fn identities<'m>(segment: &Segment<'m>, field: usize) -> impl Iterator<Item = PatientId> + use<'m> {
     let read =
         |id: Part<'_>| (identifier(&id.component(1).text()), identifier(&id.component(4).subcomponent(1).text()));
-    segment.field(field).repetitions().map(read).find(|(id, _)| !id.is_empty())
+    segment.field(field).repetitions().map(read).filter(|(id, _)| !id.is_empty())
 }
 
 fn identifier(text: &str) -> String {
@@ -312,11 +322,13 @@ mod tests {
 
     #[test]
     fn an_imaging_order_names_its_studies() {
-        let rest = "PID|1||P1\rORC|NW|1|F1\rTQ1|1||||||||S\rOBR|1\rIPC|ACC1^RIS|RP1|1.2.3|SPS1\rORC|CA|2|F2\rOBR|2\r\
+        let rest = "PID|1||7^^^NATION&1.2&ISO~~P1\rORC|NW|1|F1\rTQ1|1||||||||S\rOBR|1\rIPC|ACC1^RIS|RP1|1.2.3|SPS1\rORC|CA|2|F2\rOBR|2\r\
                     IPC|ACC2|RP2|1.2.4|SPS2\r";
         let [first, second] = orders("OMI^O23^OMI_O23", rest).try_into().unwrap_or_else(|_| panic!("two"));
         assert_eq!((first.accession_number.as_str(), first.study_instance_uid.as_str()), ("ACC1", "1.2.3"));
         assert_eq!((first.priority, first.cancelled), (Urgency::Urgent, false));
+        let patients = [("7", "NATION"), ("P1", "")].map(|(id, issuer)| (id.to_owned(), issuer.to_owned()));
+        assert!(first.patients == patients && second.patients == patients, "one PID is about all of them");
         assert_eq!(
             (second.accession_number.as_str(), second.priority, second.cancelled),
             ("ACC2", Urgency::Routine, true)

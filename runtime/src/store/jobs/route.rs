@@ -5,6 +5,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{Arrivals, Job, JobState, NewJob, Routed, about, jobs, level};
 use crate::audit::{Action, Event, NODE};
+use crate::store::orders::OF_ANOTHER;
 use crate::store::{Batch, InstanceRow, Store, StoreError, now_ms};
 use crate::worklist::Reason;
 
@@ -87,7 +88,15 @@ impl Store {
         }
         let stood: i64 = known.try_get::<Option<i64>, _>("priority")?.unwrap_or(0);
         // Here, and not before: an order that comes meanwhile waits for this commit, and finds the jobs.
-        let stood = stood.max(batch.priority_of_orders(uid).await?);
+        let (ordered, of_others) = batch.priority_of_orders(uid).await?;
+        let stood = stood.max(ordered);
+        if of_others > 0 {
+            let event = Event::new(NODE, Action::OrderOfAnother);
+            let detail = OF_ANOTHER.to_owned();
+            batch
+                .audit(&Event { study_instance_uid: uid.into(), detail, correlation: correlation.into(), ..event })
+                .await?;
+        }
         sqlx::query("INSERT INTO routed VALUES (?, ?, ?, ?, ?, ?)")
             .bind(uid)
             .bind(version)
