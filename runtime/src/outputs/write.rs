@@ -9,7 +9,7 @@ use dicom_object::{FileDicomObject, InMemDicomObject};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::OutputKind;
+use super::{OutputKind, encode};
 
 /// Name of the SEG in the output folder.
 pub const SEGMENTATION_FILE: &str = "segmentation.dcm";
@@ -184,7 +184,7 @@ impl Transaction {
             series.and_then(|e| e.to_str().ok()).and_then(|text| uid(&text)),
         ];
         self.stage(file, kind, uids, |to| {
-            object.write_all(to).map_err(|e| WriteError::Encode { file: file.into(), reason: chain(&e) })
+            encode::write_file(object, to).map_err(|e| WriteError::Encode { file: file.into(), reason: e.to_string() })
         })
     }
 
@@ -362,18 +362,6 @@ impl<W: Write> Write for Hashing<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
     }
-}
-
-/// An error and its causes. Encoders name tags, not values.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
