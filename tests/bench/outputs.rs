@@ -12,7 +12,7 @@ use crate::{outbox, seg};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// How often a SEG is written, in turn with highdicom; medians count.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Results whose way is measured, to Orthanc and to a folder.
     #[arg(long, default_value_t = 60)]

@@ -71,10 +71,11 @@ fn of(
     let found = Found::new(study, labels)?;
     memory(ct, &raw, &here.join("once"), name, report)?;
     let file = here.join("ours-0").join(SEGMENTATION_FILE);
-    let (mut ours, mut theirs, mut peer) = (Vec::new(), Vec::new(), peer);
+    let (mut ours, mut of_labels, mut of_masks, mut peer) = (Vec::new(), Vec::new(), Vec::new(), peer);
     for round in 0..rounds.max(1) {
         if let Some(peer) = &mut peer {
-            theirs.push(peer.write(&raw, &here.join("theirs.dcm"))?);
+            of_labels.push(peer.write("labels", &raw, &here.join("theirs.dcm"))?);
+            of_masks.push(peer.write("masks", &raw, &here.join("theirs-of-masks.dcm"))?);
         }
         ours.push(write(&found, &here.join(format!("ours-{round}")))?);
     }
@@ -84,15 +85,19 @@ fn of(
     report.told(&format!("SEG {name}, to memory"), memory * 1e3, "ms", format!("{megabytes:.1} MB, gate and all"));
     report.told(&format!("SEG {name}, to a durable file"), durable * 1e3, "ms", "the same, with both fsyncs");
     let Some(peer) = peer else { return Ok(()) };
-    let said = peer.compare(&raw, &[&file, &here.join("theirs.dcm")])?;
-    let frames = [&said[0]["frames"], &said[1]["frames"]];
-    ensure!(said[0]["equal"] == true && said[1]["equal"] == true && frames[0] == frames[1], "not the same: {said}");
-    let (in_memory, in_file) = (each(&theirs, &|r| r.memory), each(&theirs, &|r| r.file));
-    let of = format!("{} frames, the same in both by highdicom; medians of {} rounds in turn", frames[0], ours.len());
-    let note = format!("highdicom {in_memory:.2} s; {of}");
-    report.at_least(&format!("highdicom ÷ ours, {name}, to memory"), in_memory / memory, "", 10.0, note);
-    let note = format!("highdicom {in_file:.2} s, and its file is never synced");
-    report.at_least(&format!("highdicom ÷ ours, {name}, to a file"), in_file / durable, "", 10.0, note);
+    let said = peer.compare(&raw, &[&file, &here.join("theirs.dcm"), &here.join("theirs-of-masks.dcm")])?;
+    let all = said.as_array().context("a list")?;
+    let frames = &all[0]["frames"];
+    ensure!(all.iter().all(|seg| seg["equal"] == true && seg["frames"] == *frames), "not the same: {said}");
+    let of = format!("{frames} frames, the same in all by highdicom; medians of {} rounds in turn", ours.len());
+    for (theirs, given) in [(of_labels, "labels"), (of_masks, "masks")] {
+        let (in_memory, in_file) = (each(&theirs, &|r| r.memory), each(&theirs, &|r| r.file));
+        let note = format!("highdicom {in_memory:.2} s; {of}");
+        let name_of = |to| format!("highdicom of {given} ÷ ours, {name}, {to}");
+        report.at_least(&name_of("to memory"), in_memory / memory, "", 10.0, note);
+        let note = format!("highdicom {in_file:.2} s, and its file is never synced");
+        report.at_least(&name_of("to a file"), in_file / durable, "", 10.0, note);
+    }
     Ok(())
 }
 
@@ -177,8 +182,9 @@ impl Peer {
         Ok(Ok(peer))
     }
 
-    fn write(&mut self, raw: &Path, out: &Path) -> Result<Round> {
-        let told = self.ask("write", raw, &[out])?;
+    /// Of what it is given: labels or masks.
+    fn write(&mut self, given: &str, raw: &Path, out: &Path) -> Result<Round> {
+        let told = self.ask(given, raw, &[out])?;
         let seconds = |name: &str| told[name].as_f64().with_context(|| format!("{name}: {told}"));
         Ok(Round { memory: seconds("memory")?, file: seconds("file")? })
     }

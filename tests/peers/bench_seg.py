@@ -4,10 +4,11 @@
 
 Reads the headers of the study, prints a line, and then does what each line of standard input says:
 
-    write\tLABELS\tOUT      the SEG of these labels (one byte a voxel, slices ascending) to memory, and to OUT
+    labels LABELS OUT     the SEG of these labels (one byte a voxel, slices ascending) to memory, and to OUT
+    masks LABELS OUT      the same, where a mask of each organ is given instead
     compare LABELS SEG…   whether highdicom finds just these labels in each of these
 
-The answer is a line of JSON: seconds that writing took, or what was found. The imports are over by then.
+with tabs between. The answer is a line of JSON: seconds that writing took, or what was found. The imports are over by then.
 Exit status 3 when a package is missing.
 """
 
@@ -39,7 +40,7 @@ def labels_of(path, datasets):
     return np.fromfile(path, np.uint8).reshape(len(datasets), first.Rows, first.Columns)
 
 
-def make(datasets, labels):
+def make(datasets, array):
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name="bench", version="1.0.0", family=CodedConcept("123110", "DCM", "Artificial Intelligence")
     )
@@ -58,7 +59,7 @@ def make(datasets, labels):
     ]
     return highdicom.seg.Segmentation(
         source_images=datasets,
-        pixel_array=labels,
+        pixel_array=array,
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
         series_instance_uid=highdicom.UID(),
@@ -73,9 +74,9 @@ def make(datasets, labels):
     )
 
 
-def write(datasets, labels, out):
+def write(datasets, array, out):
     begun = time.perf_counter()
-    seg = make(datasets, labels)
+    seg = make(datasets, array)
     made = time.perf_counter()
     seg.save_as(io.BytesIO())
     in_memory = time.perf_counter()
@@ -100,8 +101,11 @@ def main(study):
     for line in sys.stdin:
         what, labels, *paths = line.rstrip("\n").split("\t")
         labels = labels_of(labels, datasets)
-        if what == "write":
+        if what == "labels":
             told = write(datasets, labels, paths[0])
+        elif what == "masks":
+            masks = np.stack([labels == number for number, _ in enumerate(ORGANS, 1)], axis=-1)
+            told = write(datasets, masks, paths[0])
         else:
             told = [compare(datasets, labels, path) for path in paths]
         print(json.dumps(told), flush=True)

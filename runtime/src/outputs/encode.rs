@@ -12,9 +12,12 @@ use dicom_encoding::text::SpecificCharacterSet;
 use dicom_object::mem::InMemElement;
 use dicom_object::{FileDicomObject, InMemDicomObject};
 use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
+use rayon::prelude::*;
 
 /// What is written at once.
 const BUFFER_BYTES: usize = 256 << 10;
+/// Items that are encoded at once, on all threads.
+const ITEMS: usize = 512;
 /// Of a length that is not stated (PS3.5 section 7.5.1).
 const UNDEFINED: u32 = u32::MAX;
 const ITEM: Tag = Tag(0xFFFE, 0xE000);
@@ -37,10 +40,9 @@ pub fn write_file(object: &FileDicomObject<InMemDicomObject>, to: impl Write) ->
         match element.value() {
             Value::Sequence(items) => {
                 header(&mut to, tag, Some(VR::SQ), UNDEFINED)?;
-                for item in items.items() {
-                    header(&mut to, ITEM, None, UNDEFINED)?;
-                    data_set(&mut to, item, &characters)?;
-                    header(&mut to, ITEM_END, None, 0)?;
+                for some in items.items().chunks(ITEMS) {
+                    let encoded = some.par_iter().map(|item| encoded_item(item, &characters));
+                    encoded.collect::<io::Result<Vec<_>>>()?.iter().try_for_each(|item| to.write_all(item))?;
                 }
                 header(&mut to, SEQUENCE_END, None, 0)?;
             }
@@ -63,6 +65,14 @@ pub fn write_file(object: &FileDicomObject<InMemDicomObject>, to: impl Write) ->
         }
     }
     to.flush()
+}
+
+fn encoded_item(item: &InMemDicomObject, characters: &SpecificCharacterSet) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    header(&mut bytes, ITEM, None, UNDEFINED)?;
+    data_set(&mut bytes, item, characters)?;
+    header(&mut bytes, ITEM_END, None, 0)?;
+    Ok(bytes)
 }
 
 fn alone(element: InMemElement) -> InMemDicomObject {
