@@ -124,13 +124,13 @@ fn watched(child: &mut Child) -> Result<(ExitStatus, u64)> {
         if readable(&exited, Duration::from_millis(5))? {
             return Ok((child.wait()?, peak));
         }
-        peak = peak.max(high_water(&std::fs::read_to_string(&status).unwrap_or_default()));
+        peak = peak.max(status_bytes(&std::fs::read_to_string(&status).unwrap_or_default(), "VmHWM:"));
     }
 }
 
-/// `VmHWM` of `/proc/<pid>/status`, bytes.
-fn high_water(status: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+/// A line of `/proc/<pid>/status` that tells kB, in bytes.
+pub(crate) fn status_bytes(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }

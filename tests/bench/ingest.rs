@@ -240,7 +240,11 @@ fn send(to: SocketAddr, title: &str, images: &[Image], associations: usize) -> R
             .map(|first| {
                 scope.spawn(move || {
                     let mut sender = Sender::associate(to, title, &[Kind::Ct.class()])?;
-                    images.iter().skip(first).step_by(associations).try_for_each(|image| sender.store(image))?;
+                    images
+                        .iter()
+                        .skip(first)
+                        .step_by(associations)
+                        .try_for_each(|image| sender.store(image).map(drop))?;
                     sender.release()
                 })
             })

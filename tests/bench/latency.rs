@@ -52,7 +52,7 @@ pub(crate) fn measure(below: &Path, gantry: &Path, slices: usize, studies: usize
 fn send(node: &Node, study: &Study) -> Result<i64> {
     let images = (0..study.images).map(|index| study.image(index)).collect::<Result<Vec<_>>>()?;
     let mut sender = Sender::associate(node.dimse, NODE_TITLE, &[study.kind.class()])?;
-    images.iter().try_for_each(|image| sender.store(image))?;
+    images.iter().try_for_each(|image| sender.store(image).map(drop))?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     sender.release()?;
     Ok(i64::try_from(now.as_millis())?)

@@ -4,7 +4,7 @@
 //! busy machine would fail the best code.
 //!
 //! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `workers` goes on in `neighbours` and `processor`; `ingest` and
-//! `hospital` share `synthetic`, `sender` and `receivers`.
+//! `hospital` share `synthetic`, `sender` and `receivers`; `outputs` is `seg` and `outbox` on what `organs` has.
 
 mod command;
 mod disk;
@@ -15,11 +15,14 @@ mod inside;
 mod latency;
 mod native;
 mod neighbours;
+mod organs;
 mod outbox;
+mod outputs;
 mod peers;
 mod processor;
 mod receivers;
 mod report;
+mod seg;
 mod sender;
 mod study;
 mod synthetic;
@@ -51,14 +54,18 @@ enum Subject {
     Ingest(ingest::Options),
     /// The busiest hour of a large hospital, in less time.
     Hospital(hospital::Options),
-    /// What a result waits for before its destination has it, alone and beside thousands for one that is gone.
-    Outbox(outbox::Options),
+    /// A SEG beside highdicom, and what a result waits for before its destination has it, alone and beside thousands for one that is
+    /// gone.
+    Outputs(outputs::Options),
     /// What everything around an engine costs on a GPU, beside the bare engine. Needs nothing but this program, the engine's library
     /// and models.
     Gpu(gpu::Options),
     /// What `gpu` starts.
     #[command(hide = true)]
     Worker,
+    /// What `outputs` starts.
+    #[command(hide = true)]
+    WriteSeg(seg::Once),
 }
 
 /// Slices of the study that the sandbox's targets are meant for.
@@ -113,12 +120,13 @@ fn main() -> Result<()> {
     let subject = Cli::parse().subject;
     let built = match &subject {
         Subject::Worker => return gpu::worker(),
+        Subject::WriteSeg(options) => return seg::once(options),
         Subject::Gpu(options) => return gpu(options),
         Subject::Sandbox(options) => &options.built,
         Subject::Workers(options) => &options.built,
         Subject::Ingest(options) => &options.built,
         Subject::Hospital(options) => &options.built,
-        Subject::Outbox(options) => &options.built,
+        Subject::Outputs(options) => &options.built,
     };
     let processors = pin(built.processors)?;
     let folder = built.folder.clone().unwrap_or_else(|| repository().join(".cache/bench"));
@@ -142,12 +150,12 @@ fn main() -> Result<()> {
             ingest::measure(&folder, &gantry, options, &mut report)?;
             report
         }
-        Subject::Outbox(options) => {
-            let mut report = Report::begin(format!("outbox, {}", profile(&gantry)), processors);
-            outbox::measure(&folder, options, &mut report)?;
+        Subject::Outputs(options) => {
+            let mut report = Report::begin(format!("outputs, {}", profile(&gantry)), processors);
+            outputs::measure(&folder, options, &mut report)?;
             report
         }
-        Subject::Gpu(_) | Subject::Worker => unreachable!("done above"),
+        Subject::Gpu(_) | Subject::Worker | Subject::WriteSeg(_) => unreachable!("done above"),
         Subject::Hospital(options) => {
             let mut report = Report::begin(format!("hospital, {}", profile(&gantry)), processors);
             hospital::measure(&folder, &gantry, options, processors, &mut report)?;

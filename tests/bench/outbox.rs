@@ -4,61 +4,56 @@
 //! makes a job done to the moment at which its journal says that the destination has the result.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use dicom_dictionary_std::uids;
 use gantry::config::{Config, Release};
 use gantry::deliver;
 use gantry::findings::Urgency;
 use gantry::ingest::disk::RealDisk;
 use gantry::ingest::{Arrival, Form, Intake, Via};
 use gantry::metrics::Metrics;
+use gantry::outputs::{OutputKind, RESULT_FILE, SEGMENTATION_FILE, Transaction};
 use gantry::store::{DeliveryState, Due, Ending, NewJob, Routed, Store};
+use gantry::study::ReadOptions;
 use gantry_tests::orthanc::Orthanc;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::Built;
+use crate::organs::{Extent, Found, labels};
 use crate::report::{Report, median};
+use crate::seg::SLICES;
+use crate::sender::Sender;
+use crate::study;
+use crate::synthetic::Image;
 
 /// Of the small CT.
 const STUDY: &str = "2.25.2";
-/// Below the data folder.
-const RESULT: &str = "results/one";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How much to measure.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Options {
-    /// Results that wait for the destination that is gone.
-    #[arg(long, default_value_t = 10_000)]
-    waiting: usize,
-    /// Results whose way is measured, alone and beside those.
-    #[arg(long, default_value_t = 60)]
-    results: usize,
-    #[command(flatten)]
-    pub(crate) built: Built,
+/// Measures the way to a folder, alone and beside `waiting` results for a destination that is gone.
+pub(crate) fn beside(below: &Path, results: usize, waiting: usize, report: &mut Report) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(of_folder(below, results, waiting, report))
 }
 
-/// Measures.
-pub(crate) fn measure(below: &Path, options: &Options, report: &mut Report) -> Result<()> {
+/// Measures the way to Orthanc, beside what Orthanc itself takes.
+pub(crate) fn to_orthanc(below: &Path, results: usize, report: &mut Report) -> Result<()> {
+    let Some(orthanc) = Orthanc::start_in(below) else {
+        report.skip("the way to Orthanc: it is not installed");
+        return Ok(());
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(of_folder(below, options, report))?;
-    match Orthanc::start_in(below) {
-        Some(orthanc) => runtime.block_on(of_orthanc(below, &orthanc, options, report)),
-        None => {
-            report.skip("the way to Orthanc: it is not installed");
-            Ok(())
-        }
-    }
+    runtime.block_on(of_orthanc(below, &orthanc, results, report))
 }
 
 /// A folder alone, and beside a destination at which nobody listens and for which results wait.
-async fn of_folder(below: &Path, options: &Options, report: &mut Report) -> Result<()> {
+async fn of_folder(below: &Path, results: usize, waiting: usize, report: &mut Report) -> Result<()> {
     let share = tempfile::tempdir_in(below)?;
     let gone = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
     let text = format!(
@@ -66,52 +61,95 @@ async fn of_folder(below: &Path, options: &Options, report: &mut Report) -> Resu
          [[destinations]]\nname = \"gone\"\ndimse = {{ address = \"{gone}\", ae_title = \"GONE\" }}\n",
         share.path()
     );
-    let bench = Bench::new(below, &text, options).await?;
-    let alone = bench.way("share", options.results).await?;
-    for _ in 0..options.waiting {
-        bench.done(&["gone"]).await?;
+    let bench = Bench::new(below, &text, waiting + 2 * results).await?;
+    let result = bench.keep("one", |transaction| {
+        transaction.bytes(SEGMENTATION_FILE, OutputKind::Segmentation, &bench.slice).map(drop)
+    })?;
+    let way = async || {
+        let mut all = Vec::new();
+        for _ in 0..results {
+            all.push(bench.way("share", &result).await?);
+        }
+        Ok::<_, anyhow::Error>(median(&all))
+    };
+    let alone = way().await?;
+    for _ in 0..waiting {
+        bench.done(&result, "gone").await?;
     }
-    let waiting = bench.store.open_deliveries().await?;
-    let waiting = waiting.iter().filter(|count| count.destination == "gone").map(|count| count.count).sum::<u64>();
-    ensure!(waiting == options.waiting as u64, "{waiting} wait");
-    let beside = bench.way("share", options.results).await?;
+    let open = bench.store.open_deliveries().await?;
+    let open = open.iter().filter(|count| count.destination == "gone").map(|count| count.count).sum::<u64>();
+    ensure!(open == waiting as u64, "{open} wait");
+    let beside = way().await?;
     bench.stop().await;
-    let note = format!("medians of {} results to a folder: {alone:.1} and {beside:.1} ms", options.results);
-    report.wanted(
-        &format!("a result's way beside {} for a destination that is gone ÷ alone", options.waiting),
-        beside / alone,
-        "",
-        (1.1, None),
-        note,
-    );
+    let note = format!("medians of {results} results of one object to a folder: {alone:.1} and {beside:.1} ms");
+    let name = format!("a result's way beside {waiting} for a destination that is gone ÷ alone");
+    report.wanted(&name, beside / alone, "", (1.1, None), note);
     Ok(())
 }
 
-/// To Orthanc, on its own.
-async fn of_orthanc(below: &Path, orthanc: &Orthanc, options: &Options, report: &mut Report) -> Result<()> {
+/// SEGs of three organs, one by one, in turn with a sender that has them in memory and does nothing else.
+async fn of_orthanc(below: &Path, orthanc: &Orthanc, results: usize, report: &mut Report) -> Result<()> {
     let text = format!(
         "[[destinations]]\nname = \"pacs\"\ndimse = {{ address = {:?}, ae_title = \"ORTHANC\" }}\n",
         orthanc.dicom()
     );
-    let bench = Bench::new(below, &text, options).await?;
-    let median = bench.way("pacs", options.results).await?;
+    let found = found(below)?;
+    let bench = Bench::new(below, &text, results).await?;
+    let (mut ways, mut own, mut plain, mut megabytes) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
+    for number in 0..u32::try_from(results)? {
+        // What it has already it would take faster.
+        let (ours, theirs) = (found.seg(2 * number)?, found.seg(2 * number + 1)?);
+        let kept = bench.keep(&format!("{number}"), |transaction| {
+            transaction.dicom(SEGMENTATION_FILE, OutputKind::Segmentation, &ours).map(drop)
+        })?;
+        ways.push(bench.way("pacs", &kept).await?);
+        let uid = theirs.meta().media_storage_sop_instance_uid().trim_end_matches('\0').to_owned();
+        let mut image = Image { class: uids::SEGMENTATION_STORAGE, uid, data_set: Vec::new() };
+        theirs.write_dataset(&mut image.data_set)?;
+        megabytes = image.data_set.len() as f64 / 1e6;
+        let begun = Instant::now();
+        let mut sender = Sender::associate(orthanc.dicom().parse()?, "ORTHANC", &[image.class])?;
+        own.push(sender.store(&image)?.as_secs_f64() * 1e3);
+        plain.push(begun.elapsed().as_secs_f64() * 1e3);
+        sender.release()?;
+    }
     bench.stop().await;
-    let note = format!("median of {} results of one CT slice, from the end of a job to `sent`", options.results);
-    report.told("a result's way to Orthanc by C-STORE", median, "ms", note);
+    ensure!(orthanc.instances()? == 2 * results as u64, "Orthanc keeps {} instances", orthanc.instances()?);
+    let (way, own, plain) = (median(&ways), median(&own), median(&plain));
+    let note = format!("median of {results} SEGs of {megabytes:.1} MB, from the end of a job to `sent` in the journal");
+    report.told("finding → in Orthanc by C-STORE", way, "ms", note);
+    report.told("  a plain sender, association and C-STORE", plain, "ms", "the same objects with other UIDs, in turn");
+    report.told("  of that Orthanc's own", own, "ms", "from the last byte of the C-STORE request to the response");
+    let note = "release of the association and the journal's commit included";
+    report.wanted("finding → in Orthanc, beyond Orthanc's own", way - own, "ms", (200.0, None), note);
     Ok(())
 }
 
-/// A journal with one study, whose results are all the same slice, and queues that run on it.
+fn found(below: &Path) -> Result<Found> {
+    let study = gantry::study::read(&[study::repeated(below, SLICES)?], &ReadOptions::default())?;
+    let grid = &study.series.first().and_then(|series| series.volumes.first()).context("a volume")?.geometry;
+    let labels = labels(grid, Extent::OfABody)?;
+    Found::new(study, labels)
+}
+
+/// A journal with one study, which has the results, and queues that run on it.
 struct Bench {
     store: Store,
-    sha256: [u8; 32],
+    /// A file of the study.
+    slice: Vec<u8>,
     stop: CancellationToken,
     tasks: TaskTracker,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+}
+
+/// A result as it lies in the data folder.
+struct Kept {
+    path: String,
+    sha256: [u8; 32],
 }
 
 impl Bench {
-    async fn new(below: &Path, text: &str, options: &Options) -> Result<Self> {
+    async fn new(below: &Path, text: &str, jobs: usize) -> Result<Self> {
         let folder = tempfile::tempdir_in(below)?;
         let data = folder.path().join("data");
         std::fs::create_dir(&data)?;
@@ -120,49 +158,63 @@ impl Bench {
         config.node.disk_free_min_mib = 0;
         let (store, metrics) = (Store::open(&data).await?, Metrics::new());
         let slice = take_in(&config, &data, &store, folder.path()).await?;
-        let sha256 = result(&data, &slice)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        route(&store, options.waiting + 2 * options.results).await?;
+        route(&store, jobs).await?;
         let parts = deliver::Parts { config: &config, store: store.clone(), data, metrics };
         deliver::start(&parts, &stop, &tasks)?;
-        Ok(Self { store, sha256, stop, tasks, _folder: folder })
+        Ok(Self { store, slice, stop, tasks, folder })
     }
 
-    /// Makes the next job done, whose result goes to these.
-    async fn done(&self, destinations: &[&str]) -> Result<i64> {
+    /// Writes a result as a job does.
+    fn keep(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut Transaction) -> Result<(), gantry::outputs::WriteError>,
+    ) -> Result<Kept> {
+        let path = format!("results/{name}");
+        let mut transaction = Transaction::begin(&self.folder.path().join("data").join(&path))?;
+        write(&mut transaction)?;
+        let result = json!({ "schema": "gantry.result/1", "outputs": transaction.written() }).to_string();
+        transaction.bytes(RESULT_FILE, OutputKind::Result, result.as_bytes())?;
+        transaction.commit()?;
+        Ok(Kept { path, sha256: Sha256::digest(result).into() })
+    }
+
+    /// Makes the next job done, with a result that goes to this destination.
+    async fn done(&self, result: &Kept, destination: &str) -> Result<i64> {
         let job = self.store.claim(Due::now(0), Urgency::Routine).await?.context("a job")?;
+        self.end(job.id, result, destination).await
+    }
+
+    async fn end(&self, job: i64, result: &Kept, destination: &str) -> Result<i64> {
         let ending = Ending::Done(gantry::store::Done {
-            result_path: RESULT.into(),
-            result_sha256: self.sha256,
+            result_path: result.path.clone(),
+            result_sha256: result.sha256,
             found: Vec::new(),
             raise: Urgency::Routine,
             unfit: false,
             fallbacks: Vec::new(),
-            deliver: destinations.iter().map(|&name| name.to_owned()).collect(),
+            deliver: vec![destination.to_owned()],
             release: Release::AtOnce,
             triage: Vec::new(),
         });
-        self.store.end_job(job.id, &ending).await?;
-        Ok(job.id)
+        self.store.end_job(job, &ending).await?;
+        Ok(job)
     }
 
-    /// The median time from the end of a job to a destination that has its result, ms, one after the other.
-    async fn way(&self, destination: &str, results: usize) -> Result<f64> {
-        let mut milliseconds = Vec::new();
-        for _ in 0..results {
-            let start = Instant::now();
-            let job = self.done(&[destination]).await?;
-            loop {
-                let latest = self.store.deliveries(None, Some(destination), None, 1).await?;
-                if latest.first().is_some_and(|row| row.job == job && row.state == DeliveryState::Sent) {
-                    break;
-                }
-                ensure!(start.elapsed() < PATIENCE, "not sent: {latest:?}");
-                tokio::time::sleep(Duration::from_millis(1)).await;
+    /// The time from the end of a job to a destination that has its result, ms.
+    async fn way(&self, destination: &str, result: &Kept) -> Result<f64> {
+        let job = self.store.claim(Due::now(0), Urgency::Routine).await?.context("a job")?.id;
+        let start = Instant::now();
+        self.end(job, result, destination).await?;
+        loop {
+            let latest = self.store.deliveries(None, Some(destination), None, 1).await?;
+            if latest.first().is_some_and(|row| row.job == job && row.state == DeliveryState::Sent) {
+                return Ok(start.elapsed().as_secs_f64() * 1e3);
             }
-            milliseconds.push(start.elapsed().as_secs_f64() * 1e3);
+            ensure!(start.elapsed() < PATIENCE, "not sent: {latest:?}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        Ok(median(&milliseconds))
     }
 
     async fn stop(self) {
@@ -174,7 +226,7 @@ impl Bench {
 }
 
 /// Takes in the small CT, so that there is a study; one of its files.
-async fn take_in(config: &Config, data: &Path, store: &Store, below: &Path) -> Result<PathBuf> {
+async fn take_in(config: &Config, data: &Path, store: &Store, below: &Path) -> Result<Vec<u8>> {
     let study = below.join("study");
     std::fs::create_dir(&study)?;
     gantry_tests::write_ct(&study)?;
@@ -186,23 +238,7 @@ async fn take_in(config: &Config, data: &Path, store: &Store, below: &Path) -> R
         incoming.write(&std::fs::read(file?.path())?).await?;
         incoming.finish().await?;
     }
-    Ok(study.join("0.dcm"))
-}
-
-/// Writes the result that all jobs share: one object. The digest of `result.json`.
-fn result(data: &Path, slice: &Path) -> Result<[u8; 32]> {
-    let folder = data.join(RESULT);
-    std::fs::create_dir_all(&folder)?;
-    let bytes = std::fs::read(slice)?;
-    std::fs::write(folder.join("segmentation.dcm"), &bytes)?;
-    let output = json!({
-        "file": "segmentation.dcm", "kind": "segmentation", "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2",
-        "sop_instance_uid": "2.25.10", "series_instance_uid": "2.25.3",
-        "sha256": gantry::hex(&Sha256::digest(&bytes)), "bytes": bytes.len(),
-    });
-    let result = json!({ "schema": "gantry.result/1", "outputs": [output] }).to_string();
-    std::fs::write(folder.join("result.json"), &result)?;
-    Ok(Sha256::digest(result).into())
+    Ok(std::fs::read(study.join("0.dcm"))?)
 }
 
 /// So many jobs on the study, each of a module of its own.

@@ -12,24 +12,32 @@ use crate::Places;
 use crate::report::Report;
 
 /// What the script says when a package is missing.
-const MISSING: i32 = 3;
+pub(crate) const MISSING: i32 = 3;
 
-/// Runs a script of `tests/peers` and returns what it tells, or why it cannot run here.
-pub(crate) fn python<'a>(
-    script: &str,
-    arguments: impl IntoIterator<Item = &'a OsStr>,
-) -> Result<Result<Value, String>> {
+/// A call of a script of `tests/peers`, or why it cannot run here.
+pub(crate) fn script(script: &str) -> Result<Command, String> {
     let python =
         std::env::var_os("GANTRY_PYTHON").map_or_else(|| repository().join(".cache/venv/bin/python"), PathBuf::from);
     if !python.is_file() {
-        return Ok(Err(format!("{} is missing: run `cargo xtask assets --peers`", python.display())));
+        return Err(format!("{} is missing: run `cargo xtask assets --peers`", python.display()));
     }
-    let output = Command::new(&python).arg(repository().join("tests/peers").join(script)).args(arguments).output()?;
+    let mut command = Command::new(&python);
+    command.arg(repository().join("tests/peers").join(script));
+    Ok(command)
+}
+
+/// Runs a script of `tests/peers` and returns what it tells, or why it cannot run here.
+pub(crate) fn python<'a>(name: &str, arguments: impl IntoIterator<Item = &'a OsStr>) -> Result<Result<Value, String>> {
+    let mut command = match script(name) {
+        Ok(command) => command,
+        Err(why) => return Ok(Err(why)),
+    };
+    let output = command.args(arguments).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     if output.status.code() == Some(MISSING) {
         return Ok(Err(said.trim().to_owned()));
     }
-    anyhow::ensure!(output.status.success(), "{script}: {said}");
+    anyhow::ensure!(output.status.success(), "{name}: {said}");
     Ok(Ok(serde_json::from_slice(&output.stdout)?))
 }
 

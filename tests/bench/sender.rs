@@ -4,7 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use dicom_dictionary_std::uids;
@@ -82,8 +82,8 @@ impl Sender {
         Ok(sender)
     }
 
-    /// Sends an image; an error unless the peer says that it keeps it.
-    pub(crate) fn store(&mut self, image: &Image) -> Result<()> {
+    /// Sends an image; an error unless the peer says that it keeps it. How long the answer took once all was sent.
+    pub(crate) fn store(&mut self, image: &Image) -> Result<Duration> {
         let context = self.contexts.iter().find(|(class, _)| *class == image.class);
         let context = context.context("a SOP class that was not proposed")?.1;
         self.message_id = self.message_id.wrapping_add(1);
@@ -106,12 +106,14 @@ impl Sender {
             rest = more;
         }
         self.stream.write_all(&self.message)?;
+        let sent = Instant::now();
         let Pdu::PData { data } = self.read()? else { bail!("no response to a C-STORE") };
+        let took = sent.elapsed();
         let response = &data.first().context("an empty P-DATA")?.data;
         let status = element(response, 0x0900).and_then(|value| value.try_into().ok()).map(u16::from_le_bytes);
         let status = status.context("a response without a status")?;
         ensure!(status == 0, "C-STORE failed: status {status:04X}");
-        Ok(())
+        Ok(took)
     }
 
     /// Releases.

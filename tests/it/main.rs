@@ -23,6 +23,7 @@ mod priors;
 mod readme;
 mod record;
 mod review;
+mod seg;
 mod shown;
 mod tls;
 mod tools;

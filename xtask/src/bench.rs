@@ -8,7 +8,7 @@ use anyhow::Result;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Everything is built optimised, which takes long the first time; close what else keeps the machine busy. Numbers stand
-beside their targets; one that misses is no failure. The comparison of `sandbox` with Python needs
+beside their targets; one that misses is no failure. Comparisons of `sandbox` and `outputs` with Python need
 `cargo xtask assets --peers`; that of `ingest` needs it for pynetdicom, and `apt-get install dcmtk orthanc orthanc-dicomweb`.
 
 Examples:
@@ -21,7 +21,8 @@ Examples:
   cargo xtask bench hospital -- --times 60   a hospital's busiest hour in a minute: what is lost, and the node's memory
   cargo xtask bench hospital -- --times 20 --minutes 0.5
   cargo xtask bench hospital -- --find       with how many hours at once two cores keep up; takes some minutes
-  cargo xtask bench outbox                   what a result waits for before its destination has it
+  cargo xtask bench outputs                  a SEG beside highdicom, and what a result waits for before Orthanc has it
+  cargo xtask bench outputs -- --only seg    the SEG alone; also: orthanc, gone
   cargo xtask bench gpu -- --library LIBRARY --out ratios.json
                                              what everything around an engine costs on a GPU, beside the bare engine
   cargo xtask bench gpu -- --device cpu      the same on processors
@@ -49,8 +50,8 @@ enum Subject {
     Ingest,
     /// The busiest hour of a large hospital in less time, sent to `gantry serve`
     Hospital,
-    /// A result's way to a destination, alone and beside 10,000 for one that is gone
-    Outbox,
+    /// A SEG of three organs on 300 slices beside highdicom; a result's way to Orthanc, and beside 10,000 for a destination that is gone
+    Outputs,
     /// Models by the bare engine in a loop, by the engine in the process, and by a worker; urgent runs; a killed worker
     Gpu,
 }
@@ -63,10 +64,10 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
         Subject::Workers => ("workers", true),
         Subject::Ingest => ("ingest", true),
         Subject::Hospital => ("hospital", false),
-        Subject::Outbox => ("outbox", false),
+        Subject::Outputs => ("outputs", false),
         Subject::Gpu => ("gpu", false),
     };
-    if runs_modules {
+    if runs_modules || options.subject == Subject::Outputs {
         assets::run(repository, &assets::Options { peers: false })?;
     }
     repository.build(&["gantry", "bench", "faulty-worker"], profile)?;

@@ -13,7 +13,7 @@ use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 
 use super::commitment::{self, Asked};
 use super::folder::digest;
-use super::{CALL_WITHIN, Delivery, Failure, Promises, Sent, Trouble};
+use super::{CALL_WITHIN, Delivery, Failure, PIECE_BYTES, Promises, Sent, Trouble};
 use crate::config::{DimseConfig, DimseDestination};
 use crate::dimse::client::{Client, Context, Limits, Peer, SERVICES_MAX, Service};
 use crate::dimse::command::{C_STORE_RQ, Command, N_ACTION_RQ, N_EVENT_REPORT_RQ, Status};
@@ -270,7 +270,10 @@ async fn store(client: &mut Client, number: u16, object: Object, context: Option
     };
     let command = Command::store(number, &object.class, &object.instance);
     if context.transfer_syntax == object.syntax {
-        client.send_from(context.id, &command, &mut tokio::fs::File::from_std(object.file), object.bytes).await?;
+        // Each read of tokio's file is a way to another thread and back: not one for each PDU.
+        let file = tokio::fs::File::from_std(object.file);
+        let mut file = tokio::io::BufReader::with_capacity(PIECE_BYTES, file);
+        client.send_from(context.id, &command, &mut file, object.bytes).await?;
     } else {
         let syntax = context.transfer_syntax;
         let data = blocking(move || encoded(object.file, &syntax)).await.map_err(Broken::Source)?;

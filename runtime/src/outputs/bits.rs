@@ -76,11 +76,35 @@ impl Target<'_> {
         let Self { value, bits, own, first } = self;
         let head = bits.start..(first * 8).min(bits.end);
         let tail = head.end + own.len() * 8..bits.end;
-        for (byte, voxels) in own.iter_mut().zip(voxels[head.len()..].chunks_exact(8)) {
-            *byte = (0..8).fold(0, |byte, i| byte | u8::from(voxels[i] == value) << i);
+        let value_in_lanes = u64::from(value) * LANES;
+        for (byte, voxels) in own.iter_mut().zip(voxels[head.len()..].as_chunks::<8>().0) {
+            *byte = eight(voxels, value_in_lanes);
         }
         head.chain(tail).filter(|bit| voxels[bit - bits.start] == value).collect()
     }
+}
+
+/// The lowest bit of each of four lanes of 16 bits.
+const LANES: u64 = 0x0001_0001_0001_0001;
+
+/// Which of eight voxels are the value that is in four lanes and is not 0, the first in the low bit.
+fn eight(voxels: &[u16; 8], value_in_lanes: u64) -> u8 {
+    let [a, b, c, d, e, f, g, h] = *voxels;
+    let (low, high): (u64, u64) = (bytemuck::cast([a, b, c, d]), bytemuck::cast([e, f, g, h]));
+    // Lanes are in the order of voxels where the lowest byte comes first. Most voxels are background.
+    if low | high == 0 {
+        return 0;
+    }
+    four(low ^ value_in_lanes) | four(high ^ value_in_lanes) << 4
+}
+
+/// Which of four lanes are 0, without a branch.
+fn four(lanes: u64) -> u8 {
+    const LOW: u64 = 0x7FFF * LANES;
+    // The highest bit of each lane is 0 where all of the lane is: no sum passes into the next lane.
+    let zero = !(((lanes & LOW) + LOW) | lanes | LOW) >> 15;
+    // Bits 0, 16, 32 and 48 come together at 48.
+    (zero.wrapping_mul(1 << 48 | 1 << 33 | 1 << 18 | 1 << 3) >> 48) as u8 & 0xF
 }
 
 #[cfg(test)]
@@ -128,6 +152,22 @@ mod tests {
             let masks: Vec<Mask> = all.filter(|m| m.slice != 2 || m.value == 1).collect();
             let packed = pack(&labels, &masks).expect("packed");
             assert_eq!(packed, plainly(&voxels, frame, &masks), "{columns} × {rows}");
+        }
+    }
+
+    #[test]
+    fn eight_voxels_at_once_are_those_that_one_by_one_are() {
+        let values = [0u16, 1, 2, 0x7FFF, 0x8000, 0x8001, 0xFFFE, 0xFFFF, 256];
+        for value in &values[1..] {
+            for i in 0..values.len().pow(3) {
+                let at = |i: usize| values[i % values.len()];
+                let voxels: [u16; 8] =
+                    std::array::from_fn(
+                        |place| if place % 3 == 0 { at(i) } else { at(i / 9usize.pow(place as u32 % 3)) },
+                    );
+                let plain = (0..8).fold(0, |byte, i| byte | u8::from(voxels[i] == *value) << i);
+                assert_eq!(eight(&voxels, u64::from(*value) * LANES), plain, "{voxels:?} of {value}");
+            }
         }
     }
 

@@ -190,14 +190,25 @@ fn count(segmentation: &Segmentation) -> Result<Vec<BTreeMap<u32, u64>>, Refusal
 fn count_slice(labels: &[u16], slice: usize, declared: &BTreeSet<u32>) -> Result<BTreeMap<u32, u64>, Refusal> {
     let mut counts = BTreeMap::new();
     // Labels come in runs: one look-up a run.
-    for run in labels.chunk_by(|a, b| a == b) {
-        let Some(&value) = run.first().filter(|value| **value != 0) else { continue };
+    let mut rest = labels;
+    while let Some(&value) = rest.first() {
+        let voxels = run(rest, value);
+        rest = &rest[voxels..];
+        if value == 0 {
+            continue;
+        }
         if !declared.contains(&u32::from(value)) {
             return Err(Refusal::Undeclared { slice, value });
         }
-        *counts.entry(u32::from(value)).or_default() += run.len() as u64;
+        *counts.entry(u32::from(value)).or_default() += voxels as u64;
     }
     Ok(counts)
+}
+
+/// How many voxels from the first on are this value.
+fn run(voxels: &[u16], value: u16) -> usize {
+    let eights = voxels.as_chunks::<8>().0.iter().take_while(|eight| **eight == [value; 8]).count();
+    eights * 8 + voxels[eights * 8..].iter().take_while(|v| **v == value).count()
 }
 
 /// Everything but voxels.

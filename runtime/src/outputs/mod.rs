@@ -14,13 +14,14 @@
 //! ([`uid`]), so that the same inputs through the same module give the same objects.
 //!
 //! Read in this order: `gate`, `uid`, `dataset`, `multiframe`, `seg`, `bits`, `sr`, `parametric`, `presentation`,
-//! `capture`, `write`.
+//! `capture`, `encode`, `write`.
 
 mod bits;
 mod canvas;
 mod capture;
 mod codes;
 mod dataset;
+mod encode;
 mod gate;
 mod kind;
 mod multiframe;
@@ -37,6 +38,7 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use capture::{CaptureError, KeySlice, key_slice, secondary_capture};
+pub use encode::write_file;
 pub use gate::{Refusal, gate};
 pub use kind::OutputKind;
 pub use overlay::overlay;

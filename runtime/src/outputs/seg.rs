@@ -8,6 +8,7 @@
 use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::{tags, uids as dictionary};
 use dicom_object::{FileDicomObject, FileMetaTableBuilder, InMemDicomObject};
+use rayon::prelude::*;
 
 use super::bits::{self, Mask};
 use super::codes::{self, put_code};
@@ -101,7 +102,7 @@ pub fn segmentation(
     let dimensions = uids.other(OUTPUT, "dimensions");
     multiframe::put_dimensions(&mut object, &dimensions, &[segment, multiframe::BY_POSITION]);
     sequence(&mut object, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, vec![multiframe::shared(source)]);
-    let per_frame = frames.iter().map(|frame| per_frame(frame, source)).collect::<Result<_, _>>()?;
+    let per_frame = frames.par_iter().map(|frame| per_frame(frame, source)).collect::<Result<_, _>>()?;
     sequence(&mut object, tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, per_frame);
     let masks: Vec<Mask> = frames.iter().map(|frame| frame.mask).collect();
     let bits = bits::pack(&stated.labels, &masks).map_err(|(slice, source)| SegError::Voxels { slice, source })?;

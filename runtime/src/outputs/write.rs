@@ -9,7 +9,8 @@ use dicom_object::{FileDicomObject, InMemDicomObject};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::OutputKind;
+use super::{OutputKind, encode};
+use crate::trusted_code::begin_writing;
 
 /// Name of the SEG in the output folder.
 pub const SEGMENTATION_FILE: &str = "segmentation.dcm";
@@ -184,7 +185,7 @@ impl Transaction {
             series.and_then(|e| e.to_str().ok()).and_then(|text| uid(&text)),
         ];
         self.stage(file, kind, uids, |to| {
-            object.write_all(to).map_err(|e| WriteError::Encode { file: file.into(), reason: chain(&e) })
+            encode::write_file(object, to).map_err(|e| WriteError::Encode { file: file.into(), reason: e.to_string() })
         })
     }
 
@@ -202,7 +203,7 @@ impl Transaction {
         file: &str,
         kind: OutputKind,
         [class, instance, series]: [Option<String>; 3],
-        write: impl FnOnce(&mut Hashing<File>) -> Result<(), WriteError>,
+        write: impl FnOnce(&mut Hashing) -> Result<(), WriteError>,
     ) -> Result<&Written, WriteError> {
         let plain = Path::new(file).file_name().is_some_and(|name| name == file) && !file.starts_with('.');
         if !plain || self.written.iter().any(|w| w.file == file) {
@@ -340,40 +341,43 @@ impl Drop for Moves {
 }
 
 /// Hashes and counts what passes through.
-struct Hashing<W> {
-    to: W,
+struct Hashing {
+    to: File,
     hash: Sha256,
     bytes: u64,
     failed: Option<io::Error>,
 }
 
-impl<W: Write> Write for Hashing<W> {
+/// What is written at once of more, and from how much on it is hashed meanwhile.
+const PIECE_BYTES: usize = 4 << 20;
+const LARGE_BYTES: usize = 256 << 10;
+
+impl Write for Hashing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.to.write(bytes).inspect_err(|e| {
-            if e.kind() != io::ErrorKind::Interrupted {
-                self.failed = Some(io::Error::new(e.kind(), e.to_string()));
-            }
-        })?;
-        self.hash.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
+        let piece = &bytes[..bytes.len().min(PIECE_BYTES)];
+        let (to, hash) = (&mut self.to, &mut self.hash);
+        let written = if piece.len() < LARGE_BYTES {
+            to.write_all(piece).map(|()| hash.update(piece))
+        } else {
+            let write = || -> io::Result<()> {
+                to.write_all(piece)?;
+                // The last fsync has less to do.
+                begin_writing(to);
+                Ok(())
+            };
+            rayon::join(write, || hash.update(piece)).0
+        };
+        if let Err(e) = written {
+            self.failed = Some(io::Error::new(e.kind(), e.to_string()));
+            return Err(e);
+        }
+        self.bytes += piece.len() as u64;
+        Ok(piece.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
     }
-}
-
-/// An error and its causes. Encoders name tags, not values.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
