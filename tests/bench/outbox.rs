@@ -141,6 +141,7 @@ impl Bench {
             deliver: destinations.iter().map(|&name| name.to_owned()).collect(),
             release: Release::AtOnce,
             triage: Vec::new(),
+            report: None,
         });
         self.store.end_job(job.id, &ending).await?;
         Ok(job.id)

@@ -64,6 +64,7 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (11, "outbox", include_str!("schema/0011_outbox.sql")),
     (12, "worklist", include_str!("schema/0012_worklist.sql")),
     (13, "orders", include_str!("schema/0013_orders.sql")),
+    (15, "reports", include_str!("schema/0015_reports.sql")),
 ];
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";
