@@ -76,6 +76,8 @@ pub struct FakeFinished {
 pub struct Stated {
     /// Labels on the grid of the source, x fastest, and what they mean.
     pub segmentation: Option<(Vec<u16>, Vec<Segment>)>,
+    /// Segment, and values on the grid of the source, x fastest.
+    pub probabilities: Vec<(u32, Vec<f32>)>,
     /// Quantity, value, unit and segment of each measurement.
     pub measurements: Vec<(Code, f64, String, Option<u32>)>,
     /// Finding and probability.

@@ -114,6 +114,18 @@ impl Analyzer for Careless {
             Some("shape") => findings::segmentation(&row(&[1.0]), &[]),
             Some("value") => findings::segmentation(&series.volume(0)?, &[]),
             Some("probability") => findings::classify(&Code::sct("64572001", "Disease"), 1.7),
+            Some("level") => {
+                findings::triage(Urgency::Routine, &Code::sct("64572001", "Disease"), 0.5, "it can wait")?;
+                findings::triage(Urgency::Urgent, &Code::sct("64572001", "Disease"), 0.5, "it cannot wait")
+            }
+            Some("likely") => {
+                findings::segmentation(
+                    &series.volume(0)?,
+                    &[Segment::anatomy(1, "One", Code::sct("64572001", "One"))],
+                )?;
+                findings::probabilities(1, &series.volume(0)?.affine(2.0, 0.0)?)
+            }
+            Some("unstated") => findings::probabilities(1, &series.volume(0)?),
             Some("segment") => findings::measure(&Code::sct("118565006", "Volume"), 1.0, "mL", Some(1)),
             Some("model") => Model::load("someone-elses").map(|_| ()),
             other => Err(Error::new(format_args!("nothing to do for {other:?}"))),
@@ -131,6 +143,9 @@ fn what_the_host_would_refuse_the_fake_refuses() {
     assert!(refusal("shape").contains("grid of a series"));
     assert!(refusal("value").contains("value 1, which is no segment"));
     assert!(refusal("probability").contains("1.7 is not in 0..=1"));
+    assert!(refusal("level").contains("another level or probability"));
+    assert!(refusal("likely").contains("voxel, 2 is not in 0..=1"));
+    assert!(refusal("unstated").contains("segment 1 was not stated before"));
     assert!(refusal("segment").contains("not stated before"));
     assert!(refusal("model").starts_with("not-found"));
     assert_eq!(refusal(""), "nothing to do for None");

@@ -85,6 +85,15 @@ pub struct Segmentation {
     pub segments: Vec<Segment>,
 }
 
+/// How probable it is, voxel for voxel, that it belongs to a segment.
+#[derive(Debug, Clone)]
+pub struct Probabilities {
+    /// The voxel value of the segment.
+    pub segment: u32,
+    /// 0 to 1, on the grid of the labels.
+    pub values: Volume,
+}
+
 /// How strongly each voxel speaks for what the module looks for.
 #[derive(Debug, Clone)]
 pub struct Heatmap {
@@ -128,6 +137,8 @@ pub struct LogLine {
 pub struct Findings {
     /// At most one.
     pub segmentation: Option<Segmentation>,
+    /// At most one for each segment.
+    pub probabilities: Vec<Probabilities>,
     /// Numbers.
     pub measurements: Vec<Measurement>,
     /// About the whole study.
@@ -147,6 +158,7 @@ impl Findings {
     #[must_use]
     pub fn count(&self) -> usize {
         self.segmentation.as_ref().map_or(0, |s| s.segments.len())
+            + self.probabilities.len()
             + self.measurements.len()
             + self.classifications.len()
             + self.triage.len()

@@ -16,8 +16,9 @@ use crate::module::manifest::Interface;
 use crate::module::package::{Package, PackageError};
 use crate::outputs::result::{Input, InputFile, InputPrior, InputSeries, JobResult, Model, Module, Phase};
 use crate::outputs::{
-    self, CAPTURE_FILE, ModuleInfo, OVERLAY_FILE, OutputKind, OutputUids, PARAMETRIC_MAP_FILE, PRESENTATION_FILE,
-    REPORT_FILE, RESULT_FILE, Refusal, SEGMENTATION_FILE, SegReference, Source, Stamp, Transaction, WriteError,
+    self, CAPTURE_FILE, Evidence, FRACTIONAL_FILE, ModuleInfo, OVERLAY_FILE, OutputKind, OutputUids,
+    PARAMETRIC_MAP_FILE, PRESENTATION_FILE, REPORT_FILE, RESULT_FILE, Reference, Refusal, SEGMENTATION_FILE, Source,
+    Stamp, Transaction, WriteError,
 };
 use crate::priors::{self, PriorError};
 use crate::routing;
@@ -116,6 +117,8 @@ pub struct Work<'a> {
     pub upstream: Vec<Handed>,
     /// Earlier studies of the patient, the latest first.
     pub priors: Vec<Prior>,
+    /// SRs of the module on earlier versions of the study, the earliest first.
+    pub predecessors: Vec<Reference>,
     /// What people must know of this run that the study does not say; no patient data.
     pub warnings: Vec<String>,
     /// Where results go.
@@ -159,6 +162,7 @@ pub fn run(app: &App, request: &Request<'_>, turn: &Turn, observe: &dyn Fn(Event
         accepted,
         upstream,
         priors,
+        predecessors: Vec::new(),
         warnings,
         out,
         strict,
@@ -178,7 +182,7 @@ pub fn run_prepared(
     observe: &dyn Fn(Event<'_>),
 ) -> Result<JobResult, RunError> {
     let Work { prepared, policy, study, accepted, upstream, priors, warnings, out, strict, overlay, stamp, .. } = work;
-    let (correlation, mut phases) = (work.correlation, work.phases);
+    let (correlation, predecessors, mut phases) = (work.correlation, work.predecessors, work.phases);
     let package = prepared.package();
     let (_, denied) = policy.grant(&package.manifest().needs);
     let in_vain = !upstream.is_empty() && !package.manifest().needs.interfaces.contains(&Interface::Upstream);
@@ -222,7 +226,9 @@ pub fn run_prepared(
     if in_vain {
         result.warnings.push(format!("--upstream: the module does not ask for {}", Interface::Upstream.name()));
     }
-    write_dicom(&mut transaction, &record, &findings, &stamp).map_err(RunError::Write)?;
+    let budget = Budget::mib(app.config.limits.host_memory_mib);
+    let predecessor = write_dicom(&mut transaction, &record, &findings, &predecessors, &stamp, &budget);
+    result.predecessor = predecessor.map_err(RunError::Write)?;
     write_pictures(app, &mut transaction, &record, &findings, strict, &stamp)?;
     if overlay {
         draw(app, &mut transaction, &record, &findings, strict)?;
@@ -265,12 +271,15 @@ pub fn accepted_series(package: &Package, study: &Study) -> (Vec<usize>, Vec<Str
     (accepted, reasons)
 }
 
+/// The SEG and the SR; the SR of an earlier version of the study that this one takes the place of.
 fn write_dicom(
     transaction: &mut Transaction,
     record: &Record<'_>,
     findings: &outputs::Accepted,
+    predecessors: &[Reference],
     stamp: &Stamp,
-) -> Result<(), String> {
+    budget: &Budget,
+) -> Result<Option<Reference>, String> {
     let (source, uids) = record.source(findings.source)?;
     let mut seg = None;
     if findings.has_seg() {
@@ -279,14 +288,18 @@ fn write_dicom(
         let written =
             transaction.dicom(SEGMENTATION_FILE, OutputKind::Segmentation, &object).map_err(|e| e.to_string())?;
         let (instance, series) = (written.sop_instance_uid.clone(), written.series_instance_uid.clone());
-        seg = instance.zip(series).map(|(instance, series)| SegReference { instance, series });
+        seg = instance.zip(series).map(|(instance, series)| Reference { instance, series });
     }
-    if outputs::has_report(findings) {
-        let object =
-            outputs::report(findings, &source, record.module, &uids, seg.as_ref(), stamp).map_err(|e| e.to_string())?;
-        transaction.dicom(REPORT_FILE, OutputKind::Report, &object).map_err(|e| e.to_string())?;
+    if !outputs::has_report(findings) {
+        return Ok(None);
     }
-    Ok(())
+    let (marks, _) = record.source(findings.marks_source)?;
+    let predecessor = outputs::predecessor(predecessors, &uids);
+    let evidence = Evidence { source: &source, marks: &marks, seg: seg.as_ref(), predecessor };
+    let made = outputs::report(findings, &evidence, record.module, &uids, stamp, budget);
+    let (object, _held) = made.map_err(|e| e.to_string())?;
+    transaction.dicom(REPORT_FILE, OutputKind::Report, &object).map_err(|e| e.to_string())?;
+    Ok(predecessor.cloned())
 }
 
 /// What shows where something lies: each on a source volume of its own.
@@ -301,6 +314,12 @@ fn write_pictures(
     let (module, wanted) = (record.module, &app.config.outputs);
     let failed = |e: &dyn std::error::Error| RunError::Write(e.to_string());
     let budget = Budget::mib(app.config.limits.host_memory_mib);
+    if wanted.fractional_segmentation && findings.fractional().next().is_some() {
+        let (source, uids) = record.source(findings.source).map_err(RunError::Write)?;
+        let made = outputs::fractional_segmentation(findings, &source, module, &uids, stamp);
+        let (object, _held) = made.map_err(|e| failed(&e))?;
+        transaction.dicom(FRACTIONAL_FILE, OutputKind::FractionalSegmentation, &object)?;
+    }
     if let Some(heatmap) = findings.heatmap.as_ref().filter(|_| wanted.parametric_map) {
         let (source, uids) = record.source(heatmap.source).map_err(RunError::Write)?;
         let made = outputs::parametric_map(heatmap, &source, module, &uids, stamp);

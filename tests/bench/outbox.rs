@@ -197,6 +197,7 @@ impl Bench {
             deliver: vec![destination.to_owned()],
             release: Release::AtOnce,
             triage: Vec::new(),
+            report: None,
         });
         self.store.end_job(job, &ending).await?;
         Ok(job)

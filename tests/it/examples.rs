@@ -6,6 +6,7 @@ use gantry::config::{CacheSettings, Config, DestinationConfig, NodeConfig, Reten
 use gantry::findings::{Code, Triage, Unfit, Urgency};
 use gantry::inference::{CpuConfig, EngineConfig, GpuConfig};
 use gantry::module::manifest::{Accepts, ComponentEntry, Interface, Manifest, ModelEntry, ModuleLimits, Needs};
+use gantry::outputs::Reference;
 use gantry::outputs::result::{InputFile, InputPrior, InputSeries, InputUpstream};
 use gantry::sandbox::grants::{DEFAULT_ATTRIBUTES, GRANTABLE_ATTRIBUTES};
 use gantry_tests::{MANIFEST, Scenario, repository};
@@ -215,6 +216,8 @@ fn the_page_on_result_json_names_every_field_and_no_other() {
         (String::new(), String::new(), String::new(), String::new());
     let upstream = InputUpstream { module, version, identity_sha256, result_sha256 };
     fields(&serde_json::to_value([upstream]).expect("JSON"), "input.upstream", &mut real);
+    let predecessor = Reference { series: String::new(), instance: String::new() };
+    fields(&serde_json::to_value(predecessor).expect("JSON"), "predecessor", &mut real);
 
     // The first column of its tables.
     let page = text("docs/result-json.md");

@@ -130,6 +130,21 @@ fn a_missing_slice_is_refused_with_its_place() {
     is_unreadable(gap, &["slices are missing between z=8.00 and z=12.00"]);
 }
 
+/// Where findings lie could not be said.
+#[test]
+fn images_without_a_place_are_refused() {
+    for tag in [tags::IMAGE_ORIENTATION_PATIENT, tags::IMAGE_POSITION_PATIENT] {
+        let nowhere = with_study(|study| {
+            change_files(study, |_, slice| {
+                slice.remove_element(tag);
+            })
+            .expect("changed");
+        });
+        let name = if tag == tags::IMAGE_POSITION_PATIENT { "ImagePositionPatient" } else { "ImageOrientationPatient" };
+        is_unreadable(nowhere, &[name, "missing"]);
+    }
+}
+
 #[test]
 fn mixed_orientation_is_refused() {
     let mixed = with_slice(|slice| {

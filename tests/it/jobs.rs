@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dicom_core::VR;
-use dicom_dictionary_std::tags;
+use dicom_dictionary_std::{tags, uids};
+use dicom_object::FileMetaTableBuilder;
 use gantry::app::App;
 use gantry::completion::Archive;
 use gantry::config::{Config, Duplicates};
@@ -17,11 +18,14 @@ use gantry::schedule::{self, PriorSource, StudyClosed};
 use gantry::store::{Changed, Closing, Due, Ending, Job, JobState, NewJob, Routed, Store};
 use gantry::worker::Program;
 use gantry_tests::command::{Said, gantry};
+use gantry_tests::peers::Peers;
 use gantry_tests::{MANIFEST, Scenario};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::peers::path_text;
 
 /// Of pydicom's `rtplan.dcm`.
 const PLAN: &str = "1.22.333.4.555555.6.7777777777777777777777777777";
@@ -91,12 +95,26 @@ impl Site {
         store.close().await;
     }
 
-    /// Makes the job of the study's first version, which goes up to an instance; no node runs on it.
-    async fn route(&self, store: &Store, last_instance: i64) {
+    /// Another slice of the study comes, above the last.
+    async fn take_in_more(&self) {
+        let folder = tempfile::tempdir().expect("a folder");
+        gantry_tests::write_ct(folder.path()).expect("written");
+        (0..9).for_each(|z| std::fs::remove_file(folder.path().join(format!("{z}.dcm"))).expect("removed"));
+        let file = folder.path().join("9.dcm");
+        let mut slice = dicom_object::open_file(&file).expect("DICOM").into_inner();
+        slice.put_str(tags::SOP_INSTANCE_UID, VR::UI, "2.25.110");
+        slice.put_str(tags::IMAGE_POSITION_PATIENT, VR::DS, "-8\\-8\\20");
+        let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+        slice.with_meta(meta).expect("a file").write_to_file(&file).expect("written");
+        self.take_in(folder.path()).await;
+    }
+
+    /// Makes the job of a version of the study, which goes up to an instance; no node runs on it.
+    async fn route(&self, store: &Store, study_version: u32, last_instance: i64) {
         let identity = self.packages[0].package().expect("a package").identity();
         let routed = Routed {
             study_instance_uid: STUDY.into(),
-            study_version: 1,
+            study_version,
             routed_ms: 1_700_000_000_000,
             outcome: "jobs".into(),
             detail: String::new(),
@@ -231,7 +249,7 @@ async fn a_closed_study_becomes_a_result_that_a_repeated_run_equals() {
 async fn what_a_killed_process_left_is_taken_up_and_gives_the_same_bytes() {
     let Some(site) = Site::new(&[("well-behaved", "")], "").await else { return };
     let store = site.store().await;
-    site.route(&store, i64::MAX).await;
+    site.route(&store, 1, i64::MAX).await;
     let claimed = store.claim(Due::now(0), Urgency::Routine).await.expect("claimed").expect("a job");
     store.close().await;
     let journal = site.journal();
@@ -252,6 +270,69 @@ async fn what_a_killed_process_left_is_taken_up_and_gives_the_same_bytes() {
     }
 }
 
+/// SOP Instance UID of the SR of a result, and of the one that it says that it takes the place of.
+fn report(site: &Site, job: &Job) -> (String, Option<String>) {
+    let file = site.data().join(job.result_path.as_ref().expect("a result")).join("report.dcm");
+    let report = dicom_object::open_file(file).expect("DICOM");
+    let first = |object: &dicom_object::InMemDicomObject, tag| -> Option<dicom_object::InMemDicomObject> {
+        object.element_opt(tag).expect("well-formed")?.items()?.first().cloned()
+    };
+    let text = |object: &dicom_object::InMemDicomObject, tag| {
+        object.element(tag).expect("there").to_str().expect("text").trim_end_matches('\0').to_owned()
+    };
+    let earlier = first(&report, tags::PREDECESSOR_DOCUMENTS_SEQUENCE)
+        .and_then(|study| first(&study, tags::REFERENCED_SERIES_SEQUENCE))
+        .and_then(|series| first(&series, tags::REFERENCED_SOP_SEQUENCE));
+    (text(&report, tags::SOP_INSTANCE_UID), earlier.map(|sop| text(&sop, tags::REFERENCED_SOP_INSTANCE_UID)))
+}
+
+/// Also when it is run again after a kill, and when a version comes in which nothing is new.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_report_of_a_later_version_names_the_one_that_it_takes_the_place_of() {
+    let Some(site) = Site::new(&[("well-behaved", "")], "").await else { return };
+    let node = Running::start(&site).await;
+    node.close(1).await;
+    let first = report(&site, &node.over("rogue").await);
+    assert_eq!(first.1, None);
+    node.stop().await;
+
+    site.take_in_more().await;
+    let store = site.store().await;
+    site.route(&store, 2, i64::MAX).await;
+    store.claim(Due::now(0), Urgency::Routine).await.expect("claimed").expect("a job");
+    store.close().await;
+    let journal = site.journal();
+    let mut files = None;
+    for _ in 0..2 {
+        site.put_journal(&journal);
+        let node = Running::start(&site).await;
+        let second = node.over("rogue").await;
+        assert_eq!((second.study_version, second.state), (2, JobState::Done), "{second:?}");
+        let written = outputs(&site, &second);
+        assert_eq!(files.get_or_insert_with(|| written.clone()), &written, "the same UIDs and bytes");
+        assert_eq!(report(&site, &second).1.as_ref(), Some(&first.0));
+        if let Some(peers) = Peers::find() {
+            let folder = site.data().join(second.result_path.as_ref().expect("a result"));
+            let expected = site.folder.path().join("expected.json");
+            std::fs::write(&expected, "[]").expect("written");
+            let [sr, seg] = ["report.dcm", "segmentation.dcm"].map(|name| path_text(&folder.join(name)));
+            let source = path_text(&site.data().join("instances"));
+            peers.agree("judge_regions.py", &[&sr, &seg, &source, &path_text(&expected)]);
+        }
+        node.stop().await;
+    }
+
+    let node = Running::start(&site).await;
+    let second = report(&site, &node.over("rogue").await);
+    node.close(3).await;
+    let third = node.until("rogue", |job| job.study_version == 3 && job.state.is_over()).await;
+    assert_eq!(report(&site, &third), second, "what is found again is the same, and no successor of itself");
+    let result = std::fs::read(site.data().join(third.result_path.expect("a result")).join("result.json"));
+    let result: serde_json::Value = serde_json::from_slice(&result.expect("readable")).expect("JSON");
+    assert_eq!(result["predecessor"]["sop_instance_uid"], first.0);
+    node.stop().await;
+}
+
 /// A process was killed before the job ran, and the next one takes other bytes in.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_version_lost_instances_ends_instead_of_running_on_fewer() {
@@ -262,7 +343,7 @@ async fn a_job_whose_version_lost_instances_ends_instead_of_running_on_fewer() {
         Closing { study_instance_uid: STUDY, by: "stated", facts: &facts, gap: "", saved_ms: 0, closed_ms: 1 };
     assert_eq!(store.close_study(&closing).await.expect("closed"), Some(1));
     let instances = store.instances_of_study(STUDY).await.expect("read");
-    site.route(&store, instances.last().expect("ten").id).await;
+    site.route(&store, 1, instances.last().expect("ten").id).await;
     store.close().await;
 
     site.config.node.duplicates = Duplicates::Replace;

@@ -94,7 +94,7 @@ pub(crate) fn path_text(path: &Path) -> String {
     path.to_str().expect("a path in UTF-8").to_owned()
 }
 
-fn pixelmed_is_there() -> bool {
+pub(crate) fn pixelmed_is_there() -> bool {
     let there = Path::new("/usr/share/java/pixelmed.jar").exists();
     if !there {
         gantry_tests::skipped("PixelMed's validator: run `apt-get install libpixelmed-java default-jre-headless`");

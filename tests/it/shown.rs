@@ -12,7 +12,7 @@ use gantry_tests::peers::Peers;
 use gantry_tests::{Scenario, change_files};
 use serde_json::json;
 
-use crate::peers::{ORIENTATIONS, path_text, place};
+use crate::peers::{ORIENTATIONS, path_text, pixelmed_is_there, place};
 
 fn scenario() -> Option<Scenario> {
     let mut scenario = Scenario::rogue("shown")?;
@@ -51,6 +51,63 @@ fn judge(scenario: &Scenario, stated: &Findings, peers: &Peers) {
     std::fs::write(&file, expected.to_string()).expect("written");
     let [out, source, file] = [&scenario.out(), scenario.study(), &file].map(path_text);
     peers.agree("judge_shown.py", &[&out, &source, &file]);
+}
+
+/// dciodvfy, highdicom, pydicom and dcmqi find the boxes and the images of the SR where they are, and PixelMed's validator
+/// its templates as they should be where it is asked: it takes seconds.
+fn judge_regions(scenario: &Scenario, stated: &Findings, peers: &Peers, templates: bool) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let boxes: Vec<_> = stated
+        .marks
+        .iter()
+        .map(|mark| {
+            let region = mark.region;
+            let (label, probability) = (&mark.label.value, mark.probability);
+            json!({"start": region.start, "size": region.size, "label": label, "probability": probability})
+        })
+        .collect();
+    let file = folder.path().join("expected.json");
+    std::fs::write(&file, json!(boxes).to_string()).expect("written");
+    let [sr, seg] = ["report.dcm", "segmentation.dcm"].map(|name| scenario.out().join(name));
+    let seg = if seg.exists() { path_text(&seg) } else { "-".into() };
+    let [sr, source, file] = [&sr, scenario.study(), &file].map(path_text);
+    let mut arguments = vec![sr.as_str(), &seg, &source, &file];
+    if templates && pixelmed_is_there() {
+        arguments.push("--pixelmed");
+    }
+    peers.agree("judge_regions.py", &arguments);
+}
+
+#[test]
+fn boxes_are_planar_or_volumetric_regions_of_the_report_in_every_orientation() {
+    let Some(peers) = Peers::find() else { return };
+    for (name, orientation, step) in ORIENTATIONS {
+        let Some(scenario) = Scenario::rogue("boxes") else { return };
+        place(scenario.study(), orientation, step);
+        eprintln!("{name}");
+        let stated = scenario.stated().expect("the module runs").findings;
+        assert_eq!(stated.marks.len(), 3, "one for each piece");
+        scenario.run().expect("the result is written");
+        judge_regions(&scenario, &stated, &peers, false);
+    }
+}
+
+/// The validator holds all groups of a report against TID 1410 where it has just one outline, and against TID 1411 where it has
+/// segments.
+#[test]
+fn reports_with_boxes_are_as_their_templates_say() {
+    let Some(peers) = Peers::find() else { return };
+    for (guest, boxes) in [("boxes", 1), ("shown", 3)] {
+        let Some(scenario) = Scenario::rogue(guest) else { return };
+        if boxes > 1 {
+            let (_, orientation, step) = ORIENTATIONS[3];
+            place(scenario.study(), orientation, step);
+        }
+        let stated = scenario.stated().expect("the module runs").findings;
+        assert_eq!(stated.marks.len(), boxes);
+        scenario.run().expect("the result is written");
+        judge_regions(&scenario, &stated, &peers, true);
+    }
 }
 
 #[test]
@@ -106,6 +163,59 @@ fn names_in_any_character_set_and_what_images_say_of_their_grey_values_are_kept(
     }
 }
 
+/// Code extensions, and a set that nobody knows: only the source's own bytes are right.
+#[test]
+fn names_in_a_character_set_that_only_the_source_explains_keep_their_bytes() {
+    const PLACE: &str = "NAME-STANDS-HERE";
+    let Some(peers) = Peers::find() else { return };
+    for (set, name) in
+        [("\\ISO 2022 IR 87", &b"Y^T=\x1B$B;3ED\x1B(B^ "[..]), ("PRIVATE_1", &b"\xC1\xC2^\xFE========== "[..])]
+    {
+        let Some(scenario) = scenario() else { return };
+        let (_, orientation, step) = ORIENTATIONS[3];
+        place(scenario.study(), orientation, step);
+        change_files(scenario.study(), |_, slice| {
+            slice.put_str(tags::SPECIFIC_CHARACTER_SET, VR::CS, set);
+            slice.put_str(tags::PATIENT_NAME, VR::PN, PLACE);
+        })
+        .expect("changed");
+        let name = [name, &b" ".repeat(PLACE.len() - name.len())[..]].concat();
+        for file in std::fs::read_dir(scenario.study()).expect("listed") {
+            let file = file.expect("an entry").path();
+            let mut bytes = std::fs::read(&file).expect("readable");
+            let at = bytes.windows(PLACE.len()).position(|w| w == PLACE.as_bytes()).expect("the name");
+            bytes[at..at + name.len()].copy_from_slice(&name);
+            std::fs::write(&file, bytes).expect("written");
+        }
+        let stated = scenario.stated().expect("the module runs").findings;
+        let result = scenario.run().expect("the result is written");
+        for output in result.outputs {
+            let bytes = std::fs::read(scenario.out().join(&output.file)).expect("readable");
+            let kept = name.trim_ascii_end();
+            assert!(bytes.windows(kept.len()).any(|w| w == kept), "{set}: {}", output.file);
+        }
+        // What nobody knows, no validator calls valid.
+        if set != "PRIVATE_1" {
+            judge(&scenario, &stated, &peers);
+        }
+    }
+}
+
+#[test]
+fn images_without_a_frame_of_reference_have_objects_in_one() {
+    let (Some(peers), Some(scenario)) = (Peers::find(), scenario()) else { return };
+    let (_, orientation, step) = ORIENTATIONS[3];
+    place(scenario.study(), orientation, step);
+    change_files(scenario.study(), |_, slice| {
+        slice.remove_element(tags::FRAME_OF_REFERENCE_UID);
+    })
+    .expect("changed");
+    let stated = scenario.stated().expect("the module runs").findings;
+    scenario.run().expect("the result is written");
+    judge(&scenario, &stated, &peers);
+    judge_regions(&scenario, &stated, &peers, false);
+}
+
 #[test]
 fn a_run_that_is_repeated_writes_the_same_objects_and_a_site_chooses_among_them() {
     let Some(mut scenario) = scenario() else { return };
@@ -115,11 +225,12 @@ fn a_run_that_is_repeated_writes_the_same_objects_and_a_site_chooses_among_them(
     };
     assert_eq!(written(&result), written(&scenario.run().expect("done again")));
     let series: BTreeSet<_> = result.outputs.iter().map(|o| o.series_instance_uid.clone()).collect();
-    assert_eq!((result.outputs.len(), series.len()), (5, 5), "each is a series of its own");
+    assert_eq!((result.outputs.len(), series.len()), (6, 6), "each is a series of its own");
     assert_eq!(result.findings.heatmap.as_ref().map(|h| h.title.as_str()), Some("Density"));
     assert!(result.findings.marks.iter().all(|mark| mark.label.value == "DENSE") && !result.findings.marks.is_empty());
     scenario.config.outputs.secondary_capture = false;
     scenario.config.outputs.parametric_map = false;
+    scenario.config.outputs.fractional_segmentation = false;
     let fewer = scenario.run().expect("done with less");
     let kinds: Vec<_> = fewer.outputs.iter().map(|o| o.kind).collect();
     assert_eq!(kinds, [OutputKind::Segmentation, OutputKind::Report, OutputKind::PresentationState]);

@@ -2,10 +2,11 @@
 
     judge_shown.py FOLDER SOURCE_FOLDER EXPECTED_JSON
 
-FOLDER holds `parametric-map.dcm`, `presentation-state.dcm` and `secondary-capture.dcm`, and SEG and SR beside them. EXPECTED_JSON says what the module
-stated, on the grid of the source:
+FOLDER holds `parametric-map.dcm`, `fractional-segmentation.dcm`, `presentation-state.dcm` and `secondary-capture.dcm`, and
+SEG and SR beside them. EXPECTED_JSON says what the module stated, on the grid of the source:
 
-    {"values": "heat.raw",          raw f32 beside it, little-endian, x fastest, slices ascending along the normal
+    {"values": "heat.raw",          raw f32 beside it, little-endian, x fastest, slices ascending along the normal: the
+                                    heat, and the probabilities of the one segment
      "size": [16, 16, 10],          x, y, z
      "marks": [{"start": [1, 9, 0], "size": [6, 2, 4], "label": "Dense piece", "probability": 0.9}],
      "hottest": 3}                  the slice that the capture is of
@@ -34,7 +35,7 @@ def main():
     x, y, z = expected["size"]
     values = np.fromfile(expected_path.parent / expected["values"], "<f4").reshape(z, y, x)
     source = slices(source_path)
-    names = ("parametric-map", "presentation-state", "secondary-capture", "segmentation", "report")
+    names = ("parametric-map", "presentation-state", "secondary-capture", "segmentation", "report", "fractional-segmentation")
     objects = [folder / f"{name}.dcm" for name in names]
     faults = [f"{path.stem}: {fault}" for path in objects for fault in conforms(path) + belongs(path, source_path)]
     if len(source) != z:
@@ -43,6 +44,9 @@ def main():
         faults += map_by_highdicom(objects[0], source, values)
         faults += map_by_pydicom(objects[0], source, values)
         faults += map_by_dcmqi(objects[0], source, values)
+        faults += likely_by_highdicom(objects[5], source, values)
+        faults += likely_by_pydicom(objects[5], source, values)
+        faults += likely_by_dcmqi(objects[5], source, values)
         faults += boxes(objects[1], source, expected["marks"])
         faults += capture(objects[2], source, expected)
     for fault in faults:
@@ -126,6 +130,62 @@ def map_by_dcmqi(path, source, values):
     found = np.array(image.TransformContinuousIndexToPhysicalPoint(index))
     moved = np.linalg.norm(found - centre(values, source))
     return [f"dcmqi: the heat lies {moved:.3f} mm from where it was"] if moved > TOLERANCE_MM else []
+
+
+# Probabilities are stored in steps of 1/255.
+HALF_STEP = 0.5 / 255 + 1e-6
+
+
+def likely_by_highdicom(path, source, values):
+    """Each voxel by the source that its frame names, and where the volume that it builds from the SEG alone lies."""
+    seg = highdicom.seg.segread(path)
+    if seg.segmentation_type != highdicom.seg.SegmentationTypeValues.FRACTIONAL:
+        return [f"highdicom: a segmentation of type {seg.segmentation_type}"]
+    options = {"segment_numbers": [1], "rescale_fractional": True}
+    pixels = seg.get_pixels_by_source_instance([s[0] for s in source], assert_missing_frames_are_empty=True, **options)
+    worst = float(np.abs(pixels[..., 0] - values).max())
+    faults = [f"highdicom: a probability is off by {worst:.4f}"] if worst > HALF_STEP else []
+    volume = seg.get_volume(combine_segments=False, **options)
+    weights = volume.array[..., 0].astype(float)
+    index = np.array([(weights * axis).sum() / weights.sum() for axis in np.indices(weights.shape)])
+    found = volume.map_indices_to_reference(index[np.newaxis])[0]
+    moved = np.linalg.norm(found - centre(np.round(values * 255) / 255, source))
+    return [*faults, f"highdicom: the probabilities lie {moved:.3f} mm from where they were"] if moved > TOLERANCE_MM else faults
+
+
+def likely_by_pydicom(path, source, values):
+    """Each frame by its own position, none of them empty."""
+    data = pydicom.dcmread(path)
+    stated = (data.SegmentationType, data.SegmentationFractionalType, data.MaximumFractionalValue, data.BitsAllocated)
+    if stated != ("FRACTIONAL", "PROBABILITY", 255, 8):
+        return [f"pydicom: a segmentation of {stated}"]
+    found, faults = np.zeros(values.shape), []
+    frames = data.pixel_array.reshape(-1, data.Rows, data.Columns)
+    for frame, group in zip(frames, data.PerFrameFunctionalGroupsSequence, strict=True):
+        position = np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
+        distance = [np.linalg.norm(position - s[1]) for s in source]
+        z = int(np.argmin(distance))
+        if distance[z] > TOLERANCE_MM or not frame.any():
+            faults.append(f"pydicom: a frame lies {distance[z]:.3f} mm from the closest slice, or is empty")
+        if group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID != source[z][0]:
+            faults.append(f"pydicom: the frame at slice {z} refers to another slice")
+        found[z] += frame / 255
+    worst = float(np.abs(found - values).max())
+    return [*faults, f"pydicom: a probability is off by {worst:.4f}"] if worst > HALF_STEP else faults
+
+
+def likely_by_dcmqi(path, source, values):
+    with tempfile.TemporaryDirectory() as folder:
+        tool = [BIN / "segimage2itkimage", "--inputDICOM", path, "--outputDirectory", folder, "-p", "s", "-t", "nrrd"]
+        run = subprocess.run(tool, capture_output=True, text=True)
+        if run.returncode:
+            return [f"dcmqi: segimage2itkimage ended with {run.returncode}: {(run.stderr or run.stdout)[-400:]}"]
+        image = sitk.ReadImage(f"{folder}/s-1.nrrd")
+    weights = sitk.GetArrayFromImage(image).astype(float)
+    index = [float((weights * axis).sum() / weights.sum()) for axis in np.indices(weights.shape)[::-1]]
+    found = np.array(image.TransformContinuousIndexToPhysicalPoint(index))
+    moved = np.linalg.norm(found - centre(np.round(values * 255) / 255, source))
+    return [f"dcmqi: the probabilities lie {moved:.3f} mm from where they were"] if moved > TOLERANCE_MM else []
 
 
 def boxes(path, source, expected):

@@ -41,7 +41,7 @@ def main():
 
 
 def conforms(path):
-    run = subprocess.run([BIN / "dciodvfy", path], capture_output=True, text=True)
+    run = subprocess.run([BIN / "dciodvfy", path], capture_output=True, text=True, errors="replace")
     return [f"dciodvfy: {line}" for line in (run.stderr + run.stdout).splitlines() if line.startswith(("Error", "Abort"))]
 
 

@@ -170,11 +170,17 @@ pub fn misstated() -> Vec<Guest> {
         guest("elsewhere", End::Gate("is the grid of no volume")),
         guest("probability", End::Gate(probability)),
         guest("ignores-refusals", End::Gate(probability)),
-        guest("twice", End::Module("at most one segmentation")),
         guest("unfit-and-more", End::Gate("an input that is not fit has none")),
     ];
+    let twice = [
+        End::Module("at most one segmentation"),
+        End::Module("state those of a segment once"),
+        End::Gate("triage 1: it contradicts triage 0"),
+        End::Gate("classification 1: it contradicts classification 0"),
+    ];
     let infinite = End::Gate("is not finite");
-    let numbers = [infinite, infinite, infinite].into_iter().chain([End::Gate(probability); 4]);
+    let elsewhere = End::Gate("not on the grid of the labels");
+    let numbers = [infinite, infinite, infinite].into_iter().chain([End::Gate(probability); 6]).chain([elsewhere]);
     let control = End::Gate("control characters");
     let texts = [control, control, End::Gate("coding scheme"), End::Gate("not UCUM"), control, control, control];
     let no_number = End::Gate("a voxel is NaN or infinite");
@@ -192,6 +198,7 @@ pub fn misstated() -> Vec<Guest> {
     ];
     [
         single,
+        guest("twice", End::Done).each(&twice),
         guest("bad-marks", End::Done).granted(&["gantry:imaging/marks"]).each(&shown),
         guest("nan-findings", End::Done).each(&numbers.collect::<Vec<_>>()),
         guest("nul-text", End::Done).each(&texts),

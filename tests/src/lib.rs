@@ -239,7 +239,7 @@ impl Scenario {
         // One comes after others, and asks for what they found; one shows what it found.
         let manifest = match guest {
             "follow" => MANIFEST.replace("\"wasi:nn\"", "\"gantry:imaging/upstream\""),
-            "shown" => MANIFEST.replace("\"wasi:nn\"", "\"gantry:imaging/marks\""),
+            "shown" | "boxes" => MANIFEST.replace("\"wasi:nn\"", "\"gantry:imaging/marks\""),
             _ => MANIFEST.to_owned(),
         };
         Self::rogue_with(guest, &manifest)

@@ -292,6 +292,28 @@ pub(crate) fn segmentation(labels: &Volume, segments: &[Segment]) -> Result<(), 
     })
 }
 
+pub(crate) fn probabilities(segment: u32, values: &Volume) -> Result<(), Failure> {
+    with(|job| {
+        if job.stated.probabilities.iter().any(|(earlier, _)| *earlier == segment) {
+            return invalid(format!("probabilities of segment {segment} were stated before"));
+        }
+        let segments = job.stated.segmentation.as_ref().map_or(&[][..], |(_, segments)| segments);
+        if segments.iter().all(|s| s.value != segment) {
+            return invalid(format!("segment {segment} was not stated before"));
+        }
+        // The labels lie on one of these: the fake keeps their voxels alone.
+        let mut sources = job.study.series.iter().flat_map(|series| &series.volumes);
+        if !sources.any(|(geometry, _)| same_grid(geometry, &values.geometry)) {
+            return invalid("the probabilities do not lie on the grid of a series; use resample_like");
+        }
+        for p in values.voxels.iter() {
+            probability("the probability of a voxel,", *p)?;
+        }
+        job.stated.probabilities.push((segment, values.voxels.to_vec()));
+        Ok(())
+    })
+}
+
 fn same_grid(a: &Geometry, b: &Geometry) -> bool {
     let close = |a: crate::types::Vec3, b: crate::types::Vec3| (0..3).all(|i| (a[i] - b[i]).abs() < 1e-3);
     let axes = close(a.axes.0, b.axes.0) && close(a.axes.1, b.axes.1) && close(a.axes.2, b.axes.2);
@@ -318,14 +340,29 @@ pub(crate) fn measure(quantity: &Code, value: f64, unit: &str, segment: Option<u
 
 pub(crate) fn classify(finding: &Code, value: f32) -> Result<(), Failure> {
     probability("probability", value)?;
-    with(|job| job.stated.classifications.push((finding.clone(), value)));
-    Ok(())
+    with(|job| {
+        if job.stated.classifications.iter().any(|(before, p)| same(before, finding) && *p != value) {
+            return invalid(format!("{} was stated before with another probability", finding.meaning));
+        }
+        job.stated.classifications.push((finding.clone(), value));
+        Ok(())
+    })
+}
+
+fn same(a: &Code, b: &Code) -> bool {
+    (&a.scheme, &a.value) == (&b.scheme, &b.value)
 }
 
 pub(crate) fn triage(level: Urgency, finding: &Code, value: f32, reason: &str) -> Result<(), Failure> {
     probability("probability", value)?;
-    with(|job| job.stated.triage.push((level, finding.clone(), value, reason.into())));
-    Ok(())
+    with(|job| {
+        let mut before = job.stated.triage.iter().filter(|(_, before, ..)| same(before, finding));
+        if before.any(|(l, _, p, _)| (*l, *p) != (level, value)) {
+            return invalid(format!("{} was stated before with another level or probability", finding.meaning));
+        }
+        job.stated.triage.push((level, finding.clone(), value, reason.into()));
+        Ok(())
+    })
 }
 
 pub(crate) fn heatmap(values: &Volume, title: &str) -> Result<(), Failure> {

@@ -23,7 +23,7 @@ pub(crate) mod volumes {
 }
 
 pub(crate) mod findings {
-    pub(crate) use super::job::{classify, measure, segmentation, triage, unfit};
+    pub(crate) use super::job::{classify, measure, probabilities, segmentation, triage, unfit};
 }
 
 pub(crate) mod marks {

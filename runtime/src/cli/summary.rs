@@ -66,6 +66,10 @@ fn findings(f: &mut fmt::Formatter<'_>, stated: &Stated) -> fmt::Result {
         };
         writeln!(f, "  {name:<24} {:>10.1} {}", measurement.value, measurement.unit)?;
     }
+    for likely in &stated.probabilities {
+        let of = stated.segments.iter().find(|s| s.value == likely.segment).map_or("", |s| s.name.as_str());
+        writeln!(f, "  probabilities: {of}, up to {:.2}", likely.maximum)?;
+    }
     if let Some(heatmap) = &stated.heatmap {
         writeln!(f, "  heatmap: {}, from {:.2} to {:.2}", heatmap.title, heatmap.minimum, heatmap.maximum)?;
     }

@@ -10,10 +10,12 @@ pub struct OutputsConfig {
     pub secondary_capture: bool,
     /// The values of a heatmap as they are: four bytes for each voxel of the source.
     pub parametric_map: bool,
+    /// Probabilities of segments: a byte for each voxel of the slices in which a segment has any.
+    pub fractional_segmentation: bool,
 }
 
 impl Default for OutputsConfig {
     fn default() -> Self {
-        Self { secondary_capture: false, parametric_map: true }
+        Self { secondary_capture: false, parametric_map: true, fractional_segmentation: true }
     }
 }

@@ -1,6 +1,7 @@
 //! What a guest stated, judged before anything is written (DESIGN, invariant 5): all of it passes, or none.
 
 mod marks;
+mod probabilities;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,6 +110,7 @@ pub fn gate(findings: Findings, study: &Study, accepted: &[usize]) -> Result<Acc
     marks::boxes(&findings.marks, first, &volumes)?;
     let mut result = Accepted {
         segmentation: None,
+        probabilities: Vec::new(),
         source: first,
         measurements: findings.measurements,
         classifications: findings.classifications,
@@ -138,6 +140,10 @@ pub fn gate(findings: Findings, study: &Study, accepted: &[usize]) -> Result<Acc
         }
         result.present = result.voxels.iter().filter(|(_, n)| **n > 0).map(|(value, _)| *value).collect();
         result.segmentation = Some(segmentation);
+    }
+    for stated in findings.probabilities {
+        let (_, grid) = volumes.iter().find(|(at, _)| *at == result.source).ok_or(Refusal::NoSource)?;
+        result.probabilities.push(probabilities::voxels(stated, grid)?);
     }
     if let Some(heatmap) = findings.heatmap {
         result.heatmap = Some(marks::heatmap(heatmap, &volumes)?);
@@ -240,7 +246,24 @@ fn statements(findings: &Findings) -> Result<(), Refusal> {
         let checks = code(&t.finding).and_then(|()| probability("probability", t.probability));
         checks.and_then(|()| text("reason", &t.reason)).map_err(at(format!("triage {i}")))?;
     }
+    contradictions("classification", findings.classifications.iter().map(|c| (&c.finding, c.probability.to_bits())))?;
+    contradictions("triage", findings.triage.iter().map(|t| (&t.finding, (t.level, t.probability.to_bits()))))?;
+    probabilities::statements(findings)?;
     marks::statements(findings)
+}
+
+/// Of one finding only one thing can be so.
+fn contradictions<'a, T: PartialEq>(kind: &str, stated: impl Iterator<Item = (&'a Code, T)>) -> Result<(), Refusal> {
+    let mut first: BTreeMap<(&str, &str), (usize, T)> = BTreeMap::new();
+    for (i, (finding, what)) in stated.enumerate() {
+        let Some((earlier, before)) = first.get(&(finding.scheme.as_str(), finding.value.as_str())) else {
+            first.insert((&finding.scheme, &finding.value), (i, what));
+            continue;
+        };
+        check(*before == what, || format!("it contradicts {kind} {earlier}, which is of the same finding; state one"))
+            .map_err(at(format!("{kind} {i}")))?;
+    }
+    Ok(())
 }
 
 fn segment_list(segments: &[Segment]) -> Result<(), Refusal> {
@@ -479,6 +502,24 @@ mod tests {
         says("measurement 0: it names a segment", |f| f.measurements[0].segment = Some(9));
         says("measurement 0: it names a segment", |f| f.segmentation = None);
         says("measurement 0: its code value", |f| f.measurements[0].quantity.value.clear());
+    }
+
+    #[test]
+    fn findings_that_contradict_each_other_are_refused() {
+        says("triage 1: it contradicts triage 0", |f| {
+            f.triage.push(Triage { level: Urgency::Routine, ..f.triage[0].clone() });
+        });
+        says("triage 1: it contradicts triage 0", |f| {
+            f.triage.push(Triage { probability: 0.5, ..f.triage[0].clone() })
+        });
+        says("classification 1: it contradicts classification 0", |f| {
+            f.classifications.push(Classification { probability: 0.75, ..f.classifications[0].clone() });
+        });
+        let mut agreeing = good();
+        agreeing.triage.push(Triage { reason: "look here too".into(), ..agreeing.triage[0].clone() });
+        let other = Code::new("39607008", "SCT", "Lung");
+        agreeing.triage.push(Triage { level: Urgency::Routine, finding: other, ..agreeing.triage[0].clone() });
+        assert!(gate(agreeing, &study(&grid()), &[0]).is_ok(), "the same twice, and another of another level");
     }
 
     #[test]

@@ -6,6 +6,8 @@
 pub enum OutputKind {
     /// DICOM SEG.
     Segmentation,
+    /// DICOM SEG of probabilities.
+    FractionalSegmentation,
     /// DICOM SR.
     Report,
     /// DICOM Parametric Map.

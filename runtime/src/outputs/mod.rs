@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Findings ─ gate ─▶ Accepted ─┬─ seg ────────── segments ─▶ SEG ────────────────┐
-//!   (guest)                    ├─ sr ─────────── numbers, conclusions ─▶ SR ─────┤
+//!   (guest)                    ├─ seg/fractional  probabilities ─▶ SEG ──────────┤
+//!                              ├─ sr ─────────── numbers, conclusions ─▶ SR ─────┤
 //!                              ├─ parametric ─── heatmap ─▶ Parametric Map ──────┼─ write ─▶ all files, or none
 //!                              ├─ presentation ─ boxes ─▶ Presentation State ────┤
 //!                              ├─ capture ────── key slice ─▶ Secondary Capture ─┤
@@ -44,12 +45,12 @@ pub use kind::OutputKind;
 pub use overlay::overlay;
 pub use parametric::{ParametricError, parametric_map};
 pub use presentation::{PresentationError, presentation_state};
-pub use seg::{SegError, segmentation};
-pub use sr::{SegReference, SrError, has_report, report};
+pub use seg::{SegError, fractional_segmentation, segmentation};
+pub use sr::{Evidence, Reference, SrError, has_report, predecessor, report, report_of};
 pub use uid::OutputUids;
 pub use write::{
-    CAPTURE_FILE, Content, OUTPUT_FILES, OVERLAY_FILE, Output, PARAMETRIC_MAP_FILE, PRESENTATION_FILE, REPORT_FILE,
-    RESULT_FILE, SEGMENTATION_FILE, Transaction, WriteError, Written, write_all,
+    CAPTURE_FILE, Content, FRACTIONAL_FILE, OUTPUT_FILES, OVERLAY_FILE, Output, PARAMETRIC_MAP_FILE, PRESENTATION_FILE,
+    REPORT_FILE, RESULT_FILE, SEGMENTATION_FILE, Transaction, WriteError, Written, write_all,
 };
 
 use crate::findings::{Classification, Mark, Measurement, Segment, Segmentation, Triage, Unfit};
@@ -102,6 +103,8 @@ pub struct Stamp {
 pub struct Accepted {
     /// On the grid of [`source`](Self::source); every voxel is 0 or a segment.
     pub segmentation: Option<Segmentation>,
+    /// On the grid of [`source`](Self::source), in the order in which they were stated.
+    pub probabilities: Vec<AcceptedProbabilities>,
     /// Index of the series and of the volume in it that outputs refer to: the one whose grid the segmentation has,
     /// else the first accepted.
     pub source: (usize, usize),
@@ -127,6 +130,19 @@ pub struct Accepted {
     pub slices: Vec<BTreeSet<u32>>,
     /// The slice of the segmentation with most voxels of segments; the first of several.
     pub fullest: usize,
+}
+
+/// Probabilities of a segment that passed the [`gate`].
+#[derive(Debug, Clone)]
+pub struct AcceptedProbabilities {
+    /// The voxel value of the segment.
+    pub segment: u32,
+    /// 0 to 1.
+    pub values: Volume,
+    /// The most.
+    pub maximum: f32,
+    /// Slices with a voxel that is not 0 as it is stored.
+    pub slices: BTreeSet<usize>,
 }
 
 /// A heatmap that passed the [`gate`].
@@ -168,6 +184,15 @@ impl Accepted {
     #[must_use]
     pub fn number(&self, value: u32) -> Option<u16> {
         self.numbered().find(|(_, s)| s.value == value).map(|(number, _)| number)
+    }
+
+    /// The segments that a SEG of probabilities holds, in the order in which segments were stated, with their Segment
+    /// Number in it (from 1): those that are probable anywhere.
+    pub fn fractional(&self) -> impl Iterator<Item = (u16, &Segment, &AcceptedProbabilities)> {
+        let segments = self.segmentation.iter().flat_map(|s| &s.segments);
+        let stated =
+            move |s: &Segment| self.probabilities.iter().find(|p| p.segment == s.value && !p.slices.is_empty());
+        (1..=u16::MAX).zip(segments.filter_map(move |s| Some((s, stated(s)?)))).map(|(n, (s, p))| (n, s, p))
     }
 
     /// Whether there is a SEG to write.

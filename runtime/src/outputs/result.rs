@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Accepted, AcceptedHeatmap, ModuleInfo, Stamp, Written};
+use super::{Accepted, AcceptedHeatmap, ModuleInfo, Reference, Stamp, Written};
 use crate::findings::{Classification, Code, LogLine, Mark, Measurement, Triage, Unfit};
 use crate::hex;
 use crate::inference::{Device, LoadedModel, Precision, Provider};
@@ -38,6 +38,8 @@ pub struct JobResult {
     pub findings: Stated,
     /// Files written beside this one.
     pub outputs: Vec<Written>,
+    /// The SR of an earlier version of the study that the SR here takes the place of.
+    pub predecessor: Option<Reference>,
     /// How long each phase took, in order.
     pub phases: Vec<Phase>,
     /// The most voxels and tensors that were on the host at once, bytes; `None` where nobody measured.
@@ -172,6 +174,9 @@ pub struct InputFile {
 pub struct Stated {
     /// Every segment, also those that have no voxels and are in no SEG.
     pub segments: Vec<StatedSegment>,
+    /// Of segments, in order.
+    #[serde(default)]
+    pub probabilities: Vec<StatedProbabilities>,
     /// In order.
     pub measurements: Vec<Measurement>,
     /// In order.
@@ -186,6 +191,17 @@ pub struct Stated {
     /// In order.
     #[serde(default)]
     pub marks: Vec<StatedMark>,
+}
+
+/// Probabilities of a segment, without their voxels.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatedProbabilities {
+    /// The voxel value of the segment.
+    pub segment: u32,
+    /// Segment Number in the fractional SEG; `None` when it is probable nowhere.
+    pub number: Option<u16>,
+    /// The most, found by the host.
+    pub maximum: f32,
 }
 
 /// A heatmap, without its voxels.
@@ -273,6 +289,7 @@ impl JobResult {
             input,
             findings: Stated::from(accepted),
             outputs: Vec::new(),
+            predecessor: None,
             phases: Vec::new(),
             host_memory_peak_bytes: None,
             warnings: Vec::new(),
@@ -343,8 +360,13 @@ impl From<&Accepted> for Stated {
                 }
             })
         });
+        let probabilities = accepted.probabilities.iter().map(|stated| {
+            let number = accepted.fractional().find(|(.., p)| p.segment == stated.segment).map(|(number, ..)| number);
+            StatedProbabilities { segment: stated.segment, number, maximum: stated.maximum }
+        });
         Self {
             segments: segments.collect(),
+            probabilities: probabilities.collect(),
             measurements: accepted.measurements.clone(),
             classifications: accepted.classifications.clone(),
             triage: accepted.triage.clone(),
@@ -410,14 +432,14 @@ mod tests {
         let result = result(Findings::default(), &grid());
         let keys =
             |value: &serde_json::Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
-        let top = "schema status runtime_version date time correlation module models input findings outputs phases \
+        let top = "schema status runtime_version date time correlation module models input findings outputs predecessor phases \
                    host_memory_peak_bytes warnings log";
         assert_eq!(keys(&result).join(" "), top);
         let module = "name version vendor title demonstration identity_sha256 component_sha256 grants";
         assert_eq!(keys(&result["module"]).join(" "), module);
         assert_eq!(
             keys(&result["findings"]).join(" "),
-            "segments measurements classifications triage unfit heatmap marks"
+            "segments probabilities measurements classifications triage unfit heatmap marks"
         );
     }
 

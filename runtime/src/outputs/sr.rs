@@ -2,23 +2,26 @@
 //!
 //! ```text
 //! Imaging Measurement Report ── language, observer (the module), procedure reported
-//!  ├─ Image Library ── the source images                                                TID 1600
-//!  ├─ Imaging Measurements ── algorithm                                                 TID 4019
-//!  │   ├─ Measurement Group: a segment of the SEG, with its numbers and its confidence  TID 1411
-//!  │   └─ or one Measurement Group: the numbers of a study without segments             TID 1501
+//!  ├─ Image Library ── the source images, and where they lie                             TID 1600
+//!  ├─ Imaging Measurements ── algorithm                                                  TID 4019
+//!  │   ├─ Measurement Group: a segment of the SEG, with its numbers and its confidence   TID 1411
+//!  │   ├─ Measurement Group: what is in a box of one slice, with its probability         TID 1410
+//!  │   ├─ Measurement Group: what is in a box of several, an outline in each             TID 1411
+//!  │   └─ or one Measurement Group: the numbers of a study without either                TID 1501
 //!  └─ Qualitative Evaluations
 //!      ├─ Finding: a segment without voxels, if something was measured of it
 //!      ├─ Finding: a classification, with its probability
 //!      ├─ Finding: a reason to look sooner, with its probability and priority
-//!      ├─ Finding: what is in a box, with its probability and its slices
-//!      └─ numbers that belong to no segment, where others do
+//!      └─ numbers that belong to no segment, where groups have regions
 //! ```
 //!
 //! What has no region stands among the evaluations, though groups of TID 1501 may hold it too: PixelMed's validator
-//! takes every group of a report for one with a region as soon as one is. Each finding there names its algorithm.
+//! takes every group of a report for one with a region as soon as one is. Each finding there names its algorithm. It also
+//! takes every group for one of TID 1410 where a report has just one outline: beside segments it is wrong about that.
 
 mod concepts;
 mod content;
+mod library;
 
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids as dictionary};
@@ -26,21 +29,40 @@ use dicom_object::{FileDicomObject, FileMetaTableBuilder, InMemDicomObject};
 
 use self::concepts as c;
 use self::content::Item;
+use super::codes;
 use super::dataset::{self, put, sequence};
-use super::result::place;
-use super::{Accepted, ModuleInfo, OutputUids, Source, Stamp, uid};
+use super::{Accepted, ModuleInfo, OutputKind, OutputUids, Source, Stamp, Written, uid};
 use crate::findings::{Classification, Mark, Measurement, Segment, Triage};
+use crate::memory::{Budget, Charge, OverBudget};
 
 /// The name that UIDs of the SR are derived from.
 const OUTPUT: &str = "report";
 
-/// The SEG that a report refers to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SegReference {
-    /// SOP Instance UID (0008,0018).
-    pub instance: String,
+/// What an outline in an image takes in memory, roughly.
+const OUTLINE_BYTES: u64 = 4096;
+
+/// Another object that a report refers to.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Reference {
     /// Series Instance UID (0020,000E).
+    #[serde(rename = "series_instance_uid")]
     pub series: String,
+    /// SOP Instance UID (0008,0018).
+    #[serde(rename = "sop_instance_uid")]
+    pub instance: String,
+}
+
+/// What a report rests on.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// The volume at [`Accepted::source`].
+    pub source: &'a Source<'a>,
+    /// The volume at [`Accepted::marks_source`].
+    pub marks: &'a Source<'a>,
+    /// The SEG that holds the segments.
+    pub seg: Option<&'a Reference>,
+    /// The SR that this one takes the place of.
+    pub predecessor: Option<&'a Reference>,
 }
 
 /// Why there is no SR.
@@ -52,6 +74,12 @@ pub enum SrError {
     /// Segments have voxels, and there is no SEG that holds them: ours to repair.
     #[error("segments have voxels, and no SEG was named that holds them; write the SEG first")]
     NoSeg,
+    /// Not what the gate accepted: ours to repair.
+    #[error("a box lies in slice {0}, which has no instance in the source volume; pass the source that the gate named")]
+    Source(usize),
+    /// Too many boxes on too many slices to hold.
+    #[error("the report has no room: {0}; state fewer boxes, or raise it")]
+    OverBudget(#[from] OverBudget),
     /// An object that cannot be encoded: ours to repair.
     #[error("the file meta information of the SR cannot be built: {0}")]
     Meta(String),
@@ -65,26 +93,46 @@ pub fn has_report(accepted: &Accepted) -> bool {
         || !accepted.marks.is_empty()
 }
 
-/// The report of `accepted`, whose [`source`](Accepted::source) is `source`, on the segments in `seg`.
+/// The report that one with these UIDs takes the place of, of `earlier` ones on the same study, the earliest first: the last
+/// before the report first said the same. So whoever finds the same again writes the same again.
+#[must_use]
+pub fn predecessor<'a>(earlier: &'a [Reference], uids: &OutputUids) -> Option<&'a Reference> {
+    let own = uids.instance(OUTPUT);
+    earlier.iter().take_while(|report| report.instance != own).last()
+}
+
+/// The report among what was written.
+#[must_use]
+pub fn report_of(written: &[Written]) -> Option<Reference> {
+    let report = written.iter().find(|output| output.kind == OutputKind::Report)?;
+    let (series, instance) = (report.series_instance_uid.clone()?, report.sop_instance_uid.clone()?);
+    Some(Reference { series, instance })
+}
+
+/// The report of `accepted` on `evidence`, and what `budget` is charged for it as long as it is held.
 ///
 /// # Errors
 /// See [`SrError`].
 pub fn report(
     accepted: &Accepted,
-    source: &Source<'_>,
+    evidence: &Evidence<'_>,
     module: &ModuleInfo,
     uids: &OutputUids,
-    seg: Option<&SegReference>,
     stamp: &Stamp,
-) -> Result<FileDicomObject<InMemDicomObject>, SrError> {
+    budget: &Budget,
+) -> Result<(FileDicomObject<InMemDicomObject>, Charge), SrError> {
     if !has_report(accepted) {
         return Err(SrError::Empty);
     }
+    let Evidence { source, marks, seg, predecessor } = *evidence;
     if accepted.has_seg() && seg.is_none() {
         return Err(SrError::NoSeg);
     }
-    let subject = Subject { accepted, source, module, uids, seg: seg.filter(|_| accepted.has_seg()) };
-    let mut root = subject.document();
+    let outlines: u64 = accepted.marks.iter().map(|mark| mark.region.size[2] as u64).sum();
+    let charge = budget.charge(outlines.saturating_mul(OUTLINE_BYTES))?;
+    let seg = seg.filter(|_| accepted.has_seg());
+    let subject = Subject { accepted, source, marks, module, uids, seg, predecessor };
+    let mut root = subject.document()?;
     let mut object = dataset::in_study_of(source);
     let mut module = module.clone();
     let named = [&mut module.name, &mut module.version, &mut module.vendor, &mut module.title];
@@ -98,17 +146,20 @@ pub fn report(
     subject.put_document(&mut object);
     root.put_into(&mut object);
     let meta = FileMetaTableBuilder::new().transfer_syntax(dictionary::EXPLICIT_VR_LITTLE_ENDIAN);
-    object.with_meta(meta).map_err(|e| SrError::Meta(e.to_string()))
+    let object = object.with_meta(meta).map_err(|e| SrError::Meta(e.to_string()))?;
+    Ok((object, charge))
 }
 
 /// What a report is about.
 struct Subject<'a> {
     accepted: &'a Accepted,
     source: &'a Source<'a>,
+    marks: &'a Source<'a>,
     module: &'a ModuleInfo,
     uids: &'a OutputUids,
     /// Set exactly when a segment has voxels.
-    seg: Option<&'a SegReference>,
+    seg: Option<&'a Reference>,
+    predecessor: Option<&'a Reference>,
 }
 
 impl Subject<'_> {
@@ -118,32 +169,54 @@ impl Subject<'_> {
         put(object, tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
         put(object, tags::PRELIMINARY_FLAG, VR::CS, "PRELIMINARY");
         sequence(object, tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, vec![]);
-        let mut series = vec![evidence(&self.source.series.uid, dataset::slice_references(self.source))];
-        if let Some(seg) = self.seg {
-            series
-                .push(evidence(&seg.series, vec![dataset::reference(dictionary::SEGMENTATION_STORAGE, &seg.instance)]));
+        let of_study = |series| {
+            let mut study = InMemDicomObject::new_empty();
+            put(&mut study, tags::STUDY_INSTANCE_UID, VR::UI, self.source.study.uid.as_str());
+            sequence(&mut study, tags::REFERENCED_SERIES_SEQUENCE, series);
+            vec![study]
+        };
+        if let Some(Reference { series, instance }) = self.predecessor {
+            let earlier = vec![dataset::reference(dictionary::COMPREHENSIVE3_DSR_STORAGE, instance)];
+            sequence(object, tags::PREDECESSOR_DOCUMENTS_SEQUENCE, of_study(vec![evidence(series, earlier)]));
         }
-        let mut study = InMemDicomObject::new_empty();
-        put(&mut study, tags::STUDY_INSTANCE_UID, VR::UI, self.source.study.uid.as_str());
-        sequence(&mut study, tags::REFERENCED_SERIES_SEQUENCE, series);
-        sequence(object, tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, vec![study]);
+        // Two volumes may be of one series, and a series is named once.
+        let mut images: Vec<(&str, Vec<InMemDicomObject>)> = Vec::new();
+        for source in self.sources() {
+            let uid = source.series.uid.as_str();
+            match images.iter_mut().find(|(series, _)| *series == uid) {
+                Some((_, of_series)) => of_series.extend(dataset::slice_references(source)),
+                None => images.push((uid, dataset::slice_references(source))),
+            }
+        }
+        let mut series: Vec<_> = images.into_iter().map(|(uid, images)| evidence(uid, images)).collect();
+        series.extend(self.seg.map(|Reference { series, instance }| {
+            evidence(series, vec![dataset::reference(dictionary::SEGMENTATION_STORAGE, instance)])
+        }));
+        sequence(object, tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, of_study(series));
         let mut template = InMemDicomObject::new_empty();
         put(&mut template, tags::MAPPING_RESOURCE, VR::CS, "DCMR");
         put(&mut template, tags::TEMPLATE_IDENTIFIER, VR::CS, "1500");
         sequence(object, tags::CONTENT_TEMPLATE_SEQUENCE, vec![template]);
     }
 
+    /// The volumes that findings are of: one, or two where boxes are of another.
+    fn sources(&self) -> Vec<&Source<'_>> {
+        let other = !self.accepted.marks.is_empty() && self.accepted.marks_source != self.accepted.source;
+        std::iter::once(self.source).chain(other.then_some(self.marks)).collect()
+    }
+
     /// TID 1500.
-    fn document(&self) -> Item {
+    fn document(&self) -> Result<Item, SrError> {
         let root = Item::container(c::REPORT).modified_by(Item::code(c::LANGUAGE, c::ENGLISH));
         let root = self.observer().into_iter().fold(root, Item::observed_in);
         let root = root
             .modified_by(Item::code(c::PROCEDURE_REPORTED, c::procedure(&self.source.series.modality)))
-            .contains(self.image_library());
+            .contains(library::image_library(&self.sources()));
         // The template wants one of the two, and neither empty.
         let part = |container, items: Vec<Item>| (!items.is_empty()).then(|| Item::contains_all(container, items));
-        root.contains_all(part(self.by_algorithm(Item::container(c::MEASUREMENTS)), self.groups()))
-            .contains_all(part(Item::container(c::EVALUATIONS), self.evaluations()))
+        Ok(root
+            .contains_all(part(self.by_algorithm(Item::container(c::MEASUREMENTS)), self.groups()?))
+            .contains_all(part(Item::container(c::EVALUATIONS), self.evaluations())))
     }
 
     /// TID 1002 and 1004: the module observed.
@@ -159,27 +232,21 @@ impl Subject<'_> {
         ]
     }
 
-    /// TID 1600: one group (TID 1602) with the slices of the volume.
-    fn image_library(&self) -> Item {
-        let series = self.source.series;
-        let mut group = Item::container(c::IMAGE_LIBRARY_GROUP);
-        if let Some(modality) = c::modality(&series.modality) {
-            group = group.acquired_in(Item::code(c::MODALITY, modality));
-        }
-        group = group.acquired_in(Item::uid(c::FRAME_OF_REFERENCE, self.source.frame_of_reference_uid()));
-        let slices = self.source.layout.slices.iter().filter_map(|&i| series.instances.get(i));
-        let images = slices.map(|i| Item::image(&i.sop_class_uid, &i.sop_instance_uid));
-        Item::container(c::IMAGE_LIBRARY).contains(group.contains_all(images))
+    /// The measurement groups, in the order in which segments and boxes were stated.
+    fn groups(&self) -> Result<Vec<Item>, SrError> {
+        let segments = self.seg.into_iter().flat_map(|seg| self.accepted.numbered().map(move |(n, s)| (seg, n, s)));
+        let segments = segments.map(|(seg, n, segment)| Ok(self.segment(seg, n, segment)));
+        let marks = (1..).zip(&self.accepted.marks).map(|(n, mark)| self.mark(n, mark));
+        segments.chain(marks).chain(self.whole_study().map(Ok)).collect()
     }
 
-    /// The measurement groups, in the order in which segments were stated.
-    fn groups(&self) -> Vec<Item> {
-        let segments = self.seg.into_iter().flat_map(|seg| self.accepted.numbered().map(move |(n, s)| (seg, n, s)));
-        segments.map(|(seg, n, segment)| self.segment(seg, n, segment)).chain(self.whole_study()).collect()
+    /// Whether a group has a region.
+    fn has_regions(&self) -> bool {
+        self.seg.is_some() || !self.accepted.marks.is_empty()
     }
 
     /// TID 1411.
-    fn segment(&self, seg: &SegReference, number: u16, segment: &Segment) -> Item {
+    fn segment(&self, seg: &Reference, number: u16, segment: &Segment) -> Item {
         let group = group(segment.name.trim(), &self.uids.tracking(segment.value))
             .contains(Item::code(c::FINDING_CATEGORY, segment.category.clone()))
             .contains(Item::code(c::FINDING, segment.kind.clone()))
@@ -190,10 +257,28 @@ impl Subject<'_> {
         group.contains_all(segment.confidence.map(mean))
     }
 
-    /// TID 1501: the numbers of a study without segments.
+    /// TID 1410 where the box lies in one slice, and else TID 1411: its outline in each.
+    fn mark(&self, number: usize, mark: &Mark) -> Result<Item, SrError> {
+        let ([x, y, first], [width, height, slices]) = (mark.region.start, mark.region.size);
+        let [left, top, right, bottom] = [x, y, x + width, y + height].map(|n| n as f32);
+        let corners = [[left, top], [right, top], [right, bottom], [left, bottom]];
+        let outline = |slice: usize| {
+            let instance = self.marks.instance(slice).ok_or(SrError::Source(slice))?;
+            let image = Item::image(&instance.sop_class_uid, &instance.sop_instance_uid);
+            Ok(Item::outline(c::IMAGE_REGION, &corners, image))
+        };
+        let outlines = (first..first + slices).map(outline).collect::<Result<Vec<_>, SrError>>()?;
+        let tracked = self.uids.other(OUTPUT, &format!("mark {number}"));
+        Ok(group(&format!("{} {number}", mark.label.meaning.trim()), &tracked)
+            .contains(Item::code(c::FINDING, mark.label.clone()))
+            .contains_all(outlines)
+            .contains(probability(mark.probability)))
+    }
+
+    /// TID 1501: the numbers of a study in which nothing has a region.
     fn whole_study(&self) -> Option<Item> {
         let mut numbers = self.numbers(None).peekable();
-        (self.seg.is_none() && numbers.peek().is_some())
+        (!self.has_regions() && numbers.peek().is_some())
             .then(|| group("Measurements", &self.uids.other(OUTPUT, "measurements")).contains_all(numbers))
     }
 
@@ -205,9 +290,8 @@ impl Subject<'_> {
         let findings = unseen
             .chain(accepted.classifications.iter().map(classification))
             .chain(accepted.triage.iter().map(triage))
-            .chain(accepted.marks.iter().map(mark))
             .map(|finding| self.by_algorithm(finding));
-        let numbers = self.numbers(None).filter(|_| self.seg.is_some());
+        let numbers = self.numbers(None).filter(|_| self.has_regions());
         findings.chain(numbers).collect()
     }
 
@@ -232,6 +316,8 @@ impl Subject<'_> {
         item.modified_by(Item::text(c::ALGORITHM_NAME, module.name.as_str()))
             .modified_by(Item::text(c::ALGORITHM_VERSION, module.version.as_str()))
             .modified_by(Item::text(c::ALGORITHM_PARAMETERS, package))
+            .modified_by(Item::text(c::ALGORITHM_MANUFACTURER, module.vendor.as_str()))
+            .modified_by(Item::code(c::ALGORITHM_FAMILY, codes::ARTIFICIAL_INTELLIGENCE))
     }
 }
 
@@ -249,13 +335,6 @@ fn triage(triage: &Triage) -> Item {
         "" => item,
         reason => item.with_property(Item::text(c::COMMENT, reason)),
     }
-}
-
-/// What is in a box. Where it lies is drawn by the presentation state.
-fn mark(mark: &Mark) -> Item {
-    Item::code(c::FINDING, mark.label.clone())
-        .with_property(probability(mark.probability))
-        .with_property(Item::text(c::COMMENT, place(mark.region.start, mark.region.size)))
 }
 
 /// A measurement group with what it is tracked by.

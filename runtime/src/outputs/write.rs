@@ -14,6 +14,8 @@ use crate::trusted_code::begin_writing;
 
 /// Name of the SEG in the output folder.
 pub const SEGMENTATION_FILE: &str = "segmentation.dcm";
+/// Name of the SEG of probabilities.
+pub const FRACTIONAL_FILE: &str = "fractional-segmentation.dcm";
 /// Name of the SR.
 pub const REPORT_FILE: &str = "report.dcm";
 /// Name of the parametric map.
@@ -27,8 +29,16 @@ pub const OVERLAY_FILE: &str = "overlay.png";
 /// Name of the result.
 pub const RESULT_FILE: &str = "result.json";
 /// All names that a result may have in its folder.
-pub const OUTPUT_FILES: [&str; 7] =
-    [SEGMENTATION_FILE, REPORT_FILE, PARAMETRIC_MAP_FILE, PRESENTATION_FILE, CAPTURE_FILE, OVERLAY_FILE, RESULT_FILE];
+pub const OUTPUT_FILES: [&str; 8] = [
+    SEGMENTATION_FILE,
+    FRACTIONAL_FILE,
+    REPORT_FILE,
+    PARAMETRIC_MAP_FILE,
+    PRESENTATION_FILE,
+    CAPTURE_FILE,
+    OVERLAY_FILE,
+    RESULT_FILE,
+];
 
 /// An output that lies, or is about to lie, in the output folder.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

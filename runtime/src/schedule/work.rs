@@ -20,7 +20,7 @@ use crate::inference::{Device, Turn};
 use crate::metrics::Metrics;
 use crate::module::manifest::Interface;
 use crate::outputs::result::{JobResult, Status};
-use crate::outputs::{RESULT_FILE, Stamp};
+use crate::outputs::{self, RESULT_FILE, Stamp};
 use crate::pipeline::{self, Event, Phases, RunError, Work};
 use crate::priors;
 use crate::routing::Planned;
@@ -159,6 +159,7 @@ impl Shop {
                     fallbacks: fallbacks(&result),
                     deliver: deliver::destinations(&self.app.config.destinations, &job.module),
                     release: ready.planned.release,
+                    report: outputs::report_of(&result.outputs),
                     triage: result.findings.triage,
                 }),
                 Err(e) => Finished::Failed(Cause {
@@ -263,6 +264,7 @@ impl Shop {
         let accepted = pipeline::accept(ready.prepared.package(), &study)?;
         let upstream = self.runtime.block_on(self.upstream(job, ready))?;
         let (priors, warnings) = self.priors(job, ready)?;
+        let predecessors = self.runtime.block_on(self.store.predecessors(job))?;
         phases.end("headers");
         let work = Work {
             prepared: &ready.prepared,
@@ -271,6 +273,7 @@ impl Shop {
             accepted,
             upstream,
             priors,
+            predecessors,
             warnings,
             out,
             strict: false,

@@ -67,6 +67,7 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (12, "worklist", include_str!("schema/0012_worklist.sql")),
     (13, "orders", include_str!("schema/0013_orders.sql")),
     (14, "said", include_str!("schema/0014_said.sql")),
+    (15, "reports", include_str!("schema/0015_reports.sql")),
 ];
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";

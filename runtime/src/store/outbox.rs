@@ -585,6 +585,7 @@ mod tests {
                 deliver: destinations.iter().map(|&name| name.to_owned()).collect(),
                 release: Release::AtOnce,
                 triage: Vec::new(),
+                report: None,
             });
             self.store.end_job(job.id, &ending).await.expect("ended");
             // Twice is once.

@@ -70,7 +70,8 @@ fn components_that_no_compiler_writes_are_contained_too() {
 }
 
 /// Examples that do nothing wrong.
-const WELL_BEHAVED: [&str; 8] = ["well-behaved", "segments", "shown", "slow", "unfit", "follow", "priors", "plain-nn"];
+const WELL_BEHAVED: [&str; 9] =
+    ["well-behaved", "segments", "shown", "boxes", "slow", "unfit", "follow", "priors", "plain-nn"];
 
 #[test]
 fn every_guest_of_the_folder_is_tried_and_they_are_many() {

@@ -1,6 +1,6 @@
 //! The content tree of a structured report: content items, and how they become sequence items (PS3.3 C.17.3).
 
-use dicom_core::VR;
+use dicom_core::{PrimitiveValue, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
@@ -27,9 +27,22 @@ enum Value {
     Container,
     Text(String),
     Code(Code),
-    Number { value: f64, unit: Code },
+    Number {
+        value: f64,
+        unit: Code,
+    },
     Uid(String),
-    Image { class: String, instance: String, segment: Option<u16> },
+    /// `YYYYMMDD`.
+    Date(String),
+    /// `HHMMSS`, and a fraction.
+    Time(String),
+    /// A closed outline in an image, (column, row) pair after pair; the first pixel reaches from 0\0 to 1\1 (PS3.3 C.18.6).
+    Outline(Vec<f32>),
+    Image {
+        class: String,
+        instance: String,
+        segment: Option<u16>,
+    },
 }
 
 impl Item {
@@ -58,6 +71,22 @@ impl Item {
     /// UIDREF.
     pub(super) fn uid(concept: impl Into<Code>, uid: impl Into<String>) -> Self {
         Self::new(Some(concept.into()), Value::Uid(uid.into()))
+    }
+
+    /// DATE.
+    pub(super) fn date(concept: impl Into<Code>, date: impl Into<String>) -> Self {
+        Self::new(Some(concept.into()), Value::Date(date.into()))
+    }
+
+    /// TIME.
+    pub(super) fn time(concept: impl Into<Code>, time: impl Into<String>) -> Self {
+        Self::new(Some(concept.into()), Value::Time(time.into()))
+    }
+
+    /// SCOORD: a closed outline, selected from `image`.
+    pub(super) fn outline(concept: impl Into<Code>, points: &[[f32; 2]], image: Self) -> Self {
+        let closed = points.iter().chain(points.first()).flatten().copied().collect();
+        Self::new(Some(concept.into()), Value::Outline(closed)).with("SELECTED FROM", image)
     }
 
     /// IMAGE without a concept name.
@@ -116,7 +145,9 @@ impl Item {
         match &mut self.value {
             Value::Text(text) => texts.push(text),
             Value::Code(code) | Value::Number { unit: code, .. } => texts.extend(of_code(code)),
-            Value::Container | Value::Uid(_) | Value::Image { .. } => {}
+            // Of the standard's own characters.
+            Value::Container | Value::Uid(_) | Value::Date(_) | Value::Time(_) => {}
+            Value::Outline(_) | Value::Image { .. } => {}
         }
         texts.extend(self.children.iter_mut().flat_map(|(_, child)| child.texts()));
         texts
@@ -150,6 +181,9 @@ impl Value {
             Self::Code(_) => "CODE",
             Self::Number { .. } => "NUM",
             Self::Uid(_) => "UIDREF",
+            Self::Date(_) => "DATE",
+            Self::Time(_) => "TIME",
+            Self::Outline(_) => "SCOORD",
             Self::Image { .. } => "IMAGE",
         }
     }
@@ -164,6 +198,12 @@ impl Value {
                 sequence(object, tags::MEASURED_VALUE_SEQUENCE, vec![item]);
             }
             Self::Uid(uid) => put(object, tags::UID, VR::UI, uid.as_str()),
+            Self::Date(date) => put(object, tags::DATE, VR::DA, date.as_str()),
+            Self::Time(time) => put(object, tags::TIME, VR::TM, time.as_str()),
+            Self::Outline(points) => {
+                put(object, tags::GRAPHIC_DATA, VR::FL, PrimitiveValue::F32(points.iter().copied().collect()));
+                put(object, tags::GRAPHIC_TYPE, VR::CS, "POLYLINE");
+            }
             Self::Image { class, instance, segment } => {
                 let mut item = reference(class, instance);
                 if let Some(number) = segment {

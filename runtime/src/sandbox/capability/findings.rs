@@ -2,7 +2,9 @@
 
 use wasmtime::component::Resource;
 
-use crate::findings::{Classification, Code, Measurement, Segment, Segmentation, Triage, Unfit, Urgency};
+use crate::findings::{
+    Classification, Code, Measurement, Probabilities, Segment, Segmentation, Triage, Unfit, Urgency,
+};
 use crate::sandbox::bindings::gantry::imaging::{findings, types};
 use crate::sandbox::state::{Failure, JobState};
 use crate::volumes::Volume;
@@ -93,6 +95,17 @@ impl findings::Host for JobState {
             })
             .collect();
         self.findings.segmentation = Some(Segmentation { labels, segments });
+        Ok(())
+    }
+
+    fn probabilities(&mut self, segment: u32, values: Resource<Volume>) -> Result<(), Failure> {
+        self.admit(1, &[])?;
+        if self.findings.probabilities.iter().any(|earlier| earlier.segment == segment) {
+            let text = format!("probabilities of segment {segment} were stated before; state those of a segment once");
+            return Err(Failure::Invalid(text));
+        }
+        let values = self.table.get(&values)?.clone();
+        self.findings.probabilities.push(Probabilities { segment, values });
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use super::StoreError;
 use crate::audit::{Action, Event};
 use crate::config::Release;
 use crate::findings::{Triage, Urgency};
+use crate::outputs::Reference;
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -234,6 +235,8 @@ pub struct Done {
     pub release: Release,
     /// Its reasons to look sooner.
     pub triage: Vec<Triage>,
+    /// Its SR, if it has one.
+    pub report: Option<Reference>,
 }
 
 /// What `gantry job` can change.

@@ -7,6 +7,7 @@ use super::{Done, Ending, FoundRow, Job, JobState, about, jobs, level, select_jo
 use crate::audit::{Action, Event, NODE};
 use crate::config::Release;
 use crate::findings::Urgency;
+use crate::outputs::Reference;
 use crate::store::{Due, Store, StoreError, now_ms};
 
 impl Store {
@@ -100,6 +101,12 @@ impl Store {
             batch.deliver(&job, result_sha256, deliver, *release == Release::Hold).await?;
             delivers = !deliver.is_empty();
         }
+        if let Ending::Done(Done { report: Some(report), .. }) = ending
+            && job.superseded_by.is_none()
+        {
+            let query = sqlx::query("INSERT INTO result_report VALUES (?, ?, ?)").bind(id);
+            query.bind(&report.series).bind(&report.instance).execute(&mut *batch.transaction).await?;
+        }
         batch.commit().await?;
         if delivers {
             self.outbox_changed();
@@ -166,6 +173,26 @@ impl Store {
         let query = sqlx::query("UPDATE job SET state = 'queued' WHERE id = ? AND state = 'gated'");
         query.bind(id).execute(&self.pool).await?;
         Ok(())
+    }
+
+    /// The SRs of a job's module on earlier versions of its study, the earliest first: of results that may have left, and
+    /// were there when the next version came. Always the same for a job, whatever becomes of those results.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn predecessors(&self, job: &Job) -> Result<Vec<Reference>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT series_instance_uid, sop_instance_uid FROM result_report JOIN job ON job.id = result_report.job \
+             WHERE study_instance_uid = ? AND module = ? AND study_version < ? \
+             AND job.id IN (SELECT job FROM deliverable) ORDER BY study_version, job.id",
+        )
+        .bind(&job.study_instance_uid)
+        .bind(&job.module)
+        .bind(job.study_version)
+        .fetch_all(&self.pool)
+        .await?;
+        let read = |row: &SqliteRow| Ok(Reference { series: row.try_get(0)?, instance: row.try_get(1)? });
+        Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
     }
 
     /// What a job that is done found.

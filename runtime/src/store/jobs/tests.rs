@@ -32,7 +32,7 @@ async fn priorities(store: &Store, version: u32) -> Vec<(String, Urgency)> {
 fn done(raise: Urgency, fallbacks: Vec<String>) -> Done {
     let (result_path, result_sha256, found) = ("results/x".into(), [2; 32], Vec::new());
     let (deliver, release, triage) = (Vec::new(), Release::AtOnce, Vec::new());
-    Done { result_path, result_sha256, found, raise, unfit: false, fallbacks, deliver, release, triage }
+    Done { result_path, result_sha256, found, raise, unfit: false, fallbacks, deliver, release, triage, report: None }
 }
 
 #[tokio::test]
@@ -95,6 +95,62 @@ async fn what_ran_on_another_device_than_it_was_to_is_in_the_audit_log() {
     }
     let own = |detail: &str| ("job-done".to_owned(), detail.to_owned());
     assert_eq!(told(&store).await, [own(""), own("on a processor in place of a GPU: coarse, fine")]);
+}
+
+/// Runs the next job to its end with a report of this UID, as the module's results are released.
+async fn report(store: &Store, instance: &str, release: Release) -> i64 {
+    let job = store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
+    end(store, job.id, instance, release).await;
+    job.id
+}
+
+async fn end(store: &Store, job: i64, instance: &str, release: Release) {
+    let report = Some(Reference { series: format!("{instance}.1"), instance: instance.into() });
+    let ending = Ending::Done(Done { report, release, ..done(Urgency::Routine, Vec::new()) });
+    store.end_job(job, &ending).await.expect("ended");
+}
+
+#[tokio::test]
+async fn a_report_takes_the_place_of_those_that_were_there_when_its_version_came() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).await.expect("a journal");
+    let of = |name: &'static str| [(name, Urgency::Routine)];
+    route(&store, 1, &of("a")).await;
+    report(&store, "2.25.1", Release::AtOnce).await;
+    route(&store, 2, &of("a")).await;
+    let late = store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
+    route(&store, 3, &of("a")).await;
+    let third = store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
+    let predecessors = async |job: &Job| {
+        let found = store.predecessors(job).await.expect("asked");
+        found.into_iter().map(|report| report.instance).collect::<Vec<_>>()
+    };
+    assert_eq!(predecessors(&third).await, ["2.25.1"]);
+    // It was asked to stop, and was done all the same: nobody gets it.
+    end(&store, late.id, "2.25.2", Release::AtOnce).await;
+    assert_eq!(predecessors(&third).await, ["2.25.1"], "a run that is repeated names the same");
+    end(&store, third.id, "2.25.3", Release::AtOnce).await;
+    route(&store, 4, &[("a", Urgency::Routine), ("b", Urgency::Routine)]).await;
+    let [a, b] = [(); 2].map(|()| store.claim(Due::now(0), Urgency::Routine));
+    let (a, b) = (a.await.expect("the journal").expect("a job"), b.await.expect("the journal").expect("a job"));
+    assert_eq!((predecessors(&a).await, predecessors(&b).await), (vec!["2.25.1".into(), "2.25.3".into()], vec![]));
+}
+
+#[tokio::test]
+async fn a_report_that_never_left_is_nobodys_predecessor() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).await.expect("a journal");
+    for (version, release) in [(1, Release::Shadow), (2, Release::Hold), (3, Release::Hold)] {
+        route(&store, version, &[("a", Urgency::Routine)]).await;
+        let job = report(&store, &format!("2.25.{version}"), release).await;
+        if version == 3 {
+            store.release_result(job, "me", true).await.expect("released");
+        }
+    }
+    route(&store, 4, &[("a", Urgency::Routine)]).await;
+    let job = store.claim(Due::now(0), Urgency::Routine).await.expect("the journal").expect("a job");
+    let found = store.predecessors(&job).await.expect("asked");
+    assert_eq!(found, [Reference { series: "2.25.3.1".into(), instance: "2.25.3".into() }]);
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ async fn done(store: &Store, release: Release) -> i64 {
         deliver: vec!["pacs".into()],
         release,
         triage: Vec::new(),
+        report: None,
     });
     store.end_job(job.id, &done).await.expect("ended");
     job.id

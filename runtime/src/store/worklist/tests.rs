@@ -42,6 +42,7 @@ async fn end(store: &Store, job: i64, release: Release, level: Urgency) {
         deliver: Vec::new(),
         release,
         triage,
+        report: None,
     });
     store.end_job(job, &done).await.expect("ended");
 }

@@ -1,5 +1,5 @@
 //! Fits in everything that is shown: what is denser than 50 HU as a segment, as a box for each piece, and as a heatmap
-//! that is as warm as it is dense.
+//! that is as warm as it is dense, which are its probabilities too.
 
 use gantry_guest::prelude::*;
 
@@ -13,7 +13,9 @@ impl Analyzer for Shown {
         let dense = source.threshold(50.0, 4000.0)?;
         findings::segmentation(&dense, &[Segment { confidence: Some(0.5), ..rogue::segment() }])?;
         let heat: Vec<f32> = source.read(all)?.into_iter().map(|hu| (hu / 1000.0).clamp(0.0, 1.0)).collect();
-        marks::heatmap(&volumes::from_list(&heat, geometry)?, "Density")?;
+        let heat = volumes::from_list(&heat, geometry)?;
+        marks::heatmap(&heat, "Density")?;
+        findings::probabilities(rogue::segment().value, &heat)?;
         for (piece, percent) in dense.components(1)?.iter().zip([90u8, 80, 70, 60]) {
             marks::mark(piece.bounds, &rogue::code("DENSE", "Dense piece"), f32::from(percent) / 100.0)?;
         }
