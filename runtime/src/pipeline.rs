@@ -313,7 +313,7 @@ fn write_pictures(
         let (object, _held) = made.map_err(|e| failed(&e))?;
         transaction.dicom(PRESENTATION_FILE, OutputKind::PresentationState, &object)?;
     }
-    if let Some(key) = outputs::key_slice(findings).filter(|_| wanted.secondary_capture) {
+    if let Some(key) = outputs::key_slice(findings, record.study).filter(|_| wanted.secondary_capture) {
         let (source, uids) = record.source(key.source).map_err(RunError::Write)?;
         let (volume, options) = (source.volume_index, app.read_options(strict));
         let decoded = source.series.decode_slice(volume, key.slice, &budget, &options)?;
