@@ -20,6 +20,7 @@ mod bits;
 mod canvas;
 mod capture;
 mod codes;
+mod conformance;
 mod dataset;
 mod gate;
 mod kind;
@@ -32,6 +33,7 @@ mod seg;
 mod sr;
 pub mod uid;
 mod window;
+pub mod workitem;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
