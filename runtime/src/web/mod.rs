@@ -23,6 +23,7 @@ mod rendered;
 mod review;
 mod stow;
 mod ups;
+mod verified;
 mod wado;
 mod worklist;
 
@@ -51,6 +52,7 @@ use tokio_util::task::TaskTracker;
 use self::auth::{Caller, Connected};
 use self::error::WebError;
 use self::pace::Paced;
+use self::verified::Verified;
 use crate::audit::{Action, Audit, Event};
 use crate::certificate;
 use crate::config::{Config, Scope, WebConfig, WorklistConfig};
@@ -102,6 +104,8 @@ pub(crate) struct Shared {
     metrics: Arc<Metrics>,
     audit: Audit,
     address: SocketAddr,
+    /// Outputs that are what their jobs wrote.
+    verified: Arc<Verified>,
     /// Taken by whoever decodes a frame.
     renders: Semaphore,
     /// When the journal was last asked whether it can be written to, and the answer; held by who asks it.
@@ -172,6 +176,7 @@ impl Web {
             ae_title: config.dimse.ae_title.clone(),
             channels,
             address: listener.local_addr().map_err(unusable)?,
+            verified: Arc::default(),
             renders: Semaphore::new(web.renders_max),
             journal_answered: Arc::default(),
             config: web,
