@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use super::accept::next_connection;
 use crate::audit::{Action, Audit, Event};
 use crate::config::{Config, Hl7Config};
 use crate::messages::hl7::ack::{Asked, Ourselves};
@@ -33,8 +34,6 @@ use crate::tls::{self, TlsError};
 
 /// Read at once.
 const PIECE_BYTES: usize = 16 << 10;
-/// After an error that is the host's, such as no more file descriptors: nothing changes at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Why one more connection is closed.
 const FULL: &str = "hl7.connections_max are open";
 
@@ -109,18 +108,8 @@ impl Mllp {
     pub async fn run(self, stop: CancellationToken, tasks: &TaskTracker) {
         let Self { listener, address, shared } = self;
         tracing::info!(%address, tls = shared.tls.is_some(), "hl7 listening");
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, from)) => drop(tasks.spawn(connection(shared.clone(), stream, from.ip(), stop.clone()))),
-                Err(e) => {
-                    tracing::warn!("a connection cannot be accepted: {e}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+        while let Some((stream, from)) = next_connection(&listener, &stop).await {
+            tasks.spawn(connection(shared.clone(), stream, from.ip(), stop.clone()));
         }
     }
 }

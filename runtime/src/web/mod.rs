@@ -56,6 +56,7 @@ use self::verified::Verified;
 use crate::audit::{Action, Audit, Event};
 use crate::certificate;
 use crate::config::{Config, Scope, WebConfig, WorklistConfig};
+use crate::ingest::accept::next_connection;
 use crate::ingest::disk::{Disk, RealDisk};
 use crate::ingest::{Intake, Uid};
 use crate::metrics::Metrics;
@@ -208,16 +209,7 @@ impl Web {
         let lifetime = Lifetime { stop: stop.clone(), tasks: tasks.clone() };
         let busy = || async { WebError::Unavailable("web.connections_max are open; try again later").into_response() };
         let state = state_router(self.shared.clone()).fallback(busy);
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = self.listener.accept() => accepted,
-            };
-            let Ok((stream, from)) = accepted else {
-                // Too many open files, mostly: others end first.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
+        while let Some((stream, from)) = next_connection(&self.listener, &stop).await {
             // Closed never.
             let (place, only_state) = tokio::select! {
                 biased;
