@@ -359,7 +359,7 @@ fn exit_code(error: &RunError) -> u8 {
         },
         RunError::Job(JobError::Cancelled) => 130,
         RunError::Prepare(_) | RunError::Job(_) | RunError::Refused(_) => 4,
-        RunError::Write(_) => 1,
+        RunError::Nonconforming(_) | RunError::Write(_) => 1,
     }
 }
 

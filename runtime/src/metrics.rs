@@ -54,6 +54,7 @@ pub struct Metrics {
     studies_closed: Family<[Word; 1], Counter>,
     seconds_saved: Seconds,
     studies_routed: Family<[Word; 1], Counter>,
+    nonconforming: Family<[Word; 1], Counter>,
     hl7_messages: Family<[Word; 2], Counter>,
     http: Family<[(&'static str, String); 2], Counter>,
     http_latency: Family<[Word; 1], Histogram>,
@@ -124,6 +125,7 @@ impl Metrics {
             studies_closed: Family::default(),
             seconds_saved: Seconds::default(),
             studies_routed: Family::default(),
+            nonconforming: Family::default(),
             hl7_messages: Family::default(),
             http: Family::default(),
             http_latency: Family::new_with_constructor(short as fn() -> Histogram),
@@ -200,6 +202,9 @@ impl Metrics {
         r.register_with_unit("study_close_saved", help, Unit::Seconds, self.seconds_saved.clone());
         let help = "Versions of studies routed, by what came of it: jobs, nothing-to-run or unreadable";
         r.register("studies_routed", help, self.studies_routed.clone());
+        let help =
+            "Results that are not kept, since an object of theirs does not conform, by object: a fault of gantry";
+        r.register("results_nonconforming", help, self.nonconforming.clone());
         r.register("http_requests", "HTTP requests, by route and status", self.http.clone());
         let help = "From the head of a request to the head of its response";
         r.register_with_unit("http_latency", help, Unit::Seconds, self.http_latency.clone());
@@ -393,6 +398,11 @@ impl Metrics {
         self.device_queue_age.get_or_create(&device).set(oldest.as_secs_f64());
     }
 
+    /// An object of a result does not conform, as PS3.3 calls it.
+    pub fn nonconforming(&self, object: &'static str) {
+        self.nonconforming.get_or_create(&[("object", object)]).inc();
+    }
+
     /// So many files are set aside.
     pub fn quarantine(&self, files: u64) {
         self.quarantine.set(files.cast_signed());
@@ -495,6 +505,7 @@ mod tests {
         metrics.http_request("/studies", 200, Duration::from_millis(1));
         metrics.study_closed("counts", Duration::from_secs(55));
         metrics.gpu_fallback("liver", "Acme");
+        metrics.nonconforming("Segmentation");
         let text = metrics.render();
         for line in [
             "gantry_instances_stored_total{via=\"dimse\",outcome=\"new\"} 1",
@@ -507,6 +518,7 @@ mod tests {
             "gantry_job_run_seconds_sum{module=\"ct-organs\",device=\"cpu\"} 2.0",
             "gantry_http_requests_total{route=\"/studies\",status=\"200\"} 1",
             "gantry_study_close_saved_seconds_total 55.0",
+            "gantry_results_nonconforming_total{object=\"Segmentation\"} 1",
             "gantry_gpu_fallbacks_total{model=\"liver\",vendor=\"Acme\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");

@@ -1,4 +1,4 @@
-//! One study, top to bottom: read, accept, run in the sandbox, gate, write.
+//! One study, top to bottom: read, accept, run in the sandbox, gate, write, check what was written.
 //!
 //! Nothing is in the output folder before the last step, and then everything is.
 
@@ -92,6 +92,9 @@ pub enum RunError {
     /// What the module stated.
     #[error("the output gate refused the module's findings: {0}")]
     Refused(#[from] Refusal),
+    /// An object that our own writers made and that does not conform.
+    #[error(transparent)]
+    Nonconforming(#[from] outputs::Nonconforming),
     /// Our own writers.
     #[error("the result cannot be written: {0}")]
     Write(String),
@@ -233,10 +236,14 @@ pub fn run_prepared(
     if overlay {
         draw(app, &mut transaction, &record, &findings, strict)?;
     }
+    phases.end("encode");
+
+    observe(Event::Step("checking objects"));
+    outputs::conforms(transaction.staged(), &outputs::Inputs::new(&study, &accepted))?;
     if turn.is_cancelled() {
         return Err(JobError::Cancelled.into());
     }
-    phases.end("encode");
+    phases.end("conformance");
     result.outputs = transaction.written().to_vec();
     result.phases = phases.ended;
     transaction.bytes(RESULT_FILE, OutputKind::Result, &result.to_bytes())?;
@@ -332,7 +339,7 @@ fn write_pictures(
         let (object, _held) = made.map_err(|e| failed(&e))?;
         transaction.dicom(PRESENTATION_FILE, OutputKind::PresentationState, &object)?;
     }
-    if let Some(key) = outputs::key_slice(findings).filter(|_| wanted.secondary_capture) {
+    if let Some(key) = outputs::key_slice(findings, record.study).filter(|_| wanted.secondary_capture) {
         let (source, uids) = record.source(key.source).map_err(RunError::Write)?;
         let (volume, options) = (source.volume_index, app.read_options(strict));
         let decoded = source.series.decode_slice(volume, key.slice, &budget, &options)?;

@@ -1,5 +1,7 @@
 //! WADO-RS: other transfer syntaxes than received, and pictures.
 
+use std::path::{Path, PathBuf};
+
 use dicom_core::value::{PixelFragmentSequence, Value};
 use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::{tags, uids};
@@ -116,6 +118,31 @@ fn rle(pixels: usize) -> Vec<u8> {
     [header, high, low].concat()
 }
 
+/// An MR image and an inverse radiograph with each VOI LUT Function (PS3.3 C.11.2.1.3) and windows that end within their values.
+fn windowed(folder: &Path) -> Vec<PathBuf> {
+    let functions = ["LINEAR", "LINEAR_EXACT", "SIGMOID"];
+    let images = [("pydicom/test_files/MR_small.dcm", "700", "400.5"), ("pydicom-data/RG3_UNCR.dcm", "500", "300")];
+    let of = |(image, (name, centre, width)): (usize, (&str, &str, &str))| {
+        functions.map(|function| {
+            let mut object = dicom_object::open_file(assets().join(name)).expect("an image");
+            let uid = format!("2.25.9{image}{}", function.len());
+            object.put_str(tags::SOP_INSTANCE_UID, VR::UI, uid.as_str());
+            object.update_meta(|meta| meta.media_storage_sop_instance_uid = uid);
+            for (tag, vr, value) in [
+                (tags::WINDOW_CENTER, VR::DS, centre),
+                (tags::WINDOW_WIDTH, VR::DS, width),
+                (tags::VOILUT_FUNCTION, VR::CS, function),
+            ] {
+                object.put_str(tag, vr, value);
+            }
+            let path = folder.join(format!("{image}-{function}.dcm"));
+            object.write_to_file(&path).expect("written");
+            path
+        })
+    };
+    images.into_iter().enumerate().flat_map(of).collect()
+}
+
 /// A sender's report among the images.
 fn send_report(node: &Node) {
     let change = |object: &mut InMemDicomObject| {
@@ -132,7 +159,9 @@ fn other_transfer_syntaxes_are_what_pydicom_reads() {
     let Some(peers) = Peers::with("dicomweb_client, pydicom, PIL, openjpeg") else { return };
     let Some(_) = asset("pydicom").zip(asset("pydicom-data")) else { return };
     let node = Node::start(WEB);
-    let files = REAL.map(|name| assets().join(name));
+    let with_functions = tempfile::tempdir().expect("a folder");
+    let mut files = REAL.map(|name| assets().join(name)).to_vec();
+    files.extend(windowed(with_functions.path()));
     let mut body = Vec::new();
     for file in &files {
         let bytes = std::fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));

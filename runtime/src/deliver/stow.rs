@@ -8,8 +8,6 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use dicom_core::Tag;
-use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_web::{DicomWebClient, DicomWebError};
 use futures_util::{Stream, stream};
@@ -20,6 +18,7 @@ use super::folder::digest;
 use super::webhook::refused;
 use super::{Delivery, Failure, PIECE_BYTES, Sent, Trouble, secret};
 use crate::config::StowDestination;
+use crate::dimse::stored::{Kept, kept};
 use crate::ingest::blocking;
 
 pub(super) struct Sender {
@@ -68,18 +67,12 @@ fn pieces(file: tokio::fs::File) -> impl Stream<Item = std::io::Result<Bytes>> +
     })
 }
 
-/// What an answer says of one instance (PS3.18 section 10.5.3).
+/// What an answer says of one instance.
 fn said(answer: &InMemDicomObject, instance: &str) -> Stored {
-    let find = |sequence: Tag| {
-        let items = answer.element(sequence).ok().and_then(|element| element.items()).unwrap_or_default();
-        items.iter().find(|item| {
-            let uid = item.element(tags::REFERENCED_SOP_INSTANCE_UID).ok().and_then(|uid| uid.to_str().ok());
-            uid.is_some_and(|uid| uid.trim_end_matches(['\0', ' ']) == instance)
-        })
-    };
-    let number = |item: &InMemDicomObject, tag: Tag| item.element(tag).ok().and_then(|e| e.to_int::<u16>().ok());
-    if let Some(item) = find(tags::FAILED_SOP_SEQUENCE) {
-        return match number(item, tags::FAILURE_REASON).map(judge) {
+    match kept(answer, instance) {
+        Kept::Yes(warning) => warning.map_or(Stored::Yes, Stored::Warned),
+        Kept::Unsaid => Stored::No(Failure::again("its answer says nothing of it")),
+        Kept::No(reason) => match reason.map(judge) {
             // It has it already.
             Some(Stored::Warned(DUPLICATE)) => Stored::Warned(DUPLICATE),
             // A failure all the same, whatever the number would mean elsewhere.
@@ -87,11 +80,7 @@ fn said(answer: &InMemDicomObject, instance: &str) -> Stored {
                 Stored::No(Failure::again("it failed to store it, and does not say why"))
             }
             Some(refused) => refused,
-        };
-    }
-    match find(tags::REFERENCED_SOP_SEQUENCE) {
-        Some(item) => number(item, tags::WARNING_REASON).map_or(Stored::Yes, Stored::Warned),
-        None => Stored::No(Failure::again("its answer says nothing of it")),
+        },
     }
 }
 
@@ -113,7 +102,8 @@ fn trouble(error: DicomWebError) -> Trouble {
 #[cfg(test)]
 mod tests {
     use dicom_core::value::DataSetSequence;
-    use dicom_core::{DataElement, PrimitiveValue, VR};
+    use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
+    use dicom_dictionary_std::tags;
     use dicom_object::mem::InMemElement;
 
     use super::*;

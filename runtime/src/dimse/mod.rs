@@ -6,13 +6,14 @@
 //!            is bounded                          └▶ N-EVENT-REPORT to a caller (ingest::dimse)
 //! ```
 //!
-//! Read in this order: `guard`, `wire`, `command`, `client`, `elements`, `promise`.
+//! Read in this order: `guard`, `wire`, `command`, `client`, `elements`, `promise`, `stored`.
 
 pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod elements;
 pub mod guard;
 pub(crate) mod promise;
+pub(crate) mod stored;
 pub(crate) mod wire;
 
 use dicom_dictionary_std::uids;

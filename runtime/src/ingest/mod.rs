@@ -13,6 +13,7 @@
 //! What cannot be kept as an instance is set aside in `quarantine/` with the reason, as durably, and refused. A failed
 //! fsync or commit ends the process: what the disk then holds is unknown, and trying again could say otherwise.
 
+pub(crate) mod accept;
 mod commit;
 #[cfg(test)]
 mod crash;

@@ -17,6 +17,7 @@ use super::window::{self, Window};
 use super::{Accepted, ModuleInfo, OutputUids, Source, Stamp};
 use crate::findings::Mark;
 use crate::geometry::{Geometry, Region};
+use crate::study::Study;
 use crate::volumes::{Volume, VolumeError};
 
 /// The name that UIDs of the capture are derived from.
@@ -48,9 +49,9 @@ pub struct KeySlice {
 }
 
 /// The [hottest](super::AcceptedHeatmap::hottest) slice of a heatmap, else the slice with most voxels of segments, else the middle one of the most probable
-/// box; `None` where nothing that was found has a place.
+/// box, else that of the volume that findings refer to, where the study as a whole was classified; `None` where it was not.
 #[must_use]
-pub fn key_slice(accepted: &Accepted) -> Option<KeySlice> {
+pub fn key_slice(accepted: &Accepted, study: &Study) -> Option<KeySlice> {
     if let Some(heatmap) = &accepted.heatmap {
         return Some(KeySlice { source: heatmap.source, slice: heatmap.hottest });
     }
@@ -58,8 +59,18 @@ pub fn key_slice(accepted: &Accepted) -> Option<KeySlice> {
         return Some(KeySlice { source: accepted.source, slice: accepted.fullest });
     }
     // Of several the first: `max_by` would take the last.
-    let best = accepted.marks.iter().rev().max_by(|a, b| a.probability.total_cmp(&b.probability))?;
-    Some(KeySlice { source: accepted.marks_source, slice: best.region.start[2] + best.region.size[2] / 2 })
+    if let Some(best) = accepted.marks.iter().rev().max_by(|a, b| a.probability.total_cmp(&b.probability)) {
+        let slice = best.region.start[2] + best.region.size[2] / 2;
+        return Some(KeySlice { source: accepted.marks_source, slice });
+    }
+    let classified = !(accepted.triage.is_empty() && accepted.classifications.is_empty());
+    let source = Source::new(study, accepted.source).filter(|_| classified)?;
+    Some(KeySlice { source: accepted.source, slice: source.layout.slices.len() / 2 })
+}
+
+/// Whether anything that was found lies somewhere.
+fn has_place(accepted: &Accepted) -> bool {
+    accepted.heatmap.is_some() || accepted.has_seg() || !accepted.marks.is_empty()
 }
 
 /// What is known of the slice itself.
@@ -125,7 +136,10 @@ pub fn secondary_capture(
     let mut of = dataset::reference(&instance.sop_class_uid, &instance.sop_instance_uid);
     put_code(&mut of, tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE, &codes::SOURCE_IMAGE.into());
     sequence(&mut object, tags::SOURCE_IMAGE_SEQUENCE, vec![of]);
-    let derivation = "A slice of the source with what the module found drawn into it, and what that means around it";
+    let derivation = match has_place(accepted) {
+        true => "A slice of the source with what the module found drawn into it, and what that means around it",
+        false => "A slice of the source with what the module found in all of it in words around it",
+    };
     put(&mut object, tags::DERIVATION_DESCRIPTION, VR::ST, derivation);
     put(&mut object, tags::BURNED_IN_ANNOTATION, VR::CS, "YES");
     put(&mut object, tags::IMAGE_COMMENTS, VR::LT, dataset::label(module));
@@ -217,6 +231,9 @@ fn lines(accepted: &Accepted, key: KeySlice, source: &Source<'_>, module: &Modul
     ];
     let heat = accepted.heatmap.as_ref().filter(|heatmap| heatmap.source == key.source);
     lines.extend(heat.map(|heatmap| line(format!("Colours: {}", heatmap.title))));
+    if !has_place(accepted) && slices > 1 {
+        lines.push(line("The middle of the volume: what was found is of all of it, and not of this slice".into()));
+    }
     let found = findings(accepted, key);
     let more = found.len().saturating_sub(LINES_MAX);
     lines.extend(found.into_iter().take(LINES_MAX));

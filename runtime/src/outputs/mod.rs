@@ -21,6 +21,7 @@ mod bits;
 mod canvas;
 mod capture;
 mod codes;
+mod conformance;
 mod dataset;
 mod encode;
 mod gate;
@@ -34,11 +35,13 @@ mod seg;
 mod sr;
 pub mod uid;
 mod window;
+pub mod workitem;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use capture::{CaptureError, KeySlice, key_slice, secondary_capture};
+pub use conformance::{Inputs, Nonconforming, check as conforms};
 pub use encode::write_file;
 pub use gate::{Refusal, gate};
 pub use kind::OutputKind;

@@ -238,6 +238,11 @@ impl Transaction {
         Ok(self.written.last().expect("one was just pushed"))
     }
 
+    /// What has been written so far, and where each file lies until it has its place.
+    pub fn staged(&self) -> impl Iterator<Item = (&Written, PathBuf)> {
+        self.written.iter().map(|written| (written, self.staging.path().join(&written.file)))
+    }
+
     /// What has been written so far.
     #[must_use]
     pub fn written(&self) -> &[Written] {

@@ -8,10 +8,14 @@ use crate::store::{Ending, JobState};
 use crate::study::ReadError;
 use crate::upstream::UpstreamError;
 
+/// The class of a run whose objects do not conform.
+const CONFORMANCE: &str = "conformance";
+
 /// Why a run left no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cause {
-    /// Who is at fault: `input`, `limit`, `module`, `findings`, `engine`, `disk` or `host`.
+    /// Who is at fault: `input`, `limit`, `module`, `findings`, `engine`, `disk`, `host`, or
+    /// [`CONFORMANCE`]: our own writers.
     pub(super) class: &'static str,
     /// The same run could end well at another time.
     pub(super) passes: bool,
@@ -40,6 +44,7 @@ impl From<&RunError> for Cause {
             RunError::Job(JobError::Host(_)) => ("host", true),
             RunError::Job(JobError::Cancelled) => ("cancelled", true),
             RunError::Refused(_) => ("findings", false),
+            RunError::Nonconforming(_) => (CONFORMANCE, false),
             RunError::Write(_) => ("disk", true),
         };
         Self { class, passes, text: error.to_string() }
@@ -126,6 +131,8 @@ mod tests {
     #[test]
     fn what_stays_is_failed_at_once() {
         let hit = |limit, detail: &str| RunError::Job(JobError::Limit(LimitHit { limit, detail: detail.into() }));
+        let (file, place, rule) = ("a.dcm".into(), "Rows (0028,0010)".into(), "type 1, and missing".into());
+        let refused = crate::outputs::Nonconforming { file, object: "Segmentation", place, rule };
         let slow = |limit| ReadError::Limit { path: None, what: "the time".into(), limit, maximum: 1 };
         let errors = [
             (hit("guest_memory_mib", "guest_memory_mib = 1"), "limit"),
@@ -133,6 +140,7 @@ mod tests {
             (hit("engines.worker_memory_mib", "engines.worker_memory_mib = 64"), "limit"),
             (RunError::Prepare(PrepareError::CompileTooLong { path: "f".into(), ms: 1 }), "limit"),
             (RunError::Read(slow("decode_deadline_ms")), "limit"),
+            (RunError::Nonconforming(refused), "conformance"),
             (RunError::Job(JobError::Trap("unreachable".into())), "module"),
             (RunError::Job(JobError::Module("no".into())), "module"),
             (RunError::Read(ReadError::NoDicom { files: 1 }), "input"),

@@ -169,7 +169,14 @@ impl Shop {
                 }),
             },
             Err(NoResult::Run(RunError::Job(JobError::Cancelled))) => Finished::Cancelled,
-            Err(NoResult::Run(error)) => Finished::Failed(Cause::from(&error)),
+            Err(NoResult::Run(error)) => {
+                if let RunError::Nonconforming(refused) = &error {
+                    // Somebody must know: the site does not have a result that it should have.
+                    self.metrics.nonconforming(refused.object);
+                    tracing::error!(object = refused.object, "{refused}");
+                }
+                Finished::Failed(Cause::from(&error))
+            }
             Err(NoResult::Replaced) => {
                 let text =
                     "instances of this version of the study were replaced; its next version runs on the new ones";

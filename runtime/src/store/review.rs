@@ -1,8 +1,8 @@
 //! What becomes of results, and what people said of them.
 
 use serde::Serialize;
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteExecutor};
 
 use super::jobs::about;
 use super::{Batch, Job, JobState, Store, StoreError, now_ms};
@@ -163,10 +163,7 @@ impl Store {
     /// # Errors
     /// The journal's.
     pub async fn deliverable(&self, job: i64) -> Result<Deliverable, StoreError> {
-        let row =
-            sqlx::query("SELECT * FROM result_release WHERE job = ?").bind(job).fetch_optional(&self.pool).await?;
-        let row = row.as_ref().map(release).transpose()?;
-        Ok(row.map_or(Deliverable::Never, |row| row.deliverable()))
+        deliverable(&self.pool, job).await
     }
 
     /// A result, what becomes of it, and what was said of it.
@@ -264,13 +261,11 @@ impl Store {
     pub async fn release_result(&self, job: i64, who: &str, despite: bool) -> Result<Released, StoreError> {
         let mut batch = self.begin().await?;
         let Some(job) = batch.done(job).await? else { return Ok(Released::NoSuchJob) };
-        let row = sqlx::query("SELECT * FROM result_release WHERE job = ?").bind(job.id);
-        let row = row.fetch_optional(&mut *batch.transaction).await?;
-        let Some(row) = row.as_ref().map(release).transpose()? else { return Ok(Released::NoResult(job.state)) };
-        match row.deliverable() {
-            Deliverable::Now => return Ok(Released::Already),
-            Deliverable::Never => return Ok(Released::Shadow),
-            Deliverable::Held => {}
+        match becomes(&mut *batch.transaction, job.id).await?.map(|row| row.deliverable()) {
+            None => return Ok(Released::NoResult(job.state)),
+            Some(Deliverable::Now) => return Ok(Released::Already),
+            Some(Deliverable::Never) => return Ok(Released::Shadow),
+            Some(Deliverable::Held) => {}
         }
         if job.superseded_by.is_some() {
             return Ok(Released::Superseded);
@@ -314,10 +309,18 @@ impl Batch {
     /// # Errors
     /// The journal's.
     pub async fn deliverable(&mut self, job: i64) -> Result<Deliverable, StoreError> {
-        let row = sqlx::query("SELECT * FROM result_release WHERE job = ?").bind(job);
-        let row = row.fetch_optional(&mut *self.transaction).await?.as_ref().map(release).transpose()?;
-        Ok(row.map_or(Deliverable::Never, |row| row.deliverable()))
+        deliverable(&mut *self.transaction, job).await
     }
+}
+
+async fn deliverable(journal: impl SqliteExecutor<'_>, job: i64) -> Result<Deliverable, StoreError> {
+    Ok(becomes(journal, job).await?.map_or(Deliverable::Never, |row| row.deliverable()))
+}
+
+/// What becomes of the result of a job.
+async fn becomes(journal: impl SqliteExecutor<'_>, job: i64) -> Result<Option<ReleaseRow>, sqlx::Error> {
+    let row = sqlx::query("SELECT * FROM result_release WHERE job = ?").bind(job).fetch_optional(journal).await?;
+    row.as_ref().map(release).transpose()
 }
 
 fn release(row: &SqliteRow) -> Result<ReleaseRow, sqlx::Error> {

@@ -14,6 +14,7 @@ use super::attributes::Attributes;
 use super::header::{self, Opened};
 use super::pixels::{Coding, Photometric, Pixels, Syntax};
 use super::scan::Next;
+use super::voi::{self, Voi};
 use super::{ReadError, ReadOptions, codec, colour};
 use crate::worker::Decoders;
 
@@ -99,10 +100,13 @@ impl Kept {
         Ok(stated.map_or(1, |[n]| n.clamp(1.0, f64::from(u32::MAX)) as u32))
     }
 
-    /// Centre and width of the first window that is stated (PS3.3 section C.11.2.1.2), in values after the modality LUT.
+    /// The first window that is stated, with its function (PS3.3 section C.11.2.1), in values after the modality LUT.
     #[must_use]
-    pub fn window(&self) -> Option<(f64, f64)> {
-        super::voi::first_window(&self.dataset)
+    pub fn window(&self) -> Option<voi::Window> {
+        match Voi::read(&self.attributes()) {
+            Voi::Window(window) => Some(window),
+            Voi::Table | Voi::Nothing => None,
+        }
     }
 
     /// Where the value of native pixel data lies in the file, and its length; `None` when it is not there as it is.

@@ -66,7 +66,7 @@ impl Voi {
 }
 
 /// Centre and width of the first window that is stated.
-pub(super) fn first_window(object: &InMemDicomObject) -> Option<(f64, f64)> {
+fn first_window(object: &InMemDicomObject) -> Option<(f64, f64)> {
     let first = |tag: Tag| {
         let text = text(object, tag)?;
         text.split('\\').next()?.trim().parse().ok().filter(|n: &f64| n.is_finite())

@@ -23,6 +23,7 @@ mod rendered;
 mod review;
 mod stow;
 mod ups;
+mod verified;
 mod wado;
 mod worklist;
 
@@ -51,9 +52,11 @@ use tokio_util::task::TaskTracker;
 use self::auth::{Caller, Connected};
 use self::error::WebError;
 use self::pace::Paced;
+use self::verified::Verified;
 use crate::audit::{Action, Audit, Event};
 use crate::certificate;
 use crate::config::{Config, Scope, WebConfig, WorklistConfig};
+use crate::ingest::accept::next_connection;
 use crate::ingest::disk::{Disk, RealDisk};
 use crate::ingest::{Intake, Uid};
 use crate::metrics::Metrics;
@@ -102,6 +105,8 @@ pub(crate) struct Shared {
     metrics: Arc<Metrics>,
     audit: Audit,
     address: SocketAddr,
+    /// Outputs that are what their jobs wrote.
+    verified: Arc<Verified>,
     /// Taken by whoever decodes a frame.
     renders: Semaphore,
     /// When the journal was last asked whether it can be written to, and the answer; held by who asks it.
@@ -172,6 +177,7 @@ impl Web {
             ae_title: config.dimse.ae_title.clone(),
             channels,
             address: listener.local_addr().map_err(unusable)?,
+            verified: Arc::default(),
             renders: Semaphore::new(web.renders_max),
             journal_answered: Arc::default(),
             config: web,
@@ -203,16 +209,7 @@ impl Web {
         let lifetime = Lifetime { stop: stop.clone(), tasks: tasks.clone() };
         let busy = || async { WebError::Unavailable("web.connections_max are open; try again later").into_response() };
         let state = state_router(self.shared.clone()).fallback(busy);
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = self.listener.accept() => accepted,
-            };
-            let Ok((stream, from)) = accepted else {
-                // Too many open files, mostly: others end first.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
+        while let Some((stream, from)) = next_connection(&self.listener, &stop).await {
             // Closed never.
             let (place, only_state) = tokio::select! {
                 biased;

@@ -344,7 +344,7 @@ fn describe(found: &Found, level: Level, base: &str) -> Value {
     Value::Object(object)
 }
 
-pub(super) fn values(vr: VR, text: &str) -> Vec<Value> {
+fn values(vr: VR, text: &str) -> Vec<Value> {
     if text.is_empty() {
         return Vec::new();
     }

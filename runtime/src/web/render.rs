@@ -1,6 +1,7 @@
 //! A frame as a picture for people (PS3.18 section 8.3.5): window, size, JPEG, PNG or GIF.
 
 use super::error::WebError;
+use crate::study::voi::{self, Function};
 
 pub(super) const JPEG: &str = "image/jpeg";
 pub(super) const PNG: &str = "image/png";
@@ -39,20 +40,18 @@ pub(super) fn quality(text: Option<&str>) -> Result<u8, WebError> {
     sound.ok_or_else(|| WebError::BadRequest("quality is a whole number from 1 to 100".into()))
 }
 
-/// The window function of PS3.3 section C.11.2.1.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Function {
-    Linear,
-    LinearExact,
-    Sigmoid,
-}
-
-/// Which values become black and white.
+/// Which values become black and white (PS3.3 section C.11.2.1).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Window {
     pub(super) centre: f64,
     pub(super) width: f64,
     pub(super) function: Function,
+}
+
+impl From<voi::Window> for Window {
+    fn from(voi::Window { centre, width, function }: voi::Window) -> Self {
+        Self { centre, width, function: function.unwrap_or(Function::Linear) }
+    }
 }
 
 impl Window {

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use super::accept::{accepted, choose_parts};
 use super::body::{boundary, closing, multipart, part_head_of, streamed};
 use super::error::WebError;
-use super::render::{Format, Function, GIF, JPEG, PNG, Picture, Window, quality, viewport};
+use super::render::{Format, GIF, JPEG, PNG, Picture, Window, quality, viewport};
 use super::wado::{Answer, Named, Wanted, frame_numbers};
 use super::{Shared, answer, blocking};
 use crate::store::InstanceRow;
@@ -257,8 +257,7 @@ fn draw(path: &std::path::Path, options: &ReadOptions, number: u32, recipe: &Rec
     match frame.shown().map_err(|e| WebError::unreadable(&e))? {
         Shown::Colour(bytes) => Ok(Picture::colour(width, height, bytes)),
         Shown::Grey { values, inverted } => {
-            let stated = kept.window().map(|(centre, width)| Window { centre, width, function: Function::Linear });
-            let stated = stated.filter(Window::is_sound);
+            let stated = kept.window().map(Window::from).filter(Window::is_sound);
             let window = recipe.window.or(stated).unwrap_or_else(|| Window::whole(&values));
             Ok(Picture::grey(width, height, &values, &window, inverted))
         }

@@ -21,7 +21,6 @@ use super::accept::{Media, accepted, choose};
 use super::body::{Piece, boundary, closing, multipart, part_head, pieced, streamed};
 use super::error::WebError;
 use super::{Shared, answer, blocking, uid, ups};
-use crate::deliver;
 use crate::module::manifest::Sha256Hex;
 use crate::outputs::OUTPUT_FILES;
 use crate::review;
@@ -119,9 +118,9 @@ impl Shared {
                         bytes: output.bytes,
                         sha256: Sha256Hex::try_from(output.sha256.clone()).map(|digest| digest.0).unwrap_or_default(),
                     };
-                    let of_job = folder.clone();
-                    match blocking(move || deliver::open_output(&of_job, &output)).await? {
-                        Ok(_) => rows.push(row),
+                    let (of_job, verified) = (folder.clone(), self.verified.clone());
+                    match blocking(move || verified.check(&of_job, &output)).await? {
+                        Ok(()) => rows.push(row),
                         Err(e) => tracing::error!(job = job.id, "an output is not given: {}", e.text),
                     }
                 }

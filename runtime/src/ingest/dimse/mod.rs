@@ -32,6 +32,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument;
 
 use self::association::Association;
+use super::accept::next_connection;
 use super::{Arrival, Intake, Via};
 use crate::audit::{Action, Audit, Event};
 use crate::completion::Completion;
@@ -45,23 +46,11 @@ use crate::tls::{self, TlsError};
 /// Connections that have not associated yet, beyond as many as there may be associations; more are closed without a word.
 pub(crate) const ARRIVING_MORE: usize = 16;
 
-/// After an error that is the host's, such as no more file descriptors: nothing changes at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
 /// The service, listening.
 pub struct Dimse {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<TlsAcceptor>,
-    callers: Callers,
-    config: DimseConfig,
-    file_max_mib: u64,
-    intake: Intake,
-    store: Store,
-    completion: Completion,
-    promises: Promises,
-    metrics: Arc<Metrics>,
-    audit: Audit,
+    shared: Shared,
 }
 
 /// Whom results of storage commitment are sent to, and how they are called.
@@ -80,6 +69,7 @@ struct Shared {
     promises: Promises,
     metrics: Arc<Metrics>,
     audit: Audit,
+    /// Of whom [`Dimse::run`] was given.
     stop: CancellationToken,
     /// There may be results of storage commitment to send.
     reports: Notify,
@@ -132,50 +122,8 @@ impl Dimse {
         let address = listener.local_addr().map_err(failed)?;
         let promises = Promises::new(store.clone(), &config.destinations, metrics.clone());
         let (config, file_max_mib) = (config.dimse.clone(), config.limits.file_max_mib);
-        Ok(Some(Self {
-            listener,
-            address,
-            tls,
-            callers,
-            config,
-            file_max_mib,
-            intake,
-            store,
-            completion,
-            promises,
-            metrics,
-            audit,
-        }))
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Serves until `stop`. Associations are `tasks`: each ends after the message it is in.
-    pub async fn run(self, stop: CancellationToken, tasks: &TaskTracker) {
-        let Self {
-            listener,
-            address,
-            tls,
-            callers,
-            config,
-            file_max_mib,
-            intake,
-            store,
-            completion,
-            promises,
-            metrics,
-            audit,
-        } = self;
-        tracing::info!(%address, ae_title = %config.ae_title, tls = tls.is_some(), "dimse listening");
-        let places = Arc::new(Semaphore::new(config.associations_max));
-        let arriving = Arc::new(Arriving::new(config.associations_max + ARRIVING_MORE));
-        let reports = Notify::new();
-        let stopped = stop.clone();
         let shared = Shared {
+            places: Arc::new(Semaphore::new(config.associations_max)),
             config,
             file_max_mib,
             tls,
@@ -186,25 +134,27 @@ impl Dimse {
             promises,
             metrics,
             audit,
-            stop: stopped,
-            reports,
-            places,
+            stop: CancellationToken::new(),
+            reports: Notify::new(),
         };
-        let shared = Arc::new(shared);
+        Ok(Some(Self { listener, address, shared }))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`. Associations are `tasks`: each ends after the message it is in.
+    pub async fn run(self, stop: CancellationToken, tasks: &TaskTracker) {
+        let Self { listener, address, shared } = self;
+        let (config, tls) = (&shared.config, shared.tls.is_some());
+        tracing::info!(%address, ae_title = %config.ae_title, tls, "dimse listening");
+        let arriving = Arc::new(Arriving::new(config.associations_max + ARRIVING_MORE));
+        let shared = Arc::new(Shared { stop: stop.clone(), ..shared });
         tasks.spawn(commitment::deliver(shared.clone()));
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            let (stream, from) = match accepted {
-                Ok(accepted) => accepted,
-                Err(e) => {
-                    tracing::warn!("a connection cannot be accepted: {e}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
+        while let Some((stream, from)) = next_connection(&listener, &stop).await {
             match Arriving::enter(&arriving, from.ip()) {
                 Some(arrived) => on_own_thread(&shared, stream, from, arrived, tasks.token()),
                 None => shared.metrics.association_rejected("congestion"),

@@ -1,7 +1,7 @@
 use dicom_core::Tag;
 
 use super::*;
-use crate::findings::{Classification, Code, Findings, Heatmap, Segmentation, Triage, Urgency};
+use crate::findings::{Classification, Code, Findings, Heatmap, Segmentation, Triage, Unfit, Urgency};
 use crate::memory::Budget;
 use crate::outputs::gate;
 use crate::outputs::tests::{labels, module, segment, stamp, study};
@@ -47,12 +47,12 @@ fn mark(start: [usize; 3], size: [usize; 3], probability: f32) -> Mark {
 
 fn key(findings: Findings, study: &Study) -> Option<(usize, (usize, usize))> {
     let accepted = gate(findings, study, &[0]).expect("accepted");
-    key_slice(&accepted).map(|key| (key.slice, key.source))
+    key_slice(&accepted, study).map(|key| (key.slice, key.source))
 }
 
 fn capture(findings: Findings, study: &Study) -> FileDicomObject<InMemDicomObject> {
     let accepted = gate(findings, study, &[0]).expect("accepted");
-    let key = key_slice(&accepted).expect("something has a place");
+    let key = key_slice(&accepted, study).expect("something was found");
     let source = Source::new(study, key.source).expect("a volume");
     let whole = grid(study);
     let slice = Geometry::new([40, 30, 1], whole.spacing(), [0.0; 3], whole.axes()).expect("a grid");
@@ -98,8 +98,33 @@ fn the_key_slice_is_the_hottest_the_fullest_or_that_of_the_most_probable_box() {
     assert_eq!(key(findings.clone(), &study), Some((2, (0, 0))));
     let findings = Findings { heatmap: Some(heatmap(&study)), ..findings };
     assert_eq!(key(findings, &study), Some((3, (0, 0))));
-    let classified = Classification { finding: Code::new("x", "99EXAMPLE", "Bone"), probability: 0.5 };
-    assert_eq!(key(Findings { classifications: vec![classified], ..Findings::default() }, &study), None);
+    assert_eq!(key(classified(), &study), Some((2, (0, 0))), "the middle of all");
+    assert_eq!(key(Findings::default(), &study), None);
+    let unfit = Unfit { reason: Code::new("x", "99EXAMPLE", "Cut off"), detail: String::new() };
+    assert_eq!(key(Findings { unfit: Some(unfit), ..Findings::default() }, &study), None);
+}
+
+/// Of the study as a whole, without a place.
+fn classified() -> Findings {
+    let found = Classification { finding: Code::new("x", "99EXAMPLE", "Bone"), probability: 0.5 };
+    Findings { classifications: vec![found], ..Findings::default() }
+}
+
+#[test]
+fn what_has_no_place_is_told_beside_the_middle_slice() {
+    let study = a_study();
+    let made = capture(classified(), &study);
+    let of = &made.element(tags::SOURCE_IMAGE_SEQUENCE).expect("a sequence").items().expect("items")[0];
+    assert_eq!(text(of, tags::REFERENCED_SOP_INSTANCE_UID), "2.25.1003", "the third of four");
+    assert!(text(&made, tags::DERIVATION_DESCRIPTION).ends_with("in words around it"));
+    let accepted = gate(classified(), &study, &[0]).expect("accepted");
+    let (key, source) = (key_slice(&accepted, &study).expect("classified"), Source::new(&study, (0, 0)).expect("one"));
+    let lines = lines(&accepted, key, &source, &module());
+    let told: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(
+        told[3..],
+        ["The middle of the volume: what was found is of all of it, and not of this slice", "Bone 0.50"]
+    );
 }
 
 #[test]
@@ -184,7 +209,7 @@ fn what_was_found_is_told_in_words_up_to_a_limit() {
     };
     let accepted = gate(findings, &study, &[0]).expect("accepted");
     let source = Source::new(&study, (0, 0)).expect("a volume");
-    let key = key_slice(&accepted).expect("a segment has a place");
+    let key = key_slice(&accepted, &study).expect("a segment has a place");
     let lines = lines(&accepted, key, &source, &module());
     let told: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
     assert_eq!(told[..2], ["Organs in body CT", "ct-organs 1.2.3 by Example"]);

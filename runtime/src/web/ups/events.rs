@@ -12,6 +12,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use dicom_object::InMemDicomObject;
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -29,12 +30,12 @@ use tokio_util::sync::CancellationToken;
 use super::super::auth::{self, Caller, Connected};
 use super::super::error::WebError;
 use super::super::{Lifetime, Shared, origin};
-use super::describe::{priority, readiness};
 use super::subscribe::ae_title;
-use super::{ALL, Answer, UPS_PUSH};
+use super::{ALL, Answer, UPS_PUSH, json as as_json};
 use crate::audit::{Action, Event};
 use crate::config::{Scope, WorklistConfig};
 use crate::findings::Urgency;
+use crate::outputs::workitem;
 use crate::store::{StoreError, WorkitemEvent, WorkitemNews, WorkitemRow, WorkitemState, now_ms};
 use crate::worklist::uid::Prefix;
 
@@ -73,13 +74,7 @@ struct Report {
 impl Report {
     /// UPS State Report.
     fn state(instance: String, state: WorkitemState, ready: bool, raised: Option<Urgency>) -> Self {
-        let mut attributes = Map::new();
-        attributes.insert("00404041".into(), json!({"vr": "CS", "Value": [readiness(ready)]}));
-        attributes.insert("00741000".into(), json!({"vr": "CS", "Value": [state.name()]}));
-        if let Some(urgency) = raised {
-            attributes.insert("00741200".into(), json!({"vr": "CS", "Value": [priority(urgency)]}));
-        }
-        Self { instance, kind: 1, attributes }
+        Self::of(instance, 1, &workitem::state(state, ready, raised))
     }
 
     /// UPS Cancel Requested.
@@ -87,14 +82,14 @@ impl Report {
         Self { instance, kind: 2, attributes: serde_json::from_str(request).unwrap_or_default() }
     }
 
-    /// SCP Status Change. Subscriptions and workitems are in the journal, and outlive the process.
+    /// SCP Status Change.
     fn status(status: &str) -> Self {
-        let mut attributes = Map::new();
-        attributes.insert("00741242".into(), json!({"vr": "CS", "Value": [status]}));
-        for list in ["00741244", "00741246"] {
-            attributes.insert(list.into(), json!({"vr": "CS", "Value": ["WARM START"]}));
-        }
-        Self { instance: ALL.into(), kind: 4, attributes }
+        Self::of(ALL.into(), 4, &workitem::status(status))
+    }
+
+    fn of(instance: String, kind: u16, attributes: &InMemDicomObject) -> Self {
+        let attributes = as_json(attributes).expect("an object of text becomes JSON");
+        Self { instance, kind, attributes }
     }
 
     /// As it is sent. The SOP class is that of PS3.4 section CC.2.4.3.
@@ -400,36 +395,4 @@ impl Channel {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// PS3.4 table CC.2.4-1, in the form of the example in PS3.18 section 11.13.
-    #[test]
-    fn reports_have_the_attributes_of_their_type() {
-        let parsed = |report: &Report| serde_json::from_str::<Value>(&report.message(23)).expect("JSON");
-        let raised = Report::state("2.25.1".into(), WorkitemState::Scheduled, true, Some(Urgency::Urgent));
-        assert_eq!(
-            parsed(&raised),
-            json!({
-                "00000002": {"vr": "UI", "Value": ["1.2.840.10008.5.1.4.34.6.1"]},
-                "00000110": {"vr": "US", "Value": [23]},
-                "00001000": {"vr": "UI", "Value": ["2.25.1"]},
-                "00001002": {"vr": "US", "Value": [1]},
-                "00404041": {"vr": "CS", "Value": ["READY"]},
-                "00741000": {"vr": "CS", "Value": ["SCHEDULED"]},
-                "00741200": {"vr": "CS", "Value": ["HIGH"]},
-            })
-        );
-        let state = Report::state("2.25.1".into(), WorkitemState::InProgress, false, None);
-        assert_eq!(state.attributes.keys().collect::<Vec<_>>(), ["00404041", "00741000"]);
-        let request = "{\"00741236\":{\"vr\":\"AE\",\"Value\":[\"RIS\"]}}";
-        let cancel = parsed(&Report::cancel_requested("2.25.1".into(), request));
-        assert_eq!((&cancel["00001002"]["Value"][0], &cancel["00741236"]["Value"][0]), (&json!(2), &json!("RIS")));
-        let status = parsed(&Report::status("GOING DOWN"));
-        assert_eq!(
-            (&status["00001002"]["Value"][0], &status["00741242"]["Value"][0]),
-            (&json!(4), &json!("GOING DOWN"))
-        );
-        assert_eq!(status["00001000"]["Value"][0], ALL);
-    }
-}
+mod tests;

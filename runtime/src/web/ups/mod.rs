@@ -1,7 +1,7 @@
 //! UPS-RS (PS3.18 chapter 11): jobs as workitems of the Unified Procedure Step (PS3.4 annex CC), and event reports of them.
 //!
 //! ```text
-//! GET  /workitems, /workitems/UID ─▶ search, describe ─▶ DICOM JSON
+//! GET  /workitems, /workitems/UID ─▶ search, outputs::workitem ─▶ DICOM JSON
 //! POST …/cancelrequest ─▶ store: the job is cancelled ─┐
 //! jobs that move ─ triggers ─▶ workitem_event ─────────┴─▶ events: watch ─▶ a WebSocket for each subscriber
 //! POST, DELETE …/subscribers/AE ─▶ subscribe ─▶ store
@@ -9,7 +9,6 @@
 //!
 //! Gantry performs its workitems itself: others can neither make nor claim nor change them, and may ask for their end.
 
-mod describe;
 mod events;
 mod search;
 mod subscribe;
@@ -21,23 +20,25 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::routing::{get, post, put};
 use axum::{Extension, Router};
-use dicom_dictionary_std::tags;
+use dicom_dictionary_std::{tags, uids};
+use dicom_object::InMemDicomObject;
 use serde_json::{Map, Value};
 
-use self::describe::{Item, Parts, key};
 pub(super) use self::events::{Channels, watch};
 use super::accept::{accepted, choose};
 use super::error::WebError;
 use super::json::{JSON, body, parse};
 use super::qido::{DICOM_JSON, Listed, Parameters};
 use super::{Caller, Shared, answer, uid};
+use crate::findings::Code;
 use crate::ingest::blocking;
 use crate::outputs::Written;
+use crate::outputs::workitem::{self, Asked, Parts, Performer};
 use crate::review;
 use crate::store::{CancelAsked, Deliverable, WorkitemRow, WorkitemState};
 
 /// UPS Push SOP Class: that of every workitem.
-const UPS_PUSH: &str = "1.2.840.10008.5.1.4.34.6.1";
+const UPS_PUSH: &str = uids::UNIFIED_PROCEDURE_STEP_PUSH;
 /// UPS Global Subscription SOP Instance: all workitems.
 const ALL: &str = "1.2.840.10008.5.1.4.34.5";
 /// UPS Filtered Global Subscription SOP Instance.
@@ -63,6 +64,11 @@ impl Shared {
     async fn workitem(&self, text: &str) -> Result<WorkitemRow, WebError> {
         let id = self.channels.prefix.workitem(uid(text)?.as_str()).ok_or(WebError::NotFound("workitem"))?;
         self.store.workitem(id).await?.ok_or(WebError::NotFound("workitem"))
+    }
+
+    /// What all workitems have alike.
+    fn performer(&self) -> Performer<'_> {
+        Performer { ae_title: &self.ae_title, label: &self.worklist.label, prefix: self.channels.prefix }
     }
 
     /// What a retrieved workitem tells beside what a search does.
@@ -100,11 +106,44 @@ async fn retrieve(
     let kind = choose(&accepted(&headers, accept)?, &[DICOM_JSON, JSON])?;
     let row = shared.workitem(&text).await?;
     let parts = shared.parts(&row).await?;
-    let workitem = describe::workitem(&shared, &row, Some((&parts, &shared.base_url(&headers))));
-    let mut response = answer(StatusCode::OK, kind, Value::Array(vec![workitem]).to_string());
+    let workitem = workitem::workitem(shared.performer(), &row, Some((&parts, &shared.base_url(&headers))));
+    let mut response = answer(StatusCode::OK, kind, Value::Array(vec![json(&workitem)?.into()]).to_string());
     let study_instance_uid = Some(row.job.study_instance_uid);
     response.extensions_mut().insert(Listed { study_instance_uid, detail: "a workitem".into() });
     Ok(response)
+}
+
+/// A data set of ours in DICOM JSON (PS3.18 annex F): in order of tags, without what stands for no value.
+fn json(object: &InMemDicomObject) -> Result<Map<String, Value>, WebError> {
+    fn plain(object: &mut Map<String, Value>) {
+        for element in object.values_mut().filter_map(Value::as_object_mut) {
+            let values = element.get_mut("Value").and_then(Value::as_array_mut);
+            let empty = values.is_some_and(|values| {
+                values.iter_mut().for_each(|value| match value {
+                    Value::Object(item) => plain(item),
+                    Value::String(text) if text.is_empty() => *value = Value::Null,
+                    _ => {}
+                });
+                values.iter().all(Value::is_null)
+            });
+            if empty {
+                element.remove("Value");
+            }
+        }
+        object.sort_keys();
+    }
+    match dicom_json::to_value(object).map_err(|e| WebError::internal(&e))? {
+        Value::Object(mut object) => {
+            plain(&mut object);
+            Ok(object)
+        }
+        _ => Err(WebError::Internal),
+    }
+}
+
+/// The name of an attribute in DICOM JSON.
+fn key(tag: dicom_core::Tag) -> String {
+    format!("{:04X}{:04X}", tag.group(), tag.element())
 }
 
 /// A data set in DICOM JSON: by itself, or as the only one of a list.
@@ -182,7 +221,8 @@ async fn request_cancellation(
     let row = shared.workitem(&name).await?;
     let sent = body(&shared, &head.headers, sent, &[DICOM_JSON, JSON]).await?;
     let sent = if sent.is_empty() { Map::new() } else { data_set(&sent)? };
-    let told = request_told(&sent, &requester.unwrap_or_else(|| as_ae_title(&caller.name)))?;
+    let requester = requester.unwrap_or_else(|| as_ae_title(&caller.name));
+    let told = json(&workitem::cancellation(&requester, &asked(&sent)?))?;
     match shared.store.cancel_workitem(row.id, &caller.name, &Value::Object(told).to_string()).await? {
         CancelAsked::Yes => Ok(answer(StatusCode::ACCEPTED, DICOM_JSON, Body::empty())),
         CancelAsked::AlreadyCanceled => {
@@ -195,34 +235,27 @@ async fn request_cancellation(
     }
 }
 
-/// What subscribers are told of a request (PS3.4 table CC.2.2-1), and nothing else of it.
-fn request_told(sent: &Map<String, Value>, requester: &str) -> Result<Map<String, Value>, WebError> {
-    let mut told = Item::default();
-    told.one(tags::REQUESTING_AE, "AE", requester);
-    for (tag, vr, most) in [
-        (tags::REASON_FOR_CANCELLATION, "LT", 10_240),
-        (tags::CONTACT_DISPLAY_NAME, "LO", 64),
-        (tags::CONTACT_URI, "UR", 2048),
-    ] {
-        if let Some(text) = text(sent, tag, most)? {
-            told.one(tag, vr, text);
-        }
-    }
+/// What is told of a request, and nothing else of it.
+fn asked(sent: &Map<String, Value>) -> Result<Asked, WebError> {
+    let part = |tag, most| Ok::<_, WebError>(text(sent, tag, most)?.map(str::to_owned));
     let reasons = sent.get(&key(tags::PROCEDURE_STEP_DISCONTINUATION_REASON_CODE_SEQUENCE));
-    if let Some(Value::Array(codes)) = reasons.and_then(|element| element.get("Value")) {
-        let mut items = Vec::new();
-        for code in codes {
-            let object = code.as_object().ok_or_else(|| WebError::BadRequest("a code is no data set".into()))?;
-            let part = |tag, most| text(object, tag, most).map(Option::unwrap_or_default);
-            items.push(Item::code(
-                part(tags::CODE_VALUE, 16)?,
-                part(tags::CODING_SCHEME_DESIGNATOR, 16)?,
-                part(tags::CODE_MEANING, 64)?,
-            ));
-        }
-        told.sequence(tags::PROCEDURE_STEP_DISCONTINUATION_REASON_CODE_SEQUENCE, items);
-    }
-    Ok(told.into_map())
+    let codes = match reasons.and_then(|element| element.get("Value")) {
+        Some(Value::Array(codes)) => Some(codes.iter().map(code).collect::<Result<_, _>>()?),
+        _ => None,
+    };
+    Ok(Asked {
+        reason: part(tags::REASON_FOR_CANCELLATION, 10_240)?,
+        contact: part(tags::CONTACT_DISPLAY_NAME, 64)?,
+        contact_uri: part(tags::CONTACT_URI, 2048)?,
+        codes,
+    })
+}
+
+fn code(item: &Value) -> Result<Code, WebError> {
+    let object = item.as_object().ok_or_else(|| WebError::BadRequest("a code is no data set".into()))?;
+    let part = |tag, most| text(object, tag, most).map(Option::unwrap_or_default);
+    let (value, scheme) = (part(tags::CODE_VALUE, 16)?, part(tags::CODING_SCHEME_DESIGNATOR, 16)?);
+    Ok(Code::new(value, scheme, part(tags::CODE_MEANING, 64)?))
 }
 
 /// The name of a token or certificate, as far as it is an AE title.
@@ -246,7 +279,9 @@ mod tests {
                 "00080102": {"vr": "SH", "Value": ["DCM"]}, "00080104": {"vr": "LO", "Value": ["Incorrect worklist entry"]}}]},
             "00100010": {"vr": "PN", "Value": [{"Alphabetic": "Doe"}]},
         });
-        let told = request_told(sent.as_object().expect("an object"), "RIS").expect("sound");
+        let asked = super::asked;
+        let told = asked(sent.as_object().expect("an object")).expect("sound");
+        let told = super::json(&workitem::cancellation("RIS", &told)).expect("writes");
         assert_eq!(told.keys().collect::<Vec<_>>(), ["0074100E", "00741236", "00741238"]);
         assert_eq!(told["0074100E"]["Value"][0]["00080100"]["Value"][0], "110514");
         let long = "a".repeat(10_241);
@@ -257,7 +292,7 @@ mod tests {
             json!({"00741238": {"vr": "LT", "Value": {}}}),
             json!({"0074100E": {"vr": "SQ", "Value": ["x"]}}),
         ] {
-            assert!(request_told(wrong.as_object().expect("an object"), "RIS").is_err(), "{wrong}");
+            assert!(asked(wrong.as_object().expect("an object")).is_err(), "{wrong}");
         }
     }
 

@@ -13,7 +13,8 @@ use super::super::error::WebError;
 use super::super::json::{JSON, Page};
 use super::super::qido::{DICOM_JSON, Listed, Parameters, attribute, condition_of};
 use super::super::{Shared, answer, warning};
-use super::{Answer, describe};
+use super::{Answer, json};
+use crate::outputs::workitem::workitem;
 use crate::store::{Match, WorkitemField, WorkitemSearch};
 use crate::worklist::uid::Prefix;
 
@@ -80,7 +81,8 @@ pub(super) async fn workitems(
         found.truncate(limit);
         warnings.push("There are more results that can be requested with offset");
     }
-    let list: Vec<Value> = found.iter().map(|row| describe::workitem(&shared, row, None)).collect();
+    let told = |row| json(&workitem(shared.performer(), row, None)).map(Value::Object);
+    let list = found.iter().map(told).collect::<Result<Vec<_>, _>>()?;
     let mut response = match list.is_empty() {
         true => answer(StatusCode::NO_CONTENT, kind, ""),
         false => answer(StatusCode::OK, kind, Value::Array(list).to_string()),

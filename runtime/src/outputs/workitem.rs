@@ -1,83 +1,80 @@
-//! A workitem in DICOM JSON (PS3.18 annex F), with the attributes of PS3.4 table CC.2.5-3.
+//! The data set of a workitem, with the attributes of PS3.4 table CC.2.5-3, and what event reports tell of one (section CC.2.4).
 
 use std::collections::BTreeMap;
 
-use dicom_core::{Tag, VR};
-use dicom_dictionary_std::tags;
-use serde_json::{Map, Value, json};
+use dicom_core::{PrimitiveValue, Tag, VR};
+use dicom_dictionary_std::{tags, uids};
+use dicom_object::InMemDicomObject;
 
-use super::super::Shared;
-use super::super::qido::values;
-use super::UPS_PUSH;
-use crate::findings::Urgency;
-use crate::outputs::Written;
+use super::codes::{self, Known};
+use super::{Written, dataset};
+use crate::findings::{Code, Urgency};
 use crate::store::{InstanceRow, JobState, WorkitemRow, WorkitemState};
+use crate::worklist::uid::Prefix;
 
 /// What is done on a study (PS3.16 CID 9231).
-const IMAGE_PROCESSING: (&str, &str, &str) = ("110001", "DCM", "Image Processing");
+const IMAGE_PROCESSING: Known = Known("110001", "DCM", "Image Processing");
+/// That of every workitem.
+const CLASS: &str = uids::UNIFIED_PROCEDURE_STEP_PUSH;
+/// Characters of a Reason For Cancellation (0074,1238) that is ours.
+const REASON_MAX: usize = 1024;
+
+/// What all workitems of a node have alike.
+#[derive(Debug, Clone, Copy)]
+pub struct Performer<'a> {
+    /// AE title of the node.
+    pub ae_title: &'a str,
+    /// Worklist Label (0074,1202).
+    pub label: &'a str,
+    /// Of their UIDs.
+    pub prefix: Prefix,
+}
 
 /// A data set in the making.
-#[derive(Debug, Default)]
-pub(super) struct Item(Map<String, Value>);
+struct Item(InMemDicomObject);
+
+impl Default for Item {
+    fn default() -> Self {
+        Self(InMemDicomObject::new_empty())
+    }
+}
 
 impl Item {
     /// One value.
-    pub(super) fn one(&mut self, tag: Tag, vr: &str, value: impl Into<Value>) {
-        self.0.insert(key(tag), json!({"vr": vr, "Value": [value.into()]}));
+    fn one(&mut self, tag: Tag, vr: VR, value: impl Into<PrimitiveValue>) {
+        dataset::put(&mut self.0, tag, vr, value);
     }
 
-    /// Text, or nothing.
+    /// Text as the journal has it, or nothing.
     fn text(&mut self, tag: Tag, vr: VR, text: &str) {
-        let values = values(vr, text);
-        let mut element = json!({"vr": vr.to_string()});
-        if !values.is_empty() {
-            element["Value"] = Value::Array(values);
+        match text {
+            "" => dataset::put_empty(&mut self.0, tag, vr),
+            text => self.one(tag, vr, PrimitiveValue::Strs(text.split('\\').map(str::to_owned).collect())),
         }
-        self.0.insert(key(tag), element);
     }
 
     /// Items, or none.
-    pub(super) fn sequence(&mut self, tag: Tag, items: Vec<Self>) {
-        let mut element = json!({"vr": "SQ"});
-        if !items.is_empty() {
-            element["Value"] = items.into_iter().map(|item| Value::Object(item.into_map())).collect();
-        }
-        self.0.insert(key(tag), element);
+    fn sequence(&mut self, tag: Tag, items: Vec<Self>) {
+        dataset::sequence(&mut self.0, tag, items.into_iter().map(|item| item.0).collect());
     }
 
-    /// A coded concept.
-    pub(super) fn code(value: &str, scheme: &str, meaning: &str) -> Self {
-        let mut item = Self::default();
-        item.text(tags::CODE_VALUE, VR::SH, value);
-        item.text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, scheme);
-        item.text(tags::CODE_MEANING, VR::LO, meaning);
-        item
+    fn code(code: impl Into<Code>) -> Self {
+        Self(codes::item(&code.into()))
     }
-
-    /// PS3.18 section F.2.2: in order of tags.
-    pub(super) fn into_map(mut self) -> Map<String, Value> {
-        self.0.sort_keys();
-        self.0
-    }
-}
-
-/// The name of an attribute in DICOM JSON.
-pub(super) fn key(tag: Tag) -> String {
-    format!("{:04X}{:04X}", tag.group(), tag.element())
 }
 
 /// What a retrieved workitem tells beside what a search does.
-pub(super) struct Parts {
+pub struct Parts {
     /// The instances that its job runs on.
-    pub(super) input: Vec<InstanceRow>,
+    pub input: Vec<InstanceRow>,
     /// The files of its result, where they may leave.
-    pub(super) output: Vec<Written>,
+    pub output: Vec<Written>,
     /// What the module is called.
-    pub(super) title: Option<String>,
+    pub title: Option<String>,
 }
 
 /// Scheduled Procedure Step Priority (0074,1200).
-pub(super) fn priority(urgency: Urgency) -> &'static str {
+fn priority(urgency: Urgency) -> &'static str {
     match urgency {
         Urgency::Routine => "LOW",
         Urgency::Prompt => "MEDIUM",
@@ -86,7 +83,7 @@ pub(super) fn priority(urgency: Urgency) -> &'static str {
 }
 
 /// Input Readiness State (0040,4041).
-pub(super) fn readiness(ready: bool) -> &'static str {
+fn readiness(ready: bool) -> &'static str {
     if ready { "READY" } else { "INCOMPLETE" }
 }
 
@@ -97,29 +94,30 @@ fn moment(ms: i64) -> String {
 }
 
 /// All that is told of a workitem; of instances only with `parts`, and their URLs begin with what is beside them.
-pub(super) fn workitem(shared: &Shared, row: &WorkitemRow, parts: Option<(&Parts, &str)>) -> Value {
+#[must_use]
+pub fn workitem(by: Performer<'_>, row: &WorkitemRow, parts: Option<(&Parts, &str)>) -> InMemDicomObject {
     let mut item = Item::default();
-    item.one(tags::SPECIFIC_CHARACTER_SET, "CS", "ISO_IR 192");
-    item.one(tags::SOP_CLASS_UID, "UI", UPS_PUSH);
-    item.one(tags::SOP_INSTANCE_UID, "UI", shared.channels.prefix.uid(row.id));
-    scheduled(&mut item, shared, row, parts);
-    relationship(&mut item, shared, row);
-    item.one(tags::PROCEDURE_STEP_STATE, "CS", row.state.name());
+    item.one(tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192");
+    item.one(tags::SOP_CLASS_UID, VR::UI, CLASS);
+    item.one(tags::SOP_INSTANCE_UID, VR::UI, by.prefix.uid(row.id));
+    scheduled(&mut item, by, row, parts);
+    relationship(&mut item, by, row);
+    item.one(tags::PROCEDURE_STEP_STATE, VR::CS, row.state.name());
     item.sequence(tags::PROCEDURE_STEP_PROGRESS_INFORMATION_SEQUENCE, progress(row));
     let performed = match row.state {
-        WorkitemState::Completed => vec![performed(shared, row, parts)],
+        WorkitemState::Completed => vec![performed(by, row, parts)],
         _ => Vec::new(),
     };
     item.sequence(tags::UNIFIED_PROCEDURE_STEP_PERFORMED_PROCEDURE_SEQUENCE, performed);
-    Value::Object(item.into_map())
+    item.0
 }
 
 /// Unified Procedure Step Scheduled Procedure Information.
-fn scheduled(item: &mut Item, shared: &Shared, row: &WorkitemRow, parts: Option<(&Parts, &str)>) {
-    item.one(tags::SCHEDULED_PROCEDURE_STEP_PRIORITY, "CS", priority(row.priority));
-    item.one(tags::SCHEDULED_PROCEDURE_STEP_MODIFICATION_DATE_TIME, "DT", moment(row.modified_ms));
-    item.one(tags::PROCEDURE_STEP_LABEL, "LO", row.job.module.as_str());
-    item.one(tags::WORKLIST_LABEL, "LO", shared.worklist.label.as_str());
+fn scheduled(item: &mut Item, by: Performer<'_>, row: &WorkitemRow, parts: Option<(&Parts, &str)>) {
+    item.one(tags::SCHEDULED_PROCEDURE_STEP_PRIORITY, VR::CS, priority(row.priority));
+    item.one(tags::SCHEDULED_PROCEDURE_STEP_MODIFICATION_DATE_TIME, VR::DT, moment(row.modified_ms));
+    item.one(tags::PROCEDURE_STEP_LABEL, VR::LO, row.job.module.as_str());
+    item.one(tags::WORKLIST_LABEL, VR::LO, by.label);
     for nobody in [
         tags::SCHEDULED_PROCESSING_PARAMETERS_SEQUENCE,
         tags::SCHEDULED_STATION_NAME_CODE_SEQUENCE,
@@ -129,12 +127,11 @@ fn scheduled(item: &mut Item, shared: &Shared, row: &WorkitemRow, parts: Option<
     ] {
         item.sequence(nobody, Vec::new());
     }
-    item.one(tags::SCHEDULED_PROCEDURE_STEP_START_DATE_TIME, "DT", moment(row.made_ms));
-    let (value, scheme, meaning) = IMAGE_PROCESSING;
-    item.sequence(tags::SCHEDULED_WORKITEM_CODE_SEQUENCE, vec![Item::code(value, scheme, meaning)]);
+    item.one(tags::SCHEDULED_PROCEDURE_STEP_START_DATE_TIME, VR::DT, moment(row.made_ms));
+    item.sequence(tags::SCHEDULED_WORKITEM_CODE_SEQUENCE, vec![Item::code(IMAGE_PROCESSING)]);
     item.text(tags::COMMENTS_ON_THE_SCHEDULED_PROCEDURE_STEP, VR::LT, "");
-    item.one(tags::INPUT_READINESS_STATE, "CS", readiness(row.ready));
-    item.one(tags::STUDY_INSTANCE_UID, "UI", row.job.study_instance_uid.as_str());
+    item.one(tags::INPUT_READINESS_STATE, VR::CS, readiness(row.ready));
+    item.one(tags::STUDY_INSTANCE_UID, VR::UI, row.job.study_instance_uid.as_str());
     if let Some((parts, base)) = parts {
         let mut series: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
         for instance in &parts.input {
@@ -146,7 +143,7 @@ fn scheduled(item: &mut Item, shared: &Shared, row: &WorkitemRow, parts: Option<
 }
 
 /// Unified Procedure Step Relationship, and the patient.
-fn relationship(item: &mut Item, shared: &Shared, row: &WorkitemRow) {
+fn relationship(item: &mut Item, by: Performer<'_>, row: &WorkitemRow) {
     item.text(tags::PATIENT_NAME, VR::PN, &row.patient_name);
     item.text(tags::PATIENT_ID, VR::LO, &row.patient_id);
     item.text(tags::ISSUER_OF_PATIENT_ID, VR::LO, &row.issuer_of_patient_id);
@@ -162,7 +159,7 @@ fn relationship(item: &mut Item, shared: &Shared, row: &WorkitemRow) {
         item.text(tag, vr, "");
     }
     let mut request = Item::default();
-    request.one(tags::STUDY_INSTANCE_UID, "UI", row.job.study_instance_uid.as_str());
+    request.one(tags::STUDY_INSTANCE_UID, VR::UI, row.job.study_instance_uid.as_str());
     request.text(tags::ACCESSION_NUMBER, VR::SH, &row.accession_number);
     request.sequence(tags::ISSUER_OF_ACCESSION_NUMBER_SEQUENCE, Vec::new());
     request.sequence(tags::ORDER_PLACER_IDENTIFIER_SEQUENCE, Vec::new());
@@ -173,8 +170,8 @@ fn relationship(item: &mut Item, shared: &Shared, row: &WorkitemRow) {
     item.sequence(tags::REFERENCED_REQUEST_SEQUENCE, vec![request]);
     if let Some(replaced) = row.replaces {
         let mut reference = Item::default();
-        reference.one(tags::REFERENCED_SOP_CLASS_UID, "UI", UPS_PUSH);
-        reference.one(tags::REFERENCED_SOP_INSTANCE_UID, "UI", shared.channels.prefix.uid(replaced));
+        reference.one(tags::REFERENCED_SOP_CLASS_UID, VR::UI, CLASS);
+        reference.one(tags::REFERENCED_SOP_INSTANCE_UID, VR::UI, by.prefix.uid(replaced));
         item.sequence(tags::REPLACED_PROCEDURE_STEP_SEQUENCE, vec![reference]);
     }
 }
@@ -185,27 +182,27 @@ fn progress(row: &WorkitemRow) -> Vec<Item> {
     match row.state {
         WorkitemState::Scheduled => return Vec::new(),
         WorkitemState::InProgress if row.job.state == JobState::Running => {
-            item.one(tags::PROCEDURE_STEP_PROGRESS_DESCRIPTION, "ST", format!("run {}", row.job.attempts));
+            item.one(tags::PROCEDURE_STEP_PROGRESS_DESCRIPTION, VR::ST, format!("run {}", row.job.attempts));
         }
         WorkitemState::InProgress => {
-            item.one(tags::PROCEDURE_STEP_PROGRESS_DESCRIPTION, "ST", "waits to be tried again");
+            item.one(tags::PROCEDURE_STEP_PROGRESS_DESCRIPTION, VR::ST, "waits to be tried again");
         }
-        WorkitemState::Completed => item.one(tags::PROCEDURE_STEP_PROGRESS, "DS", 100),
+        WorkitemState::Completed => item.one(tags::PROCEDURE_STEP_PROGRESS, VR::DS, 100u16),
         WorkitemState::Canceled => {
             item.one(
                 tags::PROCEDURE_STEP_CANCELLATION_DATE_TIME,
-                "DT",
+                VR::DT,
                 moment(row.ended_ms.unwrap_or(row.modified_ms)),
             );
             // Of a job that was tried again since, it is no longer known why it was canceled then.
             let error = row.job.error.as_deref().filter(|_| row.job.state.is_over()).unwrap_or("its job ended");
-            let reason: String = error.chars().take(1024).collect();
-            item.one(tags::REASON_FOR_CANCELLATION, "LT", reason);
+            let reason: String = error.chars().take(REASON_MAX).collect();
+            item.one(tags::REASON_FOR_CANCELLATION, VR::LT, reason);
             let (value, meaning) = match row.job.state {
                 JobState::Failed | JobState::Dead => ("110501", "Equipment failure"),
                 _ => ("110513", "Discontinued for unspecified reason"),
             };
-            let code = Item::code(value, "DCM", meaning);
+            let code = Item::code(Code::new(value, "DCM", meaning));
             item.sequence(tags::PROCEDURE_STEP_DISCONTINUATION_REASON_CODE_SEQUENCE, vec![code]);
         }
     }
@@ -213,17 +210,16 @@ fn progress(row: &WorkitemRow) -> Vec<Item> {
 }
 
 /// Unified Procedure Step Performed Procedure Information: what the Final State COMPLETED needs.
-fn performed(shared: &Shared, row: &WorkitemRow, parts: Option<(&Parts, &str)>) -> Item {
+fn performed(by: Performer<'_>, row: &WorkitemRow, parts: Option<(&Parts, &str)>) -> Item {
     let mut item = Item::default();
-    let station = Item::code(&shared.ae_title, "99GANTRY", "Gantry");
+    let station = Item::code(Code::new(by.ae_title, "99GANTRY", "Gantry"));
     item.sequence(tags::PERFORMED_STATION_NAME_CODE_SEQUENCE, vec![station]);
     item.sequence(tags::PERFORMED_STATION_CLASS_CODE_SEQUENCE, Vec::new());
     item.sequence(tags::PERFORMED_STATION_GEOGRAPHIC_LOCATION_CODE_SEQUENCE, Vec::new());
     let started = row.job.started_ms.or(row.started_ms).unwrap_or(row.made_ms);
-    item.one(tags::PERFORMED_PROCEDURE_STEP_START_DATE_TIME, "DT", moment(started));
-    item.one(tags::PERFORMED_PROCEDURE_STEP_END_DATE_TIME, "DT", moment(row.ended_ms.unwrap_or(row.modified_ms)));
-    let (value, scheme, meaning) = IMAGE_PROCESSING;
-    item.sequence(tags::PERFORMED_WORKITEM_CODE_SEQUENCE, vec![Item::code(value, scheme, meaning)]);
+    item.one(tags::PERFORMED_PROCEDURE_STEP_START_DATE_TIME, VR::DT, moment(started));
+    item.one(tags::PERFORMED_PROCEDURE_STEP_END_DATE_TIME, VR::DT, moment(row.ended_ms.unwrap_or(row.modified_ms)));
+    item.sequence(tags::PERFORMED_WORKITEM_CODE_SEQUENCE, vec![Item::code(IMAGE_PROCESSING)]);
     if let Some((parts, base)) = parts {
         if let Some(title) = &parts.title {
             item.text(tags::PERFORMED_PROCEDURE_STEP_DESCRIPTION, VR::LO, &title.replace('\\', "/"));
@@ -246,20 +242,75 @@ fn performed(shared: &Shared, row: &WorkitemRow, parts: Option<(&Parts, &str)>) 
 fn references(study: &str, series: BTreeMap<&str, Vec<(&str, &str)>>, base: &str) -> Vec<Item> {
     let of_series = |(uid, instances): (&str, Vec<(&str, &str)>)| {
         let mut item = Item::default();
-        item.one(tags::TYPE_OF_INSTANCES, "CS", "DICOM");
-        item.one(tags::STUDY_INSTANCE_UID, "UI", study);
-        item.one(tags::SERIES_INSTANCE_UID, "UI", uid);
+        item.one(tags::TYPE_OF_INSTANCES, VR::CS, "DICOM");
+        item.one(tags::STUDY_INSTANCE_UID, VR::UI, study);
+        item.one(tags::SERIES_INSTANCE_UID, VR::UI, uid);
         let referenced = instances.into_iter().map(|(class, instance)| {
             let mut reference = Item::default();
-            reference.one(tags::REFERENCED_SOP_CLASS_UID, "UI", class);
-            reference.one(tags::REFERENCED_SOP_INSTANCE_UID, "UI", instance);
+            reference.one(tags::REFERENCED_SOP_CLASS_UID, VR::UI, class);
+            reference.one(tags::REFERENCED_SOP_INSTANCE_UID, VR::UI, instance);
             reference
         });
         item.sequence(tags::REFERENCED_SOP_SEQUENCE, referenced.collect());
         let mut retrieval = Item::default();
-        retrieval.one(tags::RETRIEVE_URL, "UR", format!("{base}/studies/{study}/series/{uid}"));
+        retrieval.one(tags::RETRIEVE_URL, VR::UR, format!("{base}/studies/{study}/series/{uid}"));
         item.sequence(tags::WADORS_RETRIEVAL_SEQUENCE, vec![retrieval]);
         item
     };
     series.into_iter().map(of_series).collect()
+}
+
+/// UPS State Report: how a workitem stands, and what it was raised to, if it was.
+#[must_use]
+pub fn state(state: WorkitemState, ready: bool, raised: Option<Urgency>) -> InMemDicomObject {
+    let mut item = Item::default();
+    item.one(tags::INPUT_READINESS_STATE, VR::CS, readiness(ready));
+    item.one(tags::PROCEDURE_STEP_STATE, VR::CS, state.name());
+    if let Some(urgency) = raised {
+        item.one(tags::SCHEDULED_PROCEDURE_STEP_PRIORITY, VR::CS, priority(urgency));
+    }
+    item.0
+}
+
+/// SCP Status Change. Subscriptions and workitems are in the journal, and outlive the process.
+#[must_use]
+pub fn status(status: &str) -> InMemDicomObject {
+    let mut item = Item::default();
+    item.one(tags::SCP_STATUS, VR::CS, status);
+    for list in [tags::SUBSCRIPTION_LIST_STATUS, tags::UNIFIED_PROCEDURE_STEP_LIST_STATUS] {
+        item.one(list, VR::CS, "WARM START");
+    }
+    item.0
+}
+
+/// What was given with a request to cancel.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// Reason For Cancellation (0074,1238).
+    pub reason: Option<String>,
+    /// Contact Display Name (0074,100C).
+    pub contact: Option<String>,
+    /// Contact URI (0074,100A).
+    pub contact_uri: Option<String>,
+    /// Procedure Step Discontinuation Reason Code Sequence (0074,100E), where there is one.
+    pub codes: Option<Vec<Code>>,
+}
+
+/// What subscribers are told of a request to cancel (PS3.4 table CC.2.2-1).
+#[must_use]
+pub fn cancellation(requester: &str, asked: &Asked) -> InMemDicomObject {
+    let mut item = Item::default();
+    item.one(tags::REQUESTING_AE, VR::AE, requester);
+    for (tag, vr, text) in [
+        (tags::REASON_FOR_CANCELLATION, VR::LT, &asked.reason),
+        (tags::CONTACT_DISPLAY_NAME, VR::LO, &asked.contact),
+        (tags::CONTACT_URI, VR::UR, &asked.contact_uri),
+    ] {
+        text.iter().for_each(|text| item.one(tag, vr, text.as_str()));
+    }
+    if let Some(codes) = &asked.codes {
+        let codes = codes.iter().cloned().map(Item::code).collect();
+        item.sequence(tags::PROCEDURE_STEP_DISCONTINUATION_REASON_CODE_SEQUENCE, codes);
+    }
+    item.0
 }

@@ -1,0 +1,237 @@
+//! What an object may refer to, and what it must repeat.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use dicom_core::header::HasLength;
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::tags;
+
+use super::Fault;
+use super::read::{DataSet, Field};
+use super::values::Characters;
+use crate::geometry::Geometry;
+use crate::outputs::uid;
+use crate::study::{Series, Study};
+
+/// Of the patient and the study, an object repeats what the source says and nothing else.
+const IDENTITY: [Tag; 12] = [
+    tags::PATIENT_NAME,
+    tags::PATIENT_ID,
+    tags::ISSUER_OF_PATIENT_ID,
+    tags::PATIENT_BIRTH_DATE,
+    tags::PATIENT_SEX,
+    tags::PATIENT_AGE,
+    tags::STUDY_DATE,
+    tags::STUDY_TIME,
+    tags::STUDY_ID,
+    tags::ACCESSION_NUMBER,
+    tags::REFERRING_PHYSICIAN_NAME,
+    tags::STUDY_DESCRIPTION,
+];
+
+/// Sequences that are repeated with all that is in them.
+const COPIED: [Tag; 5] = [
+    tags::ISSUER_OF_PATIENT_ID_QUALIFIERS_SEQUENCE,
+    tags::OTHER_PATIENT_I_DS_SEQUENCE,
+    tags::DEIDENTIFICATION_METHOD_CODE_SEQUENCE,
+    tags::ISSUER_OF_ACCESSION_NUMBER_SEQUENCE,
+    tags::PROCEDURE_CODE_SEQUENCE,
+];
+
+/// What a result was made of: series of a study.
+pub struct Inputs<'a> {
+    study: &'a Study,
+    series: Vec<&'a Series>,
+    instances: HashMap<&'a str, Instance<'a>>,
+}
+
+/// An image of the input.
+#[derive(Clone, Copy)]
+pub(super) struct Instance<'a> {
+    pub(super) class: &'a str,
+    pub(super) series: &'a Series,
+    pub(super) slice: Option<Slice<'a>>,
+}
+
+/// Which slice of which grid an image is.
+#[derive(Clone, Copy)]
+pub(super) struct Slice<'a> {
+    pub(super) grid: &'a Geometry,
+    /// Along z, from 0.
+    pub(super) at: usize,
+}
+
+impl<'a> Inputs<'a> {
+    /// The series of `study` at the positions `accepted`.
+    #[must_use]
+    pub fn new(study: &'a Study, accepted: &[usize]) -> Self {
+        let series: Vec<&Series> = accepted.iter().filter_map(|&index| study.series.get(index)).collect();
+        let mut instances = HashMap::new();
+        for series in &series {
+            for instance in &series.instances {
+                let of = Instance { class: &instance.sop_class_uid, series, slice: None };
+                instances.insert(instance.sop_instance_uid.as_str(), of);
+            }
+            for volume in &series.volumes {
+                for (at, &index) in volume.slices.iter().enumerate() {
+                    let uid = series.instances.get(index).map(|instance| instance.sop_instance_uid.as_str());
+                    if let Some(instance) = uid.and_then(|uid| instances.get_mut(uid)) {
+                        instance.slice = Some(Slice { grid: &volume.geometry, at });
+                    }
+                }
+            }
+        }
+        Self { study, series, instances }
+    }
+
+    pub(super) fn instance(&self, uid: &str) -> Option<Instance<'a>> {
+        self.instances.get(uid).copied()
+    }
+
+    pub(super) fn study_uid(&self) -> &'a str {
+        &self.study.uid
+    }
+
+    pub(super) fn has_series(&self, uid: &str) -> bool {
+        self.series.iter().any(|series| series.uid == uid)
+    }
+
+    /// Frame of Reference UID of a series, or the one that stands in for it.
+    pub(super) fn frame_of_reference(series: &Series) -> String {
+        let stated = series.attribute("FrameOfReferenceUID");
+        stated.unwrap_or_else(|| uid::derive("frame-of-reference", &[series.uid.as_bytes()]))
+    }
+
+    pub(super) fn has_frame_of_reference(&self, uid: &str) -> bool {
+        self.series.iter().any(|series| Self::frame_of_reference(series) == uid)
+    }
+
+    /// Whether a point in patient coordinates, mm, lies in a volume of this frame of reference.
+    pub(super) fn holds(&self, frame_of_reference: &str, point: [f64; 3]) -> bool {
+        let of = self.series.iter().filter(|series| Self::frame_of_reference(series) == frame_of_reference);
+        let mut grids = of.flat_map(|series| &series.volumes).map(|volume| &volume.geometry);
+        grids.any(|grid| {
+            let index = grid.to_index(point);
+            let within = |(i, size): (f64, usize)| (-0.51..=size as f64 - 0.49).contains(&i);
+            index.into_iter().zip(grid.size()).all(within)
+        })
+    }
+
+    /// Whether the source states this value itself, at this place: as text, as the UID of something, or as a sequence.
+    pub(super) fn states(&self, field: Field<'_>, characters: &Characters) -> bool {
+        if field.vr() == VR::UI {
+            let uid = field.text();
+            let of_input = self.instances.contains_key(uid) || self.has_series(uid) || self.study.uid == uid;
+            return of_input || self.has_frame_of_reference(uid);
+        }
+        let tag = match field.tag() {
+            tags::DATE => tags::STUDY_DATE,
+            tags::TIME => tags::STUDY_TIME,
+            tag => tag,
+        };
+        self.series.iter().any(|series| {
+            let Ok(Some(element)) = series.header.element_opt(tag) else { return false };
+            if let Some(items) = element.items() {
+                return COPIED.contains(&tag) && field.items().count() == items.len();
+            }
+            let terms = series.attribute("SpecificCharacterSet").unwrap_or_default();
+            let text = characters.as_read(field, &terms);
+            let stated = element.to_str().ok();
+            stated.is_some_and(|stated| text.is_some_and(|text| plain(&text) == plain(&stated)))
+        })
+    }
+
+    /// Whether the object is of the patient and the study of the source.
+    pub(super) fn identity(&self, data_set: DataSet<'_>, characters: &Characters) -> Result<(), Fault> {
+        let fault = |tag| Err(Fault::at(tag, "is not what the source says"));
+        if data_set.text(tags::STUDY_INSTANCE_UID) != self.study.uid {
+            return fault(tags::STUDY_INSTANCE_UID);
+        }
+        let silent = |tag| {
+            self.series.iter().any(|series| match series.header.element_opt(tag) {
+                Ok(Some(element)) => element.is_empty(),
+                _ => true,
+            })
+        };
+        for tag in IDENTITY {
+            let field = data_set.field(tag);
+            let same = match field.filter(|field| !field.is_empty()) {
+                Some(field) => self.states(field, characters),
+                None => silent(tag) || self.series.iter().any(|series| blank(series, tag)),
+            };
+            if !same {
+                return fault(tag);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn plain(text: &str) -> &str {
+    text.trim_matches([' ', '\0'])
+}
+
+/// Whether a series states nothing but padding.
+fn blank(series: &Series, tag: Tag) -> bool {
+    let stated = series.header.element_opt(tag).ok().flatten().and_then(|element| element.to_str().ok());
+    stated.is_none_or(|stated| plain(&stated).is_empty())
+}
+
+/// The objects of one result, by SOP Instance UID.
+#[derive(Default)]
+pub(super) struct Objects<'a> {
+    objects: HashMap<&'a str, Known<'a>>,
+    series: HashSet<&'a str>,
+}
+
+/// What can be referred to of an object of the result.
+pub(super) struct Known<'a> {
+    pub(super) uid: &'a str,
+    pub(super) class: &'a str,
+    pub(super) series: &'a str,
+    pub(super) segments: BTreeSet<u32>,
+    /// The segment of each frame; none where frames are of no segment.
+    pub(super) frames: Vec<Option<u32>>,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn of(object: DataSet<'a>) -> Self {
+        let segments = object.items(tags::SEGMENT_SEQUENCE).filter_map(|item| item.unsigned(tags::SEGMENT_NUMBER));
+        let segment = |item: DataSet<'a>| item.item(tags::SEGMENT_IDENTIFICATION_SEQUENCE);
+        let shared = object.item(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE).and_then(segment);
+        let frames = object.items(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE).map(|frame| {
+            let of = segment(frame).or(shared)?;
+            of.unsigned(tags::REFERENCED_SEGMENT_NUMBER)
+        });
+        Self {
+            uid: object.text(tags::SOP_INSTANCE_UID),
+            class: object.text(tags::SOP_CLASS_UID),
+            series: object.text(tags::SERIES_INSTANCE_UID),
+            segments: segments.collect(),
+            frames: frames.collect(),
+        }
+    }
+}
+
+impl<'a> Objects<'a> {
+    /// One more object, which must be a new one.
+    pub(super) fn add(&mut self, known: Known<'a>, inputs: &Inputs<'_>) -> Result<(), Fault> {
+        if inputs.has_series(known.series) {
+            return Err(Fault::at(tags::SERIES_INSTANCE_UID, "is a series of the source; an object has its own"));
+        }
+        if inputs.instance(known.uid).is_some() || self.objects.contains_key(known.uid) {
+            return Err(Fault::at(tags::SOP_INSTANCE_UID, "is the UID of another object (PS3.5 section 9)"));
+        }
+        self.series.insert(known.series);
+        self.objects.insert(known.uid, known);
+        Ok(())
+    }
+
+    pub(super) fn object(&self, uid: &str) -> Option<&Known<'a>> {
+        self.objects.get(uid)
+    }
+
+    pub(super) fn has_series(&self, uid: &str) -> bool {
+        self.series.contains(uid)
+    }
+}
