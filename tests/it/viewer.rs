@@ -1,11 +1,14 @@
-//! What a radiologist sees of a result: OHIF in headless Chromium, which has the study from an archive.
+//! What a radiologist sees of a result: OHIF in headless Chromium, which has the study from an archive, and from a node.
 
 use std::path::{Path, PathBuf};
 
 use gantry_tests::complete::complete;
+use gantry_tests::node::Node;
 use gantry_tests::orthanc::Orthanc;
 use gantry_tests::peers::Peers;
 
+use crate::completion::multipart;
+use crate::dicomweb::{MULTIPART, WEB, post, web};
 use crate::peers::{Done, path_text, real};
 
 /// A result and the images that it is of, as an archive has them.
@@ -54,4 +57,14 @@ fn a_viewer_shows_segments_of_an_archive_where_they_were() {
         orthanc.keep(file).expect("kept");
     }
     study.is_seen(&orthanc.dicom_web(), "viewer-archive");
+}
+
+#[test]
+fn a_viewer_shows_segments_of_a_node_where_they_were() {
+    let Some(study) = Study::find() else { return };
+    let node = Node::start(WEB);
+    let files: Vec<Vec<u8>> = study.files.iter().map(|file| std::fs::read(file).expect("readable")).collect();
+    let reply = post(&node, "/dicom-web/studies", MULTIPART, &multipart(&files));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    study.is_seen(&format!("http://{}/dicom-web", web(&node)), "viewer-node");
 }
