@@ -532,7 +532,7 @@ async fn priors_are_fetched_from_a_pacs() {
 type Lie = (&'static str, String, Vec<u8>, &'static str);
 
 /// A body of these files.
-fn multipart(files: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn multipart(files: &[Vec<u8>]) -> Vec<u8> {
     let part = |file: &Vec<u8>| [b"--b\r\nContent-Type: application/dicom\r\n\r\n", file.as_slice(), b"\r\n"].concat();
     [files.iter().flat_map(part).collect(), b"--b--\r\n".to_vec()].concat()
 }

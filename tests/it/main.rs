@@ -31,6 +31,7 @@ mod triage;
 mod ups;
 mod upstream;
 mod vendor;
+mod viewer;
 mod wado;
 mod workers;
 mod worklist;

@@ -11,13 +11,13 @@ use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::tags;
 use gantry::findings::Findings;
 use gantry_tests::orthanc::Orthanc;
-use gantry_tests::peers::Peers;
+use gantry_tests::peers::{NodePeers, Peers};
 use gantry_tests::{Scenario, asset, change_files, needed};
 use serde_json::json;
 
 /// A scenario that has run.
-struct Done {
-    scenario: Scenario,
+pub(crate) struct Done {
+    pub(crate) scenario: Scenario,
     stated: Findings,
 }
 
@@ -28,7 +28,7 @@ impl Done {
         Self { scenario, stated }
     }
 
-    fn written(&self, name: &str) -> String {
+    pub(crate) fn written(&self, name: &str) -> String {
         path_text(&self.scenario.out().join(name))
     }
 
@@ -52,23 +52,32 @@ impl Done {
         held.zip(1..).map(|(s, number)| (s.value, number, s.name.as_str())).collect()
     }
 
-    /// dciodvfy, highdicom, pydicom and dcmqi find each mask as it was stated, and where it was stated.
-    fn judge_seg(&self, peers: &Peers) {
-        let folder = tempfile::tempdir().expect("a folder");
+    /// Writes what the SEG must hold into a folder, as `judge_seg.py` reads it; the file.
+    pub(crate) fn expected(&self, folder: &Path) -> String {
         let (voxels, size, _) = self.labels();
         let bytes: Vec<u8> = voxels.iter().flat_map(|v| v.to_le_bytes()).collect();
-        std::fs::write(folder.path().join("labels.raw"), bytes).expect("written");
+        std::fs::write(folder.join("labels.raw"), bytes).expect("written");
         let named =
             |&(value, number, name): &(u32, usize, &str)| json!({"value": value, "number": number, "name": name});
         let segments: Vec<_> = self.numbered().iter().map(named).collect();
         let expected = json!({"voxels": "labels.raw", "type": "uint16", "size": size, "segments": segments});
-        let file = folder.path().join("expected.json");
+        let file = folder.join("expected.json");
         std::fs::write(&file, expected.to_string()).expect("written");
-        let source = path_text(self.scenario.study());
-        peers.agree("judge_seg.py", &[&self.written("segmentation.dcm"), &source, &path_text(&file)]);
+        path_text(&file)
     }
 
-    /// dciodvfy, PixelMed's validator, highdicom and dcmqi find each measurement as it was stated.
+    /// dciodvfy, highdicom, pydicom, dcmqi and dcmjs find each mask as it was stated, and where it was stated.
+    fn judge_seg(&self, peers: &Peers) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [seg, source] = [self.written("segmentation.dcm"), path_text(self.scenario.study())];
+        let expected = self.expected(folder.path());
+        peers.agree("judge_seg.py", &[&seg, &source, &expected]);
+        if let Some(node) = NodePeers::with("dcmjs") {
+            node.agree("judge_dcmjs.cjs", &["seg", &seg, &source, &expected]);
+        }
+    }
+
+    /// dciodvfy, PixelMed's validator, highdicom, dcmqi and dcmjs find each measurement as it was stated.
     fn judge_sr(&self, peers: &Peers) {
         let numbered = self.numbered();
         let of_segment = self.stated.measurements.iter().filter_map(|m| {
@@ -87,6 +96,9 @@ impl Done {
             arguments.push("--pixelmed");
         }
         peers.agree("judge_sr.py", &arguments);
+        if let Some(node) = NodePeers::with("dcmjs") {
+            node.agree("judge_dcmjs.cjs", &["sr", &sr, &seg, &file]);
+        }
     }
 }
 
@@ -103,7 +115,7 @@ pub(crate) fn pixelmed_is_there() -> bool {
 }
 
 /// The demonstration module on the real CT, run once for all tests of this process.
-fn real() -> Option<&'static Done> {
+pub(crate) fn real() -> Option<&'static Done> {
     static DONE: OnceLock<Option<Done>> = OnceLock::new();
     let run = || {
         let package = needed("modules/ct-organs/package", "cargo xtask guests")?;

