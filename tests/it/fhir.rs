@@ -85,7 +85,7 @@ fn send_ct(node: &Node, liver: bool, only_that_slice: bool) {
     for file in std::fs::read_dir(folder.path()).expect("readable") {
         let path = file.expect("a file").path();
         let file = dicom_object::open_file(&path).expect("readable");
-        if file.element_opt(tags::SOP_INSTANCE_UID).expect("sound").is_none() {
+        if file.get(tags::SOP_INSTANCE_UID).is_none() {
             std::fs::remove_file(path).expect("removed");
         }
     }

@@ -275,7 +275,7 @@ fn report(site: &Site, job: &Job) -> (String, Option<String>) {
     let file = site.data().join(job.result_path.as_ref().expect("a result")).join("report.dcm");
     let report = dicom_object::open_file(file).expect("DICOM");
     let first = |object: &dicom_object::InMemDicomObject, tag| -> Option<dicom_object::InMemDicomObject> {
-        object.element_opt(tag).expect("well-formed")?.items()?.first().cloned()
+        object.get(tag)?.items()?.first().cloned()
     };
     let text = |object: &dicom_object::InMemDicomObject, tag| {
         object.element(tag).expect("there").to_str().expect("text").trim_end_matches('\0').to_owned()

@@ -152,8 +152,7 @@ fn names_in_any_character_set_and_what_images_say_of_their_grey_values_are_kept(
         let state = dicom_object::open_file(scenario.out().join("presentation-state.dcm")).expect("readable");
         let windows = state.element(tags::SOFTCOPY_VOILUT_SEQUENCE).expect("a window").items().expect("items").to_vec();
         let stated = |window: &dicom_object::InMemDicomObject| {
-            let text =
-                |tag| window.element_opt(tag).expect("well-formed").map(|e| e.to_str().expect("text").into_owned());
+            let text = |tag| window.get(tag).map(|e| e.to_str().expect("text").into_owned());
             let text = |tag| text(tag).unwrap_or_default().trim().to_owned();
             [tags::WINDOW_CENTER, tags::WINDOW_WIDTH, tags::VOILUT_FUNCTION].map(text).join(" ").trim().to_owned()
         };

@@ -357,7 +357,7 @@ mod tests {
             let state = state(&study, vec![mark([0; 3], [1, 1, 5], "Nodule")]).expect("a presentation state");
             let Ok(sequence) = state.element(tags::SOFTCOPY_VOILUT_SEQUENCE) else { return vec![] };
             let told = |item: &InMemDicomObject| {
-                let has = |tag| item.element_opt(tag).expect("well-formed").is_some();
+                let has = |tag| item.get(tag).is_some();
                 let function = has(tags::VOILUT_FUNCTION).then(|| text(item, tags::VOILUT_FUNCTION));
                 let images = match has(tags::REFERENCED_IMAGE_SEQUENCE) {
                     true => items(item, tags::REFERENCED_IMAGE_SEQUENCE),

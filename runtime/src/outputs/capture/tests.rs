@@ -155,7 +155,7 @@ fn body_part_and_side_are_those_of_the_source_and_unknown_where_it_should_say() 
         }
         let findings = Findings { segmentation: Some(segmentation(&study)), ..Findings::default() };
         let capture = capture(findings, &study);
-        let found = |tag| capture.element_opt(tag).expect("readable").map(|e| e.to_str().expect("text").into_owned());
+        let found = |tag| capture.get(tag).map(|e| e.to_str().expect("text").into_owned());
         (found(tags::BODY_PART_EXAMINED), found(tags::LATERALITY))
     };
     assert_eq!(side("KNEE", "L"), (Some("KNEE".into()), Some("L".into())));

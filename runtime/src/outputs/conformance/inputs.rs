@@ -130,7 +130,7 @@ impl<'a> Inputs<'a> {
             tag => tag,
         };
         self.series.iter().any(|series| {
-            let Ok(Some(element)) = series.header.element_opt(tag) else { return false };
+            let Some(element) = series.header.get(tag) else { return false };
             if let Some(items) = element.items() {
                 return COPIED.contains(&tag) && field.items().count() == items.len();
             }
@@ -147,12 +147,8 @@ impl<'a> Inputs<'a> {
         if data_set.text(tags::STUDY_INSTANCE_UID) != self.study.uid {
             return fault(tags::STUDY_INSTANCE_UID);
         }
-        let silent = |tag| {
-            self.series.iter().any(|series| match series.header.element_opt(tag) {
-                Ok(Some(element)) => element.is_empty(),
-                _ => true,
-            })
-        };
+        let silent =
+            |tag| self.series.iter().any(|series| series.header.get(tag).is_none_or(|element| element.is_empty()));
         for tag in IDENTITY {
             let field = data_set.field(tag);
             let same = match field.filter(|field| !field.is_empty()) {
@@ -173,7 +169,7 @@ fn plain(text: &str) -> &str {
 
 /// Whether a series states nothing but padding.
 fn blank(series: &Series, tag: Tag) -> bool {
-    let stated = series.header.element_opt(tag).ok().flatten().and_then(|element| element.to_str().ok());
+    let stated = series.header.get(tag).and_then(|element| element.to_str().ok());
     stated.is_none_or(|stated| plain(&stated).is_empty())
 }
 

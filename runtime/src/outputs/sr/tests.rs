@@ -67,12 +67,8 @@ fn read_back(object: &FileDicomObject<InMemDicomObject>) -> FileDicomObject<InMe
 
 /// The content tree, one line an item.
 fn outline(item: &InMemDicomObject, depth: usize, lines: &mut Vec<String>) {
-    let text = |item: &InMemDicomObject, tag| {
-        item.element_opt(tag).expect("reads").map(|e| e.to_str().expect("text").trim_end().to_owned())
-    };
-    let first = |item: &InMemDicomObject, tag| -> Option<InMemDicomObject> {
-        item.element_opt(tag).expect("reads")?.items()?.first().cloned()
-    };
+    let text = |item: &InMemDicomObject, tag| item.get(tag).map(|e| e.to_str().expect("text").trim_end().to_owned());
+    let first = |item: &InMemDicomObject, tag| -> Option<InMemDicomObject> { item.get(tag)?.items()?.first().cloned() };
     let code = |item: &InMemDicomObject, tag| first(item, tag).and_then(|c| text(&c, tags::CODE_MEANING));
     let value = match text(item, tags::VALUE_TYPE).expect("a type").as_str() {
         "CONTAINER" => None,
@@ -88,7 +84,7 @@ fn outline(item: &InMemDicomObject, depth: usize, lines: &mut Vec<String>) {
             .map(|points| points.iter().map(f32::to_string).collect::<Vec<_>>().join(" ")),
         "NUM" => first(item, tags::MEASURED_VALUE_SEQUENCE).map(|m| {
             let number = text(&m, tags::NUMERIC_VALUE).expect("a number");
-            let exact = m.element_opt(tags::FLOATING_POINT_VALUE).expect("reads").is_some();
+            let exact = m.get(tags::FLOATING_POINT_VALUE).is_some();
             let unit = first(&m, tags::MEASUREMENT_UNITS_CODE_SEQUENCE).and_then(|u| text(&u, tags::CODE_VALUE));
             format!("{number} {}{}", unit.expect("a unit"), if exact { " (exact beside)" } else { "" })
         }),
@@ -101,7 +97,7 @@ fn outline(item: &InMemDicomObject, depth: usize, lines: &mut Vec<String>) {
     let concept = code(item, tags::CONCEPT_NAME_CODE_SEQUENCE).unwrap_or_default();
     let shown = value.map_or(String::new(), |v| format!(" = {v}"));
     lines.push(format!("{}{concept}{shown}", "  ".repeat(depth)));
-    if let Some(children) = item.element_opt(tags::CONTENT_SEQUENCE).expect("reads").and_then(|e| e.items()) {
+    if let Some(children) = item.get(tags::CONTENT_SEQUENCE).and_then(|e| e.items()) {
         children.iter().for_each(|child| outline(child, depth + 1, lines));
     }
 }
