@@ -1,10 +1,17 @@
 //! Threads that compute for one job: where several run at once, none stands in the queue of another's volumes, and the scheduler
 //! of the system shares processors among jobs.
 
+use std::cell::Cell;
+
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 /// More threads than that wait for memory, not for processors.
 const THREADS_MAX: usize = 16;
+
+thread_local! {
+    /// Bytes of stack that this thread was started with, where it is one of [`Threads`] with a stack of a stated size.
+    static STACK_BYTES: Cell<usize> = const { Cell::new(0) };
+}
 
 /// Threads of one job at a time: as many as there are processors, sixteen at most.
 #[derive(Debug)]
@@ -19,10 +26,16 @@ impl Threads {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = ThreadPoolBuilder::new().num_threads(processors.min(THREADS_MAX)).thread_name(move |_| name.into());
         let pool = match stack_bytes {
-            Some(bytes) => pool.stack_size(bytes),
+            Some(bytes) => pool.stack_size(bytes).start_handler(move |_| STACK_BYTES.set(bytes)),
             None => pool,
         };
         Ok(Self(pool.build()?))
+    }
+
+    /// Whether who asks runs on such a thread already, with a stack of so many bytes or more.
+    #[must_use]
+    pub fn are_here(stack_bytes: usize) -> bool {
+        STACK_BYTES.get() >= stack_bytes
     }
 
     /// Does this on one of them, and on the others what it does in parallel. A panic goes on in the caller.
@@ -40,6 +53,13 @@ mod tests {
     use rayon::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_thread_knows_its_stack() {
+        let threads = Threads::start("stack", Some(1 << 20)).expect("threads");
+        assert!(threads.run(|| Threads::are_here(1 << 20)) && !threads.run(|| Threads::are_here((1 << 20) + 1)));
+        assert!(!Threads::are_here(1));
+    }
 
     #[test]
     fn a_job_computes_while_another_has_all_its_threads() {

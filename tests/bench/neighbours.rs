@@ -123,10 +123,11 @@ fn beside_components(workers: &Isolation, place: &Place, report: &mut Report) ->
     once()?;
     let _own = place.own()?;
     // As a node has them: for each job that runs at once, started where that runs.
-    let threads = Threads::start("gantry-compute", None)?;
+    let stack = gantry::sandbox::stack_bytes(&neighbour.config.limits);
+    let threads = Threads::start("gantry-compute", Some(stack))?;
     let once = || threads.run(once);
     let theirs = OnceLock::new();
-    let theirs = |job: &(dyn Fn() + Sync)| match theirs.get_or_init(|| Threads::start("gantry-compute", None)) {
+    let theirs = |job: &(dyn Fn() + Sync)| match theirs.get_or_init(|| Threads::start("gantry-compute", Some(stack))) {
         Ok(threads) => threads.run(job),
         Err(e) => eprintln!("no threads for who misbehaves: {e}"),
     };

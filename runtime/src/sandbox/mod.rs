@@ -302,6 +302,12 @@ fn module_limits(site: &Limits, manifest: &Manifest) -> Limits {
     }
 }
 
+/// Stack that a thread needs to run guests, bytes.
+#[must_use]
+pub fn stack_bytes(limits: &Limits) -> usize {
+    HOST_STACK_BYTES + (limits.guest_stack_kib << 10)
+}
+
 impl Prepared {
     /// Whether it was compiled now or found.
     #[must_use]
@@ -328,10 +334,13 @@ impl Prepared {
         Ok(())
     }
 
-    /// Runs one job on threads of its own, to its end.
+    /// Runs one job to its end: on the threads that it is on, where they will do, else on some of its own.
     pub fn run(&self, input: JobInput) -> Result<Outcome, JobFailure> {
-        let stack = HOST_STACK_BYTES + (self.limits.guest_stack_kib << 10);
-        match Threads::start("gantry-guest", Some(stack)) {
+        let stack = stack_bytes(&self.limits);
+        if Threads::are_here(stack) {
+            return self.run_here(input);
+        }
+        match Threads::start("gantry-compute", Some(stack)) {
             Ok(threads) => threads.run(|| self.run_here(input)),
             Err(e) => Err(JobError::Host(format!("no threads for it: {e}")).into()),
         }

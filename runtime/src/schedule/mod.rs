@@ -42,7 +42,7 @@ use crate::ingest::blocking;
 use crate::metrics::Metrics;
 use crate::module::check::{self, CheckError};
 use crate::routing::{Plan, PlanError};
-use crate::sandbox::PrepareError;
+use crate::sandbox::{self, PrepareError};
 use crate::store::{Done, Due, Ending, Job, JobState, Store, StoreError, now_ms};
 use crate::threads::Threads;
 use crate::worker::list::WorkerList;
@@ -180,7 +180,8 @@ fn workers(shop: &Arc<Shop>) -> std::io::Result<Channels> {
     let jobs = Arc::new(Mutex::new(jobs));
     for number in 1..=shop.app.config.limits.jobs_max {
         let (shop, jobs, report) = (shop.clone(), jobs.clone(), report.clone());
-        let threads = Threads::start("gantry-compute", None).map_err(std::io::Error::other)?;
+        let stack = sandbox::stack_bytes(&shop.app.config.limits);
+        let threads = Threads::start("gantry-compute", Some(stack)).map_err(std::io::Error::other)?;
         let thread = std::thread::Builder::new().name(format!("gantry-job-{number}"));
         thread.spawn(move || work::worker(&shop, &threads, &jobs, &report))?;
     }
