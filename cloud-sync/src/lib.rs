@@ -2,8 +2,10 @@
 //! It does not depend on the runtime.
 //!
 //! ```text
-//!  instance, result.json ─▶ deid: Deidentifier ─▶ Deidentified<T> ─▶ batches and upload take nothing else
-//!                                     └─▶ Held: why it stays in the hospital
+//!  instance, result.json ─▶ deid: Deidentifier ─▶ Deidentified<T> ─▶ verify: Scanner, release ─▶ Released<T>
+//!            │                        └─▶ Held: why it stays       ▲         └─▶ Leak: where, never what
+//!            └────────── identifiers, by other code ───────────────┘
 //! ```
 
 pub mod deid;
+pub mod verify;
