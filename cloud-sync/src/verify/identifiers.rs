@@ -140,6 +140,8 @@ impl Identifiers {
                 is_number = false;
             }
             let digits = run.bytes().filter(u8::is_ascii_digit).count();
+            // Measurements have a decimal point, and numbers of somebody have none alone.
+            is_number &= !(run.contains('.') && run.parse::<f64>().is_ok());
             if is_number && (7..=20).contains(&digits) && !is_uid(run) && !run.contains("  ") {
                 self.add(Kind::Number, run, Some(tag));
             }

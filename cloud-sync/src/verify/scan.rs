@@ -225,13 +225,14 @@ fn ground(walked: &Walked<'_>, leaf: &Leaf) -> Ground {
     }
 }
 
-/// Without a VR, by what is known of the tag and by shape.
+/// Without a VR of its own, by what is known of the tag and by shape.
 fn untold(walked: &Walked<'_>, leaf: &Leaf, binary: Ground) -> Ground {
     let bytes = walked.bytes(leaf);
     match meaning(leaf.tag, walked.around(leaf)) {
         _ if leaf.tag == 0x7FE0_0010 || !is_text(bytes) => binary,
         Some(Meaning::Sought(Kind::Name | Kind::Staff)) => Ground::Name,
         Some(Meaning::Sought(_) | Meaning::Text) => Ground::Text,
+        _ if leaf.vr.is_some() => Ground::Text,
         _ => {
             let text = String::from_utf8_lossy(bytes);
             let text = text.trim_matches([' ', '\0']);

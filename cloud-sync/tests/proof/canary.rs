@@ -255,7 +255,7 @@ fn code_extended(name: &str, call: &[u8], encoding: &'static encoding_rs::Encodi
 /// Wraps elements into sequences that the table does not name, so deep.
 pub(crate) fn nested(elements: Vec<Element>, depth: usize) -> Vec<Element> {
     // Series, frames, pixel measures, and a dose: containers that every profile keeps.
-    const CONTAINERS: [u32; 4] = [0x0008_1115, 0x5200_9230, 0x0028_9110, 0x0018_9345];
+    const CONTAINERS: [u32; 4] = [0x0008_1115, 0x5200_9230, 0x0028_9110, 0x0018_9346];
     CONTAINERS
         .iter()
         .take(depth)

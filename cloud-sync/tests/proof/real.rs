@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::table::secret;
-use gantry_cloud_sync::deid::{Deidentifier, Profile};
+use dicom_core::Tag;
+use gantry_cloud_sync::deid::{Action, Deidentifier, Profile};
 use gantry_cloud_sync::verify::{Limits, Retain, Unproven, Verifier};
 
 /// What became of files of a set under a profile.
@@ -102,20 +103,23 @@ fn waveforms_and_private_elements_are_cleaned() {
 fn whatever_pydicom_tests_with_is_proven_or_held() {
     let Some(folder) = crate::asset("pydicom/test_files") else { return };
     let files = files(&folder, &|name| name.ends_with(".dcm"));
-    assert!(files.len() > 80);
+    assert!(files.len() > 70);
     check(&files, [0; 4]);
 }
 
-/// Ultrasound with names in its pixels: none of it is released without a mask or a detector.
+/// Ultrasound with text in its pixels: what is released of it has lost what lies outside of its regions.
 #[test]
-fn burned_in_ultrasound_is_not_released() {
+fn burned_in_ultrasound_is_masked_or_held() {
     let Some(folder) = crate::asset("pydicom-data") else { return };
     let files = files(&folder, &|name| name.starts_with("US1_") || name.starts_with("OBXXXX1A"));
     assert!(files.len() >= 9);
     for name in ["qa-minimal", "retraining"] {
-        let fates = fates(&files, &Profile::preset(name).expect("a preset"));
-        assert_eq!(fates.released, 0, "{name}: {fates:#?}");
-        assert!(fates.leaks.is_empty() && fates.unverifiable.is_empty(), "{name}: {fates:#?}");
+        let deidentifier = Deidentifier::new(Profile::preset(name).expect("a preset"), secret());
+        let released = files.iter().filter_map(|file| deidentifier.deidentify_file(file).ok());
+        for output in released {
+            let masked = output.report().count(Tag(0x7FE0, 0x0010), Action::Masked);
+            assert!(masked > 0, "{name}: an ultrasound was released as it was");
+        }
     }
     check(&files, [0, 0, 0, 1]);
 }

@@ -199,7 +199,7 @@ pub(crate) fn clean(study: &Study, profile: &Profile) -> Cleaned {
 fn uids_of_json(value: &serde_json::Value, path: &str, all: &mut BTreeMap<String, String>) {
     match value {
         serde_json::Value::String(text)
-            if text.split('.').count() > 3 && text.bytes().all(|b| b == b'.' || b.is_ascii_digit()) =>
+            if text.split('.').count() > 2 && text.bytes().all(|b| b == b'.' || b.is_ascii_digit()) =>
         {
             all.insert(path.to_owned(), text.clone());
         }

@@ -14,6 +14,7 @@ use gantry_cloud_sync::verify::{Kind, Limits, Retain, Unproven, Verifier};
 /// A row: what the Basic Profile does and what each option says, in the order of the columns.
 struct Row {
     tag: u32,
+    basic: &'static str,
     options: [bool; 10],
     cleaned: [bool; 10],
 }
@@ -29,7 +30,7 @@ const STRUCTURED: usize = 8;
 const GRAPHICS: usize = 9;
 
 fn rows() -> Vec<Row> {
-    let text = include_str!("table-e1-1.txt");
+    let text: &'static str = include_str!("table-e1-1.txt");
     let rows = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
         let words: Vec<&str> = line.split(' ').collect();
         let tag = match words[0] {
@@ -40,6 +41,7 @@ fn rows() -> Vec<Row> {
         };
         Some(Row {
             tag,
+            basic: words[1],
             options: std::array::from_fn(|at| words[2 + at] == "K"),
             cleaned: std::array::from_fn(|at| words[2 + at] == "C"),
         })
@@ -70,7 +72,7 @@ struct Sown {
 /// What everybody keeps: attributes of which the table says nothing.
 #[rustfmt::skip]
 const NEUTRAL: [(u32, &[u8; 2], &str); 24] = [
-    (0x0008_0064, b"CS", "WSD"), (0x0018_0022, b"CS", "HELICAL_CT"), (0x0018_0024, b"SH", "tfl3d1"),
+    (0x0018_0021, b"CS", "SK"), (0x0018_0022, b"CS", "HELICAL_CT"), (0x0018_0024, b"SH", "tfl3d1"),
     (0x0018_0080, b"DS", "4.5"), (0x0018_0081, b"DS", "2.1"), (0x0018_0083, b"DS", "1"),
     (0x0018_0087, b"DS", "1.5"), (0x0018_0088, b"DS", "5"), (0x0018_0090, b"DS", "500"),
     (0x0018_1020, b"LO", "VA48A"), (0x0018_1100, b"DS", "360"), (0x0018_1110, b"DS", "1085.6"),
@@ -121,28 +123,35 @@ fn canary(random: &mut Random, person: &Person, row: &Row) -> Option<([u8; 2], V
     };
     let word = random.word(10);
     let described = row.cleaned[DESCRIPTORS] && !matches!(vr, VR::SQ);
+    let cleaned = row.cleaned.contains(&true);
     let (kind, text) = match vr {
         VR::PN => (Kind::Name, format!("{word}^{}", random.word(9))),
         VR::UI => (Kind::Uid, random.uid()),
-        VR::DA => (Kind::Date, random.day(1950, 2024)),
+        VR::SQ if row.basic.contains('U') => (Kind::Uid, random.uid()),
+        VR::SQ if cleaned => (Kind::Name, person.family.clone()),
+        VR::DA | VR::DT => (Kind::Date, random.day(1950, 2024)),
         VR::TM => (Kind::Time, random.time()),
-        VR::DT => (Kind::Date, random.day(1950, 2024)),
         VR::IS | VR::DS => (Kind::Id, random.digits(9)),
         VR::SH | VR::LO | VR::ST | VR::LT | VR::UT | VR::UC if described => (Kind::Id, person.id.clone()),
         VR::AE | VR::CS => (Kind::Device, word.to_uppercase()),
         VR::UR => (Kind::Contact, format!("http://{word}.test/")),
-        VR::SQ | VR::SH | VR::LO | VR::ST | VR::LT | VR::UT | VR::UC | VR::OB | VR::OW | VR::UN => {
-            (Kind::Id, word.clone())
-        }
+        VR::SQ | VR::SH | VR::LO | VR::ST | VR::LT | VR::UT | VR::UC | VR::OB | VR::OW | VR::UN => (Kind::Id, word),
         _ => return None,
     };
     let value = match vr {
+        // References stay, to other objects; what is cleaned keeps its codes.
         VR::SQ => {
             let mut item = DataSet::default();
-            item.put(0x0008_0100, b"SH", "4711")
-                .put(0x0008_0102, b"SH", "99GANTRY")
-                .put(0x0008_0104, b"LO", word.clone())
-                .put(0x0040_A123, b"PN", word);
+            match kind {
+                Kind::Uid => {
+                    item.put(0x0008_1150, b"UI", "1.2.840.10008.5.1.4.1.1.2").put(0x0008_1155, b"UI", text.as_str())
+                }
+                _ => item
+                    .put(0x0008_0100, b"SH", random.digits(8))
+                    .put(0x0008_0102, b"SH", "99GANTRY")
+                    .put(0x0008_0104, b"LO", if cleaned { format!("hepatic {text}") } else { text.clone() })
+                    .put(0x0040_A123, b"PN", text.as_str()),
+            };
             Value::Items(vec![item])
         }
         VR::DT => Value::Bytes(format!("{text}{}", random.time()).into()),
@@ -261,7 +270,7 @@ fn no_canary_of_the_table_comes_out() {
                         .any(|(at, entry)| at.len() == depth + 1 && at.last() == Some(&(tag, 0)) && entry.text == text);
                     kept += usize::from(stays);
                     if !stays {
-                        *lost.entry((name.clone(), format!("{tag:08X}"))).or_insert(0) += 1;
+                        *lost.entry((depth, format!("{tag:08X}"))).or_insert(0) += 1;
                     }
                 }
             }
