@@ -57,11 +57,10 @@ fn a_source_leaks_into_itself_and_not_into_another() {
 fn forms(kind: Kind, text: &str) -> Vec<(String, Vec<u8>)> {
     let mut spelt = vec![text.to_owned(), text.to_lowercase(), text.to_uppercase()];
     let bare: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
-    if text.is_ascii() && matches!(kind, Kind::Id | Kind::Contact) && !text.contains('@') && bare.len() >= 7 {
-        if kind == Kind::Id || text.starts_with('+') {
-            spelt.push(bare.clone());
-            spelt.push(bare.chars().flat_map(|c| [c, '-']).collect::<String>().trim_end_matches('-').to_owned());
-        }
+    let is_number = kind == Kind::Id || kind == Kind::Contact && text.starts_with('+');
+    if text.is_ascii() && is_number && bare.len() >= 7 {
+        spelt.push(bare.clone());
+        spelt.push(bare.chars().flat_map(|c| [c, '-']).collect::<String>().trim_end_matches('-').to_owned());
     }
     if matches!(kind, Kind::Date | Kind::BirthDate) {
         let (y, m, d) = (&text[..4], &text[4..6], &text[6..]);
@@ -192,7 +191,7 @@ fn pixel_data_and_fragments_are_looked_through() {
     let (person, source, output) = two(7, "latin");
     let scanner = scanner(&[source.file(Syntax::Explicit, &EMPTY, &[])], Retain::default());
     for bytes in [person.family.as_bytes(), person.study.as_bytes(), person.birth.as_bytes()] {
-        let mut pixels: Vec<u8> = (0..200_000u32).map(|i| (i * 7919 >> 5) as u8 | 0x80).collect();
+        let mut pixels: Vec<u8> = (0..200_000u32).map(|i| ((i * 7919) >> 5) as u8 | 0x80).collect();
         pixels[70_000..70_000 + bytes.len()].copy_from_slice(bytes);
         let mut plain = output.clone();
         plain.put(0x7FE0_0010, b"OW", pixels.clone());
