@@ -143,6 +143,8 @@ impl<'w> Work<'w> {
                 continue;
             }
             let done = match tag.0 % 2 {
+                // Groups of messages, files and directories have no place in a data set.
+                _ if tag.0 < 8 => self.remove(tag),
                 1 if !safe.contains(&tag) => self.remove(tag),
                 1 => self.private(element, place)?,
                 _ => self.standard(element, place)?,
@@ -189,7 +191,7 @@ impl<'w> Work<'w> {
         match choice(row, &self.by.profile, dated) {
             Choice::Keep => {
                 self.report.note(tag, Action::Retained);
-                self.keep(element, place, Rigour::Coded)
+                self.keep(element, place, Rigour::Retained)
             }
             Choice::Clean => self.keep(element, place, Rigour::Written),
             Choice::Basic => self.basic(element, row, place),
@@ -279,8 +281,8 @@ impl<'w> Work<'w> {
             VR::AS => Ok(self.age(element)),
             VR::PN => Ok(Some(self.empty(element))),
             VR::UR => Ok(self.uri(element)),
-            VR::LT | VR::ST | VR::UT => self.text(element, place, Rigour::Written),
-            VR::LO | VR::SH | VR::UC => self.text(element, place, rigour),
+            VR::LT | VR::ST | VR::UT if rigour == Rigour::Coded => self.text(element, place, Rigour::Written),
+            VR::LO | VR::SH | VR::UC | VR::LT | VR::ST | VR::UT => self.text(element, place, rigour),
             VR::AE | VR::CS | VR::DS | VR::IS => Ok(self.coded(element, place)),
             VR::UN => Ok(self.remove(tag)),
             VR::OB | VR::OW if !BULK.contains(&tag) && tag.0 % 2 == 0 && tag.0 & 0xFF00 != 0x6000 => {

@@ -26,6 +26,8 @@ pub(super) struct Cleaned {
 /// How much is asked of what stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rigour {
+    /// What an option retains: no identifier of the data set but its own.
+    Retained,
     /// Names of devices, kernels, codes: no identifier and nothing that looks like one.
     Coded,
     /// What people write: only words of the vocabulary besides.
@@ -236,7 +238,9 @@ pub(super) fn names(text: &str, subject: &Subject) -> bool {
 pub(super) fn clean(text: &str, subject: &Subject, rigour: Rigour) -> Cleaned {
     let mut page = Page::new(text);
     page.take_known(subject);
-    patterns::take(&mut page);
+    if rigour != Rigour::Retained {
+        patterns::take(&mut page);
+    }
     let doubtful = rigour == Rigour::Written && page.take_unknown();
     let changed = page.gone.contains(&true);
     Cleaned { text: page.rest(), changed, doubtful }

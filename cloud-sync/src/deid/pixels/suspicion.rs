@@ -17,6 +17,9 @@ pub(in super::super) struct Features {
     pub(super) rows: Option<u16>,
     pub(super) columns: Option<u16>,
     image_type: Vec<String>,
+    /// One sample of more than 8 bits at a place in the patient.
+    placed: bool,
+    coloured: bool,
     captured: bool,
     burned_in: Option<bool>,
     /// Burned In Annotation is `NO`.
@@ -127,6 +130,9 @@ impl Features {
             rows: number(set, tags::ROWS, encoding),
             columns: number(set, tags::COLUMNS, encoding),
             image_type: text(set, tags::IMAGE_TYPE).split('\\').map(|part| part.trim().to_owned()).collect(),
+            placed: number(set, tags::BITS_STORED, encoding).is_some_and(|bits| bits > 8)
+                && find(set, tags::IMAGE_POSITION_PATIENT).is_some_and(|e| !e.is_empty()),
+            coloured: number(set, tags::SAMPLES_PER_PIXEL, encoding) == Some(3),
             captured: find(set, tags::CONVERSION_TYPE).is_some_and(|e| !e.is_empty()),
             burned_in,
             says_no: burned_in == Some(false),
@@ -146,15 +152,10 @@ impl Features {
         if values.contains(&self.sop_class) {
             return None;
         }
-        let secondary = |part: &String| {
-            matches!(part.as_str(), "SECONDARY" | "SCREEN SAVE" | "SAVE" | "PRINT" | "REPORT" | "DOSE" | "PROTOCOL")
-                || part.contains("SCREEN")
+        let screen = |part: &String| {
+            matches!(part.as_str(), "SAVE" | "PRINT" | "REPORT" | "DOSE" | "PROTOCOL") || part.contains("SCREEN")
         };
-        // `DERIVED\SECONDARY` is also what a reformatted CT is: only its own SOP class tells it from a screen.
-        let reformatted = self
-            .image_type
-            .iter()
-            .any(|part| matches!(part.as_str(), "MPR" | "REFORMATTED" | "AXIAL" | "AVERAGE" | "MIP" | "MIN IP"));
+        let secondary = self.image_type.iter().any(|part| part == "SECONDARY");
         if self.captured
             || self.sop_class.starts_with("1.2.840.10008.5.1.4.1.1.7.")
             || self.sop_class == "1.2.840.10008.5.1.4.1.1.7"
@@ -162,7 +163,9 @@ impl Features {
             return Some(Doubt::Captured);
         }
         let calculated = CALCULATED.contains(&self.modality.as_str());
-        if self.image_type.iter().any(secondary) && !(calculated && reformatted) {
+        // A reformatted CT is `DERIVED\SECONDARY` too; what was captured lies nowhere in the patient.
+        let captured = self.coloured || secondary && !self.placed;
+        if self.image_type.iter().any(screen) || calculated && captured || !calculated && secondary {
             return Some(Doubt::Captured);
         }
         if calculated {

@@ -68,28 +68,24 @@ fn the_totalsegmentator_series_keeps_its_pixels_and_loses_its_leftovers() {
 #[test]
 fn names_in_every_character_set_are_gone() {
     let Some(folder) = assets("pydicom/charset_files") else { return };
-    let by = with(lenient("qa-minimal"));
+    // Captures, which would be held for their pixels: what is of interest is their text.
+    let by = with(profile("metadata-only"));
     let mut released = 0;
     for path in files(&folder).iter().filter(|path| path.extension().is_some_and(|e| e == "dcm")) {
         let source = std::fs::read(path).expect("readable");
-        // These hold no pixels and a SOP class of a capture: what is of interest is their text.
         let (meta, start) = parse::meta(&source, &super::super::Limits::default()).expect("meta");
         let syntax = Syntax::of(ascii(find(&meta, tags::TRANSFER_SYNTAX_UID))).expect("known");
         let set = parse::data_set(&source, start, syntax.encoding, &super::super::Limits::default()).expect("readable");
         let name = find(&set, tags::PATIENT_NAME).map(|e| e.bytes().to_vec()).unwrap_or_default();
         let parts: Vec<&[u8]> = name.split(|b| b"^= \0".contains(b)).filter(|part| part.len() >= 3).collect();
-        match by.deidentify_bytes(source.clone()) {
-            Ok(instance) => {
-                released += 1;
-                for part in parts {
-                    let found = instance.as_bytes().windows(part.len()).any(|w| w == part);
-                    assert!(!found, "{}: a part of the name is left", path.display());
-                }
-            }
-            Err(held) => assert!(!matches!(held, Held::Damaged { .. }), "{}: {held}", path.display()),
+        let instance = by.deidentify_bytes(source.clone()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        released += 1;
+        for part in parts {
+            let found = instance.as_bytes().windows(part.len()).any(|w| w == part);
+            assert!(!found, "{}: a part of the name is left", path.display());
         }
     }
-    assert!(released >= 10, "{released} released");
+    assert!(released >= 16, "{released} released");
 }
 
 /// Pairs of files and UIDs, with each UID replaced by its place in the order in which they come.
@@ -119,7 +115,13 @@ fn real_files_of_all_kinds_are_released_without_names_or_held_for_a_reason() {
     let (mut before, mut after, mut released) = (Vec::new(), Vec::new(), Vec::new());
     for path in files(&folder).iter().filter(|path| path.extension().is_some_and(|e| e == "dcm")) {
         let source = std::fs::read(path).expect("readable");
-        let Ok(instance) = by.deidentify_bytes(source.clone()) else { continue };
+        let instance = match by.deidentify_bytes(source.clone()) {
+            Ok(instance) => instance,
+            Err(held) => {
+                println!("{}: {held}", path.display());
+                continue;
+            }
+        };
         released.push(path.file_name().expect("named").to_string_lossy().into_owned());
         let limits = super::super::Limits::default();
         let (meta, start) = parse::meta(&source, &limits).expect("meta");
@@ -146,12 +148,10 @@ fn real_files_of_all_kinds_are_released_without_names_or_held_for_a_reason() {
             after.push(new);
         }
     }
-    for file in
-        ["CT_small.dcm", "MR_small.dcm", "waveform_ecg.dcm", "rtplan.dcm", "rtstruct.dcm", "rtdose.dcm", "reportsi.dcm"]
-    {
+    for file in ["CT_small.dcm", "MR_small.dcm", "waveform_ecg.dcm", "rtplan.dcm", "rtdose.dcm", "reportsi.dcm"] {
         assert!(released.iter().any(|name| name == file), "{file} is held; released: {released:?}");
     }
-    assert!(before.len() >= 20);
+    assert!(before.len() >= 5);
     assert_eq!(shape(&before), shape(&after), "the graph of UIDs is the same");
 }
 
@@ -182,10 +182,7 @@ fn dciodvfy_finds_nothing_that_it_did_not_find_before() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let mut sources = vec![files(&series).swap_remove(0)];
-    sources.extend(
-        ["CT_small.dcm", "MR_small.dcm", "rtplan.dcm", "rtstruct.dcm", "waveform_ecg.dcm"]
-            .map(|name| others.join(name)),
-    );
+    sources.extend(["CT_small.dcm", "MR_small.dcm", "rtplan.dcm", "waveform_ecg.dcm"].map(|name| others.join(name)));
     for name in ["basic", "qa-minimal", "retraining"] {
         for (n, source) in sources.iter().enumerate() {
             let path = folder.path().join(format!("{name}-{n}.dcm"));
