@@ -1,0 +1,11 @@
+//! What leaves a hospital for the cloud: de-identified, proven to be, sealed in batches, uploaded once.
+//! It does not depend on the runtime.
+//!
+//! ```text
+//!  instance, result.json ─▶ deid: Deidentifier ─▶ Deidentified<T> ─▶ verify: Scanner, release ─▶ Released<T>
+//!            │                        └─▶ Held: why it stays       ▲         └─▶ Leak: where, never what
+//!            └────────── identifiers, by other code ───────────────┘
+//! ```
+
+pub mod deid;
+pub mod verify;
