@@ -104,8 +104,8 @@ impl Uploader {
         loop {
             let (page, next) = job.store.manifests(&job.on, from).await?;
             for key in page {
+                seen.extend(batch_of(&key));
                 if let Some(manifest) = self.manifest(&job, spool, &key, &keys, check, &mut report).await? {
-                    seen.insert(manifest.batch);
                     objects(&job, &manifest, check, &mut report).await?;
                 }
             }
@@ -151,13 +151,17 @@ impl Uploader {
         };
         report.manifests_wrong += 1;
         (job.on)(&Event::Found(Found::Manifest { key: key.to_owned(), why }));
-        let id = key.rsplit('/').next().and_then(|name| name.strip_suffix(".dsse.json")?.parse::<Id>().ok());
-        let ours = id.and_then(|id| spool.batch(id).ok());
+        let ours = batch_of(key).and_then(|id| spool.batch(id).ok());
         let Some(ours) = ours.filter(|_| check.repair) else { return Ok(None) };
         job.store.replace(&job.on, key, ours.envelope()).await?;
         repaired(job, report, key.to_owned());
         Ok(Some(ours.manifest().clone()))
     }
+}
+
+/// Which batch the manifest under this key should be of.
+fn batch_of(key: &str) -> Option<Id> {
+    key.rsplit('/').next()?.strip_suffix(".dsse.json")?.parse().ok()
 }
 
 /// Checks the objects of a manifest, several at once.

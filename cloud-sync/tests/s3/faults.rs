@@ -1,6 +1,7 @@
 //! Each fault that a network or a server has, at each request where it hurts.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_cloud_sync::s3::{Event, Failure};
@@ -55,19 +56,33 @@ const FAULTS: &[(&str, &[Rule])] = &[
     ("skewed", &[rule("PUT", "/objects/", 2, Fault::Skewed(7200)), rule("GET", "/objects/", 1, Fault::Skewed(-7200))]),
 ];
 
-pub(super) async fn each_ends_with_the_batch_in_the_bucket(server: &Server) {
-    for (name, rules) in FAULTS {
-        let scene = Scene::new(server, name).await;
-        let proxy = Proxy::start(&server.url, rules).await;
-        let change = |config: &mut gantry_cloud_sync::s3::Config| config.stall_max_s = 3;
-        let uploader = connect(server, name, &proxy.url, &scene.credentials, change).await;
-        let uploaded =
-            scene.upload(&uploader).await.unwrap_or_else(|failure| panic!("{}: {name}: {failure}", server.name));
-        assert_eq!(uploaded.objects, uploaded.sent + uploaded.there, "{name}");
-        assert!(proxy.is_spent(), "{}: {name}: not every fault happened", server.name);
-        assert!(scene.verify(&uploader, true).await.is_right(), "{name}");
-        scene.assert_whole(name).await;
+/// All of them at once, each with a bucket and a proxy of its own.
+pub(super) async fn each_ends_with_the_batch_in_the_bucket(server: &Arc<Server>) {
+    let ending: Vec<_> = FAULTS
+        .iter()
+        .map(|(name, rules)| {
+            (name, tokio::spawn(one_ends_with_the_batch_in_the_bucket(Arc::clone(server), name, rules)))
+        })
+        .collect();
+    let mut failed = Vec::new();
+    for (name, ending) in ending {
+        if ending.await.is_err() {
+            failed.push(name);
+        }
     }
+    assert!(failed.is_empty(), "{}: {failed:?}", server.name);
+}
+
+async fn one_ends_with_the_batch_in_the_bucket(server: Arc<Server>, name: &'static str, rules: &'static [Rule]) {
+    let scene = Scene::new(&server, name).await;
+    let proxy = Proxy::start(&server.url, rules).await;
+    let change = |config: &mut gantry_cloud_sync::s3::Config| config.stall_max_s = 4;
+    let uploader = connect(&server, name, &proxy.url, &scene.credentials, change).await;
+    let uploaded = scene.upload(&uploader).await.unwrap_or_else(|failure| panic!("{}: {name}: {failure}", server.name));
+    assert_eq!(uploaded.objects, uploaded.sent + uploaded.there, "{name}");
+    assert!(proxy.is_spent(), "{}: {name}: not every fault happened: {:#?}", server.name, proxy.seen());
+    assert!(scene.verify(&uploader, true).await.is_right(), "{name}");
+    scene.assert_whole(name).await;
 }
 
 /// moto believes what it is sent; a server that checks signatures of bodies refuses it.

@@ -18,31 +18,53 @@ use gantry_cloud_sync::s3::{Check, Event, Report, Uploader};
 use servers::{Bucket, Server};
 use spooled::{SITE, Spooled, noise};
 
+/// Runs scenarios one after another, also after one that fails, and says which did.
+macro_rules! run {
+    ($server:expr, $($scenario:path),+ $(,)?) => {{
+        let mut failed = Vec::new();
+        $(
+            let server = Arc::clone(&$server);
+            if tokio::spawn(async move { $scenario(&server).await }).await.is_err() {
+                failed.push(stringify!($scenario));
+            }
+        )+
+        failed
+    }};
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn radosgw() {
-    let Some(server) = Server::radosgw() else { return };
-    every_scenario(&server).await;
-    plain::what_the_server_is_told_to_do_it_does(&server).await;
+    let Some(server) = Server::radosgw().map(Arc::new) else { return };
+    let mut failed = every_scenario(&server).await;
+    failed.extend(run!(server, plain::what_the_server_is_told_to_do_it_does));
+    assert_eq!(failed, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn moto() {
-    let Some(server) = Server::moto() else { return };
-    every_scenario(&server).await;
-    faults::a_bit_that_flips_on_its_way_is_noticed_by_reading_back(&server).await;
-    faults::a_complete_that_conflicts_is_resolved(&server).await;
+    let Some(server) = Server::moto().map(Arc::new) else { return };
+    let mut failed = every_scenario(&server).await;
+    failed.extend(run!(
+        server,
+        faults::a_bit_that_flips_on_its_way_is_noticed_by_reading_back,
+        faults::a_complete_that_conflicts_is_resolved,
+    ));
+    assert_eq!(failed, [""; 0]);
 }
 
-async fn every_scenario(server: &Server) {
-    plain::a_batch_is_there_whole_once_and_reads_back(server).await;
-    plain::what_lies_there_already_is_looked_at(server).await;
-    plain::what_is_missing_or_damaged_is_found_and_repaired(server).await;
-    plain::the_line_is_not_used_beyond_its_limit(server).await;
-    faults::each_ends_with_the_batch_in_the_bucket(server).await;
-    faults::credentials_that_expire_are_read_again(server).await;
-    faults::an_outage_costs_only_time(server).await;
-    faults::what_time_does_not_cure_ends_with_a_reason(server).await;
-    crash::killed_anywhere_it_goes_on(server).await;
+async fn every_scenario(server: &Arc<Server>) -> Vec<&'static str> {
+    run!(
+        server,
+        plain::a_batch_is_there_whole_once_and_reads_back,
+        plain::what_lies_there_already_is_looked_at,
+        plain::what_is_missing_or_damaged_is_found_and_repaired,
+        plain::the_line_is_not_used_beyond_its_limit,
+        faults::each_ends_with_the_batch_in_the_bucket,
+        faults::credentials_that_expire_are_read_again,
+        faults::an_outage_costs_only_time,
+        faults::what_time_does_not_cure_ends_with_a_reason,
+        crash::killed_anywhere_it_goes_on,
+    )
 }
 
 /// A bucket, a spool with one batch, and credentials.
