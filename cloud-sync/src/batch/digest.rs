@@ -108,7 +108,7 @@ impl FromStr for Digest {
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
             *byte = match (value(pair[0]), value(pair[1])) {
-                (Some(high), Some(low)) => high << 4 | low,
+                (Some(high), Some(low)) => (high << 4) | low,
                 _ => return Err(WANTED),
             };
         }

@@ -5,7 +5,7 @@
 //!                              record ─┴▶ Spool::seal_due ─▶ Batch (manifest, signed) ─▶ s3
 //! ```
 //!
-//! Read in the order `manifest`, `seal`, `spool`. `docs/sync.md` has the layout of all that is written.
+//! Read in the order `manifest`, `seal`, `spool`, `sealed`. `docs/sync.md` has the layout of all that is written.
 
 mod digest;
 mod durable;
@@ -14,11 +14,12 @@ mod limits;
 mod manifest;
 mod name;
 mod seal;
+mod sealed;
 mod spool;
 
 pub(crate) use durable::remove;
 pub(crate) use manifest::{Content, MANIFEST_BYTES_MAX};
-pub(crate) use spool::object_path;
+pub(crate) use sealed::object_path;
 
 pub use digest::{Digest, Digester};
 pub use failure::Failure;
@@ -26,7 +27,8 @@ pub use limits::Limits;
 pub use manifest::{Format, Kind, MANIFEST_VERSION, Manifest, Model, Module, Object, Profile, Study};
 pub use name::{Id, Site};
 pub use seal::{PublicKey, Sealed, SiteKey};
-pub use spool::{Batch, Entry, Spool, Waiting};
+pub use sealed::Batch;
+pub use spool::{Entry, Spool, Waiting};
 
 /// What may be put into a batch. Only this crate says what that is: nothing with an identity can be made to be one.
 ///

@@ -18,28 +18,40 @@ use aws_smithy_types::base64;
 use md5::{Digest as _, Md5};
 
 use super::Failure;
-use super::config::{Config, Encryption, Secret};
+use super::config::{Config, Encryption};
 
 /// SSE-C's key as headers want it.
 #[derive(Debug, Clone)]
 pub(super) struct CustomerKey {
-    pub(super) key: Secret,
+    key: Secret,
     pub(super) md5: String,
+}
+
+/// What no log gets to see.
+#[derive(Clone)]
+struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 impl CustomerKey {
     pub(super) fn load(config: &Config) -> Result<Option<Self>, Failure> {
-        let Encryption::SseC { key_file } = &config.encryption else { return Ok(None) };
+        let Encryption::SseC { key_file } = &config.encryption else {
+            return Ok(None);
+        };
         let key = read(key_file, "s3.encryption.key_file")?;
         if key.len() != 32 {
             return Err(wrong("s3.encryption.key_file", key_file, "must hold exactly 32 bytes (`openssl rand 32`)"));
         }
         let md5 = base64::encode(Md5::digest(&key));
-        Ok(Some(Self { key: Secret(base64::encode(&key).into_bytes()), md5 }))
+        Ok(Some(Self { key: Secret(base64::encode(&key)), md5 }))
     }
 
     pub(super) fn encoded(&self) -> String {
-        String::from_utf8_lossy(&self.key.0).into_owned()
+        self.key.0.clone()
     }
 }
 
@@ -107,12 +119,16 @@ pub(super) async fn connect(config: &Config, http: &SharedHttpClient) -> Result<
 }
 
 fn proxy(config: &Config) -> Result<ProxyConfig, Failure> {
-    let Some(url) = &config.proxy_url else { return Ok(ProxyConfig::from_env()) };
+    let Some(url) = &config.proxy_url else {
+        return Ok(ProxyConfig::from_env());
+    };
     let proxy = ProxyConfig::all(url.as_str())
         .map_err(|_| Failure::Configuration("s3.proxy_url is no URL of a proxy, such as http://proxy:3128".to_owned()))?
         // Credentials of an instance or a container are asked of the machine itself.
         .no_proxy("169.254.169.254,169.254.170.2,169.254.170.23");
-    let Some(path) = &config.proxy_credentials_file else { return Ok(proxy) };
+    let Some(path) = &config.proxy_credentials_file else {
+        return Ok(proxy);
+    };
     let text = read(path, "s3.proxy_credentials_file")?;
     let text = String::from_utf8_lossy(&text);
     match text.trim_end().split_once(':') {

@@ -125,16 +125,6 @@ pub enum LockMode {
     Compliance,
 }
 
-/// Bytes that no log gets to see.
-#[derive(Clone)]
-pub struct Secret(pub(super) Vec<u8>);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-use super::store::{Part, Unfinished};
+use super::requests::{Part, Unfinished};
 use crate::batch::{self, Digest};
 
 /// One that this process writes on.

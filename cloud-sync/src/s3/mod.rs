@@ -5,8 +5,8 @@
 //!                     └▶ object …                                              ─┴▶ manifest
 //! ```
 //!
-//! Read in the order `config`, `upload`, `object`, `multipart`, `verify`; `store` has one request each, and `trouble` what
-//! comes of those that fail. `docs/sync.md` says what happens on each failure.
+//! Read in the order `config`, `upload`, `object`, `multipart`, `verify`; `requests` has one request each, `store`
+//! makes them until they are answered, and `trouble` says what those that fail mean. `docs/sync.md` says what happens then.
 
 mod body;
 mod client;
@@ -16,12 +16,13 @@ mod journal;
 mod multipart;
 mod object;
 mod pace;
+mod requests;
 mod store;
 mod trouble;
 mod upload;
 mod verify;
 
-pub use config::{Config, Encryption, LockMode, ObjectLock, Secret};
+pub use config::{Config, Encryption, LockMode, ObjectLock};
 pub use failure::Failure;
 pub use object::Outcome;
 pub use upload::{Event, Status, Uploaded, Uploader};

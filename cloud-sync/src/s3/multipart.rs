@@ -12,7 +12,8 @@ use super::Failure;
 use super::config::{Config, MIB, PARTS_MAX};
 use super::journal::{Begun, Journal};
 use super::object::{Attempt, Job, blocking};
-use super::store::{Object, Part, Stop, Unfinished};
+use super::requests::{Object, Part, Unfinished};
+use super::store::Stop;
 use super::trouble::Kind;
 use super::upload::Event;
 use crate::batch::{self, Content, Digest};
@@ -28,7 +29,9 @@ pub(super) async fn send(
     check(&path, content).await?;
     let (journal, mut parts) = match resumed(job, object, content).await? {
         Some(resumed) => resumed,
-        None if only_new && job.store.head(&job.on, object.key).await?.is_some() => return Ok(Attempt::Look),
+        None if only_new && job.store.head(&job.on, object.key).await?.is_some() => {
+            return Ok(Attempt::Look);
+        }
         None => (begin(job, object, content).await?, BTreeMap::new()),
     };
     let journal = Arc::new(journal);
@@ -90,7 +93,9 @@ type Parts = BTreeMap<i32, (Part, Digest)>;
 
 /// An upload that was begun before, and its parts that need not go again.
 async fn resumed(job: &Job, object: &Object<'_>, content: Content) -> Result<Option<(Journal, Parts)>, Failure> {
-    let Some(journal) = Journal::open(&job.spool, content.sha256)? else { return Ok(None) };
+    let Some(journal) = Journal::open(&job.spool, content.sha256)? else {
+        return Ok(None);
+    };
     let begun = &journal.begun;
     // Another bucket or prefix than it is now.
     if begun.bucket != job.store.config.bucket
@@ -108,7 +113,9 @@ async fn resumed(job: &Job, object: &Object<'_>, content: Content) -> Result<Opt
             let parts = agreed.collect();
             Ok(Some((journal, parts)))
         }
+        // It is gone, or the server cannot say what it has of it: anew.
         Err(Stop::Answer(..)) => {
+            job.store.abort(&job.on, &begun.upload()).await?;
             journal.remove()?;
             Ok(None)
         }

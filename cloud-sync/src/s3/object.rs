@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::config::MIB;
-use super::store::{Object, Stop, Store};
+use super::requests::Object;
+use super::store::{Stop, Store};
 use super::trouble::{Kind, pause};
 use super::upload::{Event, Notify};
 use super::{Failure, multipart};
@@ -96,7 +97,9 @@ pub(super) async fn send(job: &Arc<Job>, content: Content, mut only_new: bool) -
 
 /// Holds what lies in the bucket against what should: by its size and metadata, and, where asked, by all of its bytes.
 pub(super) async fn compare(job: &Job, key: &str, content: Content, read: bool) -> Result<Compared, Failure> {
-    let Some(head) = job.store.head(&job.on, key).await? else { return Ok(Compared::Missing) };
+    let Some(head) = job.store.head(&job.on, key).await? else {
+        return Ok(Compared::Missing);
+    };
     if head.bytes != content.bytes {
         return Ok(Compared::Different(format!("it has {} bytes instead of {}", head.bytes, content.bytes)));
     }

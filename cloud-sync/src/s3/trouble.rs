@@ -26,6 +26,8 @@ pub(super) enum Kind {
     Expired,
     /// 400 or 403 without a word, as HEAD is answered: credentials, permission, or a clock that was set right by the answer.
     Unsaid,
+    /// A success that nobody understands: broken off, or not S3.
+    Garbled,
     /// 412: something lies there.
     Exists,
     /// 409: somebody else wrote there meanwhile.
@@ -79,7 +81,12 @@ where
 
 fn kind(status: u16, code: &str) -> Kind {
     match code {
-        "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired" | "InvalidAccessKeyId" => {
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "InvalidToken"
+        | "TokenRefreshRequired"
+        | "InvalidAccessKeyId"
+        | "InvalidClientTokenId" => {
             return Kind::Expired;
         }
         // The answer has set the clock that signs.
@@ -95,7 +102,9 @@ fn kind(status: u16, code: &str) -> Kind {
         | "ServiceUnavailable"
         | "TooManyRequests" => return Kind::Passing,
         "NoSuchBucket" => return Kind::NoBucket,
-        "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall" | "NoSuchVersion" => return Kind::Broken,
+        "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall" | "NoSuchVersion" => {
+            return Kind::Broken;
+        }
         _ => {}
     }
     match status {
@@ -104,9 +113,9 @@ fn kind(status: u16, code: &str) -> Kind {
         404 => Kind::Missing,
         400 | 403 if code.is_empty() => Kind::Unsaid,
         401 | 403 => Kind::Denied,
-        // A body that broke off in the middle of an answer that was fine.
         501 => Kind::Refused,
-        200..=299 | 408 | 425 | 429 | 500.. => Kind::Passing,
+        200..=299 => Kind::Garbled,
+        408 | 425 | 429 | 500.. => Kind::Passing,
         _ => Kind::Refused,
     }
 }

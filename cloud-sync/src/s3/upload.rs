@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use super::Failure;
 use super::config::Config;
 use super::object::{Job, Outcome, send};
-use super::store::{Object, Stop, Store};
+use super::requests::Object;
+use super::store::{Stop, Store};
 use super::trouble::{Kind, pause};
 use super::verify::Found;
 use crate::batch::{Batch, Digest, Id, MANIFEST_BYTES_MAX, Manifest, Site, Spool};
@@ -141,11 +142,15 @@ impl Uploader {
         loop {
             // Some more than requests, so that files are read while others are on their way.
             while sending.len() < 2 * job.store.config.parallel_requests_max {
-                let Some(content) = contents.next() else { break };
+                let Some(content) = contents.next() else {
+                    break;
+                };
                 let job = Arc::clone(&job);
                 sending.spawn(async move { send(&job, content, true).await.map(|outcome| (content, outcome)) });
             }
-            let Some(sent) = sending.join_next().await else { break };
+            let Some(sent) = sending.join_next().await else {
+                break;
+            };
             let (content, outcome) = sent.expect("it does not panic and is not cancelled")?;
             match outcome {
                 Outcome::Sent => uploaded.sent += 1,

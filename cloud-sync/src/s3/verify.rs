@@ -141,18 +141,24 @@ impl Uploader {
         check: Check,
         report: &mut Report,
     ) -> Result<Option<Manifest>, Failure> {
-        let Some(envelope) = job.store.get(&job.on, key, MANIFEST_BYTES_MAX).await? else { return Ok(None) };
+        let Some(envelope) = job.store.get(&job.on, key, MANIFEST_BYTES_MAX).await? else {
+            return Ok(None);
+        };
         report.batches += 1;
         let name = |manifest: &Manifest| format!("{}{}", job.store.root(), Manifest::path(manifest.batch));
         let why = match Sealed::read(key, envelope, keys) {
-            Ok(sealed) if name(sealed.manifest()) == key => return Ok(Some(sealed.manifest().clone())),
+            Ok(sealed) if name(sealed.manifest()) == key => {
+                return Ok(Some(sealed.manifest().clone()));
+            }
             Ok(_) => "it is the manifest of another batch".to_owned(),
             Err(error) => error.to_string(),
         };
         report.manifests_wrong += 1;
         (job.on)(&Event::Found(Found::Manifest { key: key.to_owned(), why }));
         let ours = batch_of(key).and_then(|id| spool.batch(id).ok());
-        let Some(ours) = ours.filter(|_| check.repair) else { return Ok(None) };
+        let Some(ours) = ours.filter(|_| check.repair) else {
+            return Ok(None);
+        };
         job.store.replace(&job.on, key, ours.envelope()).await?;
         repaired(job, report, key.to_owned());
         Ok(Some(ours.manifest().clone()))
@@ -170,12 +176,16 @@ async fn objects(job: &Arc<Job>, manifest: &Manifest, check: Check, report: &mut
     let mut checking = JoinSet::new();
     loop {
         while checking.len() < job.store.config.parallel_requests_max {
-            let Some(content) = contents.next() else { break };
+            let Some(content) = contents.next() else {
+                break;
+            };
             report.objects += 1;
             report.bytes += content.bytes;
             checking.spawn(one(Arc::clone(job), content, check));
         }
-        let Some(checked) = checking.join_next().await else { return Ok(()) };
+        let Some(checked) = checking.join_next().await else {
+            return Ok(());
+        };
         let checked = checked.expect("it does not panic and is not cancelled")?;
         report.missing += usize::from(checked.missing);
         report.damaged += usize::from(checked.damaged);
@@ -229,7 +239,9 @@ async fn orphans(job: &Arc<Job>, spool: &Spool, check: Check, report: &mut Repor
     }
     let mut live = BTreeSet::new();
     for digest in Journal::all(spool.root())? {
-        let Some(journal) = Journal::open(spool.root(), digest)? else { continue };
+        let Some(journal) = Journal::open(spool.root(), digest)? else {
+            continue;
+        };
         if wanted.contains(&digest) {
             live.insert(journal.begun.upload_id);
         } else if check.repair {

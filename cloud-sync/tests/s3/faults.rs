@@ -114,12 +114,14 @@ pub(super) async fn a_complete_that_conflicts_is_resolved(server: &Server) {
     });
     let spool = scene.spooled.open();
     let batch = spool.batch(scene.spooled.batch.parse().expect("an ID")).expect("a batch");
-    let ended = std::sync::Mutex::new(ended);
+    let (ended, raced) = (std::sync::Mutex::new(ended), std::sync::Once::new());
     // Between the first look and the last part.
     let on = move |event: &Event| {
         if matches!(event, Event::Again { .. }) {
-            begin.send(()).expect("it waits");
-            tokio::task::block_in_place(|| ended.lock().expect("a lock").recv()).expect("it was put");
+            raced.call_once(|| {
+                begin.send(()).expect("it waits");
+                tokio::task::block_in_place(|| ended.lock().expect("a lock").recv()).expect("it was put");
+            });
         }
     };
     let uploaded = uploader.upload(&batch, on).await.expect("it is in");
@@ -137,9 +139,14 @@ pub(super) async fn credentials_that_expire_are_read_again(server: &Server) {
     let (file, right, told) = (scene.credentials.clone(), server.credentials(), scene.told());
     let spool = scene.spooled.open();
     let batch = spool.batch(scene.spooled.batch.parse().expect("an ID")).expect("a batch");
+    let renewed = std::sync::Once::new();
     let on = move |event: &Event| {
-        // Whoever looks after credentials has written new ones meanwhile.
-        fs::write(&file, &right).expect("written");
+        // Whoever looks after credentials has put new ones there meanwhile, whole.
+        renewed.call_once(|| {
+            let whole = file.with_extension("new");
+            fs::write(&whole, &right).expect("written");
+            fs::rename(&whole, &file).expect("renamed");
+        });
         told(event);
     };
     uploader.upload(&batch, on).await.unwrap_or_else(|failure| panic!("{}: {failure}", server.name));
