@@ -2,10 +2,14 @@
 //! It does not depend on the runtime.
 //!
 //! ```text
-//!  instance, result.json ─▶ deid: Deidentifier ─▶ Deidentified<T> ─▶ verify: Scanner, release ─▶ Released<T>
+//!  instance, result.json ─▶ deid: Deidentifier ─▶ Deidentified<T> ─▶ verify: Scanner, release ─▶ Released<T> ─▶ batch ─▶ s3
 //!            │                        └─▶ Held: why it stays       ▲         └─▶ Leak: where, never what
 //!            └────────── identifiers, by other code ───────────────┘
 //! ```
+//!
+//! Read [`deid`] first, then [`verify`], [`batch`] and [`s3`].
 
+pub mod batch;
 pub mod deid;
+pub mod s3;
 pub mod verify;
