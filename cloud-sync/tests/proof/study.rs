@@ -7,7 +7,7 @@ use crate::dicom::{DataSet, Syntax};
 use crate::read::Read;
 use crate::table::secret;
 use gantry_cloud_sync::deid::{Deidentifier, Profile, Subject};
-use gantry_cloud_sync::verify::{Limits, Retain, Verifier, release};
+use gantry_cloud_sync::verify::{Limits, NotProven, Retain, Verifier, release};
 
 /// Files of a study, and its result as JSON.
 pub(crate) struct Study {
@@ -317,4 +317,20 @@ fn another_key_links_nothing() {
     for (a, b) in one.iter().zip(&other) {
         assert_ne!(a, b);
     }
+}
+
+#[test]
+fn a_proof_releases_nothing_but_its_own_bytes() {
+    let study = study(41, "latin", Syntax::Explicit);
+    let profile = Profile::preset("qa-minimal").expect("a preset");
+    let mut verifier = Verifier::new(Retain::from(&profile), Limits::default());
+    verifier.add_source(&study.files[0]).expect("tests write what can be followed");
+    let deidentifier = Deidentifier::new(profile.clone(), secret());
+    let output = |number: usize| deidentifier.deidentify_bytes(study.files[number].clone()).expect("clean");
+    let proof = verifier.scanner().map(|scanner| scanner.prove_instance(output(0).as_bytes())).expect("identifiers");
+    let proof = proof.expect("nothing leaks");
+    assert_eq!(release(output(1), &proof, &profile).map(|_| ()), Err(NotProven::OtherBytes));
+    let basic = Profile::preset("basic").expect("a preset");
+    assert_eq!(release(output(0), &proof, &basic).map(|_| ()), Err(NotProven::OtherOptions));
+    assert!(release(output(0), &proof, &profile).is_ok());
 }
