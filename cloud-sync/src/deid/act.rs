@@ -285,7 +285,10 @@ impl<'w> Work<'w> {
             VR::LO | VR::SH | VR::UC | VR::LT | VR::ST | VR::UT => self.text(element, place, rigour),
             VR::AE | VR::CS | VR::DS | VR::IS => Ok(self.coded(element, place)),
             VR::UN => Ok(self.remove(tag)),
-            VR::OB | VR::OW if !BULK.contains(&tag) && tag.0 % 2 == 0 && tag.0 & 0xFF00 != 0x6000 => {
+            // Overlays of the object itself were looked at; nobody looks at those within sequences.
+            VR::OB | VR::OW
+                if !BULK.contains(&tag) && tag.0.is_multiple_of(2) && (tag.0 & 0xFF00 != 0x6000 || place.nested) =>
+            {
                 Ok(self.remove(tag))
             }
             _ => Ok(self.numbers(element, place)),

@@ -186,13 +186,12 @@ impl Subject {
             }
             VR::LO | VR::SH | VR::UC | VR::ST | VR::LT | VR::UT | VR::AE => {
                 // Descriptions describe; what a site retains need not be hidden.
-                let identifies = row.is_some_and(|row| {
-                    !matches!(row.basic, Basic::U)
-                        && !row
-                            .has(option::DESCRIPTORS_C | option::PATIENT_K | option::PATIENT_C | option::FULL_DATES_K)
-                        && !(profile.retain_device_identity && row.has(option::DEVICE_K))
-                        && !(profile.retain_institution_identity && row.has(option::INSTITUTION_K))
-                });
+                let describes = option::DESCRIPTORS_C | option::PATIENT_K | option::PATIENT_C | option::FULL_DATES_K;
+                let retained = |row: &table::Row| {
+                    profile.retain_device_identity && row.has(option::DEVICE_K)
+                        || profile.retain_institution_identity && row.has(option::INSTITUTION_K)
+                };
+                let identifies = row.is_some_and(|row| row.basic != Basic::U && !row.has(describes) && !retained(row));
                 if identifies {
                     self.add_identifier(&charset.guess(element.bytes()));
                 }

@@ -7,6 +7,7 @@ use dicom_core::Tag;
 mod rows;
 
 /// The action codes of the Basic Profile (E.1.1). Compound ones are resolved by the type of the attribute in its IOD.
+#[expect(clippy::upper_case_acronyms, reason = "letters of the standard")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Basic {
     /// Remove.

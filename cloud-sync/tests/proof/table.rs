@@ -247,9 +247,7 @@ fn no_canary_of_the_table_comes_out() {
                 // Two UIDs have no K in the table: with UIDs retained they stay all the same, or reports would name
                 // objects that are not there.
                 let is_uid = canary.kind == Kind::Uid && columns.contains(&UIDS);
-                // Known: overlays within sequences stay under Clean Graphics.
-                let is_known = row.tag == 0x6000_3000 && depth > 0 && columns.contains(&GRAPHICS);
-                let is_kept = is_uid || is_known || columns.iter().any(|&column| row.options[column]);
+                let is_kept = is_uid || columns.iter().any(|&column| row.options[column]);
                 // Days move onto other days: the first verifier knows which stood where.
                 let is_moved = columns.contains(&MODIFIED) && row.cleaned[MODIFIED];
                 if !is_kept && !is_moved {

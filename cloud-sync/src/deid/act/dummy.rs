@@ -19,8 +19,8 @@ impl Work<'_> {
                 &self.by.secret.uid(uid.trim_matches([' ', '\0']))
             }
             VR::AS => "000D",
-            VR::DA => "20000101",
-            VR::DT => "20000101000000",
+            VR::DA => "19000101",
+            VR::DT => "19000101000000",
             VR::TM => "000000",
             VR::DS | VR::IS => "0",
             VR::UR => "urn:oid:2.25.0",

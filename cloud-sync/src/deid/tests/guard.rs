@@ -18,9 +18,10 @@ fn every_syntax_is_kept_and_its_pixels_with_it() {
     for syntax in ["1.2.840.10008.1.2", EXPLICIT, "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"] {
         let mut set = ct();
         if syntax == "1.2.840.10008.1.2.2" {
-            let big = |e: &mut Element<'_>| match (&mut e.value, e.vr) {
-                (Value::Bytes(bytes), VR::US) => bytes.to_mut().reverse(),
-                _ => {}
+            let big = |e: &mut Element<'_>| {
+                if let (Value::Bytes(bytes), VR::US) = (&mut e.value, e.vr) {
+                    bytes.to_mut().reverse();
+                }
             };
             set.iter_mut().for_each(big);
         }
