@@ -7,9 +7,11 @@
 //!            └────────── identifiers, by other code ───────────────┘
 //! ```
 //!
-//! Read [`deid`] first, then [`verify`], [`batch`] and [`s3`].
+//! Read `deid` first, then `verify`, `batch` and `s3`; the last two are there with the feature `upload`.
 
+#[cfg(feature = "upload")]
 pub mod batch;
 pub mod deid;
+#[cfg(feature = "upload")]
 pub mod s3;
 pub mod verify;

@@ -35,10 +35,6 @@ const DEBIAN_PEERS: &[DebianPeer] = &[
         package: "orthanc-dicomweb",
         witness: Witness::File("/usr/share/orthanc/plugins/libOrthancDicomWeb.so"),
     },
-    // An S3 server: Ceph's gateway with a monitor and an OSD of its own.
-    DebianPeer { package: "radosgw", witness: Witness::Program("radosgw") },
-    DebianPeer { package: "ceph-mon", witness: Witness::Program("ceph-mon") },
-    DebianPeer { package: "ceph-osd", witness: Witness::Program("ceph-osd") },
     DebianPeer { package: "libpixelmed-java", witness: Witness::File("/usr/share/java/pixelmed.jar") },
     DebianPeer { package: "default-jre-headless", witness: Witness::Program("java") },
     DebianPeer { package: "nodejs", witness: Witness::Program("node") },
