@@ -5,6 +5,7 @@ mod command;
 mod completion;
 mod containment;
 mod contract;
+mod deid;
 mod deliver;
 mod dicomweb;
 mod dimse;

@@ -1,0 +1,403 @@
+//! The folder in which batches are made and wait: whatever was taken in is there after a crash, once.
+//!
+//! ```text
+//! lock               held while a process has the spool
+//! scratch/           files that have no name yet
+//! objects/ab/abcd…   by SHA-256
+//! records/ID.json    what one study brought, until its batch is sealed
+//! sealed/ID.json     envelopes of batches that wait for upload
+//! uploads/           journals of multipart uploads (s3)
+//! sent/ID.json       envelopes of batches that are in the bucket, kept for repair
+//! ```
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::durable::{remove, sync_folder, write};
+use super::sealed::{Batch, object_path, read_bounded};
+use super::{
+    Digest, Failure, Format, Id, Kind, Limits, MANIFEST_VERSION, Manifest, Module, Object, Profile, Releasable, Sealed,
+    Site, SiteKey, Study,
+};
+
+const MIB: u64 = 1024 * 1024;
+
+/// A spool that this process has.
+pub struct Spool {
+    root: PathBuf,
+    limits: Limits,
+    site: Site,
+    key: SiteKey,
+    /// What wait to be sealed, oldest first.
+    records: Vec<Record>,
+    /// Of all objects.
+    bytes: u64,
+    _lock: File,
+}
+
+/// One object of a study that is handed in.
+pub struct Entry<'a> {
+    /// What it is to the study.
+    pub kind: Kind,
+    /// What it is as a file.
+    pub format: Format,
+    /// The module that made it.
+    pub module: Option<&'a Module>,
+    /// What was proven to be clean.
+    pub content: &'a dyn Releasable,
+}
+
+/// What waits in a spool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Studies that are in no batch yet.
+    pub studies: usize,
+    /// Batches that are not uploaded.
+    pub batches: usize,
+    /// Batches that were, and are kept for repair.
+    pub sent: usize,
+    /// What all objects take.
+    pub bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    version: u32,
+    taken_s: u64,
+    modules: Vec<Module>,
+    study: Study,
+}
+
+impl Record {
+    fn bytes(&self) -> u64 {
+        self.study.objects.iter().map(|object| object.bytes).sum()
+    }
+}
+
+impl Spool {
+    /// Takes the folder, makes what is missing in it, and puts right what a crash left half done.
+    ///
+    /// # Errors
+    /// [`Failure`]
+    pub fn open(root: &Path, limits: Limits, site: Site, key: SiteKey) -> Result<Self, Failure> {
+        limits.check()?;
+        for folder in ["scratch", "objects", "records", "sealed", "uploads", "sent"] {
+            let folder = root.join(folder);
+            fs::create_dir_all(&folder).map_err(Failure::disk(&folder))?;
+        }
+        sync_folder(root).map_err(Failure::disk(root))?;
+        let path = root.join("lock");
+        let lock =
+            File::options().create(true).truncate(false).write(true).open(&path).map_err(Failure::disk(&path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Failure::InUse(root.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(Failure::Disk { path, source }),
+        }
+        let mut spool = Self { root: root.to_owned(), limits, site, key, records: Vec::new(), bytes: 0, _lock: lock };
+        spool.recover()?;
+        Ok(spool)
+    }
+
+    /// Takes in what one study brings: all of it is durable when this returns, or none of it will be sent.
+    ///
+    /// # Errors
+    /// [`Failure::Full`], [`Failure::Disk`], [`Failure::Configuration`]
+    pub fn add(&mut self, profile: &Profile, entries: &[Entry<'_>], now: SystemTime) -> Result<Id, Failure> {
+        if entries.is_empty() || entries.len() > self.limits.study_objects_max {
+            let most = self.limits.study_objects_max;
+            let why = format!(
+                "a study brings {} objects, and may bring 1 to batch.study_objects_max = {most}",
+                entries.len()
+            );
+            return Err(Failure::Configuration(why));
+        }
+        let more: u64 = entries.iter().map(|entry| entry.content.bytes().len() as u64).sum();
+        let bytes = self.bytes.saturating_add(more);
+        if bytes > self.limits.spool_max_mib * MIB {
+            return Err(Failure::Full { bytes, limit_mib: self.limits.spool_max_mib });
+        }
+        let mut modules: Vec<Module> = Vec::new();
+        let mut objects = Vec::with_capacity(entries.len());
+        let mut folders = BTreeSet::new();
+        for entry in entries {
+            let content = entry.content.bytes();
+            let sha256 = Digest::of(content);
+            self.keep(sha256, content, &mut folders)?;
+            if let Some(module) = entry.module.filter(|module| !modules.contains(module)) {
+                modules.push(module.clone());
+            }
+            let module = entry.module.map(|module| module.digest);
+            objects.push(Object {
+                kind: entry.kind,
+                format: entry.format,
+                sha256,
+                bytes: content.len() as u64,
+                module,
+            });
+        }
+        for folder in folders {
+            sync_folder(&folder).map_err(Failure::disk(&folder))?;
+        }
+        let study = Study { record: Id::new(), profile: profile.clone(), objects };
+        let record = Record { version: MANIFEST_VERSION, taken_s: seconds(now), modules, study };
+        let json = serde_json::to_vec(&record).expect("a record is strings, numbers and lists");
+        self.put("records", record.study.record, &json)?;
+        let id = record.study.record;
+        self.records.push(record);
+        Ok(id)
+    }
+
+    /// Seals what is large, many or old enough; gives the batches it made.
+    ///
+    /// # Errors
+    /// [`Failure::Disk`]
+    pub fn seal_due(&mut self, now: SystemTime) -> Result<Vec<Id>, Failure> {
+        let mut made = Vec::new();
+        while self.is_due(now) {
+            made.push(self.seal_one(now)?);
+        }
+        Ok(made)
+    }
+
+    /// Seals all there is.
+    ///
+    /// # Errors
+    /// [`Failure::Disk`]
+    pub fn seal_all(&mut self, now: SystemTime) -> Result<Vec<Id>, Failure> {
+        let mut made = Vec::new();
+        while !self.records.is_empty() {
+            made.push(self.seal_one(now)?);
+        }
+        Ok(made)
+    }
+
+    /// Batches that wait for upload, oldest first.
+    ///
+    /// # Errors
+    /// [`Failure::Disk`]
+    pub fn sealed(&self) -> Result<Vec<Id>, Failure> {
+        self.ids("sealed")
+    }
+
+    /// Batches that were uploaded and are kept, oldest first.
+    ///
+    /// # Errors
+    /// [`Failure::Disk`]
+    pub fn sent(&self) -> Result<Vec<Id>, Failure> {
+        self.ids("sent")
+    }
+
+    /// A batch that waits or is kept, its signature checked.
+    ///
+    /// # Errors
+    /// [`Failure::Unknown`], [`Failure::Manifest`], [`Failure::Disk`]
+    pub fn batch(&self, id: Id) -> Result<Batch, Failure> {
+        let mut paths = [self.path("sealed", id), self.path("sent", id)].into_iter();
+        let path = paths.find(|path| path.exists()).ok_or(Failure::Unknown(id))?;
+        Batch::open(&self.root, &path, &[self.key.public()])
+    }
+
+    /// Marks a batch as being in the bucket, whole.
+    ///
+    /// # Errors
+    /// [`Failure::Disk`]
+    pub fn finish(&mut self, id: Id, now: SystemTime) -> Result<(), Failure> {
+        let (from, to) = (self.path("sealed", id), self.path("sent", id));
+        let marked = File::options().write(true).open(&from).and_then(|file| file.set_modified(now));
+        marked.map_err(Failure::disk(&from))?;
+        fs::rename(&from, &to).map_err(Failure::disk(&to))?;
+        self.sync("sent")?;
+        self.sync("sealed")
+    }
+
+    /// Forgets batches that were sent longer ago than they are kept, and objects that nobody names any more.
+    ///
+    /// # Errors
+    /// [`Failure::Disk`], [`Failure::Manifest`]
+    pub fn prune(&mut self, now: SystemTime) -> Result<usize, Failure> {
+        let keep = Duration::from_secs(self.limits.keep_sent_h * 3600);
+        let mut gone = 0;
+        for id in self.sent()? {
+            let path = self.path("sent", id);
+            let since = fs::metadata(&path).and_then(|meta| meta.modified()).map_err(Failure::disk(&path))?;
+            if now.duration_since(since).is_ok_and(|age| age >= keep) {
+                remove(&path).map_err(Failure::disk(&path))?;
+                gone += 1;
+            }
+        }
+        if gone > 0 {
+            self.sync("sent")?;
+            self.sweep()?;
+        }
+        Ok(gone)
+    }
+
+    /// What waits.
+    ///
+    /// # Errors
+    /// [`Failure::Disk`]
+    pub fn waiting(&self) -> Result<Waiting, Failure> {
+        let (batches, sent) = (self.sealed()?.len(), self.sent()?.len());
+        Ok(Waiting { studies: self.records.len(), batches, sent, bytes: self.bytes })
+    }
+
+    /// What the site's signatures are known by.
+    #[must_use]
+    pub fn public_key(&self) -> super::PublicKey {
+        self.key.public()
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn is_due(&self, now: SystemTime) -> bool {
+        let Some(oldest) = self.records.first() else {
+            return false;
+        };
+        let bytes: u64 = self.records.iter().map(Record::bytes).sum();
+        bytes >= self.limits.batch_max_mib * MIB
+            || self.records.len() >= self.limits.batch_studies_max
+            || seconds(now).saturating_sub(oldest.taken_s) >= self.limits.batch_age_max_s
+    }
+
+    /// Seals the oldest records that fit into a batch, at least one.
+    fn seal_one(&mut self, now: SystemTime) -> Result<Id, Failure> {
+        let mut bytes = 0u64;
+        let fits = |record: &&Record| {
+            bytes = bytes.saturating_add(record.bytes());
+            bytes <= self.limits.batch_max_mib * MIB
+        };
+        let count = self.records.iter().take(self.limits.batch_studies_max).take_while(fits).count().max(1);
+        let chosen = self.records.get(..count).unwrap_or_default();
+        let mut modules: Vec<Module> = Vec::new();
+        for module in chosen.iter().flat_map(|record| &record.modules) {
+            if !modules.contains(module) {
+                modules.push(module.clone());
+            }
+        }
+        let manifest = Manifest {
+            version: MANIFEST_VERSION,
+            batch: Id::new(),
+            site: self.site.clone(),
+            sealed: DateTime::<Utc>::from(now).to_rfc3339_opts(SecondsFormat::Secs, true),
+            modules,
+            studies: chosen.iter().map(|record| record.study.clone()).collect(),
+        };
+        let id = manifest.batch;
+        let sealed = Sealed::new(manifest, &self.key);
+        self.put("sealed", id, sealed.envelope())?;
+        // From here on the envelope counts: `recover` removes what records of it a crash leaves.
+        for record in self.records.drain(..count).collect::<Vec<_>>() {
+            let path = self.path("records", record.study.record);
+            remove(&path).map_err(Failure::disk(&path))?;
+        }
+        self.sync("records")?;
+        Ok(id)
+    }
+
+    fn recover(&mut self) -> Result<(), Failure> {
+        let scratch = self.root.join("scratch");
+        for entry in fs::read_dir(&scratch).map_err(Failure::disk(&scratch))?.flatten() {
+            remove(&entry.path()).map_err(Failure::disk(&scratch))?;
+        }
+        let mut in_batches = BTreeSet::new();
+        for id in self.sealed()?.into_iter().chain(self.sent()?) {
+            let batch = self.batch(id)?;
+            in_batches.extend(batch.manifest().studies.iter().map(|study| study.record));
+        }
+        for id in self.ids("records")? {
+            let path = self.path("records", id);
+            if in_batches.contains(&id) {
+                remove(&path).map_err(Failure::disk(&path))?;
+                continue;
+            }
+            let bytes = read_bounded(&path)?;
+            let record: Record = serde_json::from_slice(&bytes)
+                .map_err(|error| Failure::manifest(path.display(), format!("of a study cannot be read: {error}")))?;
+            self.records.push(record);
+        }
+        self.sync("records")?;
+        self.sweep()
+    }
+
+    /// Removes objects that no record and no batch names, and counts the others.
+    fn sweep(&mut self) -> Result<(), Failure> {
+        let mut named: BTreeSet<Digest> = BTreeSet::new();
+        for id in self.sealed()?.into_iter().chain(self.sent()?) {
+            named.extend(self.batch(id)?.manifest().contents().iter().map(|content| content.sha256));
+        }
+        named.extend(self.records.iter().flat_map(|record| &record.study.objects).map(|object| object.sha256));
+        let objects = self.root.join("objects");
+        let mut bytes = 0;
+        for folder in fs::read_dir(&objects).map_err(Failure::disk(&objects))?.flatten() {
+            for file in fs::read_dir(folder.path()).map_err(Failure::disk(&objects))?.flatten() {
+                let digest = file.file_name().to_str().and_then(|name| name.parse::<Digest>().ok());
+                if digest.is_some_and(|digest| named.contains(&digest)) {
+                    bytes += file.metadata().map_err(Failure::disk(&objects))?.len();
+                } else {
+                    remove(&file.path()).map_err(Failure::disk(&objects))?;
+                }
+            }
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Keeps an object under its digest. One that is there is written over: it may have been damaged since.
+    fn keep(&mut self, sha256: Digest, content: &[u8], folders: &mut BTreeSet<PathBuf>) -> Result<(), Failure> {
+        let path = object_path(&self.root, sha256);
+        let folder = path.parent().unwrap_or(&self.root).to_owned();
+        if !folder.exists() {
+            fs::create_dir_all(&folder).map_err(Failure::disk(&folder))?;
+            self.sync("objects")?;
+        }
+        let there = path.exists();
+        write(&self.root.join("scratch"), &path, content).map_err(Failure::disk(&path))?;
+        if !there {
+            self.bytes += content.len() as u64;
+        }
+        folders.insert(folder);
+        Ok(())
+    }
+
+    fn put(&self, folder: &str, id: Id, bytes: &[u8]) -> Result<(), Failure> {
+        let path = self.path(folder, id);
+        write(&self.root.join("scratch"), &path, bytes).map_err(Failure::disk(&path))?;
+        self.sync(folder)
+    }
+
+    fn sync(&self, folder: &str) -> Result<(), Failure> {
+        let folder = self.root.join(folder);
+        sync_folder(&folder).map_err(Failure::disk(&folder))
+    }
+
+    fn path(&self, folder: &str, id: Id) -> PathBuf {
+        self.root.join(folder).join(format!("{id}.json"))
+    }
+
+    fn ids(&self, folder: &str) -> Result<Vec<Id>, Failure> {
+        let folder = self.root.join(folder);
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(Failure::disk(&folder))? {
+            let name = entry.map_err(Failure::disk(&folder))?.file_name();
+            ids.extend(name.to_str().and_then(|name| name.strip_suffix(".json")?.parse::<Id>().ok()));
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,29 @@
+//! Batches go into a bucket: each object once, the manifest last, whatever happens in between.
+//!
+//! ```text
+//!  Batch ─▶ Uploader ─┬▶ object: PUT, or multipart with a journal ─▶ read back ─┐
+//!                     └▶ object …                                              ─┴▶ manifest
+//! ```
+//!
+//! Read in the order `config`, `upload`, `object`, `multipart`, `verify`; `requests` has one request each, `store`
+//! makes them until they are answered, and `trouble` says what those that fail mean. `docs/sync.md` says what happens then.
+
+mod body;
+mod client;
+mod config;
+mod failure;
+mod journal;
+mod multipart;
+mod object;
+mod pace;
+mod requests;
+mod store;
+mod trouble;
+mod upload;
+mod verify;
+
+pub use config::{Config, Encryption, LockMode, ObjectLock};
+pub use failure::Failure;
+pub use object::Outcome;
+pub use upload::{Event, Status, Uploaded, Uploader};
+pub use verify::{Check, Found, Report};

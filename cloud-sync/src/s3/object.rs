@@ -1,0 +1,146 @@
+//! One object into the bucket, and proof that it is there.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::config::MIB;
+use super::requests::Object;
+use super::store::{Stop, Store};
+use super::trouble::{Kind, pause};
+use super::upload::{Event, Notify};
+use super::{Failure, multipart};
+use crate::batch::{self, Content, Digest};
+
+/// What sends the objects of one spool.
+pub(super) struct Job {
+    pub(super) store: Arc<Store>,
+    pub(super) on: Notify,
+    pub(super) spool: std::path::PathBuf,
+}
+
+/// How an object came to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was sent.
+    Sent,
+    /// It was there.
+    There,
+    /// Something else was there under its name.
+    Replaced,
+}
+
+/// What one attempt came to.
+pub(super) enum Attempt {
+    Sent,
+    /// Something lies there, or may: look.
+    Look,
+    /// Somebody else came in between: again.
+    Again(String),
+}
+
+/// How what lies in the bucket differs from what should.
+pub(super) enum Compared {
+    Same,
+    Missing,
+    Different(String),
+}
+
+/// Sends an object unless it is there. What lies under its name and is something else is replaced: the name says what must be there.
+pub(super) async fn send(job: &Arc<Job>, content: Content, mut only_new: bool) -> Result<Outcome, Failure> {
+    let config = &job.store.config;
+    if content.bytes > config.object_max_gib * 1024 * MIB {
+        let (sha256, bytes, limit_gib) = (content.sha256, content.bytes, config.object_max_gib);
+        return Err(Failure::TooLarge { sha256, bytes, limit_gib });
+    }
+    let key = format!("{}{}", job.store.root(), content.sha256.path());
+    let object = Object { key: &key, sha256: content.sha256, media_type: content.format.media_type() };
+    let mut different = None;
+    let mut why = String::new();
+    for attempt in 1..=config.attempts_max {
+        if attempt > 1 {
+            tokio::time::sleep(pause(config, attempt - 1)).await;
+        }
+        let sent = if content.bytes > config.multipart_above_mib * MIB {
+            multipart::send(job, &object, content, only_new).await?
+        } else {
+            whole(job, &object, content, only_new).await?
+        };
+        let outcome = match sent {
+            Attempt::Again(reason) => {
+                why = reason;
+                continue;
+            }
+            Attempt::Sent if different.is_some() => Outcome::Replaced,
+            Attempt::Sent => Outcome::Sent,
+            Attempt::Look => Outcome::There,
+        };
+        if outcome != Outcome::There && !config.read_back {
+            return Ok(outcome);
+        }
+        match compare(job, &key, content, config.read_back).await? {
+            Compared::Same => return Ok(outcome),
+            Compared::Missing => why = "it is not there".to_owned(),
+            Compared::Different(reason) => {
+                (job.on)(&Event::Replacing { key: key.clone(), why: reason.clone() });
+                different = Some(reason);
+                only_new = false;
+            }
+        }
+    }
+    let attempts = config.attempts_max;
+    match different {
+        Some(why) => Err(Failure::Changed { key, attempts, why }),
+        None => Err(Failure::Unreachable { what: format!("upload of {key}"), attempts, why }),
+    }
+}
+
+/// Holds what lies in the bucket against what should: by its size and metadata, and, where asked, by all of its bytes.
+pub(super) async fn compare(job: &Job, key: &str, content: Content, read: bool) -> Result<Compared, Failure> {
+    let Some(head) = job.store.head(&job.on, key).await? else {
+        return Ok(Compared::Missing);
+    };
+    if head.bytes != content.bytes {
+        return Ok(Compared::Different(format!("it has {} bytes instead of {}", head.bytes, content.bytes)));
+    }
+    if !read {
+        return Ok(match head.sha256 {
+            Some(sha256) if sha256 == content.sha256 => Compared::Same,
+            _ => Compared::Different("its metadata do not give its SHA-256".to_owned()),
+        });
+    }
+    Ok(match job.store.digest(&job.on, key).await? {
+        None => Compared::Missing,
+        Some((sha256, _)) if sha256 == content.sha256 => Compared::Same,
+        Some((sha256, _)) => Compared::Different(format!("its SHA-256 is {sha256}")),
+    })
+}
+
+/// In one request.
+async fn whole(job: &Job, object: &Object<'_>, content: Content, only_new: bool) -> Result<Attempt, Failure> {
+    let _memory = job.store.memory_for(content.bytes).await;
+    let path = batch::object_path(&job.spool, content.sha256);
+    let body = blocking(move || {
+        // A file that grew is not read to its end.
+        let grown = std::fs::metadata(&path).map_err(batch::Failure::disk(&path))?.len() != content.bytes;
+        let body = if grown { Vec::new() } else { std::fs::read(&path).map_err(batch::Failure::disk(&path))? };
+        if grown || Digest::of(&body) != content.sha256 {
+            return Err(batch::Failure::Damaged(content.sha256));
+        }
+        Ok(Bytes::from(body))
+    })
+    .await?;
+    match job.store.put(&job.on, object, body, only_new).await {
+        Ok(()) => Ok(Attempt::Sent),
+        Err(Stop::Answer(Kind::Exists, _)) => Ok(Attempt::Look),
+        Err(Stop::Answer(Kind::Conflict, why)) => Ok(Attempt::Again(why)),
+        Err(stop) => Err(stop.of(object.key)),
+    }
+}
+
+/// Work on files, off the threads that serve the network.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, batch::Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.expect("it does not panic and is not cancelled").map_err(Failure::from)
+}

@@ -1,0 +1,269 @@
+//! Batches into the bucket: all objects, and then the manifest.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::Failure;
+use super::config::Config;
+use super::object::{Job, Outcome, send};
+use super::requests::Object;
+use super::store::{Stop, Store};
+use super::trouble::{Kind, pause};
+use super::verify::Found;
+use crate::batch::{Batch, Digest, Id, MANIFEST_BYTES_MAX, Manifest, Site, Spool};
+
+pub(super) type Notify = Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// What happens meanwhile, for whoever shows or counts it.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A part of a large object is in.
+    Part {
+        /// Of the object.
+        key: String,
+        /// From 1.
+        number: i32,
+        /// Its size.
+        bytes: u64,
+    },
+    /// An object is in.
+    Object {
+        /// Its digest.
+        sha256: Digest,
+        /// Its size.
+        bytes: u64,
+        /// How it came to be there.
+        outcome: Outcome,
+    },
+    /// A batch is in, whole.
+    Batch(Id),
+    /// A request failed and will be made again.
+    Again {
+        /// Which.
+        what: String,
+        /// How it failed.
+        why: String,
+        /// How often it was made.
+        attempt: u32,
+        /// In how long.
+        after: Duration,
+    },
+    /// Something else lies under an object's name.
+    Replacing {
+        /// Which.
+        key: String,
+        /// How it differs.
+        why: String,
+    },
+    /// A batch was put off until the server is there again.
+    Outage {
+        /// Which.
+        batch: Id,
+        /// How it failed.
+        why: String,
+        /// In how long it is tried again.
+        after: Duration,
+    },
+    /// A check found something wrong.
+    Found(Found),
+}
+
+/// A batch that is in the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uploaded {
+    /// Which.
+    pub batch: Id,
+    /// How many objects it has, each counted once.
+    pub objects: usize,
+    /// Their size.
+    pub bytes: u64,
+    /// How many of them were sent.
+    pub sent: usize,
+    /// How many were there.
+    pub there: usize,
+    /// How many took the place of something else.
+    pub replaced: usize,
+}
+
+/// What an uploader is doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The batch on its way.
+    pub batch: Option<Id>,
+    /// Its objects.
+    pub objects: usize,
+    /// Those that are in.
+    pub objects_done: usize,
+    /// Their size.
+    pub bytes: u64,
+    /// Of those that are in.
+    pub bytes_done: u64,
+    /// What went wrong last, since the batch before.
+    pub trouble: Option<String>,
+}
+
+/// Uploads the batches of one site to one bucket.
+pub struct Uploader {
+    pub(super) store: Arc<Store>,
+    status: Arc<Mutex<Status>>,
+}
+
+impl Uploader {
+    /// Reads credentials and keys; asks nothing of the bucket yet.
+    ///
+    /// # Errors
+    /// [`Failure::Configuration`]
+    pub async fn connect(config: Config, site: &Site) -> Result<Self, Failure> {
+        let store = Arc::new(Store::connect(config, site).await?);
+        Ok(Self { store, status: Arc::default() })
+    }
+
+    /// Makes a batch be in the bucket, whole: what is missing of it is sent, and its manifest last. To be called again after any failure
+    /// or crash; also when it was in already.
+    ///
+    /// # Errors
+    /// [`Failure`]; where it [is passing](Failure::is_passing), only time is needed.
+    pub async fn upload(
+        &self,
+        batch: &Batch,
+        on: impl Fn(&Event) + Send + Sync + 'static,
+    ) -> Result<Uploaded, Failure> {
+        let contents = batch.manifest().contents();
+        let bytes = contents.iter().map(|content| content.bytes).sum();
+        let objects = contents.len();
+        self.now(|status| *status = Status { batch: Some(batch.id()), objects, bytes, ..Status::default() });
+        let job = self.job(batch.root(), on);
+        let mut uploaded = Uploaded { batch: batch.id(), objects, bytes, sent: 0, there: 0, replaced: 0 };
+        let mut sending = JoinSet::new();
+        let mut contents = contents.into_iter();
+        loop {
+            // Some more than requests, so that files are read while others are on their way.
+            while sending.len() < 2 * job.store.config.parallel_requests_max {
+                let Some(content) = contents.next() else {
+                    break;
+                };
+                let job = Arc::clone(&job);
+                sending.spawn(async move { send(&job, content, true).await.map(|outcome| (content, outcome)) });
+            }
+            let Some(sent) = sending.join_next().await else {
+                break;
+            };
+            let (content, outcome) = sent.expect("it does not panic and is not cancelled")?;
+            match outcome {
+                Outcome::Sent => uploaded.sent += 1,
+                Outcome::There => uploaded.there += 1,
+                Outcome::Replaced => uploaded.replaced += 1,
+            }
+            (job.on)(&Event::Object { sha256: content.sha256, bytes: content.bytes, outcome });
+        }
+        send_manifest(&job, batch.id(), batch.envelope()).await?;
+        (job.on)(&Event::Batch(batch.id()));
+        Ok(uploaded)
+    }
+
+    /// Uploads what waits in a spool, oldest first, for as long as it takes: while the server is away it waits and tries again.
+    ///
+    /// # Errors
+    /// What does not go away by itself.
+    pub async fn drain(
+        &self,
+        spool: &mut Spool,
+        on: impl Fn(&Event) + Send + Sync + Clone + 'static,
+    ) -> Result<Vec<Uploaded>, Failure> {
+        let mut done = Vec::new();
+        let after = Duration::from_secs(self.store.config.outage_pause_s);
+        for id in spool.sealed()? {
+            let batch = spool.batch(id)?;
+            loop {
+                match self.upload(&batch, on.clone()).await {
+                    Ok(uploaded) => {
+                        done.push(uploaded);
+                        break;
+                    }
+                    Err(failure) if failure.is_passing() => {
+                        on(&Event::Outage { batch: id, why: failure.to_string(), after });
+                        tokio::time::sleep(after).await;
+                    }
+                    Err(failure) => return Err(failure),
+                }
+            }
+            spool.finish(id, SystemTime::now())?;
+        }
+        Ok(done)
+    }
+
+    /// What it is doing now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn job(&self, spool: &std::path::Path, on: impl Fn(&Event) + Send + Sync + 'static) -> Arc<Job> {
+        let status = Arc::clone(&self.status);
+        let on: Notify = Arc::new(move |event| {
+            note(&mut status.lock().unwrap_or_else(PoisonError::into_inner), event);
+            on(event);
+        });
+        Arc::new(Job { store: Arc::clone(&self.store), on, spool: spool.to_owned() })
+    }
+
+    fn now(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+fn note(status: &mut Status, event: &Event) {
+    match event {
+        Event::Object { bytes, .. } => {
+            status.objects_done += 1;
+            status.bytes_done += bytes;
+        }
+        Event::Batch(_) => *status = Status::default(),
+        Event::Again { what, why, .. } => status.trouble = Some(format!("{what}: {why}")),
+        Event::Replacing { key, why } => status.trouble = Some(format!("{key}: {why}")),
+        Event::Part { .. } | Event::Outage { .. } | Event::Found(_) => {}
+    }
+}
+
+/// Puts a manifest where none is. Its name is not a digest, so one that differs is never written over.
+pub(super) async fn send_manifest(job: &Job, id: Id, envelope: &[u8]) -> Result<(), Failure> {
+    let config = &job.store.config;
+    let key = format!("{}{}", job.store.root(), Manifest::path(id));
+    let object = Object { key: &key, sha256: Digest::of(envelope), media_type: "application/json" };
+    let body = Bytes::copy_from_slice(envelope);
+    let mut why = String::new();
+    // What we created ourselves a moment ago may be written over.
+    let mut only_new = true;
+    for attempt in 1..=config.attempts_max {
+        if attempt > 1 {
+            tokio::time::sleep(pause(config, attempt - 1)).await;
+        }
+        let created = match job.store.put(&job.on, &object, body.clone(), only_new).await {
+            Ok(()) if !config.read_back => return Ok(()),
+            Ok(()) => true,
+            Err(Stop::Answer(Kind::Exists, _)) => false,
+            Err(Stop::Answer(Kind::Conflict, reason)) => {
+                why = reason;
+                continue;
+            }
+            Err(stop) => return Err(stop.of(&key)),
+        };
+        match job.store.get(&job.on, &key, MANIFEST_BYTES_MAX).await? {
+            Some(found) if found == envelope => return Ok(()),
+            Some(_) if created => {
+                only_new = false;
+                why = "it differs".to_owned();
+            }
+            Some(_) => return Err(Failure::Taken(key)),
+            None => why = "it is not there".to_owned(),
+        }
+    }
+    let attempts = config.attempts_max;
+    if only_new {
+        return Err(Failure::Unreachable { what: format!("upload of {key}"), attempts, why });
+    }
+    Err(Failure::Changed { key, attempts, why })
+}

@@ -1,0 +1,269 @@
+//! Whether the bucket has what its manifests say, and no more than that in the making; and how to make it so.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::Failure;
+use super::journal::Journal;
+use super::object::{Compared, Job, Outcome, compare, send};
+use super::upload::{Event, Uploader, send_manifest};
+use crate::batch::{Content, Id, MANIFEST_BYTES_MAX, Manifest, PublicKey, Sealed, Spool};
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A manifest that cannot be believed.
+    Manifest {
+        /// Where it lies.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A batch that was sent, and whose manifest is not there.
+    Batch(Id),
+    /// An object that is not there.
+    Missing(String),
+    /// An object that is something else.
+    Damaged {
+        /// Where it lies.
+        key: String,
+        /// How it differs.
+        why: String,
+    },
+    /// A multipart upload that nobody will complete.
+    Orphan {
+        /// Of which object.
+        key: String,
+        /// Which.
+        upload_id: String,
+    },
+    /// What was missing or damaged, and is right again.
+    Repaired(String),
+    /// What is missing or damaged, and of which the spool has nothing any more: hand the study in again.
+    Lost(String),
+}
+
+/// How many of what there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Manifests that were read.
+    pub batches: usize,
+    /// Objects that they name; one that two batches name counts twice.
+    pub objects: usize,
+    /// Their size.
+    pub bytes: u64,
+    /// Manifests that cannot be believed, or are not there.
+    pub manifests_wrong: usize,
+    /// Objects that are not there.
+    pub missing: usize,
+    /// Objects that are something else.
+    pub damaged: usize,
+    /// Multipart uploads that nobody will complete.
+    pub orphans: usize,
+    /// Of all these, what was put right.
+    pub repaired: usize,
+}
+
+impl Report {
+    /// Whether the bucket is, or is now, as it should be.
+    #[must_use]
+    pub fn is_right(&self) -> bool {
+        self.manifests_wrong + self.missing + self.damaged + self.orphans == self.repaired
+    }
+}
+
+/// How closely to look, and what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Check {
+    /// Read all bytes of all objects; otherwise only what HEAD says.
+    pub read: bool,
+    /// Put right what can be.
+    pub repair: bool,
+}
+
+impl Uploader {
+    /// Holds the bucket against its manifests, as far as they are signed by the spool's site or by one of these keys. It keeps the spool
+    /// from being uploaded meanwhile; what waits in it is not missed in the bucket.
+    ///
+    /// # Errors
+    /// [`Failure`] where the check itself could not be made; what it finds is in the report, and each in an [`Event::Found`].
+    pub async fn verify(
+        &self,
+        spool: &mut Spool,
+        trusted: &[PublicKey],
+        check: Check,
+        on: impl Fn(&Event) + Send + Sync + 'static,
+    ) -> Result<Report, Failure> {
+        let job = self.job(spool.root(), on);
+        let keys: Vec<_> = [spool.public_key()].into_iter().chain(trusted.iter().cloned()).collect();
+        let mut report = Report::default();
+        let mut seen = BTreeSet::new();
+        let mut from = None;
+        loop {
+            let (page, next) = job.store.manifests(&job.on, from).await?;
+            for key in page {
+                seen.extend(batch_of(&key));
+                if let Some(manifest) = self.manifest(&job, spool, &key, &keys, check, &mut report).await? {
+                    objects(&job, &manifest, check, &mut report).await?;
+                }
+            }
+            from = next;
+            if from.is_none() {
+                break;
+            }
+        }
+        for id in spool.sent()? {
+            if seen.contains(&id) {
+                continue;
+            }
+            report.manifests_wrong += 1;
+            (job.on)(&Event::Found(Found::Batch(id)));
+            if check.repair {
+                let batch = spool.batch(id)?;
+                objects(&job, batch.manifest(), check, &mut report).await?;
+                send_manifest(&job, id, batch.envelope()).await?;
+                repaired(&job, &mut report, Manifest::path(id));
+            }
+        }
+        orphans(&job, spool, check, &mut report).await?;
+        Ok(report)
+    }
+
+    /// Reads a manifest, and puts it right where the spool has it.
+    async fn manifest(
+        &self,
+        job: &Job,
+        spool: &Spool,
+        key: &str,
+        keys: &[PublicKey],
+        check: Check,
+        report: &mut Report,
+    ) -> Result<Option<Manifest>, Failure> {
+        let Some(envelope) = job.store.get(&job.on, key, MANIFEST_BYTES_MAX).await? else {
+            return Ok(None);
+        };
+        report.batches += 1;
+        let name = |manifest: &Manifest| format!("{}{}", job.store.root(), Manifest::path(manifest.batch));
+        let why = match Sealed::read(key, envelope, keys) {
+            Ok(sealed) if name(sealed.manifest()) == key => {
+                return Ok(Some(sealed.manifest().clone()));
+            }
+            Ok(_) => "it is the manifest of another batch".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        report.manifests_wrong += 1;
+        (job.on)(&Event::Found(Found::Manifest { key: key.to_owned(), why }));
+        let ours = batch_of(key).and_then(|id| spool.batch(id).ok());
+        let Some(ours) = ours.filter(|_| check.repair) else {
+            return Ok(None);
+        };
+        job.store.replace(&job.on, key, ours.envelope()).await?;
+        repaired(job, report, key.to_owned());
+        Ok(Some(ours.manifest().clone()))
+    }
+}
+
+/// Which batch the manifest under this key should be of.
+fn batch_of(key: &str) -> Option<Id> {
+    key.rsplit('/').next()?.strip_suffix(".dsse.json")?.parse().ok()
+}
+
+/// Checks the objects of a manifest, several at once.
+async fn objects(job: &Arc<Job>, manifest: &Manifest, check: Check, report: &mut Report) -> Result<(), Failure> {
+    let mut contents = manifest.contents().into_iter();
+    let mut checking = JoinSet::new();
+    loop {
+        while checking.len() < job.store.config.parallel_requests_max {
+            let Some(content) = contents.next() else {
+                break;
+            };
+            report.objects += 1;
+            report.bytes += content.bytes;
+            checking.spawn(one(Arc::clone(job), content, check));
+        }
+        let Some(checked) = checking.join_next().await else {
+            return Ok(());
+        };
+        let checked = checked.expect("it does not panic and is not cancelled")?;
+        report.missing += usize::from(checked.missing);
+        report.damaged += usize::from(checked.damaged);
+        report.repaired += usize::from(checked.repaired);
+    }
+}
+
+#[derive(Default)]
+struct Checked {
+    missing: bool,
+    damaged: bool,
+    repaired: bool,
+}
+
+async fn one(job: Arc<Job>, content: Content, check: Check) -> Result<Checked, Failure> {
+    let key = format!("{}{}", job.store.root(), content.sha256.path());
+    let mut checked = Checked::default();
+    let found = match compare(&job, &key, content, check.read).await? {
+        Compared::Same => return Ok(checked),
+        Compared::Missing => {
+            checked.missing = true;
+            Found::Missing(key.clone())
+        }
+        Compared::Different(why) => {
+            checked.damaged = true;
+            Found::Damaged { key: key.clone(), why }
+        }
+    };
+    (job.on)(&Event::Found(found));
+    if !check.repair {
+        return Ok(checked);
+    }
+    if !crate::batch::object_path(&job.spool, content.sha256).exists() {
+        (job.on)(&Event::Found(Found::Lost(key)));
+        return Ok(checked);
+    }
+    match send(&job, content, checked.missing).await? {
+        Outcome::Sent | Outcome::There | Outcome::Replaced => {
+            checked.repaired = true;
+            (job.on)(&Event::Found(Found::Repaired(key)));
+        }
+    }
+    Ok(checked)
+}
+
+/// Uploads of this site that no batch on its way needs.
+async fn orphans(job: &Arc<Job>, spool: &Spool, check: Check, report: &mut Report) -> Result<(), Failure> {
+    let mut wanted = BTreeSet::new();
+    for id in spool.sealed()? {
+        wanted.extend(spool.batch(id)?.manifest().contents().into_iter().map(|content| content.sha256));
+    }
+    let mut live = BTreeSet::new();
+    for digest in Journal::all(spool.root())? {
+        let Some(journal) = Journal::open(spool.root(), digest)? else {
+            continue;
+        };
+        if wanted.contains(&digest) {
+            live.insert(journal.begun.upload_id);
+        } else if check.repair {
+            journal.remove()?;
+        }
+    }
+    for upload in job.store.unfinished(&job.on).await? {
+        if live.contains(&upload.upload_id) {
+            continue;
+        }
+        report.orphans += 1;
+        let (key, upload_id) = (upload.key.clone(), upload.upload_id.clone());
+        (job.on)(&Event::Found(Found::Orphan { key, upload_id }));
+        if check.repair {
+            job.store.abort(&job.on, &upload).await?;
+            repaired(job, report, upload.key);
+        }
+    }
+    Ok(())
+}
+
+fn repaired(job: &Job, report: &mut Report, what: String) {
+    report.repaired += 1;
+    (job.on)(&Event::Found(Found::Repaired(what)));
+}

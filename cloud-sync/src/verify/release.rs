@@ -1,0 +1,120 @@
+//! What may leave: de-identified, and proven to be.
+
+use std::ops::Deref;
+
+use super::{Dates, Proof, Retain};
+use crate::deid::{self, Deidentified, Instance, Json};
+use sha2::{Digest, Sha256};
+
+/// What went through the de-identifier and was proven by a [`Scanner`](super::Scanner) that knows nothing of it. What sends
+/// takes this and nothing else.
+///
+/// ```compile_fail
+/// use gantry_cloud_sync::deid::{Deidentified, Json};
+/// use gantry_cloud_sync::verify::Released;
+/// fn unproven(json: Deidentified<Json>) -> Released<Json> {
+///     Released { inner: json, identifiers: 0 }
+/// }
+/// ```
+pub struct Released<T> {
+    inner: Deidentified<T>,
+    identifiers: usize,
+}
+
+/// The proof is about other bytes, or excuses what the profile does not retain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotProven {
+    /// Digests differ.
+    #[error("the proof is about other bytes; prove this object")]
+    OtherBytes,
+    /// What was excused is not what this profile retains.
+    #[error("the proof excuses what the profile does not retain; prove it with the profile's options")]
+    OtherOptions,
+}
+
+/// Releases what was proven.
+///
+/// # Errors
+/// Where the proof is not one of these bytes under this profile.
+pub fn release<T>(
+    deidentified: Deidentified<T>,
+    proof: &Proof,
+    profile: &deid::Profile,
+) -> Result<Released<T>, NotProven>
+where
+    Deidentified<T>: Bytes,
+{
+    if proof.retain() != Retain::from(profile) {
+        return Err(NotProven::OtherOptions);
+    }
+    let digest: [u8; 32] = Sha256::digest(deidentified.bytes()).into();
+    match digest == *proof.output_sha256() {
+        true => Ok(Released { inner: deidentified, identifiers: proof.identifiers() }),
+        false => Err(NotProven::OtherBytes),
+    }
+}
+
+impl<T> Released<T> {
+    /// How many identifiers of the source were sought in it.
+    #[must_use]
+    pub fn identifiers(&self) -> usize {
+        self.identifiers
+    }
+
+    /// What it is, without the right to send it.
+    #[must_use]
+    pub fn into_inner(self) -> Deidentified<T> {
+        self.inner
+    }
+}
+
+impl<T> Deref for Released<T> {
+    type Target = Deidentified<T>;
+
+    fn deref(&self) -> &Deidentified<T> {
+        &self.inner
+    }
+}
+
+impl<T> std::fmt::Debug for Released<T>
+where
+    Deidentified<T>: Bytes,
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Released({} bytes)", self.inner.bytes().len())
+    }
+}
+
+/// What has bytes that can be proven.
+pub trait Bytes {
+    /// All of them.
+    fn bytes(&self) -> &[u8];
+}
+
+impl Bytes for Deidentified<Instance> {
+    fn bytes(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl Bytes for Deidentified<Json> {
+    fn bytes(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl From<&deid::Profile> for Retain {
+    fn from(profile: &deid::Profile) -> Self {
+        Retain {
+            uids: profile.retain_uids,
+            device: profile.retain_device_identity,
+            institution: profile.retain_institution_identity,
+            safe_private: profile.retain_safe_private,
+            dates: match profile.dates {
+                deid::Dates::Remove => Dates::Removed,
+                deid::Dates::Shift => Dates::Modified,
+                deid::Dates::Keep => Dates::Full,
+            },
+        }
+    }
+}
