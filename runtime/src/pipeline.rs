@@ -100,6 +100,15 @@ pub enum RunError {
     Write(String),
 }
 
+impl From<outputs::CheckError> for RunError {
+    fn from(error: outputs::CheckError) -> Self {
+        match error {
+            outputs::CheckError::Nonconforming(refused) => Self::Nonconforming(refused),
+            unread @ outputs::CheckError::Unread { .. } => Self::Write(unread.to_string()),
+        }
+    }
+}
+
 impl From<WriteError> for RunError {
     fn from(error: WriteError) -> Self {
         Self::Write(error.to_string())

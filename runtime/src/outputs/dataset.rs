@@ -4,8 +4,9 @@ use dicom_core::header::HasLength;
 use dicom_core::value::DataSetSequence;
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::{tags, uids as dictionary};
-use dicom_encoding::text::SpecificCharacterSet;
+use dicom_encoding::text::{SpecificCharacterSet, TextCodec};
 use dicom_object::InMemDicomObject;
+use dicom_object::mem::InMemElement;
 
 use super::{ModuleInfo, Source, Stamp};
 
@@ -64,11 +65,24 @@ pub(super) fn sequence(object: &mut InMemDicomObject, tag: Tag, items: Vec<InMem
 pub(super) fn in_study_of(source: &Source<'_>) -> InMemDicomObject {
     let mut object = InMemDicomObject::new_empty();
     let header = &source.series.header;
-    if let Some(element) = header.get(tags::SPECIFIC_CHARACTER_SET) {
+    // One that is not known for what it is (UN) was not read in either.
+    let characters = known(header, tags::SPECIFIC_CHARACTER_SET);
+    if let Some(element) = characters {
         object.put(element.clone());
     }
+    let set = characters.and_then(|e| e.to_str().ok()).unwrap_or_default();
+    let set = set.split('\\').next().and_then(|term| SpecificCharacterSet::from_code(term.trim_matches([' ', '\0'])));
+    let of = |vr| match vr {
+        VR::PN | VR::LO | VR::SH => set.clone().unwrap_or_default(),
+        _ => SpecificCharacterSet::ISO_IR_6,
+    };
     for (tag, vr, even_empty) in COPIED {
         match header.get(tag) {
+            Some(element) if element.vr() == VR::UN && even_empty => {
+                let text = element.to_bytes().ok().and_then(|bytes| of(vr).decode(&bytes).ok());
+                put(&mut object, tag, vr, text.unwrap_or_default().trim_end_matches([' ', '\0']));
+            }
+            Some(element) if element.vr() == VR::UN => {}
             Some(element) if even_empty || !element.is_empty() => {
                 object.put(element.clone());
             }
@@ -78,6 +92,12 @@ pub(super) fn in_study_of(source: &Source<'_>) -> InMemDicomObject {
     }
     put(&mut object, tags::STUDY_INSTANCE_UID, VR::UI, source.study.uid.as_str());
     object
+}
+
+/// What a source states, but for what some archive on its way did not know (UN, PS3.5 section 6.2.2): an object that we write
+/// has the value representations of PS3.6.
+fn known(header: &InMemDicomObject, tag: Tag) -> Option<&InMemElement> {
+    header.get(tag).filter(|element| element.vr() != VR::UN)
 }
 
 /// Changes the character set to UTF-8 where one of `texts` needs it. What the source says in another single character
@@ -155,7 +175,7 @@ pub(super) fn put_side(object: &mut InMemDicomObject, source: &Source<'_>) {
 
 /// Whether the source states it.
 fn copy(object: &mut InMemDicomObject, source: &Source<'_>, tag: Tag) -> bool {
-    let stated = source.series.header.get(tag).filter(|element| !element.is_empty());
+    let stated = known(&source.series.header, tag).filter(|element| !element.is_empty());
     stated.map(|element| object.put(element.clone())).is_some()
 }
 
@@ -198,7 +218,7 @@ pub(super) fn put_lossy(object: &mut InMemDicomObject, source: &Source<'_>) {
     put(object, tags::LOSSY_IMAGE_COMPRESSION, VR::CS, if lossy { "01" } else { "00" });
     if lossy {
         for tag in [tags::LOSSY_IMAGE_COMPRESSION_RATIO, tags::LOSSY_IMAGE_COMPRESSION_METHOD] {
-            if let Some(element) = header.get(tag) {
+            if let Some(element) = known(header, tag) {
                 object.put(element.clone());
             }
         }

@@ -41,7 +41,7 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use capture::{CaptureError, KeySlice, key_slice, secondary_capture};
-pub use conformance::{Inputs, Nonconforming, check as conforms};
+pub use conformance::{CheckError, Inputs, Nonconforming, check as conforms};
 pub use encode::write_file;
 pub use gate::{Refusal, gate};
 pub use kind::OutputKind;

@@ -11,6 +11,8 @@ use crate::geometry::Vec3;
 
 /// How far a pixel may lie from where the source has it, mm.
 const TOLERANCE_MM: f64 = 0.01;
+/// Parts of a direction that differ by less are as large as one another.
+const ALIKE: f64 = 1e-6;
 
 pub(super) fn check(
     data_set: DataSet<'_>,
@@ -204,16 +206,18 @@ fn sides(picture: DataSet<'_>, inputs: &Inputs<'_>) -> Result<(), Fault> {
     let Some(slice) = inputs.instance(uid).and_then(|instance| instance.slice) else {
         return Err(Fault::at(tags::SOURCE_IMAGE_SEQUENCE, "names no slice of a volume of the input"));
     };
-    let side = |axis: Vec3| {
-        let most = (0..3).max_by(|&a, &b| axis[a].abs().total_cmp(&axis[b].abs())).unwrap_or(0);
-        let [down, up] = [['R', 'L'], ['A', 'P'], ['F', 'H']][most];
-        if axis[most] < 0.0 { down } else { up }
+    // At 45 degrees to two axes, both are the nearest.
+    let is = |side: Option<char>, axis: Vec3| {
+        let most = axis.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
+        let letters = [['R', 'L'], ['A', 'P'], ['F', 'H']].into_iter().zip(axis);
+        let mut nearest = letters.filter(|(_, v)| v.abs() > most - ALIKE);
+        nearest.any(|([down, up], v)| side == Some(if v < 0.0 { down } else { up }))
     };
     let [row, column, _] = slice.grid.axes();
     let said = picture.text(tags::PATIENT_ORIENTATION).split('\\').map(|side| side.trim().chars().next());
-    match said.eq([Some(side(row)), Some(side(column))]) {
-        true => Ok(()),
-        false => Err(Fault::at(tags::PATIENT_ORIENTATION, "is not that of the source (PS3.3 C.7.6.1.1.1)")),
+    match said.collect::<Vec<_>>().as_slice() {
+        [along_row, along_column] if is(*along_row, row) && is(*along_column, column) => Ok(()),
+        _ => Err(Fault::at(tags::PATIENT_ORIENTATION, "is not that of the source (PS3.3 C.7.6.1.1.1)")),
     }
 }
 
@@ -303,7 +307,7 @@ fn annotated(
     Ok(())
 }
 
-/// Regions that a report states as coordinates (PS3.3 C.18.6, C.18.9) lie in what they are of.
+/// Regions that a report states as coordinates (PS3.3 C.18.6) lie in what they are of.
 fn regions(item: DataSet<'_>, inputs: &Inputs<'_>) -> Result<(), Fault> {
     for (child, at) in item.items(tags::CONTENT_SEQUENCE).zip(1..) {
         region(child, inputs)
@@ -326,17 +330,10 @@ fn region(item: DataSet<'_>, inputs: &Inputs<'_>) -> Result<(), Fault> {
                     pairs.iter().all(|[x, y]| (0.0..=columns as f32).contains(x) && (0.0..=rows as f32).contains(y))
                 })
         }
-        "SCOORD3D" => {
-            let space = item.text(tags::REFERENCED_FRAME_OF_REFERENCE_UID);
-            let (triples, rest) = points.as_chunks::<3>();
-            rest.is_empty() && triples.iter().all(|point| inputs.holds(space, point.map(f64::from)))
-        }
         _ => true,
     };
     match inside {
         true => Ok(()),
-        false => {
-            Err(Fault::at(tags::GRAPHIC_DATA, "a point lies outside of what the region is of (PS3.3 C.18.6, C.18.9)"))
-        }
+        false => Err(Fault::at(tags::GRAPHIC_DATA, "a point lies outside of what the region is of (PS3.3 C.18.6)")),
     }
 }

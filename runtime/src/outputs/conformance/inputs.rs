@@ -3,8 +3,11 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use dicom_core::header::HasLength;
-use dicom_core::{Tag, VR};
+use dicom_core::value::Value;
+use dicom_core::{PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::tags;
+use dicom_object::InMemDicomObject;
+use dicom_object::mem::InMemElement;
 
 use super::Fault;
 use super::read::{DataSet, Field};
@@ -28,6 +31,9 @@ const IDENTITY: [Tag; 12] = [
     tags::REFERRING_PHYSICIAN_NAME,
     tags::STUDY_DESCRIPTION,
 ];
+
+/// Those that an object need not have, and does not have where the source does not know what they are (UN, PS3.5 section 6.2.2).
+const UNKNOWN_IS_LEFT_OUT: [Tag; 3] = [tags::ISSUER_OF_PATIENT_ID, tags::PATIENT_AGE, tags::STUDY_DESCRIPTION];
 
 /// Sequences that are repeated with all that is in them.
 const COPIED: [Tag; 5] = [
@@ -106,17 +112,6 @@ impl<'a> Inputs<'a> {
         self.series.iter().any(|series| Self::frame_of_reference(series) == uid)
     }
 
-    /// Whether a point in patient coordinates, mm, lies in a volume of this frame of reference.
-    pub(super) fn holds(&self, frame_of_reference: &str, point: [f64; 3]) -> bool {
-        let of = self.series.iter().filter(|series| Self::frame_of_reference(series) == frame_of_reference);
-        let mut grids = of.flat_map(|series| &series.volumes).map(|volume| &volume.geometry);
-        grids.any(|grid| {
-            let index = grid.to_index(point);
-            let within = |(i, size): (f64, usize)| (-0.51..=size as f64 - 0.49).contains(&i);
-            index.into_iter().zip(grid.size()).all(within)
-        })
-    }
-
     /// Whether the source states this value itself, at this place: as text, as the UID of something, or as a sequence.
     pub(super) fn states(&self, field: Field<'_>, characters: &Characters) -> bool {
         if field.vr() == VR::UI {
@@ -131,13 +126,8 @@ impl<'a> Inputs<'a> {
         };
         self.series.iter().any(|series| {
             let Some(element) = series.header.get(tag) else { return false };
-            if let Some(items) = element.items() {
-                return COPIED.contains(&tag) && field.items().count() == items.len();
-            }
-            let terms = series.attribute("SpecificCharacterSet").unwrap_or_default();
-            let text = characters.as_read(field, &terms);
-            let stated = element.to_str().ok();
-            stated.is_some_and(|stated| text.is_some_and(|text| plain(&text) == plain(&stated)))
+            let may = if field.vr() == VR::SQ { COPIED.contains(&tag) } else { field.pixels().is_none() };
+            may && same(field, element, characters, &terms(series))
         })
     }
 
@@ -147,13 +137,11 @@ impl<'a> Inputs<'a> {
         if data_set.text(tags::STUDY_INSTANCE_UID) != self.study.uid {
             return fault(tags::STUDY_INSTANCE_UID);
         }
-        let silent =
-            |tag| self.series.iter().any(|series| series.header.get(tag).is_none_or(|element| element.is_empty()));
         for tag in IDENTITY {
             let field = data_set.field(tag);
             let same = match field.filter(|field| !field.is_empty()) {
                 Some(field) => self.states(field, characters),
-                None => silent(tag) || self.series.iter().any(|series| blank(series, tag)),
+                None => self.series.iter().any(|series| silent(series, tag)),
             };
             if !same {
                 return fault(tag);
@@ -167,10 +155,76 @@ fn plain(text: &str) -> &str {
     text.trim_matches([' ', '\0'])
 }
 
-/// Whether a series states nothing but padding.
-fn blank(series: &Series, tag: Tag) -> bool {
-    let stated = series.header.get(tag).and_then(|element| element.to_str().ok());
+fn terms(series: &Series) -> String {
+    series.attribute("SpecificCharacterSet").unwrap_or_default()
+}
+
+/// Whether a series states nothing but padding, or in a way that is not repeated.
+fn silent(series: &Series, tag: Tag) -> bool {
+    let Some(element) = series.header.get(tag).filter(|element| !element.is_empty()) else { return true };
+    if element.vr() == VR::UN && UNKNOWN_IS_LEFT_OUT.contains(&tag) {
+        return true;
+    }
+    let stated = stated(element, element.vr(), &terms(series));
     stated.is_none_or(|stated| plain(&stated).is_empty())
+}
+
+/// The text that a source has here, as it was read; values between backslashes. `vr` is the attribute's.
+fn stated(element: &InMemElement, vr: VR, terms: &str) -> Option<String> {
+    match element.value() {
+        Value::Primitive(PrimitiveValue::Str(text)) => Some(text.clone()),
+        // Not trimmed one by one: in a character of two bytes the second may be a backslash's.
+        Value::Primitive(PrimitiveValue::Strs(texts)) => Some(texts.join("\\")),
+        // What an archive does not know is in the characters of the source all the same (PS3.5 section 6.2.2).
+        Value::Primitive(PrimitiveValue::U8(bytes)) => Characters::named(terms).decoded(vr, bytes),
+        Value::Primitive(value) => Some(value.to_str().into_owned()),
+        _ => None,
+    }
+}
+
+/// Whether an element of an object says what that of a source in the characters of `terms` says.
+fn same(field: Field<'_>, element: &InMemElement, characters: &Characters, terms: &str) -> bool {
+    if let Some(items) = element.items() {
+        let said: Vec<DataSet<'_>> = field.items().collect();
+        let mut pairs = said.iter().zip(items);
+        return said.len() == items.len() && pairs.all(|(item, of)| same_items(*item, of, characters, terms));
+    }
+    let vr = field.vr();
+    match vr {
+        VR::SQ => field.is_empty() && element.is_empty(),
+        VR::AT | VR::FL | VR::FD | VR::SL | VR::SS | VR::SV | VR::UL | VR::US | VR::UV => binary(field, element),
+        VR::OB | VR::OD | VR::OF | VR::OL | VR::OV | VR::OW | VR::UN => binary(field, element),
+        _ => {
+            let (text, stated) = (characters.as_read(field, terms), stated(element, vr, terms));
+            stated.is_some_and(|stated| text.is_some_and(|text| plain(&text) == plain(&stated)))
+        }
+    }
+}
+
+fn binary(field: Field<'_>, element: &InMemElement) -> bool {
+    let Value::Primitive(value) = element.value() else { return false };
+    let stated = value.to_bytes();
+    // An odd one is made even.
+    field.value() == &*stated || field.value().strip_suffix(&[0]) == Some(&*stated)
+}
+
+fn same_items(item: DataSet<'_>, of: &InMemDicomObject, characters: &Characters, terms: &str) -> bool {
+    // A group's length says nothing of its own (PS3.5 section 7.2).
+    let mut fields = item.fields().filter(|field| field.tag().element() != 0);
+    let mut stated = of.iter().filter(|element| element.header().tag.element() != 0);
+    // Which characters an item of its own character set is in, the reader of sources alone knows.
+    let own = item.field(tags::SPECIFIC_CHARACTER_SET).is_some();
+    loop {
+        match (fields.next(), stated.next()) {
+            (None, None) => return true,
+            (Some(field), Some(element)) if field.tag() == element.header().tag => {
+                if !own && !same(field, element, characters, terms) {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+    }
 }
 
 /// The objects of one result, by SOP Instance UID.

@@ -13,7 +13,7 @@ pub(super) fn of(class: &str) -> Option<&'static Iod> {
     IODS.iter().find(|iod| iod.class == class)
 }
 
-static IODS: [Iod; 6] = [
+static IODS: [Iod; 5] = [
     Iod {
         name: "Segmentation",
         section: "A.51",
@@ -112,15 +112,10 @@ static IODS: [Iod; 6] = [
         ],
         groups: &[],
     },
-    structured_report("Comprehensive 3D SR", "A.35.13", uids::COMPREHENSIVE3_DSR_STORAGE),
-    structured_report("Enhanced SR", "A.35.2", uids::ENHANCED_SR_STORAGE),
-];
-
-const fn structured_report(name: &'static str, section: &'static str, class: &'static str) -> Iod {
     Iod {
-        name,
-        section,
-        class,
+        name: "Comprehensive 3D SR",
+        section: "A.35.13",
+        class: uids::COMPREHENSIVE3_DSR_STORAGE,
         modules: &[
             PATIENT,
             STUDY,
@@ -131,19 +126,20 @@ const fn structured_report(name: &'static str, section: &'static str, class: &'s
             COMMON,
         ],
         groups: &[],
-    }
-}
+    },
+];
 
-// What all have in common.
+// What all have in common. What is copied from the source has as many values as it has there: several accession numbers of one
+// study, or bytes of a character that are the backslash's too.
 
 const PATIENT: Module = Module {
     name: "Patient",
     section: "C.7.1.1",
     attributes: &[
-        two(tags::PATIENT_NAME),
-        two(tags::PATIENT_ID),
-        two(tags::PATIENT_BIRTH_DATE),
-        two(tags::PATIENT_SEX),
+        two(tags::PATIENT_NAME).many(),
+        two(tags::PATIENT_ID).many(),
+        two(tags::PATIENT_BIRTH_DATE).many(),
+        two(tags::PATIENT_SEX).many(),
     ],
 };
 
@@ -152,11 +148,11 @@ const STUDY: Module = Module {
     section: "C.7.2.1",
     attributes: &[
         one(tags::STUDY_INSTANCE_UID),
-        two(tags::STUDY_DATE),
-        two(tags::STUDY_TIME),
-        two(tags::REFERRING_PHYSICIAN_NAME),
-        two(tags::STUDY_ID),
-        two(tags::ACCESSION_NUMBER),
+        two(tags::STUDY_DATE).many(),
+        two(tags::STUDY_TIME).many(),
+        two(tags::REFERRING_PHYSICIAN_NAME).many(),
+        two(tags::STUDY_ID).many(),
+        two(tags::ACCESSION_NUMBER).many(),
     ],
 };
 
@@ -584,7 +580,6 @@ pub(super) const ITEM: Module = Module {
             "COMPOSITE",
             "IMAGE",
             "SCOORD",
-            "SCOORD3D",
             "CONTAINER",
         ]),
         // An image in a library needs no name (C.17.3.1: where the value type alone says what it is).
@@ -601,9 +596,8 @@ pub(super) const ITEM: Module = Module {
         one_if(tags::PERSON_NAME, |item| item.text(tags::VALUE_TYPE) == "PNAME"),
         one_if(tags::REFERENCED_SOP_SEQUENCE, |item| ["IMAGE", "COMPOSITE"].contains(&item.text(tags::VALUE_TYPE)))
             .of(IMAGE_REFERENCE),
-        one_if(tags::GRAPHIC_DATA, |item| item.text(tags::VALUE_TYPE).starts_with("SCOORD")).times(2, usize::MAX),
-        one_if(tags::GRAPHIC_TYPE, |item| item.text(tags::VALUE_TYPE).starts_with("SCOORD")),
-        one_if(tags::REFERENCED_FRAME_OF_REFERENCE_UID, |item| item.text(tags::VALUE_TYPE) == "SCOORD3D"),
+        one_if(tags::GRAPHIC_DATA, |item| item.text(tags::VALUE_TYPE) == "SCOORD").times(2, usize::MAX),
+        one_if(tags::GRAPHIC_TYPE, |item| item.text(tags::VALUE_TYPE) == "SCOORD"),
         one_if(tags::CONTINUITY_OF_CONTENT, |item| item.text(tags::VALUE_TYPE) == "CONTAINER")
             .terms(&["SEPARATE", "CONTINUOUS"]),
         three(tags::CONTENT_TEMPLATE_SEQUENCE).of(&[one(tags::MAPPING_RESOURCE), one(tags::TEMPLATE_IDENTIFIER)]),

@@ -25,6 +25,7 @@ mod tests;
 mod values;
 
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 
 use dicom_core::Tag;
@@ -33,7 +34,7 @@ use dicom_dictionary_std::{tags, uids};
 pub use self::inputs::Inputs;
 use self::inputs::{Known, Objects};
 use self::iods::ITEM;
-use self::read::{DataSet, Object, name};
+use self::read::{DataSet, Object, Unread, name};
 use self::rules::Iod;
 use self::values::Characters;
 use super::Written;
@@ -53,6 +54,22 @@ pub struct Nonconforming {
     pub place: String,
     /// What is broken, with the part of the standard that says so.
     pub rule: String,
+}
+
+/// Why a result may not get its place.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// An object does not conform.
+    #[error(transparent)]
+    Nonconforming(#[from] Nonconforming),
+    /// An object cannot be read back now: of the machine, and it may pass.
+    #[error("{file} cannot be read back: {error}")]
+    Unread {
+        /// Name in the output folder.
+        file: String,
+        /// What the system says.
+        error: io::Error,
+    },
 }
 
 /// What is wrong, and where.
@@ -105,11 +122,11 @@ struct Staged<'a> {
 /// Holds all objects of a result against the standard and against `inputs`. `staged` are its files, and where each lies.
 ///
 /// # Errors
-/// The first that does not conform.
+/// The first that does not conform, or that cannot be read.
 pub fn check<'a>(
     staged: impl IntoIterator<Item = (&'a Written, PathBuf)>,
     inputs: &Inputs<'_>,
-) -> Result<(), Nonconforming> {
+) -> Result<(), CheckError> {
     let of_dicom = staged.into_iter().filter(|(written, _)| written.sop_class_uid.is_some());
     let objects = of_dicom.map(|(written, path)| Staged::read(written, path)).collect::<Result<Vec<_>, _>>()?;
     let mut result = Objects::default();
@@ -117,18 +134,21 @@ pub fn check<'a>(
         let known = Known::of(staged.object.data_set());
         result.add(known, inputs).map_err(|fault| staged.refused(fault))?;
     }
-    objects.iter().try_for_each(|staged| staged.check(inputs, &result).map_err(|fault| staged.refused(fault)))
+    objects.iter().try_for_each(|staged| staged.check(inputs, &result).map_err(|fault| staged.refused(fault).into()))
 }
 
 impl<'a> Staged<'a> {
-    fn read(written: &'a Written, path: PathBuf) -> Result<Self, Nonconforming> {
+    fn read(written: &'a Written, path: PathBuf) -> Result<Self, CheckError> {
         let refused = |fault| nonconforming(written, "DICOM", fault);
-        let unread = |e: std::io::Error| refused(Fault::new("the file", format!("it cannot be read back ({e})")));
+        let unread = |error: io::Error| CheckError::Unread { file: written.file.clone(), error };
         let file = File::open(path).map_err(unread)?;
         if file.metadata().map_err(unread)?.len() != written.bytes {
-            return Err(refused(Fault::new("the file", "it is not as long as what was written")));
+            return Err(refused(Fault::new("the file", "it is not as long as what was written")).into());
         }
-        let object = Object::read(file, written.bytes).map_err(refused)?;
+        let object = Object::read(file, written.bytes).map_err(|error| match error {
+            Unread::Io(error) => unread(error),
+            Unread::Broken(fault) => refused(fault).into(),
+        })?;
         let iod = iods::of(object.data_set().text(tags::SOP_CLASS_UID));
         let iod = iod.ok_or_else(|| refused(Fault::at(tags::SOP_CLASS_UID, "no class of objects that are written")))?;
         Ok(Self { written, object, iod })
@@ -154,6 +174,7 @@ impl<'a> Staged<'a> {
         let characters = Characters::of(data_set);
         inputs.identity(data_set, &characters)?;
         all_values(data_set, &characters, &|field| inputs.states(field, &characters))?;
+        references::numbered(data_set)?;
         references::check(data_set, inputs, result)?;
         geometry::check(data_set, shared, &frames, inputs)
     }

@@ -4,7 +4,7 @@
 //! so that an object of hundreds of megabytes costs what its header does.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::Range;
 
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
@@ -59,10 +59,26 @@ pub(super) struct Field<'a> {
     element: &'a Element,
 }
 
+/// Why an object was not read.
+pub(super) enum Unread {
+    /// It may be read another time.
+    Io(io::Error),
+    /// It is none.
+    Broken(Fault),
+}
+
 impl Object {
     /// Reads an object of `length` bytes, up to its pixel data, which must end where it does.
-    pub(super) fn read(source: impl Read, length: u64) -> Result<Self, Fault> {
-        let mut reader = Reader { source, bytes: Vec::new(), length };
+    pub(super) fn read(source: impl Read, length: u64) -> Result<Self, Unread> {
+        let mut reader = Reader { source, bytes: Vec::new(), length, failed: None };
+        match Self::parts(&mut reader) {
+            Ok((meta, elements)) => Ok(Self { bytes: reader.bytes, meta, elements }),
+            Err(fault) => Err(reader.failed.map_or(Unread::Broken(fault), Unread::Io)),
+        }
+    }
+
+    /// The file meta information, and the data set.
+    fn parts(reader: &mut Reader<impl Read>) -> Result<(Vec<Element>, Vec<Element>), Fault> {
         reader.reach(PREFIX.end)?;
         if reader.bytes.get(PREFIX) != Some(b"DICM") {
             return Err(Fault::new("the file", "no DICM prefix (PS3.10 section 7.1)"));
@@ -77,7 +93,7 @@ impl Object {
         let end = at.saturating_add(group as usize);
         let meta = reader.elements(&mut at, Some(end), 0)?;
         let elements = reader.elements(&mut at, None, 0)?;
-        Ok(Self { bytes: reader.bytes, meta, elements })
+        Ok((meta, elements))
     }
 
     /// The file meta information, without the length of its group.
@@ -94,6 +110,8 @@ struct Reader<R> {
     source: R,
     bytes: Vec<u8>,
     length: u64,
+    /// Why the source gives no more.
+    failed: Option<io::Error>,
 }
 
 impl<R: Read> Reader<R> {
@@ -106,7 +124,10 @@ impl<R: Read> Reader<R> {
         if self.bytes.len() < end {
             let want = (end - self.bytes.len()) as u64;
             let read = self.source.by_ref().take(want.max(CHUNK_BYTES)).read_to_end(&mut self.bytes);
-            read.map_err(|e| broken(&format!("it cannot be read back ({e})")))?;
+            if let Err(error) = read {
+                self.failed = Some(error);
+                return Err(broken("it cannot be read back"));
+            }
         }
         if self.bytes.len() < end { Err(broken("the file is shorter than what was written of it")) } else { Ok(()) }
     }

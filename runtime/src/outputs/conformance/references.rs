@@ -32,7 +32,6 @@ pub(super) fn repeats(tag: Tag) -> bool {
         tags::REFERENCED_SOP_INSTANCE_UID
             | tags::SERIES_INSTANCE_UID
             | tags::STUDY_INSTANCE_UID
-            | tags::REFERENCED_FRAME_OF_REFERENCE_UID
             | tags::UID
             | tags::DATE
             | tags::TIME
@@ -53,6 +52,18 @@ struct Within<'a> {
     series: &'a str,
     /// An object of an earlier result.
     earlier: bool,
+}
+
+/// Segments are numbered from 1 without a gap, in the order of their items (PS3.3 C.8.20.2).
+pub(super) fn numbered(data_set: DataSet<'_>) -> Result<(), Fault> {
+    let numbers = data_set.items(tags::SEGMENT_SEQUENCE).map(|item| item.unsigned(tags::SEGMENT_NUMBER));
+    match numbers.zip(1u32..).zip(1..).find(|((number, expected), _)| *number != Some(*expected)) {
+        Some((_, at)) => {
+            let fault = Fault::at(tags::SEGMENT_NUMBER, "segments are not numbered from 1 by 1 (PS3.3 C.8.20.2)");
+            Err(fault.in_item(at).within(tags::SEGMENT_SEQUENCE))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Holds every reference of an object against what is there.
@@ -168,14 +179,12 @@ impl<'a> Walk<'a> {
     fn content(&self, item: DataSet<'a>) -> Result<(), Fault> {
         let concept = item.item(tags::CONCEPT_NAME_CODE_SEQUENCE).map_or("", |code| code.text(tags::CODE_VALUE));
         let uid = item.text(tags::UID);
-        let space = item.text(tags::REFERENCED_FRAME_OF_REFERENCE_UID);
-        let (known, tag) = match item.text(tags::VALUE_TYPE) {
-            "UIDREF" if concept == FRAME_OF_REFERENCE => (self.inputs.has_frame_of_reference(uid), tags::UID),
-            "UIDREF" if concept == SOURCE_SERIES => (self.inputs.has_series(uid), tags::UID),
-            "SCOORD3D" => (self.inputs.has_frame_of_reference(space), tags::REFERENCED_FRAME_OF_REFERENCE_UID),
-            _ => (true, tags::UID),
+        let known = match item.text(tags::VALUE_TYPE) {
+            "UIDREF" if concept == FRAME_OF_REFERENCE => self.inputs.has_frame_of_reference(uid),
+            "UIDREF" if concept == SOURCE_SERIES => self.inputs.has_series(uid),
+            _ => true,
         };
-        if known { Ok(()) } else { Err(Fault::at(tag, "names nothing that is an input")) }
+        if known { Ok(()) } else { Err(Fault::at(tags::UID, "names nothing that is an input")) }
     }
 }
 

@@ -65,8 +65,13 @@ impl Characters {
         if self.terms != terms && self.text(field.unpadded()).is_none() {
             return None;
         }
-        let set = if is_free(field.vr()) { &self.as_read } else { &SpecificCharacterSet::ISO_IR_6 };
-        set.decode(field.unpadded()).ok()
+        self.decoded(field.vr(), field.unpadded())
+    }
+
+    /// Text as the reader of sources has it.
+    pub(super) fn decoded(&self, vr: VR, bytes: &[u8]) -> Option<String> {
+        let set = if is_free(vr) { &self.as_read } else { &SpecificCharacterSet::ISO_IR_6 };
+        set.decode(bytes).ok()
     }
 }
 

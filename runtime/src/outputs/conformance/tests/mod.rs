@@ -1,5 +1,6 @@
 //! Each object that we write, damaged in each way that a rule is about, and refused by that rule.
 
+mod copied;
 mod damage;
 mod required;
 
@@ -116,7 +117,14 @@ impl Whole {
 fn check_all(study: &Study, written: &[Written], folder: &std::path::Path) -> Result<(), Nonconforming> {
     let staged = written.iter().map(|written| (written, folder.join(&written.file)));
     let staged: Vec<(&Written, PathBuf)> = staged.collect();
-    check(staged, &Inputs::new(study, &[0]))
+    check(staged, &Inputs::new(study, &[0])).map_err(nonconforming_of)
+}
+
+fn nonconforming_of(error: CheckError) -> Nonconforming {
+    match error {
+        CheckError::Nonconforming(refused) => refused,
+        unread @ CheckError::Unread { .. } => panic!("{unread}"),
+    }
 }
 
 fn bytes(object: &Made) -> Vec<u8> {
@@ -185,6 +193,7 @@ fn an_object_that_does_not_conform_leaves_nothing_of_its_result() {
     transaction.dicom(FILES[SEG].0, FILES[SEG].1, &elsewhere).expect("staged");
     transaction.dicom(FILES[SR].0, FILES[SR].1, &whole.objects[SR]).expect("staged");
     let error = check(transaction.staged(), &Inputs::new(&whole.study, &[0])).expect_err("another frame of reference");
+    let error = nonconforming_of(error);
     assert_eq!((error.file.as_str(), error.object), ("segmentation.dcm", "Segmentation"));
     drop(transaction);
     assert!(!out.exists());

@@ -114,20 +114,3 @@ fn an_object_of_a_class_that_is_not_written_is_refused() {
     let error = whole.changed(SEG, |object| _ = object.put_str(tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE));
     assert!(error.expect_err("refused").place.starts_with("SOPClassUID"));
 }
-
-/// That an enhanced report is held against the same rules.
-#[test]
-fn an_enhanced_report_conforms_too() {
-    let mut whole = Whole::new();
-    let meta = whole.objects[SR].meta().clone();
-    let object = (*whole.objects[SR]).clone();
-    let mut meta = meta;
-    meta.media_storage_sop_class_uid = uids::ENHANCED_SR_STORAGE.into();
-    let mut object = object.with_exact_meta(meta);
-    object.put_str(tags::SOP_CLASS_UID, VR::UI, uids::ENHANCED_SR_STORAGE);
-    whole.objects[SR] = object;
-    whole.with(SR, &bytes(&whole.objects[SR])).expect("conforms");
-    let error = whole.changed(SR, |object| remove(object, &[], tags::COMPLETION_FLAG)).expect_err("refused");
-    assert_eq!(error.object, "Enhanced SR");
-    assert!(whole.objects[SR].element(tags::CONTENT_SEQUENCE).is_ok_and(|e| !e.is_empty()));
-}
