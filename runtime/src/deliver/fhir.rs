@@ -20,7 +20,7 @@ use super::subject::told;
 use super::{Delivery, Failure, Sent, Trouble, secret};
 use crate::ingest::blocking;
 use crate::messages::Subject;
-use crate::messages::fhir::{Naming, Statement, bundle, outcome, statements};
+use crate::messages::fhir::{Naming, Statement, bundle, outcome, standing};
 use crate::store::{Store, StoreError};
 use crate::study::ReadOptions;
 
@@ -86,7 +86,8 @@ impl Sender {
         let made = bundle(&told, &subject, &self.naming, &earlier, &delivery.result_sha256);
         let bundle = made.map_err(|e| Failure::for_good(e.to_string()))?;
         // Before it is said: a later version must know of it, whatever becomes of this attempt.
-        let said = serde_json::to_string(&statements(&bundle)).map_err(|e| Failure::again(e.to_string()))?;
+        let said =
+            serde_json::to_string(&standing(&told, &bundle, &earlier)).map_err(|e| Failure::again(e.to_string()))?;
         self.store.note_said(delivery.id, &said).await.map_err(journal)?;
         if let Some(folder) = self.to.folder.clone() {
             let name = format!("{}.ndjson", crate::hex(&delivery.result_sha256));

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::fhir::{BundleError, Naming, PatientReference, Statement, bundle, statements};
+use super::fhir::{BundleError, Naming, PatientReference, Statement, bundle, standing, statements};
 use super::hl7::Message;
 use super::hl7::ack::Ourselves;
 use super::hl7::oru::{Envelope, message, order_update};
@@ -330,15 +330,46 @@ fn boxes_and_the_title_of_a_heatmap_are_told() {
     assert!(heatmap.contains("|Heatmap: Bleeding\\F\\likely|"), "{heatmap}");
 }
 
-#[test]
-fn an_unfit_input_is_told() {
+fn unfit() -> serde_json::Value {
     let mut unfit = result();
     unfit["status"] = json!("unfit");
     unfit["findings"] = json!({
         "segments": [], "measurements": [], "classifications": [], "triage": [],
         "unfit": { "reason": code("X", "99VENDOR", "Too few slices"), "detail": "3 slices" },
     });
-    let told = Told::read(unfit.to_string().as_bytes()).expect("a result");
+    unfit
+}
+
+#[test]
+fn an_unfit_version_withdraws_nothing_and_one_that_is_fit_after_it_does() {
+    let make = |result: &serde_json::Value, earlier: &[Statement]| {
+        let told = Told::read(result.to_string().as_bytes()).expect("a result");
+        let bundle = bundle(&told, &subject(), &naming(), earlier, &RESULT_SHA256).expect("a bundle");
+        let withdrawn = bundle["entry"].as_array().expect("entries").iter();
+        let withdrawn = withdrawn.filter(|entry| entry["resource"]["status"] == "entered-in-error").count();
+        (withdrawn, standing(&told, &bundle, earlier))
+    };
+    let (_, first) = make(&result(), &[]);
+    let (withdrawn, second) = make(&unfit(), &first);
+    assert_eq!(withdrawn, 0, "nobody said that there is no bleeding");
+    assert!(first.iter().all(|said| second.iter().any(|now| now.identifier == said.identifier)), "it still stands");
+    assert_eq!(second.len(), first.len() + 1, "and that the input was unfit");
+    assert_eq!(make(&unfit(), &second), (0, second.clone()), "however often it is unfit");
+
+    let mut nothing = result();
+    for kind in ["segments", "measurements", "classifications", "triage", "marks"] {
+        nothing["findings"][kind] = json!([]);
+    }
+    nothing["findings"]["heatmap"] = json!(null);
+    let (withdrawn, third) = make(&nothing, &second);
+    // All but the report, which is the same one.
+    assert_eq!((withdrawn, third.len()), (second.len() - 1, 1), "the first version's, and that it was unfit");
+    assert_eq!(make(&result(), &second).0, 1, "what is found again stands; that it was unfit does not");
+}
+
+#[test]
+fn an_unfit_input_is_told() {
+    let told = Told::read(unfit().to_string().as_bytes()).expect("a result");
     assert!(told.is_unfit());
     let bundle = bundle(&told, &subject(), &naming(), &[], &RESULT_SHA256).expect("a bundle").to_string();
     assert!(bundle.contains("not fit for this algorithm: 3 slices") && !bundle.contains("\"Task\""), "{bundle}");

@@ -1,6 +1,8 @@
 //! Orders and merges that others told of (HL7 v2), and what an order does to jobs: it raises those of its study, whichever
 //! comes first, and lowers none.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
@@ -11,8 +13,10 @@ use crate::findings::Urgency;
 use crate::messages::hl7::order::{Merge, Order};
 use crate::worklist::Reason;
 
-/// Rows that one message may change or name, of each kind.
-const ROWS_MAX: u32 = 1000;
+/// Studies that one message may name.
+const STUDIES_MAX: u32 = 1000;
+/// Rows of orders that are looked at for one order or study.
+const ORDERS_MAX: u32 = 100;
 /// Old orders that go with each message.
 const OLD_MAX: u32 = 100;
 
@@ -76,10 +80,10 @@ macro_rules! known_orders {
     ($before:literal) => {
         concat!(
             $before,
-            "SELECT id FROM imaging_order WHERE placer_order_number = ?1 AND accession_number = ?2 AND (?1 <> '' OR ?2 <> '') ",
-            "UNION SELECT id FROM imaging_order WHERE placer_order_number = ?1 AND ?1 <> '' AND ?2 = '' ",
-            "UNION SELECT id FROM imaging_order WHERE placer_order_number = ?1 AND accession_number = '' AND ?1 <> '' ",
-            "UNION SELECT id FROM imaging_order WHERE study_instance_uid = ?3 AND study_instance_uid <> '' AND ?1 = '' ",
+            "SELECT id, accession_number, study_instance_uid, patients FROM imaging_order WHERE placer_order_number = ?1 AND accession_number = ?2 AND (?1 <> '' OR ?2 <> '') ",
+            "UNION SELECT id, accession_number, study_instance_uid, patients FROM imaging_order WHERE placer_order_number = ?1 AND ?1 <> '' AND ?2 = '' ",
+            "UNION SELECT id, accession_number, study_instance_uid, patients FROM imaging_order WHERE placer_order_number = ?1 AND accession_number = '' AND ?1 <> '' ",
+            "UNION SELECT id, accession_number, study_instance_uid, patients FROM imaging_order WHERE study_instance_uid = ?3 AND study_instance_uid <> '' AND ?1 = '' ",
             "AND ?2 = '' AND placer_order_number = '' AND accession_number = '' ORDER BY id LIMIT ?4",
         )
     };
@@ -92,11 +96,13 @@ impl Store {
     /// The journal's; then nothing was recorded.
     pub async fn record_orders(&self, orders: &[Order], from: &Sender, days: u64) -> Result<Ordered, StoreError> {
         let mut batch = self.begin().await?;
-        let (mut raised, mut of_others) = (0, 0);
+        let mut told = Ways::default();
         for order in orders {
-            raised += batch.record_order(order, from).await?;
-            of_others += batch.tell_others(order, from).await?;
+            batch.record_order(order, from, &mut told).await?;
         }
+        // Once, however many of its orders lead to a study.
+        let raised = batch.raise(told, from).await?;
+        let of_others = batch.tell_others(orders, from).await?;
         sqlx::query(
             "DELETE FROM imaging_order WHERE id IN (SELECT id FROM imaging_order WHERE last_received_ms < ? LIMIT ?)",
         )
@@ -139,7 +145,7 @@ impl Store {
             )
             .bind(&merge.prior.0)
             .bind(&merge.prior.1)
-            .bind(ROWS_MAX)
+            .bind(STUDIES_MAX)
             .fetch_all(&mut *batch.transaction)
             .await?;
             for row in &rows {
@@ -206,7 +212,7 @@ async fn orders_of_study(
     connection: &mut SqliteConnection,
     study_instance_uid: &str,
 ) -> Result<(Vec<OrderRow>, usize), StoreError> {
-    let rows = sqlx::query(ORDERS).bind(study_instance_uid).bind(ROWS_MAX).fetch_all(&mut *connection).await?;
+    let rows = sqlx::query(ORDERS).bind(study_instance_uid).bind(ORDERS_MAX).fetch_all(&mut *connection).await?;
     if rows.is_empty() {
         return Ok((Vec::new(), 0));
     }
@@ -214,7 +220,7 @@ async fn orders_of_study(
     let mut orders = Vec::new();
     for row in &rows {
         let order = OrderRow::read(row)?;
-        if order.study_instance_uid == study_instance_uid || whose::may_be(&whose::read(row)?, &patient) {
+        if order.study_instance_uid == study_instance_uid || whose::Ordered::read(row)?.may_be(&patient) {
             orders.push(order);
         }
     }
@@ -230,37 +236,51 @@ impl Batch {
         Ok((highest.unwrap_or(0), of_others))
     }
 
-    /// Has the audit log say of which studies with its accession number an order names another patient; how many those are.
-    async fn tell_others(&mut self, order: &Order, from: &Sender) -> Result<u64, StoreError> {
-        if order.patients.is_empty() || order.accession_number.is_empty() {
-            return Ok(0);
-        }
-        let rows = sqlx::query(
-            "SELECT study_instance_uid FROM study WHERE accession_number <> '' AND accession_number = ? \
-             AND study_instance_uid <> ? ORDER BY id LIMIT ?",
-        )
-        .bind(&order.accession_number)
-        .bind(&order.study_instance_uid)
-        .bind(ROWS_MAX)
-        .fetch_all(&mut *self.transaction)
-        .await?;
-        let mut others = 0;
-        for row in &rows {
-            let study_instance_uid: String = row.try_get("study_instance_uid")?;
-            let patient = whose::identities_of_study(&mut self.transaction, &study_instance_uid).await?;
-            if !whose::may_be(&order.patients, &patient) {
-                others += 1;
-                let event = event(from, Action::OrderOfAnother, OF_ANOTHER.into());
-                self.audit(&Event { study_instance_uid, ..event }).await?;
+    /// Has the audit log say of which studies with their accession numbers orders name another patient, once; how many those are. One
+    /// that an order names is about it.
+    async fn tell_others(&mut self, orders: &[Order], from: &Sender) -> Result<u64, StoreError> {
+        let named: BTreeSet<&str> = orders.iter().map(|order| order.study_instance_uid.as_str()).collect();
+        // The same patient's are asked about once.
+        let mut asked = BTreeSet::new();
+        let mut others = BTreeSet::new();
+        for order in orders {
+            let whose = whose::Ordered::of(order);
+            if order.patients.is_empty()
+                || order.accession_number.is_empty()
+                || !asked.insert((order.accession_number.as_str(), whose.written()))
+            {
+                continue;
+            }
+            let rows = sqlx::query(
+                "SELECT study_instance_uid FROM study WHERE accession_number <> '' AND accession_number = ? ORDER BY id LIMIT ?",
+            );
+            let rows = rows.bind(&order.accession_number).bind(STUDIES_MAX).fetch_all(&mut *self.transaction).await?;
+            for row in &rows {
+                let study: String = row.try_get("study_instance_uid")?;
+                if named.contains(study.as_str()) {
+                    continue;
+                }
+                let patient = whose::identities_of_study(&mut self.transaction, &study).await?;
+                if !whose.may_be(&patient) {
+                    others.insert(study);
+                }
             }
         }
-        Ok(others)
+        let count = others.len() as u64;
+        for study_instance_uid in others {
+            let event = event(from, Action::OrderOfAnother, OF_ANOTHER.into());
+            self.audit(&Event { study_instance_uid, ..event }).await?;
+        }
+        Ok(count)
     }
 
-    /// Says of how many studies jobs were raised.
-    async fn record_order(&mut self, order: &Order, from: &Sender) -> Result<u64, StoreError> {
+    /// And adds to where the message's orders lead.
+    async fn record_order(&mut self, order: &Order, from: &Sender, ways: &mut Ways) -> Result<(), StoreError> {
         let known = self.known_orders(order).await?;
-        for id in &known {
+        let patients = whose::Ordered::of(order).written();
+        ways.add(order, &order.accession_number, &order.study_instance_uid);
+        for (id, accession_number, study_instance_uid) in &known {
+            ways.add(order, accession_number, study_instance_uid);
             sqlx::query(
                 "UPDATE imaging_order SET priority = max(priority, ?2), \
                  accession_number = iif(?3 = '', accession_number, ?3), \
@@ -281,7 +301,7 @@ impl Batch {
             .bind(&from.name)
             .bind(&from.control_id)
             .bind(now_ms())
-            .bind(whose::written(&order.patients))
+            .bind(&patients)
             .execute(&mut *self.transaction)
             .await?;
         }
@@ -302,43 +322,66 @@ impl Batch {
             .bind(&from.name)
             .bind(&from.control_id)
             .bind(now_ms())
-            .bind(whose::written(&order.patients))
+            .bind(&patients)
             .execute(&mut *self.transaction)
             .await?;
         }
-        self.raise(order, from).await
+        Ok(())
     }
 
-    /// Rows that are this order: of its placer, with its accession number, or without one yet; all of its placer's where the message
-    /// has none.
-    async fn known_orders(&mut self, order: &Order) -> Result<Vec<i64>, StoreError> {
+    /// Rows that are this order, with accession number and study: of its placer, with its accession number, or without one yet; all of
+    /// its placer's where the message has none. Never another patient's: without a placer, two may have one accession number.
+    async fn known_orders(&mut self, order: &Order) -> Result<Vec<(i64, String, String)>, StoreError> {
         let rows = sqlx::query(known_orders!(""))
             .bind(&order.placer)
             .bind(&order.accession_number)
             .bind(&order.study_instance_uid)
-            .bind(ROWS_MAX)
+            .bind(ORDERS_MAX)
             .fetch_all(&mut *self.transaction)
             .await?;
-        Ok(rows.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?)
+        let mut merged = None;
+        let mut known = Vec::new();
+        for row in &rows {
+            let whose = whose::Ordered::read(row)?;
+            if !whose.may_be(&order.patients) {
+                if merged.is_none() {
+                    merged = Some(whose::identities(&mut self.transaction, &order.patients).await?);
+                }
+                if !merged.as_ref().is_some_and(|patient| whose.may_be(patient)) {
+                    continue;
+                }
+            }
+            known.push((row.try_get("id")?, row.try_get("accession_number")?, row.try_get("study_instance_uid")?));
+        }
+        Ok(known)
     }
 
-    /// Up, never down: to where all that was ordered of a study puts it, which may be more than this message says.
-    async fn raise(&mut self, order: &Order, from: &Sender) -> Result<u64, StoreError> {
-        let rows = sqlx::query(
-            "SELECT DISTINCT study_instance_uid FROM job WHERE study_instance_uid IN (\
-             SELECT study_instance_uid FROM study WHERE accession_number <> '' AND accession_number IN (\
-             SELECT ?2 UNION SELECT accession_number FROM imaging_order WHERE placer_order_number = ?1 AND ?1 <> '') \
-             UNION SELECT study_instance_uid FROM imaging_order WHERE placer_order_number = ?1 AND ?1 <> '' \
-             UNION SELECT ?3) ORDER BY study_instance_uid",
-        )
-        .bind(&order.placer)
-        .bind(&order.accession_number)
-        .bind(&order.study_instance_uid)
-        .fetch_all(&mut *self.transaction)
-        .await?;
-        let studies = rows.iter().map(|row| row.try_get::<String, _>("study_instance_uid"));
+    /// Studies with jobs to which the orders of a message lead, each with what they stated.
+    async fn led_to(&mut self, ways: Ways) -> Result<BTreeMap<String, Stated>, StoreError> {
+        let mut studies: BTreeMap<String, Stated> = BTreeMap::new();
+        for (accession_number, stated) in &ways.accession_numbers {
+            let rows = sqlx::query(
+                "SELECT DISTINCT study_instance_uid FROM job WHERE study_instance_uid IN (SELECT study_instance_uid \
+                 FROM study WHERE accession_number <> '' AND accession_number = ?)",
+            );
+            for row in rows.bind(accession_number).fetch_all(&mut *self.transaction).await? {
+                studies.entry(row.try_get("study_instance_uid")?).or_default().extend(stated.clone());
+            }
+        }
+        for (study_instance_uid, stated) in ways.studies {
+            let row = sqlx::query("SELECT 1 FROM job WHERE study_instance_uid = ? LIMIT 1").bind(&study_instance_uid);
+            if row.fetch_optional(&mut *self.transaction).await?.is_some() {
+                studies.entry(study_instance_uid).or_default().extend(stated);
+            }
+        }
+        Ok(studies)
+    }
+
+    /// Up, never down: to where all that was ordered of a study puts it, which may be more than this message says. Says of how many
+    /// studies jobs were raised.
+    async fn raise(&mut self, ways: Ways, from: &Sender) -> Result<u64, StoreError> {
         let mut raised = 0;
-        for study in studies.collect::<Result<Vec<_>, _>>()? {
+        for (study, stated) in self.led_to(ways).await? {
             let (priority, _) = self.priority_of_orders(&study).await?;
             let jobs = sqlx::query("UPDATE job SET priority = ?1 WHERE priority < ?1 AND study_instance_uid = ?2")
                 .bind(priority)
@@ -351,7 +394,7 @@ impl Batch {
             raised += 1;
             let urgency = super::jobs::urgency(priority);
             // What raises is a code that the site's configuration knows; of an earlier message it need not be the one stated last.
-            let stated = if urgency == order.priority { order.stated_priority.as_str() } else { urgency.name() };
+            let stated = stated.get(&priority).map_or(urgency.name(), String::as_str);
             self.reason(&study, &Reason::order(urgency, stated)).await?;
             sqlx::query(
                 "UPDATE delivery SET priority = max(priority, ?) WHERE state IN ('held', 'queued') AND study_instance_uid = ?",
@@ -364,6 +407,28 @@ impl Batch {
             self.audit(&Event { study_instance_uid: study, ..event(from, Action::JobsRaised, detail) }).await?;
         }
         Ok(raised)
+    }
+}
+
+/// What orders stated for each priority.
+type Stated = BTreeMap<i64, String>;
+
+/// To which accession numbers and studies the orders of a message lead.
+#[derive(Default)]
+struct Ways {
+    accession_numbers: BTreeMap<String, Stated>,
+    studies: BTreeMap<String, Stated>,
+}
+
+impl Ways {
+    fn add(&mut self, order: &Order, accession_number: &str, study_instance_uid: &str) {
+        let to = |ways: &mut BTreeMap<String, Stated>, name: &str| {
+            if !name.is_empty() {
+                ways.entry(name.to_owned()).or_default().insert(level(order.priority), order.stated_priority.clone());
+            }
+        };
+        to(&mut self.accession_numbers, accession_number);
+        to(&mut self.studies, study_instance_uid);
     }
 }
 

@@ -31,7 +31,8 @@ impl Store {
         let rows = rows.bind(delivery).fetch_all(&self.pool).await?;
         let mut standing = Vec::new();
         for row in &rows {
-            // One that arrived withdrew what was said before it. Whether another did, nobody knows.
+            // One that arrived withdrew what was said before it, or was unfit and says itself what stands. Whether another did,
+            // nobody knows.
             if row.try_get::<&str, _>("state")? == "sent" {
                 standing.clear();
             }

@@ -1,50 +1,100 @@
 //! Whose a study and an order are: by Patient ID with its issuer, and by the merges that were noted.
 
+use serde_json::json;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::StoreError;
-use crate::messages::hl7::order::PatientId;
+use crate::messages::hl7::order::{Order, PatientId};
 
 /// Identities of one patient that are looked at.
-const IDENTITIES_MAX: u32 = 1000;
+const IDENTITIES_MAX: u32 = 100;
 
-/// Every identity of a study's patient: that of its images, and those that were merged with it, also one after another.
+/// Identities that were merged with those that a query begins with, also one after another.
+macro_rules! same {
+    ($first:literal) => {
+        concat!(
+            "WITH RECURSIVE same (id, issuer) AS (",
+            $first,
+            " UNION SELECT surviving_id, surviving_issuer FROM same JOIN patient_merge ON prior_id = same.id ",
+            "AND (prior_issuer = issuer OR prior_issuer = '' OR issuer = '') ",
+            "UNION SELECT prior_id, prior_issuer FROM same JOIN patient_merge ON surviving_id = same.id ",
+            "AND (surviving_issuer = issuer OR surviving_issuer = '' OR issuer = '') LIMIT ?2) SELECT id, issuer FROM same",
+        )
+    };
+}
+
+/// Every identity of a study's patient: that of its images, and those that were merged with it.
 pub(super) async fn identities_of_study(
     connection: &mut SqliteConnection,
     study_instance_uid: &str,
 ) -> Result<Vec<PatientId>, StoreError> {
-    let rows = sqlx::query(
-        "WITH RECURSIVE same (id, issuer) AS (\
-         SELECT patient_id, issuer_of_patient_id FROM study WHERE study_instance_uid = ?1 AND patient_id <> '' \
-         UNION SELECT surviving_id, surviving_issuer FROM same JOIN patient_merge ON prior_id = same.id \
-         AND (prior_issuer = issuer OR prior_issuer = '' OR issuer = '') \
-         UNION SELECT prior_id, prior_issuer FROM same JOIN patient_merge ON surviving_id = same.id \
-         AND (surviving_issuer = issuer OR surviving_issuer = '' OR issuer = '') LIMIT ?2) SELECT id, issuer FROM same",
-    );
+    let rows = sqlx::query(same!(
+        "SELECT patient_id, issuer_of_patient_id FROM study WHERE study_instance_uid = ?1 AND patient_id <> ''"
+    ));
     let rows = rows.bind(study_instance_uid).bind(IDENTITIES_MAX).fetch_all(connection).await?;
-    let read = |row: &SqliteRow| Ok((row.try_get("id")?, row.try_get("issuer")?));
-    Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+    Ok(rows.iter().map(identity).collect::<Result<_, _>>()?)
 }
 
-/// Whether an order may be about a patient. It is not where both say who the patient is and differ: an issuer that is not stated may
-/// be any, and IDs of two issuers say nothing of one another.
-pub(super) fn may_be(ordered: &[PatientId], patient: &[PatientId]) -> bool {
+/// These identities, and those that were merged with them.
+pub(super) async fn identities(
+    connection: &mut SqliteConnection,
+    patient: &[PatientId],
+) -> Result<Vec<PatientId>, StoreError> {
+    let rows = sqlx::query(same!("SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?1)"));
+    let rows = rows.bind(json!(patient).to_string()).bind(IDENTITIES_MAX).fetch_all(connection).await?;
+    Ok(rows.iter().map(identity).collect::<Result<_, _>>()?)
+}
+
+fn identity(row: &SqliteRow) -> Result<PatientId, sqlx::Error> {
+    Ok((row.try_get("id")?, row.try_get("issuer")?))
+}
+
+/// Who an order is for: identifiers of PID-3, and of the fields beside it.
+#[derive(Default)]
+pub(super) struct Ordered {
+    ids: Vec<PatientId>,
+    others: Vec<PatientId>,
+}
+
+impl Ordered {
+    pub(super) fn of(order: &Order) -> Self {
+        Self { ids: order.patients.clone(), others: order.other_ids.clone() }
+    }
+
+    /// As an order's identities stand in the journal: of old, those of PID-3 alone.
+    pub(super) fn read(row: &SqliteRow) -> Result<Self, StoreError> {
+        let text: &str = row.try_get("patients")?;
+        let ids = || serde_json::from_str(text).map(|ids| Self { ids, others: Vec::new() });
+        let both = || serde_json::from_str(text).map(|(ids, others)| Self { ids, others });
+        Ok(if text.is_empty() { Self::default() } else { ids().or_else(|_| both()).unwrap_or_default() })
+    }
+
+    /// As [`Ordered::read`] reads them; empty where nobody is named.
+    pub(super) fn written(&self) -> String {
+        if self.ids.is_empty() && self.others.is_empty() {
+            String::new()
+        } else {
+            json!([self.ids, self.others]).to_string()
+        }
+    }
+
+    /// Whether it may be about a patient. It is not where both say in PID-3 who that is and differ, and none beside it is the
+    /// patient's: an issuer that is not stated may be any, and IDs of two issuers say nothing of one another.
+    pub(super) fn may_be(&self, patient: &[PatientId]) -> bool {
+        let mut comparable = comparable(&self.ids, patient).peekable();
+        comparable.peek().is_none()
+            || comparable.chain(self::comparable(&self.others, patient)).any(|(one, other)| one == other)
+    }
+}
+
+/// IDs of the same issuer, or of one that may be.
+fn comparable<'a>(ordered: &'a [PatientId], patient: &'a [PatientId]) -> impl Iterator<Item = (&'a str, &'a str)> {
     let alike = |one: &str, other: &str| one.is_empty() || other.is_empty() || one == other;
-    let pairs = || ordered.iter().flat_map(|one| patient.iter().map(move |other| (one, other)));
-    let mut comparable = pairs().filter(|((_, one), (_, other))| alike(one, other)).peekable();
-    comparable.peek().is_none() || comparable.any(|((one, _), (other, _))| one == other)
-}
-
-/// As an order's identities stand in the journal.
-pub(super) fn read(row: &SqliteRow) -> Result<Vec<PatientId>, StoreError> {
-    let text: &str = row.try_get("patients")?;
-    Ok(if text.is_empty() { Vec::new() } else { serde_json::from_str(text).unwrap_or_default() })
-}
-
-/// As [`read`] reads them.
-pub(super) fn written(patients: &[PatientId]) -> String {
-    if patients.is_empty() { String::new() } else { serde_json::json!(patients).to_string() }
+    let pairs = ordered.iter().flat_map(|one| patient.iter().map(move |other| (one, other)));
+    pairs
+        .filter(move |((_, one), (_, other))| alike(one, other))
+        .map(|((one, _), (other, _))| (one.as_str(), other.as_str()))
 }
 
 #[cfg(test)]
@@ -72,8 +122,20 @@ mod tests {
             (ids(&[]), ids(&[("P1", "A")]), true),
             (ids(&[("P1", "A")]), ids(&[]), true),
         ] {
-            assert_eq!(may_be(&ordered, &patient), may, "{ordered:?} {patient:?}");
+            let named = Ordered { ids: ordered.clone(), others: Vec::new() };
+            assert_eq!(named.may_be(&patient), may, "{ordered:?} {patient:?}");
         }
+    }
+
+    #[test]
+    fn an_id_beside_pid_3_tells_that_it_is_the_patient_and_never_that_it_is_another() {
+        let may_be = |ordered: &[(&str, &str)], others: &[(&str, &str)]| {
+            Ordered { ids: ids(ordered), others: ids(others) }.may_be(&ids(&[("P1", "A")]))
+        };
+        assert!(!may_be(&[("HIS9", "")], &[]));
+        assert!(may_be(&[("HIS9", "")], &[("P1", "")]) && may_be(&[("HIS9", "A")], &[("X", ""), ("P1", "A")]));
+        assert!(!may_be(&[("HIS9", "")], &[("P2", "")]) && !may_be(&[("HIS9", "")], &[("P1", "B")]));
+        assert!(may_be(&[("HIS9", "HIS")], &[("P2", "")]) && may_be(&[], &[("P2", "")]));
     }
 
     #[tokio::test]

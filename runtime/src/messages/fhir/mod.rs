@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 pub use self::patient::PatientReference;
 use self::resources::Entry;
-pub use self::withdrawn::{Statement, statements};
+pub use self::withdrawn::{Statement, standing, statements};
 use super::told::{Subject, Told};
 
 /// How a server names things, and what it is to be asked to make.
@@ -60,7 +60,8 @@ pub enum BundleError {
     NoTime,
 }
 
-/// The bundle of a result. What earlier versions of the study stated and it does not is withdrawn.
+/// The bundle of a result. What earlier versions of the study stated and it does not is withdrawn; where it says that its input was
+/// not fit, nothing is: that contradicts no finding.
 ///
 /// # Errors
 /// Nobody knows whose it is.
@@ -81,7 +82,9 @@ pub fn bundle(
     let targets: Vec<String> = observations.iter().chain([&report]).map(Entry::url).collect();
     entries.extend(observations);
     entries.push(report);
-    entries.extend(withdrawn::entries(earlier, &entries, &all));
+    if !told.is_unfit() {
+        entries.extend(withdrawn::entries(earlier, &entries, &all));
+    }
     if naming.task {
         entries.extend(resources::task(told, &all));
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::super::told::Told;
 use super::object;
 use super::resources::{Entry, References, URI};
 
@@ -29,6 +30,18 @@ pub struct Statement {
 pub fn statements(bundle: &Value) -> Vec<Statement> {
     let entries = bundle["entry"].as_array().into_iter().flatten();
     entries.filter_map(|entry| stated(&entry["resource"])).collect()
+}
+
+/// What stands once the bundle of a result arrived: what it states, and where it withdraws nothing, what stood before. A later version
+/// that is fit must know of it to withdraw it.
+#[must_use]
+pub fn standing(told: &Told, bundle: &Value, earlier: &[Statement]) -> Vec<Statement> {
+    let mut standing = statements(bundle);
+    if told.is_unfit() {
+        let mut seen: BTreeSet<String> = standing.iter().map(|statement| statement.identifier.clone()).collect();
+        standing.extend(earlier.iter().filter(|statement| seen.insert(statement.identifier.clone())).cloned());
+    }
+    standing
 }
 
 fn stated(resource: &Value) -> Option<Statement> {

@@ -5,8 +5,8 @@
 //! MSH { PID MRG }                            one Merge for each MRG
 //! ```
 //!
-//! An order is wanted for three things: which study it is about (accession number or Study Instance UID, and whose: PID-3), how
-//! urgent it is, and why it was made.
+//! An order is wanted for three things: which study it is about (accession number or Study Instance UID, and whose: PID-3 and
+//! beside it PID-2 and PID-4), how urgent it is, and why it was made.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ use crate::findings::Urgency;
 /// Characters of an identifier; of a text for people.
 const IDENTIFIER_MAX_CHARS: usize = 250;
 const TEXT_MAX_CHARS: usize = 1024;
-/// Identifiers of one patient that are kept.
-const PATIENT_IDS_MAX: usize = 32;
+/// Identifiers of one patient that are kept, of PID-3 and of the fields beside it.
+const PATIENT_IDS_MAX: usize = 8;
 
 /// How a site's orders are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,8 +82,11 @@ pub struct Order {
     pub reason: String,
     /// ORC-1 says that it is not to be carried out.
     pub cancelled: bool,
-    /// Every identifier of the patient (PID-3).
+    /// Identifiers of the patient (PID-3).
     pub patients: Vec<PatientId>,
+    /// Those beside them: an MRN in the external (PID-2) or alternate (PID-4) ID. Whose they are is often not said, so they can tell
+    /// that it is the same patient, and never that it is another.
+    pub other_ids: Vec<PatientId>,
 }
 
 /// One identity of a patient that is another's now. No `Debug`.
@@ -147,10 +150,14 @@ impl<'m> Group<'m> {
 
 fn orders(message: &Message, rules: &Rules) -> Result<Vec<Order>, Flaw> {
     let (mut read, mut group) = (Vec::new(), None::<Group<'_>>);
-    let mut patients = Vec::new();
+    let (mut patients, mut other_ids) = (Vec::new(), Vec::new());
     for segment in message.segments() {
         match (segment.name(), &mut group) {
-            ("PID", None) => patients = identities(&segment, 3).take(PATIENT_IDS_MAX).collect(),
+            ("PID", None) => {
+                patients = identities(&segment, 3).take(PATIENT_IDS_MAX).collect();
+                other_ids =
+                    identities(&segment, 2).take(1).chain(identities(&segment, 4)).take(PATIENT_IDS_MAX).collect();
+            }
             ("ORC", _) => {
                 let begun = Group { segments: vec![segment] };
                 read.extend(group.replace(begun).map(|whole| order(&whole, rules)).transpose()?);
@@ -178,7 +185,10 @@ fn orders(message: &Message, rules: &Rules) -> Result<Vec<Order>, Flaw> {
             let code = ErrorCode::SegmentSequence;
             Err(Flaw { segment: "ORC".into(), sequence: 1, field: None, code, problem: "is missing" })
         }
-        false => Ok(read.into_iter().map(|order| Order { patients: patients.clone(), ..order }).collect()),
+        false => {
+            let of = |order| Order { patients: patients.clone(), other_ids: other_ids.clone(), ..order };
+            Ok(read.into_iter().map(of).collect())
+        }
     }
 }
 
@@ -227,7 +237,7 @@ fn order(group: &Group<'_>, rules: &Rules) -> Result<Order, Flaw> {
         priority,
         reason: cut(&reason.unwrap_or_default(), TEXT_MAX_CHARS),
         cancelled: matches!(control.as_str(), "CA" | "OC" | "CR" | "DC" | "OD" | "DR"),
-        patients: Vec::new(),
+        ..Order::default()
     })
 }
 
@@ -333,6 +343,19 @@ mod tests {
             (second.accession_number.as_str(), second.priority, second.cancelled),
             ("ACC2", Urgency::Routine, true)
         );
+    }
+
+    #[test]
+    fn an_mrn_is_found_beside_pid_3_too() {
+        let [order] = orders("ORM^O01", "PID|1|M1|HIS9^^^HIS|M2^^^MPI~M3\rORC|NW|1|ACC1\rOBR|1\r")
+            .try_into()
+            .unwrap_or_else(|_| panic!("one"));
+        let own = |id: &str, issuer: &str| (id.to_owned(), issuer.to_owned());
+        assert!(order.patients == [own("HIS9", "HIS")]);
+        assert!(order.other_ids == [own("M1", ""), own("M2", "MPI"), own("M3", "")]);
+        let many = "X~".repeat(99);
+        let many = orders("ORM^O01", &format!("PID|1|M1|{many}|{many}\rORC|NW|1|ACC1\rOBR|1\r"));
+        assert_eq!((many[0].patients.len(), many[0].other_ids.len()), (PATIENT_IDS_MAX, PATIENT_IDS_MAX));
     }
 
     #[test]

@@ -210,6 +210,65 @@ async fn an_order_of_another_patient_is_nothing_to_a_study_with_its_accession_nu
     assert_eq!(priority(&store, "2.25.4", 2).await, Urgency::Urgent);
 }
 
+/// Of a system that states no placer's number.
+fn of_patient(patient: &str, priority: Urgency) -> Order {
+    Order { patients: vec![(patient.to_owned(), "A".to_owned())], ..order("", "ACC1", priority) }
+}
+
+#[tokio::test]
+async fn two_patients_orders_with_one_accession_number_and_no_placer_are_two() {
+    let (_folder, store) = journal().await;
+    told(&store, &[of_patient("P1", Urgency::Urgent)]).await;
+    told(&store, &[of_patient("P2", Urgency::Routine)]).await;
+    for uid in ["2.25.1", "2.25.4"] {
+        route(&store, uid, 1).await;
+    }
+    assert_eq!(priority(&store, "2.25.1", 1).await, Urgency::Urgent, "the other order took nothing from it");
+    assert_eq!(priority(&store, "2.25.4", 1).await, Urgency::Routine, "nor was given anything");
+    told(&store, &[Order { cancelled: true, ..of_patient("P2", Urgency::Routine) }]).await;
+    let cancelled = async |uid: &str| store.order_of_study(uid).await.expect("read").expect("an order").cancelled;
+    assert!(!cancelled("2.25.1").await && cancelled("2.25.4").await);
+    // Whoever was merged since is the same.
+    let merge = Merge { surviving: ("NEW".into(), "A".into()), prior: ("P1".into(), "A".into()) };
+    store.record_merges(&[merge], &sender(), 365).await.expect("noted");
+    told(&store, &[Order { cancelled: true, ..of_patient("NEW", Urgency::Routine) }]).await;
+    assert!(cancelled("2.25.1").await);
+    let row = sqlx::query("SELECT count(*) AS n FROM imaging_order").fetch_one(&store.pool).await.expect("read");
+    assert_eq!(row.get::<i64, _>("n"), 2);
+}
+
+#[tokio::test]
+async fn many_orders_of_a_message_raise_a_study_and_tell_of_it_once() {
+    let (_folder, store) = journal().await;
+    for uid in ["2.25.1", "2.25.4"] {
+        route(&store, uid, 1).await;
+    }
+    let many = |priority| (0..50).map(move |n| Order { placer: n.to_string(), ..of_patient("P1", priority) });
+    let orders: Vec<_> = many(Urgency::Prompt).chain(many(Urgency::Urgent)).collect();
+    let recorded = store.record_orders(&orders, &sender(), 90).await.expect("recorded");
+    assert_eq!(recorded, Ordered { raised: 1, of_others: 1 });
+    assert_eq!(priority(&store, "2.25.1", 1).await, Urgency::Urgent);
+    let rows = store.audit_latest(None, 1000).await.expect("a log");
+    for action in ["jobs-raised", "order-of-another", "order-received"] {
+        assert_eq!(rows.iter().filter(|row| row.action == action).count(), 1, "{action}");
+    }
+}
+
+#[tokio::test]
+async fn an_mrn_beside_pid_3_is_the_patients() {
+    let (_folder, store) = journal().await;
+    let his = Order { patients: vec![("HIS9".into(), String::new())], ..order("1", "ACC2", Urgency::Urgent) };
+    assert_eq!(store.record_orders(std::slice::from_ref(&his), &sender(), 90).await.expect("recorded").of_others, 1);
+    route(&store, "2.25.2", 1).await;
+    assert_eq!(priority(&store, "2.25.2", 1).await, Urgency::Routine, "of another");
+    let mrn = Order { other_ids: vec![("P1".into(), String::new())], ..his };
+    assert_eq!(
+        store.record_orders(&[mrn], &sender(), 90).await.expect("recorded"),
+        Ordered { raised: 1, of_others: 0 }
+    );
+    assert_eq!(priority(&store, "2.25.2", 1).await, Urgency::Urgent);
+}
+
 #[tokio::test]
 async fn an_order_of_the_identity_that_a_patient_has_since_a_merge_is_the_patients() {
     let (_folder, store) = journal().await;
