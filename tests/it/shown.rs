@@ -51,7 +51,10 @@ fn judge(scenario: &Scenario, stated: &Findings, peers: &Peers) {
     std::fs::write(&file, expected.to_string()).expect("written");
     let [out, source, file] = [&scenario.out(), scenario.study(), &file].map(path_text);
     peers.agree("judge_shown.py", &[&out, &source, &file]);
-    if let Some(node) = NodePeers::with("dcmjs") {
+    // It reads no source with code extensions.
+    let state = dicom_object::open_file(scenario.out().join("presentation-state.dcm")).expect("readable");
+    let set = state.get(tags::SPECIFIC_CHARACTER_SET).and_then(|set| set.to_str().ok()).unwrap_or_default();
+    if let Some(node) = NodePeers::with("dcmjs").filter(|_| !set.contains("2022")) {
         node.agree("judge_dcmjs.cjs", &["shown", &out, &source, &file]);
     }
 }
@@ -203,8 +206,8 @@ fn names_in_a_character_set_that_only_the_source_explains_keep_their_bytes() {
             let kept = name.trim_ascii_end();
             assert!(bytes.windows(kept.len()).any(|w| w == kept), "{set}: {}", output.file);
         }
-        // What nobody knows, no validator calls valid.
-        if set != "PRIVATE_1" {
+        // What nobody knows, no validator calls valid; and dciodvfy too takes half a character for the end of a value.
+        if set != "PRIVATE_1" && !name.contains(&b'\\') {
             judge(&scenario, &stated, &peers);
         }
     }
