@@ -207,8 +207,9 @@ fn names_in_a_character_set_that_only_the_source_explains_keep_their_bytes() {
             let kept = name.trim_ascii_end();
             assert!(bytes.windows(kept.len()).any(|w| w == kept), "{set}: {}", output.file);
         }
-        // What nobody knows, no validator calls valid; and dcmjs reads no file with code extensions.
-        if set != "PRIVATE_1" {
+        // What nobody knows, no validator calls valid; dciodvfy too takes half a character for the end of a value; and dcmjs
+        // reads no file with code extensions.
+        if set != "PRIVATE_1" && !name.contains(&b'\\') {
             judge_by(&scenario, &stated, &peers, None);
         }
     }

@@ -3,7 +3,6 @@
 
 use std::fmt::Write;
 
-use dicom_core::header::HasLength;
 use dicom_core::value::DataSetSequence;
 use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::uids;
