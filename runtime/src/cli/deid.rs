@@ -5,7 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use gantry_cloud_sync::deid::{Deidentifier, Held, Instance, Profile, Report, Secret, Subject};
+use gantry_cloud_sync::deid::{Deidentified, Deidentifier, Held, Instance, Profile, Report, Secret, Subject};
+use gantry_cloud_sync::verify::{self, Bytes, Released, Retain, Scanner, Unproven, Verifier};
 use rayon::prelude::*;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -37,7 +38,14 @@ pub(crate) struct DeidArgs {
 /// What happened to one file.
 enum Done {
     Released(Report),
-    Held(Held),
+    /// Why.
+    Held(String),
+}
+
+impl From<Held> for Done {
+    fn from(held: Held) -> Self {
+        Self::Held(held.to_string())
+    }
 }
 
 /// Runs the command; exit code and error otherwise.
@@ -106,13 +114,36 @@ fn files(input: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), (u8, anyhow::Erro
 fn one(by: &Deidentifier, out: &Path, path: PathBuf) -> Result<(PathBuf, Done), (u8, anyhow::Error)> {
     let instance = match by.deidentify_file(&path) {
         Ok(instance) => instance,
-        Err(held) => return Ok((path, Done::Held(held))),
+        Err(held) => return Ok((path, held.into())),
+    };
+    let source = std::fs::read(&path).map_err(|e| failed(3, &path, e))?;
+    let instance = match proven(by, instance, &[&source], Scanner::prove_instance) {
+        Ok(instance) => instance,
+        Err(why) => return Ok((path, Done::Held(why))),
     };
     let folder = folder(out, &instance);
     let file = folder.join(format!("{}.dcm", component(instance.sop_instance_uid())));
     let written = std::fs::create_dir_all(&folder).and_then(|()| instance.write_to(&file));
     written.map_err(|e| failed(1, &file, e))?;
     Ok((path, Done::Released(instance.report().clone())))
+}
+
+/// What was made without identities, once other code found none of the sources' in it.
+fn proven<T>(
+    by: &Deidentifier,
+    made: Deidentified<T>,
+    sources: &[&[u8]],
+    prove: impl Fn(&Scanner, &[u8]) -> Result<verify::Proof, Unproven>,
+) -> Result<Released<T>, String>
+where
+    Deidentified<T>: Bytes,
+{
+    let unproven = |why: &dyn std::fmt::Display| format!("not proven to be clean: {why}");
+    let mut verifier = Verifier::new(Retain::from(by.profile()), verify::Limits::default());
+    sources.iter().try_for_each(|source| verifier.add_source(source)).map_err(|e| unproven(&e))?;
+    let scanner = verifier.scanner().map_err(|e| unproven(&e))?;
+    let proof = prove(&scanner, made.bytes()).map_err(|e| unproven(&e))?;
+    verify::release(made, &proof, by.profile()).map_err(|e| unproven(&e))
 }
 
 fn folder(out: &Path, instance: &Instance) -> PathBuf {
@@ -125,27 +156,39 @@ fn component(uid: &str) -> &str {
     if plain && uid.len() <= 64 { uid } else { "unnamed" }
 }
 
-/// Whose the instances are; nothing where they are not of one patient.
-fn subject<'p>(by: &Deidentifier, paths: impl Iterator<Item = &'p Path>) -> Option<Subject> {
+/// Whose the instances are; nothing where they are not of one patient. And the bytes of one of them.
+fn subject<'p>(by: &Deidentifier, paths: impl Iterator<Item = &'p Path>) -> Option<(Subject, Vec<u8>)> {
     let mut all: Option<Subject> = None;
+    let mut one = Vec::new();
     for path in paths {
-        let Some(subject) = std::fs::read(path).ok().and_then(|bytes| by.subject(&bytes).ok()) else { continue };
+        let Ok(bytes) = std::fs::read(path) else { continue };
+        let Ok(subject) = by.subject(&bytes) else { continue };
+        one = bytes;
         match &mut all {
             None => all = Some(subject),
             Some(all) if all.is_same_patient(&subject) => all.add(&subject),
             Some(_) => return None,
         }
     }
-    all
+    all.map(|all| (all, one))
 }
 
-fn result(by: &Deidentifier, out: &Path, path: &Path, subject: Option<&Subject>) -> Result<Done, (u8, anyhow::Error)> {
+fn result(
+    by: &Deidentifier,
+    out: &Path,
+    path: &Path,
+    subject: Option<&(Subject, Vec<u8>)>,
+) -> Result<Done, (u8, anyhow::Error)> {
     // Without its patient nobody knows what identifies there.
-    let Some(subject) = subject else { return Ok(Done::Held(Held::Patient)) };
+    let Some((subject, instance)) = subject else { return Ok(Held::Patient.into()) };
     let bytes = std::fs::read(path).map_err(|e| failed(3, path, e))?;
     let json = match by.deidentify_json(&bytes, subject) {
         Ok(json) => json,
-        Err(held) => return Ok(Done::Held(held)),
+        Err(held) => return Ok(held.into()),
+    };
+    let json = match proven(by, json, &[instance], Scanner::prove_text) {
+        Ok(json) => json,
+        Err(why) => return Ok(Done::Held(why)),
     };
     let name = by.result_name(json.as_bytes());
     let file = out.join(format!("{name}.json"));
@@ -171,7 +214,7 @@ impl Outcome {
             Done::Held(held) => {
                 // To whoever runs this, who has the file; not into the report, which may be sent on.
                 eprintln!("held: {}: {held}", gantry::printable(&path.display().to_string()));
-                *self.held.entry(held.to_string()).or_default() += 1;
+                *self.held.entry(held).or_default() += 1;
             }
         }
     }
