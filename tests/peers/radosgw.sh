@@ -23,6 +23,9 @@ osd pool default min size = 1
 osd pool default pg num = 8
 osd pool default pgp num = 8
 mon allow pool size one = true
+# However full the disk is.
+mon data avail crit = 0
+mon data avail warn = 0
 mon warn on pool no redundancy = false
 osd crush chooseleaf type = 0
 osd objectstore = memstore
