@@ -142,7 +142,11 @@ impl Deidentifier {
         self.secret.pseudonym("result", &String::from_utf8_lossy(bytes))
     }
 
-    fn read(&self, source: &Path) -> Result<Vec<u8>, Held> {
+    /// The bytes of a file, within `file_max_mib`.
+    ///
+    /// # Errors
+    /// It cannot be read, or is larger.
+    pub fn read(&self, source: &Path) -> Result<Vec<u8>, Held> {
         let maximum = self.profile.limits.file_max_mib;
         let file = std::fs::File::open(source)?;
         let length = file.metadata()?.len();

@@ -284,22 +284,7 @@ impl<'a> Reader<'a, '_> {
         }
         // What a later edition of the standard adds has a long length (PS3.5 7.1.2).
         let vr = VR::from_binary(letters).unwrap_or(VR::UN);
-        let long = matches!(
-            vr,
-            VR::OB
-                | VR::OD
-                | VR::OF
-                | VR::OL
-                | VR::OV
-                | VR::OW
-                | VR::SQ
-                | VR::SV
-                | VR::UC
-                | VR::UN
-                | VR::UR
-                | VR::UT
-                | VR::UV
-        );
+        let long = super::write::has_long_length(vr);
         if long {
             let _reserved: [u8; 2] = self.take(end)?;
             return Ok((vr, self.length(end)?));

@@ -113,24 +113,29 @@ fn bytes_u32(bytes: usize) -> Result<u32, Held> {
     u32::try_from(bytes).map_err(|_| Held::Damaged { what: "a value of 4 GiB or more", at: 0 })
 }
 
+/// Whether the length of such a value takes four bytes after two that are reserved (PS3.5 7.1.2).
+pub(super) fn has_long_length(vr: VR) -> bool {
+    matches!(
+        vr,
+        VR::OB
+            | VR::OD
+            | VR::OF
+            | VR::OL
+            | VR::OV
+            | VR::OW
+            | VR::SQ
+            | VR::SV
+            | VR::UC
+            | VR::UN
+            | VR::UR
+            | VR::UT
+            | VR::UV
+    )
+}
+
 fn header(out: &mut Vec<u8>, vr: VR, bytes: u32, encoding: Encoding) -> Result<(), Held> {
     if encoding.explicit {
-        let long = matches!(
-            vr,
-            VR::OB
-                | VR::OD
-                | VR::OF
-                | VR::OL
-                | VR::OV
-                | VR::OW
-                | VR::SQ
-                | VR::SV
-                | VR::UC
-                | VR::UN
-                | VR::UR
-                | VR::UT
-                | VR::UV
-        );
+        let long = has_long_length(vr);
         match u16::try_from(bytes) {
             Ok(bytes) if !long => {
                 out.extend_from_slice(&vr.to_bytes());

@@ -112,11 +112,15 @@ fn files(input: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), (u8, anyhow::Erro
 }
 
 fn one(by: &Deidentifier, out: &Path, path: PathBuf) -> Result<(PathBuf, Done), (u8, anyhow::Error)> {
-    let instance = match by.deidentify_file(&path) {
+    // Read once: the proof is about the very bytes that were cleaned.
+    let source = match by.read(&path) {
+        Ok(source) => source,
+        Err(held) => return Ok((path, held.into())),
+    };
+    let instance = match by.deidentify_bytes(source.clone()) {
         Ok(instance) => instance,
         Err(held) => return Ok((path, held.into())),
     };
-    let source = std::fs::read(&path).map_err(|e| failed(3, &path, e))?;
     let instance = match proven(by, instance, &[&source], Scanner::prove_instance) {
         Ok(instance) => instance,
         Err(why) => return Ok((path, Done::Held(why))),
