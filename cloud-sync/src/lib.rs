@@ -7,11 +7,9 @@
 //!            └────────── identifiers, by other code ───────────────┘
 //! ```
 //!
-//! Read `deid` first, then `verify`, `batch` and `s3`; the last two are there with the feature `upload`.
+//! Read `deid` first, then `verify`, `batch` and `s3`.
 
-#[cfg(feature = "upload")]
 pub mod batch;
 pub mod deid;
-#[cfg(feature = "upload")]
 pub mod s3;
 pub mod verify;
