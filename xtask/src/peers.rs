@@ -39,6 +39,13 @@ const DEBIAN_PEERS: &[DebianPeer] = &[
     DebianPeer { package: "default-jre-headless", witness: Witness::Program("java") },
     DebianPeer { package: "nodejs", witness: Witness::Program("node") },
     DebianPeer { package: "npm", witness: Witness::Program("npm") },
+    // An S3 server: Ceph's gateway with a monitor and an OSD of its own.
+    DebianPeer { package: "radosgw", witness: Witness::Program("radosgw") },
+    DebianPeer { package: "ceph-mon", witness: Witness::Program("ceph-mon") },
+    DebianPeer { package: "ceph-osd", witness: Witness::Program("ceph-osd") },
+    // De-identification by others, and who opens what is encrypted to a hospital's key.
+    DebianPeer { package: "libgdcm-tools", witness: Witness::Program("gdcmanon") },
+    DebianPeer { package: "age", witness: Witness::Program("age") },
     DebianPeer { package: "chromium-headless-shell", witness: Witness::Program("chromium-headless-shell") },
 ];
 
