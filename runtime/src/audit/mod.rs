@@ -135,6 +135,16 @@ actions! {
     DeliveryRetried = "delivery-retried",
     /// Somebody took a result out of a destination's queue.
     DeliveryDropped = "delivery-dropped",
+    /// What may leave of a study was taken into a batch.
+    SyncStudyTaken = "sync-study-taken",
+    /// A batch with a part of a study is in the bucket.
+    SyncStudySent = "sync-study-sent",
+    /// Somebody stopped what is handed to the cloud.
+    SyncPaused = "sync-paused",
+    /// Somebody let it go on.
+    SyncResumed = "sync-resumed",
+    /// Somebody held the bucket against its manifests, or put it right.
+    SyncVerified = "sync-verified",
     /// Retention deleted a study's instances.
     StudyDeleted = "study-deleted",
     /// Retention deleted a job's results.

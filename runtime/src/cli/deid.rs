@@ -5,8 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use gantry_cloud_sync::deid::{Deidentified, Deidentifier, Held, Instance, Profile, Report, Secret, Subject};
-use gantry_cloud_sync::verify::{self, Bytes, Released, Retain, Scanner, Unproven, Verifier};
+use gantry_cloud_sync::deid::{Deidentifier, Instance, Profile, Report, Secret};
+use gantry_cloud_sync::known::{Known, Prover, Stays, release_alone};
+use gantry_cloud_sync::verify::Limits;
 use rayon::prelude::*;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -42,9 +43,9 @@ enum Done {
     Held(String),
 }
 
-impl From<Held> for Done {
-    fn from(held: Held) -> Self {
-        Self::Held(held.to_string())
+impl From<Stays> for Done {
+    fn from(stays: Stays) -> Self {
+        Self::Held(stays.to_string())
     }
 }
 
@@ -56,9 +57,9 @@ pub(crate) fn run(args: &DeidArgs) -> Result<(), (u8, anyhow::Error)> {
         instances.into_par_iter().map(|path| one(&by, &args.out, path)).collect::<Result<_, _>>()?;
     let mut outcome = Outcome::default();
     if !results.is_empty() {
-        let subject = subject(&by, done.iter().map(|(path, _)| path.as_path()));
+        let prover = prover(&by, done.iter().map(|(path, _)| path.as_path()));
         for path in results {
-            let done = result(&by, &args.out, &path, subject.as_ref())?;
+            let done = result(&by, &args.out, &path, prover.as_ref())?;
             outcome.add(&path, done);
         }
     }
@@ -112,42 +113,16 @@ fn files(input: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), (u8, anyhow::Erro
 }
 
 fn one(by: &Deidentifier, out: &Path, path: PathBuf) -> Result<(PathBuf, Done), (u8, anyhow::Error)> {
-    // Read once: the proof is about the very bytes that were cleaned.
-    let source = match by.read(&path) {
-        Ok(source) => source,
-        Err(held) => return Ok((path, held.into())),
-    };
-    let instance = match by.deidentify_bytes(source.clone()) {
+    // By what it says itself: the files need not be of one patient. Read once: the proof is about the very bytes that were cleaned.
+    let instance = match by.read(&path).map_err(Stays::from).and_then(|source| release_alone(by, source)) {
         Ok(instance) => instance,
-        Err(held) => return Ok((path, held.into())),
-    };
-    let instance = match proven(by, instance, &[&source], Scanner::prove_instance) {
-        Ok(instance) => instance,
-        Err(why) => return Ok((path, Done::Held(why))),
+        Err(stays) => return Ok((path, stays.into())),
     };
     let folder = folder(out, &instance);
     let file = folder.join(format!("{}.dcm", component(instance.sop_instance_uid())));
     let written = std::fs::create_dir_all(&folder).and_then(|()| instance.write_to(&file));
     written.map_err(|e| failed(1, &file, e))?;
     Ok((path, Done::Released(instance.report().clone())))
-}
-
-/// What was made without identities, once other code found none of the sources' in it.
-fn proven<T>(
-    by: &Deidentifier,
-    made: Deidentified<T>,
-    sources: &[&[u8]],
-    prove: impl Fn(&Scanner, &[u8]) -> Result<verify::Proof, Unproven>,
-) -> Result<Released<T>, String>
-where
-    Deidentified<T>: Bytes,
-{
-    let unproven = |why: &dyn std::fmt::Display| format!("not proven to be clean: {why}");
-    let mut verifier = Verifier::new(Retain::from(by.profile()), verify::Limits::default());
-    sources.iter().try_for_each(|source| verifier.add_source(source)).map_err(|e| unproven(&e))?;
-    let scanner = verifier.scanner().map_err(|e| unproven(&e))?;
-    let proof = prove(&scanner, made.bytes()).map_err(|e| unproven(&e))?;
-    verify::release(made, &proof, by.profile()).map_err(|e| unproven(&e))
 }
 
 fn folder(out: &Path, instance: &Instance) -> PathBuf {
@@ -160,39 +135,26 @@ fn component(uid: &str) -> &str {
     if plain && uid.len() <= 64 { uid } else { "unnamed" }
 }
 
-/// Whose the instances are; nothing where they are not of one patient. And the bytes of one of them.
-fn subject<'p>(by: &Deidentifier, paths: impl Iterator<Item = &'p Path>) -> Option<(Subject, Vec<u8>)> {
-    let mut all: Option<Subject> = None;
-    let mut one = Vec::new();
+/// What cleans and proves documents about the patient of these instances, by what identifies in any of them; why they stay otherwise.
+fn prover<'d, 'p>(by: &'d Deidentifier, paths: impl Iterator<Item = &'p Path>) -> Result<Prover<'d>, Stays> {
+    let mut known = Known::new(by, Limits::default());
     for path in paths {
-        let Ok(bytes) = std::fs::read(path) else { continue };
-        let Ok(subject) = by.subject(&bytes) else { continue };
-        one = bytes;
-        match &mut all {
-            None => all = Some(subject),
-            Some(all) if all.is_same_patient(&subject) => all.add(&subject),
-            Some(_) => return None,
-        }
+        // What cannot be understood was held, and said so.
+        let _ = by.read(path).map_err(Stays::from).and_then(|source| known.add(by, &source));
     }
-    all.map(|all| (all, one))
+    known.prover(by)
 }
 
 fn result(
     by: &Deidentifier,
     out: &Path,
     path: &Path,
-    subject: Option<&(Subject, Vec<u8>)>,
+    prover: Result<&Prover<'_>, &Stays>,
 ) -> Result<Done, (u8, anyhow::Error)> {
-    // Without its patient nobody knows what identifies there.
-    let Some((subject, instance)) = subject else { return Ok(Held::Patient.into()) };
     let bytes = std::fs::read(path).map_err(|e| failed(3, path, e))?;
-    let json = match by.deidentify_json(&bytes, subject) {
+    let json = match prover.map_err(Clone::clone).and_then(|prover| prover.json(&bytes)) {
         Ok(json) => json,
-        Err(held) => return Ok(held.into()),
-    };
-    let json = match proven(by, json, &[instance], Scanner::prove_text) {
-        Ok(json) => json,
-        Err(why) => return Ok(Done::Held(why)),
+        Err(stays) => return Ok(stays.into()),
     };
     let name = by.result_name(json.as_bytes());
     let file = out.join(format!("{name}.json"));

@@ -16,6 +16,7 @@ mod retention;
 mod review;
 mod said;
 mod subscriptions;
+mod sync;
 mod tokens;
 #[cfg(test)]
 mod watched;
@@ -45,6 +46,9 @@ pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::retention::{Doomed, Unneeded};
 pub use self::review::{Deliverable, Given, NewVerdict, ReleaseRow, Released, Reviewed, VerdictRow, Which};
 pub use self::subscriptions::Subscribed;
+pub use self::sync::{
+    SyncCount, SyncDue, SyncLeft, SyncOpen, SyncPart, SyncState, SyncTaken, SyncWaits,
+};
 pub use self::tokens::TokenRow;
 pub use self::workitems::{
     CancelAsked, WorkitemEvent, WorkitemField, WorkitemNews, WorkitemRow, WorkitemSearch, WorkitemState,
@@ -68,6 +72,7 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (13, "orders", include_str!("schema/0013_orders.sql")),
     (14, "said", include_str!("schema/0014_said.sql")),
     (15, "reports", include_str!("schema/0015_reports.sql")),
+    (17, "sync", include_str!("schema/0017_sync.sql")),
 ];
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";
