@@ -11,6 +11,7 @@
 
 pub mod batch;
 pub mod deid;
+pub mod held;
 pub mod known;
 pub mod s3;
 pub mod verify;

@@ -71,6 +71,7 @@ pub struct Metrics {
     device_queue: Family<[(&'static str, String); 1], Gauge>,
     device_queue_age: Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>,
     quarantine: Gauge,
+    held: Gauge,
     disk_free: Gauge,
     deleted: Family<[Word; 1], Counter>,
     deliveries: Family<[(&'static str, String); 2], Gauge>,
@@ -142,6 +143,7 @@ impl Metrics {
             device_queue: Family::default(),
             device_queue_age: Family::default(),
             quarantine: Gauge::default(),
+            held: Gauge::default(),
             disk_free: Gauge::default(),
             deleted: Family::default(),
             deliveries: Family::default(),
@@ -177,6 +179,7 @@ impl Metrics {
         r.register_with_unit("ack_latency", help, Unit::Seconds, self.ack.clone());
         r.register("commit_instances", "Instances that shared one commit of the journal", self.commit.clone());
         r.register("quarantine_files", "Files set aside and kept", self.quarantine.clone());
+        r.register("sync_held_objects", "Objects that wait for a decision before they may leave", self.held.clone());
         let help = "HL7 messages that came, by kind and by what became of them: accepted, refused or failed";
         r.register("hl7_messages", help, self.hl7_messages.clone());
         let help = "Free space on the disk of the data folder";
@@ -406,6 +409,11 @@ impl Metrics {
     /// So many files are set aside.
     pub fn quarantine(&self, files: u64) {
         self.quarantine.set(files.cast_signed());
+    }
+
+    /// So many objects wait for a person's decision.
+    pub fn held(&self, objects: u64) {
+        self.held.set(objects.cast_signed());
     }
 
     /// So many more files were set aside.

@@ -16,6 +16,7 @@
 mod act;
 mod charset;
 mod dates;
+mod excuse;
 mod held;
 mod instance;
 mod iod;
@@ -32,6 +33,7 @@ mod table;
 mod text;
 mod write;
 
+pub use excuse::{Excuse, Excuses, UnknownExcuse};
 pub use held::{Doubt, Held};
 pub use pixels::{DecodedFrames, Frame, FrameDecoder, TextDetector};
 pub use profile::{Dates, Head, KnownDevice, Limits, Pixels, Profile, ProfileError, Rectangle, Risky, Unclear};

@@ -78,6 +78,45 @@ pub enum Kind {
     Number,
 }
 
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 13] = [
+        Self::Name,
+        Self::Staff,
+        Self::Id,
+        Self::Contact,
+        Self::Organization,
+        Self::Institution,
+        Self::Device,
+        Self::Uid,
+        Self::Date,
+        Self::BirthDate,
+        Self::Time,
+        Self::Private,
+        Self::Number,
+    ];
+
+    /// In one word: journals keep it, and it never changes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Name => "name",
+            Kind::Staff => "staff",
+            Kind::Id => "id",
+            Kind::Contact => "contact",
+            Kind::Organization => "organization",
+            Kind::Institution => "institution",
+            Kind::Device => "device",
+            Kind::Uid => "uid",
+            Kind::Date => "date",
+            Kind::BirthDate => "birth-date",
+            Kind::Time => "time",
+            Kind::Private => "private",
+            Kind::Number => "number",
+        }
+    }
+}
+
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -210,8 +249,25 @@ pub struct Leak {
     pub encoding: &'static str,
 }
 
+/// What a person looked at and says is no identifier: whatever is found of this kind at this place of one output.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FalseAlarm {
+    /// What it was taken for.
+    pub kind: Kind,
+    /// Where.
+    pub place: Place,
+}
+
+impl FalseAlarm {
+    /// The one that excuses this.
+    #[must_use]
+    pub fn of(leak: &Leak) -> Self {
+        Self { kind: leak.kind, place: leak.place.clone() }
+    }
+}
+
 /// A place in an output.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// The tags of sequences and of the element, outermost first.
     Element(Vec<u32>),
@@ -221,8 +277,13 @@ pub enum Place {
 
 impl std::fmt::Display for Leak {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} of the source ({}) at ", self.kind, self.encoding)?;
-        match &self.place {
+        write!(f, "{} of the source ({}) at {}", self.kind, self.encoding, self.place)
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
             Place::Offset(offset) => write!(f, "byte {offset}"),
             Place::Element(tags) => {
                 for (depth, tag) in tags.iter().enumerate() {

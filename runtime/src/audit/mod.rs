@@ -151,6 +151,14 @@ actions! {
     ResultDeleted = "result-deleted",
     /// Retention deleted a file that was set aside.
     QuarantineDeleted = "quarantine-deleted",
+    /// Objects stay that a policy had chosen to leave: how many, and why.
+    ObjectsHeld = "objects-held",
+    /// Somebody excused why an object is held, so that it may leave.
+    ObjectReleased = "object-released",
+    /// Somebody decided that an object stays that a policy had chosen to leave.
+    ObjectDiscarded = "object-discarded",
+    /// Retention deleted objects that were held before anybody decided, or before they left.
+    ObjectsGone = "objects-gone",
     /// A model was loaded where it could do no harm, before any job runs it.
     ModelVetted = "model-vetted",
     /// A model ended too many workers, and is not run until the node starts again.

@@ -11,6 +11,7 @@ mod jobs;
 mod orders;
 mod outbox;
 mod priors;
+mod quarantine;
 mod query;
 mod retention;
 mod review;
@@ -42,6 +43,9 @@ pub use self::jobs::{Arrivals, Changed, Done, Ending, FoundRow, Job, JobState, N
 pub use self::orders::{OrderRow, Ordered, Sender};
 pub use self::outbox::{DeliveryChanged, DeliveryCount, DeliveryEnding, DeliveryRow, DeliveryState, StudyIdentity};
 pub use self::priors::{Gathered, PriorKey, PriorRow};
+pub use self::quarantine::{
+    Decided, Decision, HeldKind, HeldObject, HeldRow, HeldSearch, HeldState, ToHold, Undecided,
+};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::retention::{Doomed, Unneeded};
 pub use self::review::{Deliverable, Given, NewVerdict, ReleaseRow, Released, Reviewed, VerdictRow, Which};
@@ -72,6 +76,7 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (13, "orders", include_str!("schema/0013_orders.sql")),
     (14, "said", include_str!("schema/0014_said.sql")),
     (15, "reports", include_str!("schema/0015_reports.sql")),
+    (16, "sync quarantine", include_str!("schema/0016_sync_quarantine.sql")),
     (17, "sync", include_str!("schema/0017_sync.sql")),
 ];
 /// The file's name in the data folder.

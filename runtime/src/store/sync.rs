@@ -19,9 +19,6 @@ use sqlx::sqlite::SqliteRow;
 use super::{Batch, Due, Store, StoreError, now_ms};
 use crate::audit::{Action, Event, NODE, OPERATOR};
 
-const HOUR_MS: i64 = 3_600_000;
-/// Hours that are remembered: a day is the longest that anything is limited by.
-const HOURS_KEPT: i64 = 48;
 /// Reasons for which studies wait, of which as many are told apart.
 const WAITS_SHOWN_MAX: i64 = 20;
 
@@ -236,7 +233,7 @@ impl Store {
         Ok(row.try_get("id")?)
     }
 
-    /// All of what is taken of a study is in the spool, and its record is about to be.
+    /// All of what is taken of a study is in the spool, and its record is about to be; what stays is held.
     ///
     /// # Errors
     /// The journal's.
@@ -343,34 +340,21 @@ impl Store {
         batch.commit().await
     }
 
-    /// So many bytes more were sent now.
+    /// What the policy remembers of bytes that were sent, as JSON.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn sync_count(&self, now_ms: i64, bytes: u64) -> Result<(), StoreError> {
-        let hour = now_ms - now_ms.rem_euclid(HOUR_MS);
-        let mut batch = self.begin().await?;
-        sqlx::query(
-            "INSERT INTO sync_sent VALUES (?1, ?2) ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes",
-        )
-        .bind(hour)
-        .bind(bytes.cast_signed())
-        .execute(&mut *batch.transaction)
-        .await?;
-        sqlx::query("DELETE FROM sync_sent WHERE hour_ms < ?")
-            .bind(hour - HOURS_KEPT * HOUR_MS)
-            .execute(&mut *batch.transaction)
-            .await?;
-        batch.commit().await
+    pub async fn sync_ledger(&self) -> Result<String, StoreError> {
+        Ok(sqlx::query("SELECT ledger FROM sync_state").fetch_one(&self.pool).await?.try_get(0)?)
     }
 
-    /// Bytes that were sent in the hours that began since then.
+    /// See [`Self::sync_ledger`].
     ///
     /// # Errors
     /// The journal's.
-    pub async fn sync_bytes_since(&self, since_ms: i64) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT coalesce(sum(bytes), 0) FROM sync_sent WHERE hour_ms >= ?").bind(since_ms);
-        Ok(row.fetch_one(&self.pool).await?.try_get::<i64, _>(0)?.unsigned_abs())
+    pub async fn keep_sync_ledger(&self, ledger: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE sync_state SET ledger = ?").bind(ledger).execute(&self.pool).await?;
+        Ok(())
     }
 
     /// Whether a job that is urgent or more runs, or waits for nothing but its turn.

@@ -32,6 +32,12 @@ CREATE TRIGGER sync_verdict AFTER INSERT ON verdict BEGIN
         ON CONFLICT DO UPDATE SET change = change + 1, due_ms = 0, waits = '';
 END;
 
+CREATE TRIGGER sync_released AFTER UPDATE OF state ON sync_quarantine WHEN new.state = 'released' AND old.state <> 'released' BEGIN
+    INSERT INTO sync_todo (study_instance_uid, since_ms)
+        SELECT study_instance_uid, new.state_ms FROM study WHERE study_instance_uid = new.study_instance_uid
+        ON CONFLICT DO UPDATE SET change = change + 1, due_ms = 0, waits = '';
+END;
+
 CREATE TRIGGER sync_deleted AFTER DELETE ON study BEGIN
     DELETE FROM sync_todo WHERE study_instance_uid = old.study_instance_uid;
 END;
@@ -59,13 +65,6 @@ CREATE TABLE sync_part (
 CREATE INDEX sync_part_study ON sync_part (study_instance_uid);
 CREATE INDEX sync_part_open ON sync_part (state) WHERE state IN ('taking', 'spooled');
 
--- Bytes that were sent in each hour, for limits by hour and by day.
-CREATE TABLE sync_sent (
-    -- Its beginning.
-    hour_ms INTEGER PRIMARY KEY,
-    bytes INTEGER NOT NULL
-) STRICT;
-
 -- One row.
 CREATE TABLE sync_state (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -76,6 +75,8 @@ CREATE TABLE sync_state (
     -- What the process that hands on does, or why it does nothing, and since when.
     doing TEXT NOT NULL DEFAULT '',
     doing_ms INTEGER,
+    -- Bytes that were sent in the last day, as the policy's ledger has them: JSON.
+    ledger TEXT NOT NULL DEFAULT '[]',
     last_batch TEXT,
     last_batch_ms INTEGER
 ) STRICT;
