@@ -14,8 +14,8 @@ use super::{Deidentifier, dates};
 /// Under these, people or models write as they like.
 const WRITTEN: [&str; 11] =
     ["message", "warnings", "reason", "detail", "title", "comment", "note", "text", "description", "log", "fallback"];
-/// Digests of what is no patient's: software and models.
-const PUBLIC_DIGESTS: [&str; 3] = ["identity_sha256", "component_sha256", "manifest_sha256"];
+/// Digests of what is no patient's, software and models, and of what is in the bucket already.
+const PUBLIC_DIGESTS: [&str; 4] = ["identity_sha256", "component_sha256", "manifest_sha256", "object_sha256"];
 /// Names that others gave to the same study, job or series, which lead back to it in their logs.
 const PSEUDONYMS: [&str; 6] = ["correlation", "pseudonym", "patient_id", "accession_number", "job", "job_id"];
 /// What software says of itself.
