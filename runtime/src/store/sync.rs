@@ -16,7 +16,7 @@ use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Batch, Due, Store, StoreError, now_ms};
+use super::{Batch, Due, HeldObject, Store, StoreError, ToHold, now_ms};
 use crate::audit::{Action, Event, NODE, OPERATOR};
 
 /// Reasons for which studies wait, of which as many are told apart.
@@ -59,13 +59,15 @@ pub struct SyncTaken {
     pub bytes: u64,
 }
 
-/// Why nothing is taken of a study as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SyncLeft {
-    /// The policy, or what became of it.
-    Skipped(String),
-    /// So many objects, which are all, are in quarantine.
-    Held(u64),
+/// What a look at the objects of a study came to.
+#[derive(Debug, Clone, Default)]
+pub struct SyncLooked {
+    /// Of the profile with its options.
+    pub profile_sha256: [u8; 32],
+    /// What stays.
+    pub held: Vec<ToHold>,
+    /// What goes along.
+    pub along: Vec<HeldObject>,
 }
 
 /// How many parts are in a state.
@@ -187,29 +189,39 @@ impl Store {
         Ok(())
     }
 
-    /// Nothing is taken of a study as it is.
+    /// Nothing is taken of a study as it is, by the policy or for what became of it.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn sync_leave(&self, study: &SyncDue, left: &SyncLeft) -> Result<(), StoreError> {
+    pub async fn sync_skip(&self, study: &SyncDue, reason: &str) -> Result<(), StoreError> {
         let mut batch = self.begin().await?;
-        let (state, reason, held) = match left {
-            SyncLeft::Skipped(reason) => ("skipped", reason.as_str(), 0),
-            SyncLeft::Held(objects) => ("held", "", *objects),
-        };
         sqlx::query(
-            "INSERT INTO sync_part (study_instance_uid, study_version, change, state, reason, objects_held, at_ms) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO sync_part (study_instance_uid, study_version, change, state, reason, at_ms) \
+             VALUES (?, ?, ?, 'skipped', ?, ?)",
         )
         .bind(&study.study_instance_uid)
         .bind(study.study_version)
         .bind(study.change)
-        .bind(state)
         .bind(reason)
-        .bind(held.cast_signed())
         .bind(now_ms())
         .execute(&mut *batch.transaction)
         .await?;
+        batch.sync_looked_at(&study.study_instance_uid, study.change).await?;
+        batch.commit().await
+    }
+
+    /// All that would be taken of a study is held: the part that was begun is at its end.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_hold(&self, study: &SyncDue, part: i64, looked: &SyncLooked) -> Result<(), StoreError> {
+        let mut batch = self.begin().await?;
+        sqlx::query("UPDATE sync_part SET state = 'held', record = NULL, objects_held = ? WHERE id = ?")
+            .bind(i64::try_from(looked.held.len()).unwrap_or(i64::MAX))
+            .bind(part)
+            .execute(&mut *batch.transaction)
+            .await?;
+        batch.sync_held(study, looked).await?;
         batch.sync_looked_at(&study.study_instance_uid, study.change).await?;
         batch.commit().await
     }
@@ -233,19 +245,27 @@ impl Store {
         Ok(row.try_get("id")?)
     }
 
-    /// All of what is taken of a study is in the spool, and its record is about to be; what stays is held.
+    /// All of what is taken of a study is in the spool, and its record is about to be; what stays of it is held.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn sync_taken(&self, part: i64, taken: &SyncTaken) -> Result<(), StoreError> {
+    pub async fn sync_taken(
+        &self,
+        study: &SyncDue,
+        part: i64,
+        taken: &SyncTaken,
+        looked: &SyncLooked,
+    ) -> Result<(), StoreError> {
+        let mut batch = self.begin().await?;
         sqlx::query("UPDATE sync_part SET objects = ?, objects_held = ?, bytes = ? WHERE id = ?")
             .bind(taken.objects.cast_signed())
             .bind(taken.objects_held.cast_signed())
             .bind(taken.bytes.cast_signed())
             .bind(part)
-            .execute(&self.pool)
+            .execute(&mut *batch.transaction)
             .await?;
-        Ok(())
+        batch.sync_held(study, looked).await?;
+        batch.commit().await
     }
 
     /// The spool has a part, with its record. To be told again after a crash.
@@ -348,6 +368,23 @@ impl Store {
         Ok(sqlx::query("SELECT ledger FROM sync_state").fetch_one(&self.pool).await?.try_get(0)?)
     }
 
+    /// What the policy remembers of characteristics that patients share, as JSON.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_cohort(&self) -> Result<String, StoreError> {
+        Ok(sqlx::query("SELECT cohort FROM sync_state").fetch_one(&self.pool).await?.try_get(0)?)
+    }
+
+    /// See [`Self::sync_cohort`].
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn keep_sync_cohort(&self, cohort: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE sync_state SET cohort = ?").bind(cohort).execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// See [`Self::sync_ledger`].
     ///
     /// # Errors
@@ -355,6 +392,44 @@ impl Store {
     pub async fn keep_sync_ledger(&self, ledger: &str) -> Result<(), StoreError> {
         sqlx::query("UPDATE sync_state SET ledger = ?").bind(ledger).execute(&self.pool).await?;
         Ok(())
+    }
+
+    /// When the first and the last instance of a study came, and when this version of it closed; nothing where it is not there.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_times(&self, study_instance_uid: &str, version: u32) -> Result<Option<[i64; 3]>, StoreError> {
+        let row = sqlx::query(
+            "SELECT first_received_ms, study.last_received_ms, closed_ms FROM study \
+             JOIN study_version ON study_version.study = study.id WHERE study_instance_uid = ? AND version = ?",
+        );
+        let row = row.bind(study_instance_uid).bind(version).fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| Ok::<_, sqlx::Error>([row.try_get(0)?, row.try_get(1)?, row.try_get(2)?])).transpose()?)
+    }
+
+    /// AE titles of those who sent instances of a study.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_senders(&self, study_instance_uid: &str) -> Result<Vec<String>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT source FROM instance JOIN series ON series.id = instance.series \
+             JOIN study ON study.id = series.study WHERE study_instance_uid = ? AND via = 'dimse'",
+        );
+        let rows = rows.bind(study_instance_uid).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    }
+
+    /// Jobs of a study of which a destination has the result, and since when.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_delivered(&self, study_instance_uid: &str) -> Result<Vec<(i64, i64)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT job, ended_ms FROM delivery WHERE study_instance_uid = ? AND state = 'sent' AND ended_ms IS NOT NULL",
+        );
+        let rows = rows.bind(study_instance_uid).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?)
     }
 
     /// Whether a job that is urgent or more runs, or waits for nothing but its turn.
@@ -495,6 +570,12 @@ impl Store {
 }
 
 impl Batch {
+    async fn sync_held(&mut self, study: &SyncDue, looked: &SyncLooked) -> Result<(), StoreError> {
+        let uid = &study.study_instance_uid;
+        self.hold(uid, &looked.profile_sha256, &looked.held).await?;
+        self.sent_of_held(uid, &looked.along).await
+    }
+
     /// A study was looked at as it is; one that changed since stays.
     async fn sync_looked_at(&mut self, study_instance_uid: &str, change: i64) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM sync_todo WHERE study_instance_uid = ? AND change = ?")

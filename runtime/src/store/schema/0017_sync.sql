@@ -77,6 +77,8 @@ CREATE TABLE sync_state (
     doing_ms INTEGER,
     -- Bytes that were sent in the last day, as the policy's ledger has them: JSON.
     ledger TEXT NOT NULL DEFAULT '[]',
+    -- Which characteristics are shared by how many patients, as the policy has it: JSON, by keyed digests; empty before the first.
+    cohort TEXT NOT NULL DEFAULT '',
     last_batch TEXT,
     last_batch_ms INTEGER
 ) STRICT;
