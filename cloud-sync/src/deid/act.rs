@@ -6,6 +6,7 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
 use super::charset::Charset;
+use super::excuse::{Excuse, Excuses};
 use super::held::Held;
 use super::iod::Iod;
 use super::parse::{DataSet, Element, Encoding, Item, Value, dictionary_vr, is_text, is_uid, pad};
@@ -73,6 +74,7 @@ const ADDED_BY_STATEMENTS: [Tag; 4] = [
 /// One instance on its way.
 pub(super) struct Work<'w> {
     pub(super) by: &'w Deidentifier,
+    pub(super) excuses: &'w Excuses,
     pub(super) subject: &'w Subject,
     /// By how many days its dates move.
     pub(super) days: i32,
@@ -366,18 +368,24 @@ impl<'w> Work<'w> {
         let most = self.by.profile.limits.text_max_kib << 10;
         let decoded = (element.bytes().len() as u64 <= most).then(|| place.charset.decode(element.bytes())).flatten();
         let Some(decoded) = decoded else {
+            // What nobody can decode goes, also where a person read it.
             if self.by.profile.unclear_text == Unclear::Hold {
-                return Err(Held::Text(tag));
+                self.excuses.pass(Excuse::TextRead(tag), Held::Text(tag), &mut self.report)?;
             }
             return self.dummy(element, place).map(Some);
         };
         let several = matches!(vr, VR::LO | VR::SH | VR::UC);
         let parts: Vec<&str> = if several { decoded.split('\\').collect() } else { vec![&decoded] };
-        let cleaned: Vec<Cleaned> =
-            parts.iter().map(|part| clean(part.trim_matches('\0'), self.subject, rigour)).collect();
-        if cleaned.iter().any(|c| c.doubtful) && self.by.profile.unclear_text == Unclear::Hold {
-            return Err(Held::Text(tag));
+        let cleaned = |rigour| -> Vec<Cleaned> {
+            parts.iter().map(|part| clean(part.trim_matches('\0'), self.subject, rigour)).collect()
+        };
+        let mut cleaned_text = cleaned(rigour);
+        if cleaned_text.iter().any(|c| c.doubtful) && self.by.profile.unclear_text == Unclear::Hold {
+            self.excuses.pass(Excuse::TextRead(tag), Held::Text(tag), &mut self.report)?;
+            // The words that a person read stay; what is known to identify, or looks like it, goes.
+            cleaned_text = cleaned(Rigour::Coded);
         }
+        let cleaned = cleaned_text;
         if cleaned.iter().all(|c| !c.changed) {
             return Ok(Some(element));
         }

@@ -10,6 +10,8 @@ use std::str::FromStr;
 use dicom_core::Tag;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::held::Held;
+use super::report::Report;
 use crate::verify::{FalseAlarm, Kind, Place};
 
 /// One thing that a person excused in one object. As text, it is what journals keep: `no-text-seen`,
@@ -17,13 +19,13 @@ use crate::verify::{FalseAlarm, Kind, Place};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Excuse {
-    /// Excuses [`Held::BurnedIn`](super::Held): somebody looked at every frame, and nothing in them identifies.
+    /// Excuses [`Held::BurnedIn`]: somebody looked at every frame, and nothing in them identifies.
     NoTextSeen,
-    /// Excuses [`Held::TextInPixels`](super::Held): somebody read what a detector found, and none of it identifies.
+    /// Excuses [`Held::TextInPixels`]: somebody read what a detector found, and none of it identifies.
     FoundTextRead,
-    /// Excuses [`Held::Recognizable`](super::Held): a face may leave. The output goes on saying that one can be seen.
+    /// Excuses [`Held::Recognizable`]: a face may leave. The output goes on saying that one can be seen.
     FaceAllowed,
-    /// Excuses [`Held::Text`](super::Held) of this attribute: somebody read it, and its doubtful words are nobody's. What is
+    /// Excuses [`Held::Text`] of this attribute: somebody read it, and its doubtful words are nobody's. What is
     /// known to identify is taken out all the same.
     TextRead(Tag),
     /// Excuses what the verifier finds of one kind at one place: somebody looked, and it is something else.
@@ -116,14 +118,26 @@ impl Excuses {
         self.0.iter()
     }
 
-    /// What the verifier is told.
-    #[must_use]
-    pub fn false_alarms(&self) -> BTreeSet<FalseAlarm> {
-        let alarm = |excuse: &Excuse| match excuse {
-            Excuse::FalseAlarm(alarm) => Some(alarm.clone()),
+    /// Lets something through that this excuses, and notes it in the report; otherwise it is held.
+    pub(super) fn pass(&self, excuse: Excuse, held: Held, report: &mut Report) -> Result<(), Held> {
+        if !self.has(&excuse) {
+            return Err(held);
+        }
+        report.excuse([excuse]);
+        Ok(())
+    }
+
+    /// What the verifier is told to pass over.
+    pub fn false_alarms(&self) -> impl Iterator<Item = &FalseAlarm> {
+        self.0.iter().filter_map(|excuse| match excuse {
+            Excuse::FalseAlarm(alarm) => Some(alarm),
             _ => None,
-        };
-        self.0.iter().filter_map(alarm).collect()
+        })
+    }
+
+    /// They change nothing in what comes out, so they are noted whether or not the verifier will find anything.
+    pub(super) fn note_false_alarms(&self, report: &mut Report) {
+        report.excuse(self.false_alarms().cloned().map(Excuse::FalseAlarm));
     }
 }
 

@@ -7,6 +7,7 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
 use super::act::{Work, code};
+use super::excuse::{Excuse, Excuses};
 use super::held::Held;
 use super::iod::Iod;
 use super::parse::{self, DataSet, Element, Item, Syntax, Value, ascii, find};
@@ -52,7 +53,12 @@ pub(super) fn subject(by: &Deidentifier, file: &[u8]) -> Result<Subject, Held> {
     Ok(Subject::of(&plain.meta, &set, &by.profile))
 }
 
-pub(super) fn deidentify(by: &Deidentifier, file: Vec<u8>, known: &Subject) -> Result<Deidentified<Instance>, Held> {
+pub(super) fn deidentify(
+    by: &Deidentifier,
+    file: Vec<u8>,
+    known: &Subject,
+    excuses: &Excuses,
+) -> Result<Deidentified<Instance>, Held> {
     let limits = &by.profile.limits;
     let Plain { meta, bytes, start, mut syntax } = plain(&file, limits)?;
     let encoding = syntax.encoding;
@@ -72,13 +78,13 @@ pub(super) fn deidentify(by: &Deidentifier, file: Vec<u8>, known: &Subject) -> R
     }
     let iod = Iod::of(&sop_class)?;
     let mut report = Report::default();
-    let treated = pixels::treat(by, &mut set, encoding, &file, &mut report)?;
+    let treated = pixels::treat(by, excuses, &mut set, encoding, &file, &mut report)?;
     if treated.decoded {
         syntax = Syntax { encapsulated: false, uid: "1.2.840.10008.1.2.1".into(), ..syntax };
     }
     let patient_days = by.secret.days(subject.patient.as_deref().unwrap_or_default(), by.profile.date_shift_days_max);
     let before = temporal(&set);
-    let mut work = Work { by, subject: &subject, days: patient_days, iod, encoding, report };
+    let mut work = Work { by, excuses, subject: &subject, days: patient_days, iod, encoding, report };
     let mut set = work.data_set(set)?;
     state(&mut work, &mut set, &treated, before.as_deref());
     let names = Names {
@@ -89,7 +95,8 @@ pub(super) fn deidentify(by: &Deidentifier, file: Vec<u8>, known: &Subject) -> R
         modality: ascii(find(&set, tags::MODALITY)).into(),
         sop_class_uid: sop_class,
     };
-    let report = work.report;
+    let mut report = work.report;
+    excuses.note_false_alarms(&mut report);
     let bytes = write::file(&set, &syntax, &names.sop_class_uid, &names.sop_instance_uid, file.len() + 4096)?;
     Ok(Deidentified::new(Instance { bytes, names, report }))
 }
@@ -119,10 +126,19 @@ fn temporal(set: &DataSet<'_>) -> Option<String> {
     ["MODIFIED", "REMOVED"].contains(&said).then(|| said.to_owned())
 }
 
+/// Clean Recognizable Visual Features Option, in CID 7050.
+const CLEAN_RECOGNIZABLE: &str = "113102";
+
 /// States what was done (PS3.15 E.1.1, PS3.3 C.7.1.1 and C.7.6.1).
 fn state(work: &mut Work<'_>, set: &mut DataSet<'_>, treated: &Treated, before: Option<&str>) {
     let profile = &work.by.profile;
-    let method = format!("Gantry {}\\PS3.15 Annex E, table E.1-1\\profile {}", env!("CARGO_PKG_VERSION"), profile.name);
+    let mut method =
+        format!("Gantry {}\\PS3.15 Annex E, table E.1-1\\profile {}", env!("CARGO_PKG_VERSION"), profile.name);
+    for excuse in work.report.excused().iter() {
+        method += &format!("\\excused by a person: {excuse}");
+    }
+    // What nothing altered was not cleaned, whatever the profile promises of others.
+    let kept_face = work.report.excused().has(&Excuse::FaceAllowed);
     let dates = match (profile.dates, before) {
         (Dates::Remove, _) => "REMOVED",
         (Dates::Shift, _) => "MODIFIED",
@@ -132,6 +148,7 @@ fn state(work: &mut Work<'_>, set: &mut DataSet<'_>, treated: &Treated, before: 
     let codes = profile
         .codes()
         .into_iter()
+        .filter(|(value, _)| !(kept_face && *value == CLEAN_RECOGNIZABLE))
         .map(|(value, meaning)| Item { elements: code(value, meaning), defined: true })
         .collect();
     let mut stated = vec![

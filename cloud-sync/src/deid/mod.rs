@@ -108,7 +108,21 @@ impl Deidentifier {
     /// # Errors
     /// Why it must stay.
     pub fn deidentify_knowing(&self, source: Vec<u8>, known: &Subject) -> Result<Deidentified<Instance>, Held> {
-        instance::deidentify(self, source, known)
+        self.deidentify_excused(source, known, &Excuses::default())
+    }
+
+    /// The same, of an instance in which a person excused something: of this very instance and under this profile. What they
+    /// excused is in the report; everything else is checked.
+    ///
+    /// # Errors
+    /// Why it must stay all the same.
+    pub fn deidentify_excused(
+        &self,
+        source: Vec<u8>,
+        known: &Subject,
+        excuses: &Excuses,
+    ) -> Result<Deidentified<Instance>, Held> {
+        instance::deidentify(self, source, known, excuses)
     }
 
     /// Whose instance it is, and what identifies there: for [`Self::deidentify_knowing`] and [`Self::deidentify_json`].
@@ -125,7 +139,20 @@ impl Deidentifier {
     /// # Errors
     /// Why it must stay.
     pub fn deidentify_json(&self, source: &[u8], subject: &Subject) -> Result<Deidentified<Json>, Held> {
-        json::deidentify(self, source, subject)
+        self.deidentify_json_excused(source, subject, &Excuses::default())
+    }
+
+    /// The same, of a result in which a person excused something.
+    ///
+    /// # Errors
+    /// Why it must stay all the same.
+    pub fn deidentify_json_excused(
+        &self,
+        source: &[u8],
+        subject: &Subject,
+        excuses: &Excuses,
+    ) -> Result<Deidentified<Json>, Held> {
+        json::deidentify(self, source, subject, excuses)
     }
 
     /// The UID that stands for this one in everything that this de-identifier makes.

@@ -45,6 +45,8 @@ mod walk;
 pub use release::{Bytes, NotProven, Released, release};
 pub use scan::Scanner;
 
+use std::collections::BTreeSet;
+
 use identifiers::Identifiers;
 
 /// What an identifier identifies.
@@ -314,13 +316,19 @@ fn leaks(found: &[Leak]) -> String {
 /// That none of the sources' identifiers is in the bytes of this digest. Only a [`Scanner`] makes one.
 ///
 /// ```compile_fail
-/// let forged = gantry_cloud_sync::verify::Proof { output_sha256: [0; 32], identifiers: 1, retain: Default::default() };
+/// let forged = gantry_cloud_sync::verify::Proof {
+///     output_sha256: [0; 32],
+///     identifiers: 1,
+///     retain: Default::default(),
+///     passed: Default::default(),
+/// };
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
     output_sha256: [u8; 32],
     identifiers: usize,
     retain: Retain,
+    passed: BTreeSet<FalseAlarm>,
 }
 
 impl Proof {
@@ -340,6 +348,11 @@ impl Proof {
     #[must_use]
     pub fn retain(&self) -> Retain {
         self.retain
+    }
+
+    /// What was found and passed over, since a person says that it is no identifier.
+    pub fn passed(&self) -> impl Iterator<Item = &FalseAlarm> {
+        self.passed.iter()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use super::{Dates, Proof, Retain};
-use crate::deid::{self, Deidentified, Instance, Json};
+use crate::deid::{self, Deidentified, Excuse, Excuses, Instance, Json};
 use sha2::{Digest, Sha256};
 
 /// What went through the de-identifier and was proven by a [`Scanner`](super::Scanner) that knows nothing of it. What sends
@@ -30,6 +30,9 @@ pub enum NotProven {
     /// What was excused is not what this profile retains.
     #[error("the proof excuses what the profile does not retain; prove it with the profile's options")]
     OtherOptions,
+    /// What was passed over is not what a person excused of this object.
+    #[error("the proof passes over what nobody excused of this object; de-identify it with the same excuses")]
+    OtherExcuses,
 }
 
 /// Releases what was proven.
@@ -46,6 +49,9 @@ where
 {
     if proof.retain() != Retain::from(profile) {
         return Err(NotProven::OtherOptions);
+    }
+    if !proof.passed().all(|alarm| deidentified.excuses().has(&Excuse::FalseAlarm(alarm.clone()))) {
+        return Err(NotProven::OtherExcuses);
     }
     let digest: [u8; 32] = Sha256::digest(deidentified.bytes()).into();
     match digest == *proof.output_sha256() {
@@ -89,17 +95,28 @@ where
 pub trait Bytes {
     /// All of them.
     fn bytes(&self) -> &[u8];
+
+    /// What a person excused of it.
+    fn excuses(&self) -> &Excuses;
 }
 
 impl Bytes for Deidentified<Instance> {
     fn bytes(&self) -> &[u8] {
         self.as_bytes()
     }
+
+    fn excuses(&self) -> &Excuses {
+        self.report().excused()
+    }
 }
 
 impl Bytes for Deidentified<Json> {
     fn bytes(&self) -> &[u8] {
         self.as_bytes()
+    }
+
+    fn excuses(&self) -> &Excuses {
+        self.report().excused()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What comes out of instances that were made for it, and of real files.
 
 mod actions;
+mod excused;
 mod guard;
 mod image;
 mod real;
