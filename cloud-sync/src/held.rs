@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use crate::deid::{Excuse, Excuses, Held};
+use crate::known::Stays;
 use crate::verify::{FalseAlarm, NotProven, Unproven, Unverifiable};
 
 macro_rules! kinds {
@@ -160,6 +161,18 @@ impl From<&Unverifiable> for Reason {
 impl From<&NotProven> for Reason {
     fn from(why: &NotProven) -> Self {
         Self::unverifiable(why)
+    }
+}
+
+impl From<&Stays> for Reason {
+    fn from(why: &Stays) -> Self {
+        match why {
+            Stays::Held(held) => held.into(),
+            Stays::Unproven(unproven) => unproven.into(),
+            Stays::Unverifiable(why) => why.into(),
+            Stays::NotProven(why) => why.into(),
+            Stays::Unknown => Self::unverifiable(why),
+        }
     }
 }
 

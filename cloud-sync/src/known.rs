@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use sha2::{Digest, Sha256};
 
-use crate::deid::{Deidentified, Deidentifier, Held, Instance, Json, Subject};
+use crate::deid::{Deidentified, Deidentifier, Excuses, Held, Instance, Json, Patient, Subject};
 use crate::verify::{self, Bytes, Kind, NotProven, Proof, Released, Retain, Scanner, Unproven, Unverifiable, Verifier};
 
 /// Why something stays.
@@ -74,7 +74,13 @@ impl Known {
         Ok(self.verifier.add_known(Kind::Staff, name)?)
     }
 
-    /// Makes what cleans and proves.
+    /// Whose the sources are; nothing where they do not say, or are of several.
+    #[must_use]
+    pub fn patient(&self, by: &Deidentifier) -> Option<Patient> {
+        self.subject.as_ref().filter(|_| !self.several).and_then(|subject| by.patient(subject))
+    }
+
+    /// Makes what cleans and proves: `by` may be another one with the same options but for what is retained of the patient.
     ///
     /// # Errors
     /// Why all of it stays: nothing was added that could be sought, or too much.
@@ -99,28 +105,30 @@ pub struct Prover<'d> {
 }
 
 impl Prover<'_> {
-    /// Releases an instance that was added.
+    /// Releases an instance that was added; what a person excused in it is not asked of it.
     ///
     /// # Errors
     /// Why it stays.
-    pub fn instance(&self, source: Vec<u8>) -> Result<Released<Instance>, Stays> {
+    pub fn instance(&self, source: Vec<u8>, excuses: &Excuses) -> Result<Released<Instance>, Stays> {
         if !self.sources.contains(&<[u8; 32]>::from(Sha256::digest(&source))) {
+            // It says itself why it could not be added, if that is why.
+            Known::new(self.by, verify::Limits::default()).add(self.by, &source)?;
             return Err(Stays::Unknown);
         }
-        let made = self.by.deidentify_knowing(source, &self.subject)?;
-        release(self.by, &self.scanner, made, Scanner::prove_instance)
+        let made = self.by.deidentify_excused(source, &self.subject, excuses)?;
+        release(self.by, made, |output| self.scanner.prove_instance_but(output, excuses.false_alarms()))
     }
 
-    /// Releases a result or another document in JSON.
+    /// Releases a result or another document in JSON; what a person excused in it is not asked of it.
     ///
     /// # Errors
     /// Why it stays; also where the sources are of several patients, of whom it may name the one by the other's pseudonym.
-    pub fn json(&self, source: &[u8]) -> Result<Released<Json>, Stays> {
+    pub fn json(&self, source: &[u8], excuses: &Excuses) -> Result<Released<Json>, Stays> {
         if self.several {
             return Err(Held::Patient.into());
         }
-        let made = self.by.deidentify_json(source, &self.subject)?;
-        release(self.by, &self.scanner, made, Scanner::prove_text)
+        let made = self.by.deidentify_json_excused(source, &self.subject, excuses)?;
+        release(self.by, made, |output| self.scanner.prove_text_but(output, excuses.false_alarms()))
     }
 }
 
@@ -133,18 +141,18 @@ pub fn release_alone(by: &Deidentifier, source: Vec<u8>) -> Result<Released<Inst
     let sought = verifier.add_source(&source);
     let made = by.deidentify_bytes(source)?;
     sought?;
-    release(by, &verifier.scanner()?, made, Scanner::prove_instance)
+    let scanner = verifier.scanner()?;
+    release(by, made, |output| scanner.prove_instance(output))
 }
 
 fn release<T>(
     by: &Deidentifier,
-    scanner: &Scanner,
     made: Deidentified<T>,
-    prove: impl Fn(&Scanner, &[u8]) -> Result<Proof, Unproven>,
+    prove: impl FnOnce(&[u8]) -> Result<Proof, Unproven>,
 ) -> Result<Released<T>, Stays>
 where
     Deidentified<T>: Bytes,
 {
-    let proof = prove(scanner, made.bytes())?;
+    let proof = prove(made.bytes())?;
     Ok(verify::release(made, &proof, by.profile())?)
 }

@@ -43,13 +43,16 @@ pub trait Protection: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
-/// What is not closed, or has a job that is not at its end.
-#[derive(Debug, Clone, Copy)]
-pub struct Unfinished;
+/// What is not closed, has a job that is not at its end, or is yet to be handed to the cloud.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unfinished {
+    /// Whether anything is.
+    pub sync: bool,
+}
 
 impl Protection for Unfinished {
     async fn protects(&self, batch: &mut Batch, study_instance_uid: &str) -> Result<bool, StoreError> {
-        batch.is_unfinished(study_instance_uid).await
+        Ok(batch.is_unfinished(study_instance_uid).await? || self.sync && batch.sync_needs(study_instance_uid).await?)
     }
 }
 
@@ -472,7 +475,7 @@ mod tests {
     #[tokio::test]
     async fn work_on_a_study_keeps_its_results_and_its_images() {
         let settings = RetentionConfig { results_days: 1, instances_days: Some(1), ..RetentionConfig::default() };
-        let site = Site::protecting(settings, Unfinished).await.with_results().await;
+        let site = Site::protecting(settings, Unfinished::default()).await.with_results().await;
         site.retention
             .store
             .tamper(
@@ -492,7 +495,7 @@ mod tests {
     #[tokio::test]
     async fn a_clock_that_jumps_back_keeps_no_study_for_ever() {
         let settings = RetentionConfig { instances_days: Some(2), ..RetentionConfig::default() };
-        let site = Site::protecting(settings, Unfinished).await.with_results().await;
+        let site = Site::protecting(settings, Unfinished::default()).await.with_results().await;
         site.retention
             .store
             .tamper(

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use gantry_cloud_sync::deid::{Deidentifier, Instance, Profile, Report, Secret};
+use gantry_cloud_sync::deid::{Deidentifier, Excuses, Instance, Profile, Report, Secret};
 use gantry_cloud_sync::known::{Known, Prover, Stays, release_alone};
 use gantry_cloud_sync::verify::Limits;
 use rayon::prelude::*;
@@ -152,7 +152,7 @@ fn result(
     prover: Result<&Prover<'_>, &Stays>,
 ) -> Result<Done, (u8, anyhow::Error)> {
     let bytes = std::fs::read(path).map_err(|e| failed(3, path, e))?;
-    let json = match prover.map_err(Clone::clone).and_then(|prover| prover.json(&bytes)) {
+    let json = match prover.map_err(Clone::clone).and_then(|prover| prover.json(&bytes, &Excuses::default())) {
         Ok(json) => json,
         Err(stays) => return Ok(stays.into()),
     };

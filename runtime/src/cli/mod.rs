@@ -6,6 +6,7 @@ pub(crate) mod node;
 pub(crate) mod outbox;
 pub(crate) mod review;
 pub(crate) mod summary;
+pub(crate) mod sync;
 pub(crate) mod token;
 pub(crate) mod worker;
 pub(crate) mod worklist;

@@ -51,7 +51,7 @@ pub use self::retention::{Doomed, Unneeded};
 pub use self::review::{Deliverable, Given, NewVerdict, ReleaseRow, Released, Reviewed, VerdictRow, Which};
 pub use self::subscriptions::Subscribed;
 pub use self::sync::{
-    SyncCount, SyncDue, SyncLooked, SyncOpen, SyncPart, SyncState, SyncTaken, SyncWaits,
+    SyncCount, SyncDue, SyncLooked, SyncOpen, SyncPart, SyncState, SyncTaken, SyncWaiting, SyncWaits,
 };
 pub use self::tokens::TokenRow;
 pub use self::workitems::{

@@ -96,6 +96,21 @@ pub struct SyncWaits {
     pub since_ms: i64,
 }
 
+/// What waits, for those who watch a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SyncWaiting {
+    /// Studies that are to be looked at.
+    pub studies: u64,
+    /// Parts in the spool.
+    pub parts: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Whether somebody paused it.
+    pub paused: bool,
+    /// When the last batch was in the bucket.
+    pub last_batch_ms: Option<i64>,
+}
+
 /// One part, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SyncPart {
@@ -243,6 +258,16 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         Ok(row.try_get("id")?)
+    }
+
+    /// A study is not taken in after all, and the spool got no record.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_untake(&self, part: i64) -> Result<(), StoreError> {
+        let query = sqlx::query("DELETE FROM sync_part WHERE id = ? AND state = 'taking'").bind(part);
+        query.execute(&self.pool).await?;
+        Ok(())
     }
 
     /// All of what is taken of a study is in the spool, and its record is about to be; what stays of it is held.
@@ -511,6 +536,28 @@ impl Store {
         batch.audit(&Event::new(OPERATOR, Action::SyncResumed)).await?;
         batch.commit().await?;
         Ok(true)
+    }
+
+    /// What waits, without a look at what is over.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_waiting(&self) -> Result<SyncWaiting, StoreError> {
+        let row = sqlx::query(
+            "SELECT (SELECT count(*) FROM sync_todo) AS studies, \
+             (SELECT count(*) FROM sync_part WHERE state IN ('taking', 'spooled')) AS parts, \
+             (SELECT coalesce(sum(bytes), 0) FROM sync_part WHERE state IN ('taking', 'spooled')) AS bytes, \
+             paused_ms IS NOT NULL AS paused, last_batch_ms FROM sync_state",
+        );
+        let row = row.fetch_one(&self.pool).await?;
+        let number = |name: &str| row.try_get::<i64, _>(name).map(i64::unsigned_abs);
+        Ok(SyncWaiting {
+            studies: number("studies")?,
+            parts: number("parts")?,
+            bytes: number("bytes")?,
+            paused: row.try_get::<i64, _>("paused")? != 0,
+            last_batch_ms: row.try_get("last_batch_ms")?,
+        })
     }
 
     /// How many parts there are, by state.
