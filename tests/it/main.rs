@@ -26,6 +26,7 @@ mod record;
 mod review;
 mod seg;
 mod shown;
+mod sync;
 mod tls;
 mod tools;
 mod triage;

@@ -36,6 +36,12 @@ impl Peers {
         found
     }
 
+    /// A call of Python.
+    #[must_use]
+    pub fn python(&self) -> Command {
+        Command::new(&self.python)
+    }
+
     /// A call of a script of `tests/peers`.
     #[must_use]
     pub fn script(&self, script: &str, arguments: &[&str]) -> Command {
@@ -70,6 +76,12 @@ impl NodePeers {
             skipped("the Node.js peers are not installed: run `cargo xtask assets --peers`");
         }
         found.map(|modules| Self { modules })
+    }
+
+    /// A call of Python.
+    #[must_use]
+    pub fn python(&self) -> Command {
+        Command::new(&self.python)
     }
 
     /// A call of a script of `tests/peers`.

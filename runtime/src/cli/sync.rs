@@ -158,8 +158,6 @@ fn hand_on(args: &RunArgs) -> Result<(), Failure> {
         .map_err(|e| usage(e.into()))?;
     subscriber.try_init().map_err(|e| usage(e.into()))?;
     let stop = CancellationToken::new();
-    let on_signal = stop.clone();
-    ctrlc::set_handler(move || on_signal.cancel()).map_err(|e| usage(e.into()))?;
     if args.of_node {
         let parent_gone = stop.clone();
         std::thread::spawn(move || {
@@ -170,6 +168,13 @@ fn hand_on(args: &RunArgs) -> Result<(), Failure> {
     }
     let mode = if args.follow { Mode::Follow } else { Mode::Once { now: args.now } };
     let summary = runtime.block_on(async {
+        let on_signal = stop.clone();
+        tokio::spawn(async move {
+            match gantry::serve::until_stopped().await {
+                Ok(()) => on_signal.cancel(),
+                Err(e) => tracing::warn!("signals cannot be listened to: {e}"),
+            }
+        });
         let store = Store::open(&data).await.map_err(|e| usage(e.into()))?;
         let parts = Parts { site, config: config.sync, store: store.clone(), data };
         let quiet = args.node.json || args.of_node;

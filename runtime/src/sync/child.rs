@@ -5,12 +5,10 @@
 //! stops.
 
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::SyncConfig;
@@ -21,6 +19,8 @@ use crate::store::Store;
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 /// One that ran for so long is started again at once.
 const LASTED: Duration = Duration::from_secs(60);
+/// How often it is looked whether it ended.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often what waits is counted.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
@@ -80,38 +80,33 @@ impl Child {
     async fn once(&self, metrics: &Metrics, stop: &CancellationToken) -> String {
         let mut command = Command::new(&self.program);
         command.args(["sync", "run", "--follow", "--of-node", "--config"]).arg(&self.file);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
-        let mut child = match command.spawn() {
+        let mut child = match command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn() {
             Ok(child) => child,
             Err(e) => return format!("cannot be started: {e}"),
         };
         metrics.sync_up(true);
         // It reads to the end of this, which comes with ours.
-        let input = child.stdin.take();
-        let ended = tokio::select! {
-            ended = child.wait() => Some(ended),
-            () = stop.cancelled() => None,
-        };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                drop(input);
-                if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
-                    let _ = kill_process(pid, Signal::TERM);
-                }
-                let within = Duration::from_millis(self.config.stop_timeout_ms);
-                match tokio::time::timeout(within, child.wait()).await {
-                    Ok(ended) => ended,
-                    Err(_) => {
-                        let _ = child.start_kill();
-                        child.wait().await
-                    }
-                }
+        let mut input = child.stdin.take();
+        let mut kill_at: Option<Instant> = None;
+        loop {
+            match child.try_wait() {
+                Ok(None) => {}
+                Ok(Some(status)) => return format!("ended: {status}"),
+                Err(e) => return format!("is not known to have ended: {e}"),
             }
-        };
-        match ended {
-            Ok(status) => format!("ended: {status}"),
-            Err(e) => format!("is not known to have ended: {e}"),
+            match kill_at {
+                None if tokio::time::timeout(LOOK_EVERY, stop.cancelled()).await.is_ok() => {
+                    drop(input.take());
+                    kill_at = Some(Instant::now() + Duration::from_millis(self.config.stop_timeout_ms));
+                }
+                Some(at) if Instant::now() >= at => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return "had to be killed".into();
+                }
+                None => {}
+                Some(_) => tokio::time::sleep(LOOK_EVERY / 4).await,
+            }
         }
     }
 }
