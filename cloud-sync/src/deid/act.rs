@@ -15,7 +15,7 @@ use super::report::{Action, Report};
 use super::subject::{Subject, charset_of};
 use super::table::{self, Basic, Row, option};
 use super::text::{Cleaned, Rigour, clean, fold, is_common, names, words};
-use super::{Deidentifier, dates, private};
+use super::{Deidentifier, dates, generalize, private};
 
 mod dummy;
 
@@ -193,7 +193,10 @@ impl<'w> Work<'w> {
         match choice(row, &self.by.profile, dated) {
             Choice::Keep => {
                 self.report.note(tag, Action::Retained);
-                self.keep(element, place, Rigour::Retained)
+                match self.coarse(element) {
+                    Some(element) => self.keep(element, place, Rigour::Retained),
+                    None => Ok(None),
+                }
             }
             Choice::Clean => self.keep(element, place, Rigour::Written),
             Choice::Basic => self.basic(element, row, place),
@@ -345,14 +348,30 @@ impl<'w> Work<'w> {
     fn age<'a>(&mut self, element: Element<'a>) -> Option<Element<'a>> {
         let tag = element.tag;
         let text = std::str::from_utf8(element.bytes()).unwrap_or_default().trim_matches([' ', '\0']);
-        let most = self.by.profile.age_years_max;
-        match dates::years(text) {
-            Some(years) if years > i64::from(most) => {
-                self.report.note(tag, Action::Capped);
-                Some(Element::text(tag, VR::AS, &format!("{most:03}Y")))
+        match generalize::age(&self.by.profile, text) {
+            Some((_, None)) => Some(element),
+            Some((age, Some(action))) => {
+                self.report.note(tag, action);
+                Some(Element::text(tag, VR::AS, &age))
             }
-            Some(_) if text.len() == 4 => Some(element),
-            _ => self.remove(tag),
+            None => self.remove(tag),
+        }
+    }
+
+    /// A size or weight that is retained, as coarse as the profile says.
+    fn coarse<'a>(&mut self, element: Element<'a>) -> Option<Element<'a>> {
+        let tag = element.tag;
+        if element.vr != VR::DS || element.is_empty() {
+            return Some(element);
+        }
+        let text = std::str::from_utf8(element.bytes()).unwrap_or_default();
+        match generalize::characteristic(&self.by.profile, tag, text) {
+            Some((_, None)) => Some(element),
+            Some((value, Some(action))) => {
+                self.report.note(tag, action);
+                Some(Element::text(tag, VR::DS, &value))
+            }
+            None => self.remove(tag),
         }
     }
 

@@ -16,6 +16,7 @@ use super::profile::{Dates, Limits};
 use super::report::{Action, Report};
 use super::sealed::{Deidentified, Instance, Names};
 use super::subject::Subject;
+use super::values::{Attribute, Values};
 use super::{Deidentifier, write};
 
 /// A data set in plain bytes: where it starts in them, and its transfer syntax.
@@ -51,6 +52,16 @@ pub(super) fn subject(by: &Deidentifier, file: &[u8]) -> Result<Subject, Held> {
     let plain = plain(file, limits)?;
     let set = parse::data_set(&plain.bytes, plain.start, plain.syntax.encoding, limits)?;
     Ok(Subject::of(&plain.meta, &set, &by.profile))
+}
+
+/// What it says at these attributes.
+pub(super) fn values(by: &Deidentifier, file: &[u8], attributes: &[Attribute]) -> Result<Values, Held> {
+    let limits = &by.profile.limits;
+    let plain = plain(file, limits)?;
+    let encoding = plain.syntax.encoding;
+    let set = parse::data_set(&plain.bytes, plain.start, encoding, limits)?;
+    once(&set)?;
+    Ok(Values::of(&set, encoding, attributes))
 }
 
 pub(super) fn deidentify(

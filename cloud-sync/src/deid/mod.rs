@@ -17,11 +17,13 @@ mod act;
 mod charset;
 mod dates;
 mod excuse;
+mod generalize;
 mod held;
 mod instance;
 mod iod;
 mod json;
 mod parse;
+mod patient;
 mod pixels;
 mod private;
 mod profile;
@@ -31,16 +33,21 @@ mod secret;
 mod subject;
 mod table;
 mod text;
+mod values;
 mod write;
 
 pub use excuse::{Excuse, Excuses, UnknownExcuse};
 pub use held::{Doubt, Held};
+pub use patient::Patient;
 pub use pixels::{DecodedFrames, Frame, FrameDecoder, TextDetector};
-pub use profile::{Dates, Head, KnownDevice, Limits, Pixels, Profile, ProfileError, Rectangle, Risky, Unclear};
+pub use profile::{
+    Dates, Generalize, Head, KnownDevice, Limits, Pixels, Profile, ProfileError, Rectangle, Risky, Unclear,
+};
 pub use report::{Action, Report};
 pub use sealed::{Deidentified, Instance, Json};
 pub use secret::{Secret, SecretError};
 pub use subject::Subject;
+pub use values::{Attribute, Values};
 
 use std::io::Read;
 use std::path::Path;
@@ -131,6 +138,20 @@ impl Deidentifier {
     /// Where the file cannot be understood.
     pub fn subject(&self, source: &[u8]) -> Result<Subject, Held> {
         instance::subject(self, source)
+    }
+
+    /// What an instance says at these attributes. It is the source's, and goes into nothing that leaves.
+    ///
+    /// # Errors
+    /// Where the file cannot be understood.
+    pub fn values(&self, source: &[u8], attributes: &[Attribute]) -> Result<Values, Held> {
+        instance::values(self, source, attributes)
+    }
+
+    /// Whose study it is, by the pseudonym that takes the place of the Patient ID; nothing where no instance says whose.
+    #[must_use]
+    pub fn patient(&self, subject: &Subject) -> Option<Patient> {
+        subject.patient.as_deref().map(|patient| Patient::of(patient, &self.secret))
     }
 
     /// De-identifies a result about this patient: UIDs become those of the instances, digests of files that stay are replaced, dates

@@ -27,6 +27,8 @@ pub enum Action {
     Pseudonym,
     /// An age of 90 years or more became 90.
     Capped,
+    /// A characteristic of the patient became that of its band.
+    Generalized,
     /// K, though the Basic Profile says otherwise: an option keeps it.
     Retained,
     /// Pixels were blacked out.
@@ -46,6 +48,7 @@ impl Action {
             Self::Cleaned => "cleaned",
             Self::Pseudonym => "pseudonym",
             Self::Capped => "capped",
+            Self::Generalized => "generalized",
             Self::Retained => "retained",
             Self::Masked => "masked",
             Self::Stated => "stated",

@@ -5,6 +5,9 @@ use sha2::Sha256;
 
 const KEY_BYTES_MIN: usize = 16;
 const KEY_BYTES_MAX: usize = 1024;
+/// Of pseudonyms: without letters that read as others, and without vowels that could make words.
+const ALPHABET: &[u8; 32] = b"0123456789BCDFGHJKLMNPQRSTVWXYZ_";
+const PSEUDONYM_CHARACTERS: usize = 16;
 
 /// The key of a site. With it the same source has the same UIDs and pseudonyms in every file, run and result; without it
 /// nobody can tell which is whose, or that two keys' are the same patient's.
@@ -36,7 +39,7 @@ impl Secret {
         Ok(Self { keyed })
     }
 
-    fn digest(&self, purpose: &str, of: &[u8]) -> [u8; 32] {
+    pub(crate) fn digest(&self, purpose: &str, of: &[u8]) -> [u8; 32] {
         let mut mac = self.keyed.clone();
         mac.update(purpose.as_bytes());
         mac.update(&[0]);
@@ -54,11 +57,14 @@ impl Secret {
     }
 
     /// What stands for a value of this kind: 16 characters, so that it fits the shortest VR (SH).
-    pub(super) fn pseudonym(&self, kind: &str, of: &str) -> String {
-        // Without letters that read as others, and without vowels that could make words.
-        const ALPHABET: &[u8; 32] = b"0123456789BCDFGHJKLMNPQRSTVWXYZ_";
+    pub(crate) fn pseudonym(&self, kind: &str, of: &str) -> String {
         let digest = self.digest(kind, of.as_bytes());
-        digest.iter().take(16).map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect()
+        digest.iter().take(PSEUDONYM_CHARACTERS).map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect()
+    }
+
+    /// Whether it could be a pseudonym.
+    pub(super) fn is_pseudonym(text: &str) -> bool {
+        text.len() == PSEUDONYM_CHARACTERS && text.bytes().all(|byte| ALPHABET.contains(&byte))
     }
 
     /// What stands for the digest of a file that stays: who has the file could tell whose it is otherwise.
