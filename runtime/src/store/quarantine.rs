@@ -42,9 +42,14 @@ macro_rules! words {
                 match self { $(Self::$variant => $word,)* }
             }
 
+            /// The one of this name.
+            #[must_use]
+            pub fn named(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|known| known.name() == word)
+            }
+
             fn read(word: &str) -> Result<Self, sqlx::Error> {
-                let found = Self::ALL.iter().copied().find(|known| known.name() == word);
-                found.ok_or_else(|| sqlx::Error::Decode("a word of the quarantine is not known to this version".into()))
+                Self::named(word).ok_or_else(|| sqlx::Error::Decode("a word of the quarantine is not known to this version".into()))
             }
         }
     };

@@ -69,11 +69,9 @@ fn an_image_in_which_a_person_saw_no_text_leaves_and_says_so() {
 fn a_face_that_may_leave_is_not_said_to_be_clean() {
     let allowed = excuses([Excuse::FaceAllowed]);
     let option = Profile { clean_recognizable_visual_features: true, ..Profile::default() };
-    for (profile, set, recognizable, cleans) in [
-        (Profile::default(), head(), "YES", false),
-        (option.clone(), head(), "YES", false),
-        (option, ct(), "NO", true),
-    ] {
+    for (profile, set, recognizable, cleans) in
+        [(Profile::default(), head(), "YES", false), (option.clone(), head(), "YES", false), (option, ct(), "NO", true)]
+    {
         let instance = excused(&with(profile), &set, &allowed).expect("released");
         let out = Out::of(&instance);
         assert_eq!(out.text(tags::RECOGNIZABLE_VISUAL_FEATURES).as_deref(), Some(recognizable));
