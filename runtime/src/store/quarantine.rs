@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use gantry_cloud_sync::deid::Excuses;
+use gantry_cloud_sync::deid::{Excuse, Excuses, UnknownExcuse};
 use gantry_cloud_sync::held::{Reason, ReasonKind};
 use serde::{Serialize, Serializer};
 use sqlx::Row;
@@ -267,7 +267,7 @@ impl Store {
         );
         for row in excused.bind(study).bind(profile_sha256.as_slice()).fetch_all(&self.pool).await? {
             let excuse: &str = row.try_get("excuse")?;
-            let excuse = excuse.parse().map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
+            let excuse: Excuse = excuse.parse().map_err(|e: UnknownExcuse| sqlx::Error::Decode(Box::new(e)))?;
             decided.entry(digest(&row, "sha256")?).or_default().excuses.extend([excuse]);
         }
         Ok(decided)

@@ -115,7 +115,8 @@ fn an_excuse_of_one_thing_excuses_nothing_else() {
     let pressed = Element {
         tag: tags::PIXEL_DATA,
         vr: VR::OB,
-        value: Value::Fragments(vec![b"".as_slice().into(), b"12".as_slice().into()]),
+        // An empty offset table and one frame.
+        value: Value::Fragments(b"\xFE\xFF\x00\xE0\0\0\0\0\xFE\xFF\x00\xE0\x02\0\0\x0012".as_slice().into()),
     };
     let compressed = ultrasound(vec![region(1, 1, 2, 3), pressed]);
     let sets = [
