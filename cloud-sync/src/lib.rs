@@ -11,6 +11,7 @@
 
 pub mod batch;
 pub mod deid;
+pub mod escrow;
 pub mod held;
 pub mod s3;
 pub mod verify;

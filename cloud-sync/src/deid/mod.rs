@@ -21,6 +21,7 @@ mod held;
 mod instance;
 mod iod;
 mod json;
+mod mapping;
 mod parse;
 mod pixels;
 mod private;
@@ -35,6 +36,7 @@ mod write;
 
 pub use excuse::{Excuse, Excuses, UnknownExcuse};
 pub use held::{Doubt, Held};
+pub use mapping::Mapping;
 pub use pixels::{DecodedFrames, Frame, FrameDecoder, TextDetector};
 pub use profile::{Dates, Head, KnownDevice, Limits, Pixels, Profile, ProfileError, Rectangle, Risky, Unclear};
 pub use report::{Action, Report};
@@ -190,3 +192,6 @@ impl Deidentifier {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use tests::ct_for_tests;

@@ -1,6 +1,7 @@
 //! The commands of `gantry`: arguments in, text or JSON out.
 
 pub(crate) mod deid;
+pub(crate) mod escrow;
 pub(crate) mod job;
 pub(crate) mod node;
 pub(crate) mod outbox;
