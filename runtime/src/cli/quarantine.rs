@@ -36,7 +36,7 @@ pub(crate) enum QuarantineCommand {
         #[arg(long, value_name = "UID")]
         study: Option<String>,
         /// For this reason only.
-        #[arg(long, value_name = "REASON", value_parser = reasons(), hide_possible_values = true)]
+        #[arg(long, value_name = "REASON", value_parser = reasons())]
         reason: Option<ReasonKind>,
         /// In this state: held, released, discarded, sent or gone; `any` for all.
         #[arg(long, value_name = "STATE", value_parser = states(), default_value = "held", hide_possible_values = true)]
