@@ -9,6 +9,9 @@ use crate::deid::{Excuse, Excuses, Held};
 use crate::known::Stays;
 use crate::verify::{FalseAlarm, NotProven, Unproven, Unverifiable};
 
+/// Places that a person looks at. Where there are more, something else is wrong.
+const LOOKED_AT_MAX: usize = 32;
+
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $remedy:literal;)*) => {
         /// Kinds of reasons. Names are in journals: one never changes its meaning.
@@ -147,6 +150,12 @@ impl From<&Held> for Reason {
 impl From<&Unproven> for Reason {
     fn from(unproven: &Unproven) -> Self {
         let Unproven::Leaks(leaks) = unproven else { return Self::unverifiable(unproven) };
+        if leaks.len() > LOOKED_AT_MAX {
+            let first = leaks.iter().take(3).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            let many =
+                format!("{} places or more have what identifies in the source; the first are: {first}", leaks.len());
+            return Self::unverifiable(&many);
+        }
         let alarm = |leak: &crate::verify::Leak| Excuse::FalseAlarm(FalseAlarm::of(leak));
         Self { kind: ReasonKind::Leak, detail: unproven.to_string(), excuses: leaks.iter().map(alarm).collect() }
     }
@@ -210,7 +219,8 @@ mod tests {
             Reason::from(&Held::Recognizable),
             Reason::from(&Held::Text(dicom_core::Tag(8, 8))),
             Reason::from(&Held::Patient),
-            Reason::from(&Unproven::Leaks(vec![leak.clone(), leak])),
+            Reason::from(&Unproven::Leaks(vec![leak.clone(), leak.clone()])),
+            Reason::from(&Unproven::Leaks(vec![leak; LOOKED_AT_MAX + 1])),
             Reason::from(&Unverifiable::NothingToSeek),
             Reason::from(&NotProven::OtherBytes),
         ];

@@ -11,6 +11,7 @@
 
 pub mod batch;
 pub mod deid;
+pub mod escrow;
 pub mod held;
 pub mod known;
 pub mod policy;

@@ -26,14 +26,15 @@ use gantry::telemetry;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::summary::Summary;
-use crate::cli::{deid, job, node, outbox, review, sync, token, worker, worklist};
+use crate::cli::{deid, escrow, job, node, outbox, quarantine, review, sync, token, worker, worklist};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done, or the module called the input unfit (status in result.json)
   1    the result could not be written; `gantry doctor`: a check failed; `gantry sync`: the bucket cannot be had or is not right
   2    usage, configuration, start-up, or no engine to check with; `gantry config check`: a check failed
-  3    the input cannot be read, or the module accepts none of it; there is no such job, study or delivery
+  3    the input cannot be read, or the module accepts none of it; there is no such job, study, delivery or
+       held object, or that cannot be decided; `gantry escrow`: nothing was found
   4    the module failed, or its package or findings were refused; `gantry deid`: something was held
   5    a limit was hit
   130  interrupted";
@@ -84,6 +85,12 @@ enum Command {
     /// Look at and change what results wait for which destination, also while a node runs.
     #[command(subcommand, after_help = outbox::EXAMPLES)]
     Outbox(outbox::OutboxCommand),
+    /// Look at what sync holds, and release or discard it.
+    #[command(subcommand, after_help = quarantine::EXAMPLES)]
+    Quarantine(quarantine::QuarantineCommand),
+    /// Look up who is who among what was released.
+    #[command(subcommand, after_help = escrow::EXAMPLES)]
+    Escrow(escrow::EscrowCommand),
     /// Tell which modules would run on a study, and why.
     #[command(subcommand, after_help = job::ROUTE_EXAMPLES)]
     Route(job::RouteCommand),
@@ -266,6 +273,8 @@ fn main() -> ExitCode {
         Command::Worklist(args) => worklist::run(&args),
         Command::Review(command) => review::run(command),
         Command::Outbox(command) => outbox::run(command),
+        Command::Quarantine(command) => quarantine::run(command),
+        Command::Escrow(command) => escrow::run(command),
         Command::Route(command) => job::route(command),
         Command::Config(command) => node::config(command),
         Command::Doctor { config, json } => node::doctor(&config, json),

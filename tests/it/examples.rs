@@ -74,6 +74,7 @@ fn the_example_of_gantry_toml_has_every_key_with_its_default() {
         instances_days: Some(_),
         results_days: _,
         quarantine_days: Some(_),
+        held_days: _,
         disk_target_free_mib: Some(_),
         interval_ms: _,
     } = whole.retention

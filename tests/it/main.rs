@@ -21,6 +21,7 @@ mod node;
 mod openvino;
 mod peers;
 mod priors;
+mod quarantine;
 mod readme;
 mod record;
 mod review;

@@ -20,7 +20,7 @@ mod seal;
 mod sealed;
 mod spool;
 
-pub(crate) use durable::remove;
+pub(crate) use durable::{remove, sync_folder};
 pub(crate) use manifest::{Content, MANIFEST_BYTES_MAX};
 pub(crate) use sealed::object_path;
 

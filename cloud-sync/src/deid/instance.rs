@@ -48,10 +48,19 @@ fn plain<'a>(file: &'a [u8], limits: &Limits) -> Result<Plain<'a>, Held> {
 
 /// Whose it is, and what identifies there.
 pub(super) fn subject(by: &Deidentifier, file: &[u8]) -> Result<Subject, Held> {
+    with_set(by, file, |meta, set| Subject::of(meta, set, &by.profile))
+}
+
+/// What is said of a file by its file meta information and its data set.
+pub(super) fn with_set<T>(
+    by: &Deidentifier,
+    file: &[u8],
+    say: impl FnOnce(&DataSet<'_>, &DataSet<'_>) -> T,
+) -> Result<T, Held> {
     let limits = &by.profile.limits;
     let plain = plain(file, limits)?;
     let set = parse::data_set(&plain.bytes, plain.start, plain.syntax.encoding, limits)?;
-    Ok(Subject::of(&plain.meta, &set, &by.profile))
+    Ok(say(&plain.meta, &set))
 }
 
 /// What it says at these attributes.

@@ -22,6 +22,7 @@ mod held;
 mod instance;
 mod iod;
 mod json;
+mod mapping;
 mod parse;
 mod patient;
 mod pixels;
@@ -38,6 +39,7 @@ mod write;
 
 pub use excuse::{Excuse, Excuses, UnknownExcuse};
 pub use held::{Doubt, Held};
+pub use mapping::Mapping;
 pub use patient::Patient;
 pub use pixels::{DecodedFrames, Frame, FrameDecoder, TextDetector};
 pub use profile::{
@@ -211,3 +213,6 @@ impl Deidentifier {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use tests::ct_for_tests;

@@ -33,6 +33,7 @@
 //! Not seen: identifiers drawn into pixels (the cleaner's text detector looks for those), compressed inside pixel data,
 //! written backwards, or misspelt.
 
+mod alarms;
 mod attributes;
 mod charset;
 mod identifiers;
@@ -42,6 +43,7 @@ mod scan;
 mod spellings;
 mod walk;
 
+pub use alarms::FalseAlarm;
 pub use release::{Bytes, NotProven, Released, release};
 pub use scan::Scanner;
 
@@ -249,23 +251,6 @@ pub struct Leak {
     pub place: Place,
     /// How its bytes are written.
     pub encoding: &'static str,
-}
-
-/// What a person looked at and says is no identifier: whatever is found of this kind at this place of one output.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FalseAlarm {
-    /// What it was taken for.
-    pub kind: Kind,
-    /// Where.
-    pub place: Place,
-}
-
-impl FalseAlarm {
-    /// The one that excuses this.
-    #[must_use]
-    pub fn of(leak: &Leak) -> Self {
-        Self { kind: leak.kind, place: leak.place.clone() }
-    }
 }
 
 /// A place in an output.

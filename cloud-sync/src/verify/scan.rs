@@ -10,7 +10,7 @@ use super::identifiers::{Identifiers, is_moment, is_text};
 use super::patterns::{Edges, Ground, Pattern, patterns};
 use super::spellings::{Trust, spellings};
 use super::walk::{Leaf, Part, Walked, walk};
-use super::{Dates, FalseAlarm, Kind, Leak, Limits, Place, Proof, Retain, Unproven, Unverifiable};
+use super::{Dates, Kind, Leak, Limits, Place, Proof, Retain, Unproven, Unverifiable};
 
 /// Seeks the identifiers of a [`Verifier`](super::Verifier)'s sources in outputs. It can be shared by threads.
 pub struct Scanner {
@@ -90,25 +90,17 @@ impl Scanner {
         Ok(Scanner { sought, patterns: all, automaton, squeezed, squeezing, retain, limits: limits.clone() })
     }
 
+    pub(super) fn leaks_max(&self) -> usize {
+        self.limits.leaks_max
+    }
+
     /// Looks through a DICOM file.
     ///
     /// # Errors
     /// Where identifiers of the sources are, or why it could not be followed to its end.
     pub fn prove_instance(&self, output: &[u8]) -> Result<Proof, Unproven> {
-        self.prove_instance_but(output, [])
-    }
-
-    /// The same, but for what a person looked at in this very output and says is none.
-    ///
-    /// # Errors
-    /// Where other identifiers of the sources are, or why it could not be followed to its end.
-    pub fn prove_instance_but<'f>(
-        &self,
-        output: &[u8],
-        alarms: impl IntoIterator<Item = &'f FalseAlarm>,
-    ) -> Result<Proof, Unproven> {
         let walked = walk(output, &self.limits).map_err(Unproven::Output)?;
-        let mut leaks = Leaks::but(alarms);
+        let mut leaks = Vec::new();
         self.scan(output, &regions(&walked, Part::File), Some(&walked), &mut leaks);
         if let Some(inflated) = &walked.inflated {
             self.scan(inflated, &regions(&walked, Part::Inflated), Some(&walked), &mut leaks);
@@ -121,34 +113,26 @@ impl Scanner {
     /// # Errors
     /// Where identifiers of the sources are.
     pub fn prove_text(&self, output: &[u8]) -> Result<Proof, Unproven> {
-        self.prove_text_but(output, [])
-    }
-
-    /// The same, but for what a person looked at in this very output and says is none.
-    ///
-    /// # Errors
-    /// Where other identifiers of the sources are.
-    pub fn prove_text_but<'f>(
-        &self,
-        output: &[u8],
-        alarms: impl IntoIterator<Item = &'f FalseAlarm>,
-    ) -> Result<Proof, Unproven> {
-        let mut leaks = Leaks::but(alarms);
+        let mut leaks = Vec::new();
         let whole = Region { start: 0, end: output.len(), ground: Ground::Text, leaf: None };
         self.scan(output, &[whole], None, &mut leaks);
         self.conclude(output, leaks)
     }
 
-    fn conclude(&self, output: &[u8], leaks: Leaks<'_>) -> Result<Proof, Unproven> {
-        if !leaks.found.is_empty() {
-            return Err(Unproven::Leaks(leaks.found));
+    fn conclude(&self, output: &[u8], leaks: Vec<Leak>) -> Result<Proof, Unproven> {
+        if !leaks.is_empty() {
+            return Err(Unproven::Leaks(leaks));
         }
-        let output_sha256 = Sha256::digest(output).into();
-        let passed = leaks.passed.into_iter().cloned().collect();
-        Ok(Proof { output_sha256, identifiers: self.sought.len(), retain: self.retain, passed })
+        Ok(self.proof(output))
     }
 
-    fn scan(&self, bytes: &[u8], regions: &[Region<'_>], walked: Option<&Walked<'_>>, leaks: &mut Leaks<'_>) {
+    /// Of an output in which nothing was found, or nothing but false alarms.
+    pub(super) fn proof(&self, output: &[u8]) -> Proof {
+        let output_sha256 = Sha256::digest(output).into();
+        Proof { output_sha256, identifiers: self.sought.len(), retain: self.retain, passed: BTreeSet::new() }
+    }
+
+    fn scan(&self, bytes: &[u8], regions: &[Region<'_>], walked: Option<&Walked<'_>>, leaks: &mut Vec<Leak>) {
         let gap = Region { start: 0, end: bytes.len(), ground: Ground::Small, leaf: None };
         for found in self.automaton.find_overlapping_iter(bytes) {
             let Some((sought, pattern)) = self.patterns.get(found.pattern().as_usize()) else { continue };
@@ -166,7 +150,7 @@ impl Scanner {
     }
 
     /// Numbers whatever separates their digits.
-    fn squeeze(&self, bytes: &[u8], region: &Region<'_>, walked: Option<&Walked<'_>>, leaks: &mut Leaks<'_>) {
+    fn squeeze(&self, bytes: &[u8], region: &Region<'_>, walked: Option<&Walked<'_>>, leaks: &mut Vec<Leak>) {
         let kept: Vec<usize> = (region.start..region.end)
             .filter(|&at| bytes.get(at).is_some_and(|b| !b" -./_:()+,\0".contains(b)))
             .collect();
@@ -191,7 +175,7 @@ impl Scanner {
         at: usize,
         region: &Region<'_>,
         walked: Option<&Walked<'_>>,
-        leaks: &mut Leaks<'_>,
+        leaks: &mut Vec<Leak>,
     ) {
         let Some(sought) = self.sought.get(sought as usize) else { return };
         // A moved day may fall on another day of the source, but not at the same attribute.
@@ -209,27 +193,9 @@ impl Scanner {
             }
             _ => Place::Offset(at),
         };
-        leaks.add(Leak { kind: sought.kind, place, encoding }, self.limits.leaks_max);
-    }
-}
-
-/// What was found, and what of it was passed over.
-struct Leaks<'f> {
-    found: Vec<Leak>,
-    alarms: BTreeSet<&'f FalseAlarm>,
-    passed: BTreeSet<&'f FalseAlarm>,
-}
-
-impl<'f> Leaks<'f> {
-    fn but(alarms: impl IntoIterator<Item = &'f FalseAlarm>) -> Self {
-        Self { found: Vec::new(), alarms: alarms.into_iter().collect(), passed: BTreeSet::new() }
-    }
-
-    fn add(&mut self, leak: Leak, most: usize) {
-        if let Some(alarm) = self.alarms.get(&FalseAlarm::of(&leak)) {
-            self.passed.insert(*alarm);
-        } else if self.found.len() < most && !self.found.contains(&leak) {
-            self.found.push(leak);
+        let leak = Leak { kind: sought.kind, place, encoding };
+        if leaks.len() < self.limits.leaks_max && !leaks.contains(&leak) {
+            leaks.push(leak);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! `gantry deid`: a folder of instances and results without identities, or why some of it stays.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
@@ -90,14 +89,10 @@ fn profile(name: &str) -> Result<Profile, (u8, anyhow::Error)> {
 }
 
 fn secret(key: Option<&Path>) -> Result<Secret, (u8, anyhow::Error)> {
-    let (path, most) = match key {
-        Some(path) => (path, 1025),
-        None => (Path::new("/dev/urandom"), 32),
-    };
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
-    read.map_err(|e| failed(2, path, e))?;
-    Secret::new(&bytes).map_err(|e| (2, anyhow!("{}: {e}", path.display())))
+    match key {
+        Some(path) => Secret::read(path).map_err(|e| (2, anyhow!("{}: {e}", path.display()))),
+        None => Secret::random().map_err(|e| (2, e.into())),
+    }
 }
 
 /// Results in JSON, and all other files.

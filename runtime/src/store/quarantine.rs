@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use gantry_cloud_sync::deid::Excuses;
+use gantry_cloud_sync::deid::{Excuse, Excuses, UnknownExcuse};
 use gantry_cloud_sync::held::{Reason, ReasonKind};
 use serde::{Serialize, Serializer};
 use sqlx::Row;
@@ -42,9 +42,14 @@ macro_rules! words {
                 match self { $(Self::$variant => $word,)* }
             }
 
+            /// The one of this name.
+            #[must_use]
+            pub fn named(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|known| known.name() == word)
+            }
+
             fn read(word: &str) -> Result<Self, sqlx::Error> {
-                let found = Self::ALL.iter().copied().find(|known| known.name() == word);
-                found.ok_or_else(|| sqlx::Error::Decode("a word of the quarantine is not known to this version".into()))
+                Self::named(word).ok_or_else(|| sqlx::Error::Decode("a word of the quarantine is not known to this version".into()))
             }
         }
     };
@@ -262,7 +267,7 @@ impl Store {
         );
         for row in excused.bind(study).bind(profile_sha256.as_slice()).fetch_all(&self.pool).await? {
             let excuse: &str = row.try_get("excuse")?;
-            let excuse = excuse.parse().map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
+            let excuse: Excuse = excuse.parse().map_err(|e: UnknownExcuse| sqlx::Error::Decode(Box::new(e)))?;
             decided.entry(digest(&row, "sha256")?).or_default().excuses.extend([excuse]);
         }
         Ok(decided)

@@ -103,6 +103,11 @@ fn file(set: &DataSet<'_>) -> Vec<u8> {
     file_in(set, EXPLICIT)
 }
 
+/// The file of [`ct`], for tests of what comes after.
+pub(crate) fn ct_for_tests() -> Vec<u8> {
+    file(&ct())
+}
+
 /// What came out, read again.
 struct Out {
     bytes: Vec<u8>,

@@ -1,4 +1,4 @@
-use gantry_cloud_sync::deid::{Excuse, Held};
+use gantry_cloud_sync::deid::Held;
 
 use super::*;
 
