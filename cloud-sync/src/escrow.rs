@@ -69,8 +69,20 @@ impl Escrow {
     /// [`EscrowError`]; also where others than its owner can look into the folder.
     pub fn open(folder: &Path, recipients_file: &Path) -> Result<Self, EscrowError> {
         let recipients = lines(recipients_file)?;
-        let parsed: Result<Vec<Recipient>, _> = keys(&recipients).map(str::parse).collect();
-        let wrong = || EscrowError::Recipients(recipients_file.display().to_string());
+        Self::to(folder, keys(&recipients), &recipients_file.display().to_string())
+    }
+
+    /// The same, to these; `named` says where they come from.
+    ///
+    /// # Errors
+    /// As of [`Self::open`].
+    pub fn to<'r>(
+        folder: &Path,
+        recipients: impl IntoIterator<Item = &'r str>,
+        named: &str,
+    ) -> Result<Self, EscrowError> {
+        let parsed: Result<Vec<Recipient>, _> = recipients.into_iter().map(str::parse).collect();
+        let wrong = || EscrowError::Recipients(named.to_owned());
         let recipients = parsed.map_err(|_| wrong())?;
         if !(1..=RECIPIENTS_MAX).contains(&recipients.len()) {
             return Err(wrong());

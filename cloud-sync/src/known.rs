@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use sha2::{Digest, Sha256};
 
-use crate::deid::{Deidentified, Deidentifier, Excuses, Held, Instance, Json, Patient, Subject};
+use crate::deid::{Deidentified, Deidentifier, Excuses, Held, Instance, Json, Mapping, Patient, Subject};
 use crate::verify::{self, Bytes, Kind, NotProven, Proof, Released, Retain, Scanner, Unproven, Unverifiable, Verifier};
 
 /// Why something stays.
@@ -117,6 +117,14 @@ impl Prover<'_> {
         }
         let made = self.by.deidentify_excused(source, &self.subject, excuses)?;
         release(self.by, made, |output| self.scanner.prove_instance_but(output, excuses.false_alarms()))
+    }
+
+    /// What stands for what in an instance, for a hospital's escrow.
+    ///
+    /// # Errors
+    /// Where it cannot be understood.
+    pub fn mapping(&self, source: &[u8]) -> Result<Mapping, Stays> {
+        Ok(self.by.mapping(source, &self.subject)?)
     }
 
     /// Releases a result or another document in JSON; what a person excused in it is not asked of it.

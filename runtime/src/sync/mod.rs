@@ -142,7 +142,8 @@ pub async fn run(
     let threads = rayon::ThreadPoolBuilder::new().num_threads(config.instances_at_once_max).build()?;
     let uploader = Arc::new(Uploader::connect(site.policy.s3.clone(), &site.policy.site).await?);
     let ledger = serde_json::from_str(&store.sync_ledger().await?).map_err(SyncError::Ledger)?;
-    let work = Arc::new(Work { site, config, store, data, stop, threads, runtime: Handle::current() });
+    let escrow = site.escrow()?;
+    let work = Arc::new(Work { site, config, store, data, stop, escrow, threads, runtime: Handle::current() });
     let turn = Turn::new(&work.config.spool(&work.data))?;
     let mut run = Run {
         work,

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 
 use gantry_cloud_sync::batch::{self, Digest, PublicKey, SiteKey};
 use gantry_cloud_sync::deid::{Attribute, Deidentifier, Profile, Secret};
+use gantry_cloud_sync::escrow::{Escrow, EscrowError};
 use gantry_cloud_sync::policy::{OptOut, Policy, PolicyError};
 
 use crate::config::SyncConfig;
 
 /// The largest policy, or list of those who opted out, that is read.
 const FILE_MAX_MIB: u64 = 64;
-/// The longest key: [`Secret`].
-const KEY_MAX_BYTES: u64 = 1024;
 
 /// Read once.
 #[derive(Debug)]
@@ -68,6 +67,9 @@ pub enum SiteError {
     /// A key of signatures.
     #[error(transparent)]
     Key(#[from] batch::Failure),
+    /// Where the hospital keeps who is who.
+    #[error("escrow: {0}")]
+    Escrow(#[from] EscrowError),
 }
 
 impl Site {
@@ -81,8 +83,7 @@ impl Site {
         let policy = Policy::from_toml(&text(path)?).map_err(wrong)?;
         let policy = policy.with_paths_from(path.parent().unwrap_or(Path::new(".")));
         let identity = |reason: String| SiteError::Identity { path: policy.identity_key_file.clone(), reason };
-        let key = bytes(&policy.identity_key_file, KEY_MAX_BYTES).map_err(|e| identity(e.to_string()))?;
-        let secret = Secret::new(&key).map_err(|e| identity(e.to_string()))?;
+        let secret = Secret::read(&policy.identity_key_file).map_err(|e| identity(e.to_string()))?;
         let opt_out = match &policy.consent.opt_out_file {
             Some(file) => Some(OptOut::parse(&text(file)?, &secret).map_err(wrong)?),
             None => None,
@@ -100,6 +101,16 @@ impl Site {
     /// [`SiteError::Key`].
     pub fn signing_key(&self) -> Result<SiteKey, SiteError> {
         Ok(SiteKey::load(&self.policy.signing_key_file)?)
+    }
+
+    /// Where the hospital keeps who is who, if it does.
+    ///
+    /// # Errors
+    /// [`SiteError::Escrow`].
+    pub(super) fn escrow(&self) -> Result<Option<Escrow>, SiteError> {
+        let Some(escrow) = &self.policy.escrow else { return Ok(None) };
+        let recipients = escrow.recipients.iter().map(String::as_str);
+        Ok(Some(Escrow::to(&escrow.folder, recipients, "escrow.recipients")?))
     }
 }
 

@@ -17,7 +17,8 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use gantry_cloud_sync::batch::{self, Digest, Entry, Format, Id, Intake, Kind, Releasable, Spool};
-use gantry_cloud_sync::deid::{Held, Instance, Json, Values};
+use gantry_cloud_sync::deid::{Held, Instance, Json, Mapping, Values};
+use gantry_cloud_sync::escrow::{Escrow, EscrowError};
 use gantry_cloud_sync::held::Reason;
 use gantry_cloud_sync::known::{Known, Prover, Stays};
 use gantry_cloud_sync::policy::{Candidate, Cohort, Context, Decision, JobEnd, Priority, Verdict, Wait};
@@ -44,6 +45,7 @@ pub(super) struct Work {
     pub(super) store: Store,
     pub(super) data: PathBuf,
     pub(super) stop: CancellationToken,
+    pub(super) escrow: Option<Escrow>,
     pub(super) threads: rayon::ThreadPool,
     pub(super) runtime: Handle,
 }
@@ -72,6 +74,9 @@ pub enum StudyError {
     /// The spool.
     #[error(transparent)]
     Spool(#[from] batch::Failure),
+    /// The escrow.
+    #[error("escrow: {0}")]
+    Escrow(#[from] EscrowError),
     /// What the journal keeps of earlier decisions.
     #[error("the journal's {0} is not what this version wrote: {1}")]
     Kept(&'static str, serde_json::Error),
@@ -151,6 +156,7 @@ impl Work {
             intake: spool.take_in(record, &cleaner.profile),
             looked: SyncLooked { profile_sha256, ..SyncLooked::default() },
             released: HashMap::new(),
+            mappings: Vec::new(),
         };
         let came = self.take(due, &sources, taking, part);
         // What failed on the disk may be there or not: the next start asks the spool.
@@ -163,8 +169,7 @@ impl Work {
     fn take(&self, due: &SyncDue, sources: &Sources, mut taking: Taking<'_, '_>, part: i64) -> Result<Came, Stop> {
         taking.sources(&self.files(sources))?;
         taking.sources(&self.documents(due, sources, &taking.released))?;
-        // Here the mapping of identities is to be kept for the hospital, where the policy asks for it.
-        let Taking { intake, looked, .. } = taking;
+        let Taking { intake, looked, mappings, .. } = taking;
         let held = looked.held.len();
         if intake.objects().is_empty() && held == 0 {
             return Err(Stop::Skip("there is nothing of it that the policy sends".into()));
@@ -178,6 +183,10 @@ impl Work {
             objects_held: held as u64,
             bytes: intake.objects().iter().map(|object| object.bytes).sum(),
         };
+        // Who is who is kept before anything can leave.
+        if let Some(escrow) = self.escrow.as_ref().filter(|_| !mappings.is_empty()) {
+            escrow.keep(&mappings)?;
+        }
         self.wait(self.store.sync_taken(due, part, &taken, &looked))?;
         intake.finish(SystemTime::now())?;
         self.wait(self.store.sync_spooled(part))?;
@@ -298,11 +307,13 @@ struct Taking<'t, 's> {
     looked: SyncLooked,
     /// Digests of results as they leave, by jobs.
     released: HashMap<i64, Digest>,
+    /// For the hospital's escrow.
+    mappings: Vec<Mapping>,
 }
 
 /// What may leave.
 enum Clean {
-    Instance(Released<Instance>),
+    Instance(Box<Released<Instance>>, Option<Mapping>),
     Json(Released<Json>),
 }
 
@@ -311,14 +322,14 @@ impl Taking<'_, '_> {
     fn sources(&mut self, sources: &[Source]) -> Result<(), Stop> {
         for some in sources.chunks(self.work.config.instances_at_once_max) {
             self.work.may_go_on()?;
-            let (prover, decided, cleaner) = (self.prover, self.decided, &self.work.site.cleaners[0]);
+            let (prover, decided, work) = (self.prover, self.decided, self.work);
             let looked: Vec<_> = self.work.threads.install(|| {
-                some.par_iter().map(|source| clean(source, prover, decided, cleaner)).collect()
+                some.par_iter().map(|source| clean(source, prover, decided, work)).collect()
             });
             for (source, clean) in some.iter().zip(looked) {
                 match clean {
                     None => {}
-                    Some(Ok(clean)) => self.keep(source, &clean)?,
+                    Some(Ok(clean)) => self.keep(source, clean)?,
                     Some(Err(stays)) => {
                         let (object, reason) = (source.object.clone(), Reason::from(&stays));
                         self.looked.held.push(ToHold { object, reason });
@@ -329,9 +340,9 @@ impl Taking<'_, '_> {
         Ok(())
     }
 
-    fn keep(&mut self, source: &Source, clean: &Clean) -> Result<(), Stop> {
-        let content: &dyn Releasable = match clean {
-            Clean::Instance(instance) => instance,
+    fn keep(&mut self, source: &Source, clean: Clean) -> Result<(), Stop> {
+        let content: &dyn Releasable = match &clean {
+            Clean::Instance(instance, _) => &**instance,
             Clean::Json(json) => json,
         };
         let entry = Entry { kind: source.kind, format: source.format, module: source.module.as_ref(), content };
@@ -346,6 +357,9 @@ impl Taking<'_, '_> {
         {
             self.released.insert(job, Digest::of(content.bytes()));
         }
+        if let Clean::Instance(_, mapping) = clean {
+            self.mappings.extend(mapping);
+        }
         self.looked.along.push(source.object.clone());
         Ok(())
     }
@@ -356,7 +370,7 @@ fn clean(
     source: &Source,
     prover: Result<&Prover<'_>, &Stays>,
     decided: &HashMap<[u8; 32], Decided>,
-    cleaner: &Cleaner,
+    work: &Work,
 ) -> Option<Result<Clean, Stays>> {
     let decided = decided.get(&source.object.sha256).cloned().unwrap_or_default();
     if decided.discarded {
@@ -364,7 +378,7 @@ fn clean(
     }
     let clean = || {
         let bytes = match &source.content {
-            Content::File(path) => cleaner.by.read(path)?,
+            Content::File(path) => work.site.cleaners[0].by.read(path)?,
             Content::Made(bytes) => bytes.clone(),
         };
         let prover = prover.map_err(Clone::clone)?;
@@ -372,7 +386,10 @@ fn clean(
             return Err(Stays::Held(Held::Io(std::io::ErrorKind::InvalidData)));
         }
         Ok(match source.format {
-            Format::Dicom => Clean::Instance(prover.instance(bytes, &decided.excuses)?),
+            Format::Dicom => {
+                let mapping = work.escrow.as_ref().map(|_| prover.mapping(&bytes)).transpose()?;
+                Clean::Instance(Box::new(prover.instance(bytes, &decided.excuses)?), mapping)
+            }
             Format::Json => Clean::Json(prover.json(&bytes, &decided.excuses)?),
         })
     };
