@@ -25,6 +25,7 @@ mod report;
 mod seg;
 mod sender;
 mod study;
+mod sync_triage;
 mod synthetic;
 mod workers;
 
@@ -54,6 +55,8 @@ enum Subject {
     Ingest(ingest::Options),
     /// The busiest hour of a large hospital, in less time.
     Hospital(hospital::Options),
+    /// What urgent findings feel of sync.
+    SyncTriage(sync_triage::Options),
     /// A SEG beside highdicom, and what a result waits for before its destination has it, alone and beside thousands for one that is
     /// gone.
     Outputs(outputs::Options),
@@ -126,6 +129,7 @@ fn main() -> Result<()> {
         Subject::Workers(options) => &options.built,
         Subject::Ingest(options) => &options.built,
         Subject::Hospital(options) => &options.built,
+        Subject::SyncTriage(options) => &options.built,
         Subject::Outputs(options) => &options.built,
     };
     let processors = pin(built.processors)?;
@@ -153,6 +157,11 @@ fn main() -> Result<()> {
         Subject::Outputs(options) => {
             let mut report = Report::begin(format!("outputs, {}", profile(&gantry)), processors);
             outputs::measure(&folder, options, &mut report)?;
+            report
+        }
+        Subject::SyncTriage(options) => {
+            let mut report = Report::begin(format!("triage beside sync, {}", profile(&gantry)), processors);
+            sync_triage::measure(&folder, &gantry, options, &mut report)?;
             report
         }
         Subject::Gpu(_) | Subject::Worker | Subject::WriteSeg(_) => unreachable!("done above"),

@@ -58,6 +58,12 @@ impl S3 {
         self.port
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.server.id()
+    }
+
     /// Keys of all objects, in order.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {

@@ -21,6 +21,7 @@ Examples:
   cargo xtask bench hospital -- --times 60   a hospital's busiest hour in a minute: what is lost, and the node's memory
   cargo xtask bench hospital -- --times 20 --minutes 0.5
   cargo xtask bench hospital -- --find       with how many hours at once two cores keep up; takes some minutes
+  cargo xtask bench sync-triage              what urgent findings feel of sync beside them
   cargo xtask bench outputs                  a SEG beside highdicom, and what a result waits for before Orthanc has it
   cargo xtask bench outputs -- --only seg    the SEG alone; also: orthanc, gone
   cargo xtask bench gpu -- --library LIBRARY --out ratios.json
@@ -50,6 +51,8 @@ enum Subject {
     Ingest,
     /// The busiest hour of a large hospital in less time, sent to `gantry serve`
     Hospital,
+    /// The time from an urgent study to its finding, with sync at work and with sync paused
+    SyncTriage,
     /// A SEG of three organs on 300 slices beside highdicom; a result's way to Orthanc, and beside 10,000 for a destination that is gone
     Outputs,
     /// Models by the bare engine in a loop, by the engine in the process, and by a worker; urgent runs; a killed worker
@@ -64,6 +67,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
         Subject::Workers => ("workers", true),
         Subject::Ingest => ("ingest", true),
         Subject::Hospital => ("hospital", false),
+        Subject::SyncTriage => ("sync-triage", true),
         Subject::Outputs => ("outputs", false),
         Subject::Gpu => ("gpu", false),
     };
