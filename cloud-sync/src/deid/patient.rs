@@ -16,7 +16,7 @@ pub struct Patient {
 
 impl Patient {
     /// Of what pseudonyms derive from.
-    pub(super) fn of(identity: &str, secret: &Secret) -> Self {
+    pub(crate) fn of(identity: &str, secret: &Secret) -> Self {
         Self { pseudonym: secret.pseudonym("patient", identity), has_id: identity.starts_with(BY_ID) }
     }
 

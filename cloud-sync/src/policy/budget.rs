@@ -103,3 +103,68 @@ impl Ledger {
 fn minute_of(now: DateTime<Utc>) -> i64 {
     now.timestamp().div_euclid(MINUTE_S)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).expect("a moment")
+    }
+
+    const BOTH: Limits = Limits { hourly_max_mib: Some(10), daily_max_mib: Some(25) };
+
+    #[test]
+    fn an_hour_and_a_day_are_the_last_ones() {
+        let mut sent = Ledger::default();
+        assert_eq!(BOTH.room(&sent, at(0)), Some(10 * MIB));
+        sent.add(10 * MIB, at(0));
+        assert_eq!(BOTH.room(&sent, at(3599)), Some(0));
+        assert_eq!(BOTH.opens(1, &sent, at(10)), at(3660), "a minute counts until all of it is over");
+        assert_eq!(BOTH.room(&sent, at(3660)), Some(10 * MIB));
+        sent.add(10 * MIB, at(3660));
+        assert_eq!(BOTH.room(&sent, at(7320)), Some(5 * MIB), "the day");
+        assert_eq!(BOTH.opens(5 * MIB, &sent, at(7320)), at(7320));
+        assert_eq!(BOTH.opens(6 * MIB, &sent, at(7320)), at(24 * 3600 + 60));
+        assert_eq!(BOTH.opens(999 * MIB, &sent, at(7320)), at(24 * 3600 + 3720), "what is larger goes alone");
+        assert_eq!(Limits::default().room(&sent, at(7320)), None);
+        assert_eq!(Limits::default().opens(u64::MAX, &sent, at(7320)), at(7320));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_loosens_nothing_and_stops_nothing_for_long() {
+        let mut sent = Ledger::default();
+        sent.add(10 * MIB, at(400 * 24 * 3600));
+        assert_eq!(BOTH.room(&sent, at(0)), Some(0));
+        assert_eq!(BOTH.opens(MIB, &sent, at(0)), at(3660));
+        sent.add(0, at(0));
+        assert_eq!(BOTH.room(&sent, at(3660)), Some(10 * MIB));
+        let kept = serde_json::to_string(&sent).expect("JSON");
+        assert_eq!(serde_json::from_str::<Ledger>(&kept).expect("a ledger"), sent);
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_waits_as_told_stays_within_both_limits(sizes in prop::collection::vec((0_i64..2000, 1_u64..12), 1..60)) {
+            let (mut sent, mut now, mut all) = (Ledger::default(), at(0), Vec::new());
+            for (pause, mib) in sizes {
+                let opens = BOTH.opens(mib * MIB, &sent, now + TimeDelta::seconds(pause));
+                prop_assert!(opens >= now);
+                now = opens;
+                prop_assert!(mib > 10 || BOTH.room(&sent, now).is_some_and(|room| room >= mib * MIB));
+                sent.add(mib * MIB, now);
+                all.push((now, mib));
+            }
+            prop_assert!(sent.minutes.len() <= 1441);
+            for (end, _) in &all {
+                for (hours, most) in [(1, 10), (24, 25)] {
+                    let within = |at: &DateTime<Utc>| at <= end && *at > *end - TimeDelta::hours(hours);
+                    let sizes: Vec<u64> = all.iter().filter(|(at, _)| within(at)).map(|(_, mib)| *mib).collect();
+                    prop_assert!(sizes.iter().sum::<u64>() <= most || sizes.len() == 1, "{sizes:?}");
+                }
+            }
+        }
+    }
+}
