@@ -178,12 +178,12 @@ fn hand_on(args: &RunArgs) -> Result<(), Failure> {
         let store = Store::open(&data).await.map_err(|e| usage(e.into()))?;
         let parts = Parts { site, config: config.sync, store: store.clone(), data };
         let quiet = args.node.json || args.of_node;
-        let summary = sync::run(parts, mode, stop.clone(), &|event| {
+        let on = |event: &Progress<'_>| {
             if !quiet {
                 show(event);
             }
-        });
-        let summary = summary.await.map_err(|e| (1, e.into()));
+        };
+        let summary = sync::run(parts, mode, stop.clone(), &on).await.map_err(|e| (1, e.into()));
         store.close().await;
         summary
     })?;

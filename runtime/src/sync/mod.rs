@@ -18,6 +18,7 @@ mod study;
 mod turn;
 mod upload;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -357,7 +358,8 @@ impl Run<'_> {
         sizes.sort_by_key(|object| object.sha256);
         sizes.dedup_by_key(|object| object.sha256);
         let bytes = sizes.iter().map(|object| object.bytes).sum();
-        let (now, opens) = (Utc::now(), policy.limits.opens(bytes, &self.ledger, Utc::now()));
+        let now = Utc::now();
+        let opens = policy.limits.opens(bytes, &self.ledger, now);
         (opens > now).then(|| {
             let opens = opens.with_timezone(&Local).format("%Y-%m-%d %H:%M");
             format!("the limits of the policy leave room for the next batch at {opens}")
@@ -455,22 +457,23 @@ fn records(batch: &Batch) -> Vec<String> {
 /// What the journal began and did not see the end of. It is asked before the spool forgets anything.
 async fn reconcile(store: &Store, spool: &Spool) -> Result<(), SyncError> {
     let sent = spool.sent()?;
+    let mut batches = HashMap::new();
+    for id in spool.sealed()?.into_iter().chain(sent.iter().copied()) {
+        batches.extend(records(&spool.batch(id)?).into_iter().map(|record| (record, id)));
+    }
     for part in store.sync_open().await? {
-        let found = match part.record.parse() {
-            Ok(record) => spool.record(record)?,
-            Err(_) => None,
-        };
-        match found {
+        let batch = batches.get(&part.record);
+        let is_there = batch.is_some() || part.record.parse().is_ok_and(|record| spool.has_record(record));
+        if !is_there {
             // Never finished, or lost with the spool: the study is looked at anew.
-            None => store.sync_again(&part).await?,
-            Some((_, batch)) => {
-                if !part.spooled {
-                    store.sync_spooled(part.id).await?;
-                }
-                if let Some(id) = batch.filter(|id| sent.contains(id)) {
-                    store.sync_sent(&id.to_string(), &[part.record], now_ms()).await?;
-                }
-            }
+            store.sync_again(&part).await?;
+            continue;
+        }
+        if !part.spooled {
+            store.sync_spooled(part.id).await?;
+        }
+        if let Some(id) = batch.filter(|id| sent.contains(id)) {
+            store.sync_sent(&id.to_string(), &[part.record], now_ms()).await?;
         }
     }
     Ok(())
