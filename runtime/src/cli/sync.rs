@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -137,12 +136,12 @@ fn done(changed: bool, json: bool, yes: &str, no: &str) -> anyhow::Result<String
 }
 
 /// The configuration, what the site chose, and where the journal is.
-fn opened(node: &NodeArgs) -> Result<(Config, Arc<Site>, PathBuf), Failure> {
+fn opened(node: &NodeArgs) -> Result<(Config, Site, PathBuf), Failure> {
     let usage = |e: anyhow::Error| (2, e);
     let config = Config::read(&node.config).map_err(|e| usage(e.into()))?;
     let data = super::journal_folder(&node.config, &config)?;
     let site = Site::read(&config.sync).map_err(|e| usage(e.into()))?;
-    Ok((config, Arc::new(site), data))
+    Ok((config, site, data))
 }
 
 fn hand_on(args: &RunArgs) -> Result<(), Failure> {
@@ -176,7 +175,7 @@ fn hand_on(args: &RunArgs) -> Result<(), Failure> {
             }
         });
         let store = Store::open(&data).await.map_err(|e| usage(e.into()))?;
-        let parts = Parts { site, config: config.sync, store: store.clone(), data };
+        let parts = Parts { site, config, store: store.clone(), data };
         let quiet = args.node.json || args.of_node;
         let on = |event: &Progress<'_>| {
             if !quiet {

@@ -38,7 +38,7 @@ pub use self::turn::{TakeError, take_spool};
 use self::study::Work;
 use self::turn::Turn;
 use self::upload::Upload;
-use crate::config::SyncConfig;
+use crate::config::Config;
 use crate::store::{Due, Store, StoreError, SyncDue, now_ms};
 
 /// What a study that waits is told to wait at most.
@@ -50,9 +50,9 @@ const FULL_FOR: Duration = Duration::from_secs(60);
 /// What it takes.
 pub struct Parts {
     /// What the site chose.
-    pub site: Arc<Site>,
-    /// `[sync]`.
-    pub config: SyncConfig,
+    pub site: Site,
+    /// The node's.
+    pub config: Config,
     /// The journal, which others use meanwhile.
     pub store: Store,
     /// The node's data folder.
@@ -139,7 +139,8 @@ pub async fn run(
     stop: CancellationToken,
     on: &(dyn Fn(&Event<'_>) + Sync),
 ) -> Result<Summary, SyncError> {
-    let Parts { site, config, store, data } = parts;
+    let Parts { site, config: Config { sync: config, .. }, store, data } = parts;
+    let site = Arc::new(site);
     let threads = rayon::ThreadPoolBuilder::new().num_threads(config.instances_at_once_max).build()?;
     let uploader = Arc::new(Uploader::connect(site.policy.s3.clone(), &site.policy.site).await?);
     let ledger = serde_json::from_str(&store.sync_ledger().await?).map_err(SyncError::Ledger)?;
