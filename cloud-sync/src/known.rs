@@ -44,7 +44,12 @@ impl Known {
     /// Nothing yet.
     #[must_use]
     pub fn new(by: &Deidentifier, limits: verify::Limits) -> Self {
-        Self { subject: None, several: false, verifier: Verifier::new(Retain::from(by.profile()), limits), sources: HashSet::new() }
+        Self {
+            subject: None,
+            several: false,
+            verifier: Verifier::new(Retain::from(by.profile()), limits),
+            sources: HashSet::new(),
+        }
     }
 
     /// Adds an instance as it was received, or an object that was made of such.
@@ -90,7 +95,13 @@ impl Known {
             return Err(Held::Patient.into());
         }
         let scanner = self.verifier.scanner()?;
-        Ok(Prover { by, subject: self.subject.unwrap_or_default(), several: self.several, scanner, sources: self.sources })
+        Ok(Prover {
+            by,
+            subject: self.subject.unwrap_or_default(),
+            several: self.several,
+            scanner,
+            sources: self.sources,
+        })
     }
 }
 

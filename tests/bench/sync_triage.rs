@@ -82,7 +82,13 @@ pub(crate) fn measure(below: &Path, gantry: &Path, options: &Options, report: &m
     report.told("triage, median with sync paused", alone, "ms", note);
     let note = format!("{} heads; {} of {taken} studies were taken meanwhile", with.len(), taken - waiting.min(taken));
     report.told("triage, median beside sync", beside, "ms", note);
-    report.wanted("triage, beside sync / with sync paused", beside / alone, "", (RATIO_MAX, None), "in turns, on one node");
+    report.wanted(
+        "triage, beside sync / with sync paused",
+        beside / alone,
+        "",
+        (RATIO_MAX, None),
+        "in turns, on one node",
+    );
     Ok(())
 }
 

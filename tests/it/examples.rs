@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use gantry::config::{CacheSettings, Config, DestinationConfig, NodeConfig, RetentionConfig, SyncConfig, TelemetryConfig};
+use gantry::config::{
+    CacheSettings, Config, DestinationConfig, NodeConfig, RetentionConfig, SyncConfig, TelemetryConfig,
+};
 use gantry::findings::{Code, Triage, Unfit, Urgency};
 use gantry::inference::{CpuConfig, EngineConfig, GpuConfig};
 use gantry::module::manifest::{Accepts, ComponentEntry, Interface, Manifest, ModelEntry, ModuleLimits, Needs};

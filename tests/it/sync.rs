@@ -30,7 +30,8 @@ impl Cloud {
         std::fs::write(at("identity.key"), [7; 32]).expect("written");
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
         std::fs::write(at("signing.pem"), key.serialize_pem()).expect("written");
-        std::fs::write(at("credentials"), "[default]\naws_access_key_id = k\naws_secret_access_key = s\n").expect("written");
+        std::fs::write(at("credentials"), "[default]\naws_access_key_id = k\naws_secret_access_key = s\n")
+            .expect("written");
         let policy = format!(
             "version = 1\nsite = \"site-a\"\nidentity_key_file = \"identity.key\"\nsigning_key_file = \"signing.pem\"\n\
              [[rules]]\nname = \"all\"\nsend = true\n\
@@ -207,7 +208,12 @@ fn a_study_its_result_and_its_verdict_come_to_the_bucket_and_nobody_with_them() 
     // Somebody says something of it: another part, with what is there already.
     let job = printed(&node.says(&["job", "list", "--json"]))["jobs"][0]["id"].clone();
     let said = json!({"finding": "segments/0", "verdict": "rejected", "comment": "Erika Testfall has none", "by": "Dr. Examiner"});
-    let reply = post(&node, &format!("/api/results/{job}/verdicts"), "Content-Type: application/json\r\n", said.to_string().as_bytes());
+    let reply = post(
+        &node,
+        &format!("/api/results/{job}/verdicts"),
+        "Content-Type: application/json\r\n",
+        said.to_string().as_bytes(),
+    );
     assert_eq!(reply.status, 201, "{}", reply.text());
     eventually("the verdict is in the bucket", || parts(&node, "sent") == 2);
     let all = studies(&s3);

@@ -386,7 +386,9 @@ impl Intake<'_> {
         let (content, limits) = (entry.content.bytes(), &self.spool.limits);
         if self.study.objects.len() >= limits.study_objects_max {
             let most = limits.study_objects_max;
-            return Err(Failure::Configuration(format!("a study brings more than batch.study_objects_max = {most} objects")));
+            return Err(Failure::Configuration(format!(
+                "a study brings more than batch.study_objects_max = {most} objects"
+            )));
         }
         let (bytes, sha256) = (self.spool.bytes.saturating_add(content.len() as u64), Digest::of(content));
         if bytes > limits.spool_max_mib * MIB {

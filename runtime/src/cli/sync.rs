@@ -153,8 +153,8 @@ fn hand_on(args: &RunArgs) -> Result<(), Failure> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_all().build().map_err(|e| usage(e.into()))?;
     let none = TelemetryConfig { otlp_endpoint: None, ..config.telemetry.clone() };
-    let (subscriber, _telemetry) = telemetry::subscriber(&config.log, &none, runtime.handle(), std::io::stderr)
-        .map_err(|e| usage(e.into()))?;
+    let (subscriber, _telemetry) =
+        telemetry::subscriber(&config.log, &none, runtime.handle(), std::io::stderr).map_err(|e| usage(e.into()))?;
     subscriber.try_init().map_err(|e| usage(e.into()))?;
     let stop = CancellationToken::new();
     if args.of_node {
@@ -312,7 +312,8 @@ fn written(status: &Status) -> anyhow::Result<String> {
     }
     for part in &status.latest {
         let batch = part.batch.as_deref().map(|batch| format!(" in batch {batch}")).unwrap_or_default();
-        let reason = if part.reason.is_empty() { String::new() } else { format!(": {}", gantry::printable(&part.reason)) };
+        let reason =
+            if part.reason.is_empty() { String::new() } else { format!(": {}", gantry::printable(&part.reason)) };
         let (uid, version) = (&part.study_instance_uid, part.study_version);
         writeln!(text, "  {}  {} {uid} v{version}{batch}{reason}", time(Some(part.at_ms)), part.state)?;
     }
@@ -328,7 +329,8 @@ fn verify(node: &NodeArgs, check: Check) -> Result<(), Failure> {
     let runtime = builder.worker_threads(2).enable_all().build().map_err(|e| usage(e.into()))?;
     let json = node.json;
     let report = runtime.block_on(async {
-        let uploader = Uploader::connect(site.policy.s3.clone(), &site.policy.site).await.map_err(|e| usage(e.into()))?;
+        let uploader =
+            Uploader::connect(site.policy.s3.clone(), &site.policy.site).await.map_err(|e| usage(e.into()))?;
         let on = move |event: &S3Event| match event {
             S3Event::Found(found) if !json => eprintln!("{}", said(found)),
             S3Event::Again { what, why, .. } => tracing::warn!("{what}: {why}"),
@@ -354,8 +356,12 @@ fn verify(node: &NodeArgs, check: Check) -> Result<(), Failure> {
     crate::print(text.as_bytes())?;
     match report.is_right() {
         true => Ok(()),
-        false if check.repair => Err((1, anyhow!("some of it cannot be put right; hand the studies in again that are lost"))),
-        false => Err((1, anyhow!("the bucket is not as it should be; `gantry sync verify --repair` puts right what can be"))),
+        false if check.repair => {
+            Err((1, anyhow!("some of it cannot be put right; hand the studies in again that are lost")))
+        }
+        false => {
+            Err((1, anyhow!("the bucket is not as it should be; `gantry sync verify --repair` puts right what can be")))
+        }
     }
 }
 

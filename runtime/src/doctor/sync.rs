@@ -21,14 +21,23 @@ pub(super) fn policy(config: &Config) -> Vec<Check> {
         Err(e) => return vec![Check::fail(NAME, e.to_string(), "mend what sync.policy names; see docs/sync.md")],
     };
     if let Err(e) = site.signing_key() {
-        return vec![Check::fail(NAME, e.to_string(), "openssl genpkey -algorithm ed25519, readable by this user only")];
+        return vec![Check::fail(
+            NAME,
+            e.to_string(),
+            "openssl genpkey -algorithm ed25519, readable by this user only",
+        )];
     }
     let keys = [&site.policy.identity_key_file, &site.policy.signing_key_file];
     let open: Vec<_> = keys.into_iter().filter(|path| is_open(path)).map(|path| path.display().to_string()).collect();
     match open.is_empty() {
-        true => vec![Check::ok(NAME, format!("policy of site {}, profile {}", site.policy.site, site.policy.profile.name))],
+        true => {
+            vec![Check::ok(NAME, format!("policy of site {}, profile {}", site.policy.site, site.policy.profile.name))]
+        }
         false => {
-            let found = format!("others can read {}: who has them can tell whose studies are in the bucket, or sign", open.join(" and "));
+            let found = format!(
+                "others can read {}: who has them can tell whose studies are in the bucket, or sign",
+                open.join(" and ")
+            );
             vec![Check::warn(NAME, found, "chmod 0600")]
         }
     }

@@ -665,11 +665,8 @@ impl Batch {
 impl SyncPart {
     fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
         let number = |name: &str| row.try_get::<i64, _>(name).map(i64::unsigned_abs);
-        let taken = SyncTaken {
-            objects: number("objects")?,
-            objects_held: number("objects_held")?,
-            bytes: number("bytes")?,
-        };
+        let taken =
+            SyncTaken { objects: number("objects")?, objects_held: number("objects_held")?, bytes: number("bytes")? };
         Ok(Self {
             study_instance_uid: row.try_get("study_instance_uid")?,
             study_version: row.try_get("study_version")?,

@@ -45,9 +45,17 @@ pub(super) fn timing(due: &SyncDue, times: Times, jobs: &[Ran], released: impl F
     let of = |ran: &Ran| {
         let job = &ran.job;
         let mut about = Map::new();
-        about.insert("module".into(), ran.result.as_ref().map_or_else(|| json!({
-            "name": job.module, "identity_sha256": job.module_identity,
-        }), module));
+        about.insert(
+            "module".into(),
+            ran.result.as_ref().map_or_else(
+                || {
+                    json!({
+                        "name": job.module, "identity_sha256": job.module_identity,
+                    })
+                },
+                module,
+            ),
+        );
         about.insert("result".into(), json!({ "object_sha256": released(job.id).map(|digest| digest.to_string()) }));
         about.insert("state".into(), job.state.name().into());
         about.insert("priority".into(), job.priority.name().into());

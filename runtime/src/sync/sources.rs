@@ -146,13 +146,7 @@ async fn made(store: &Store, data: &Path, job: &Job, reviewed: Reviewed) -> Resu
 
 /// A document about a job.
 pub(super) fn of_job(kind: HeldKind, job: &Job, sha256: [u8; 32]) -> HeldObject {
-    HeldObject {
-        kind,
-        series_instance_uid: String::new(),
-        sop_instance_uid: String::new(),
-        job: Some(job.id),
-        sha256,
-    }
+    HeldObject { kind, series_instance_uid: String::new(), sop_instance_uid: String::new(), job: Some(job.id), sha256 }
 }
 
 /// A document that was made here.

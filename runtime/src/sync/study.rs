@@ -27,9 +27,9 @@ use rayon::prelude::*;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::documents;
 use super::site::{Cleaner, Site};
 use super::sources::{Content, GatherError, Source, Sources, gather};
-use super::documents;
 use crate::config::SyncConfig;
 use crate::findings::Urgency;
 use crate::review;
@@ -251,10 +251,10 @@ impl Work {
             self.wait(self.store.keep_sync_cohort(&kept))?;
         }
         match decision {
-            Decision::Send { without_characteristics, .. } => Ok(if without_characteristics { without } else { cleaner }),
-            Decision::Wait(Wait::Verdict { until, .. }) => {
-                Err(Stop::Verdict(until.timestamp_millis()))
+            Decision::Send { without_characteristics, .. } => {
+                Ok(if without_characteristics { without } else { cleaner })
             }
+            Decision::Wait(Wait::Verdict { until, .. }) => Err(Stop::Verdict(until.timestamp_millis())),
             Decision::Wait(wait) => Err(Stop::Wait(wait.to_string())),
             Decision::Stay(stay) => Err(Stop::Skip(stay.to_string())),
         }
@@ -323,9 +323,10 @@ impl Taking<'_, '_> {
         for some in sources.chunks(self.work.config.instances_at_once_max) {
             self.work.may_go_on()?;
             let (prover, decided, work) = (self.prover, self.decided, self.work);
-            let looked: Vec<_> = self.work.threads.install(|| {
-                some.par_iter().map(|source| clean(source, prover, decided, work)).collect()
-            });
+            let looked: Vec<_> = self
+                .work
+                .threads
+                .install(|| some.par_iter().map(|source| clean(source, prover, decided, work)).collect());
             for (source, clean) in some.iter().zip(looked) {
                 match clean {
                     None => {}

@@ -28,7 +28,9 @@ impl Upload {
         let (uploader, id, seen) = (uploader.clone(), batch.id(), Arc::<Seen>::default());
         let noting = seen.clone();
         let task =
-            tokio::spawn(async move { uploader.upload(&batch, move |event| noting.note(event, parts_above_mib)).await });
+            tokio::spawn(
+                async move { uploader.upload(&batch, move |event| noting.note(event, parts_above_mib)).await },
+            );
         Self { batch: id, task, seen }
     }
 

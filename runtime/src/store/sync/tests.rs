@@ -158,9 +158,7 @@ async fn a_later_version_is_looked_at_and_what_was_deleted_is_not() {
     let second = due(&store).await.expect("it is whole");
     assert_eq!((second.study_version, second.change), (2, first.change + 1));
     store
-        .tamper(
-            "DELETE FROM instance WHERE id = 1; DELETE FROM series WHERE id = 1; DELETE FROM study WHERE id = 1",
-        )
+        .tamper("DELETE FROM instance WHERE id = 1; DELETE FROM series WHERE id = 1; DELETE FROM study WHERE id = 1")
         .await;
     assert_eq!(due(&store).await, None);
     assert_eq!(store.sync_waits().await.expect("asked")[0].studies, 2);
