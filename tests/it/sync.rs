@@ -245,6 +245,17 @@ fn a_head_is_held_until_a_person_releases_it() {
     assert_eq!(status["held"], 32, "{status}");
     assert!(s3.keys().is_empty(), "nothing of it left");
     assert_eq!(node.audited("objects-held").len(), 1);
+
+    let list = printed(&node.says(&["quarantine", "list", "--reason", "recognizable", "--json"]));
+    let held = list.as_array().expect("a list").iter();
+    let ids: Vec<String> = held.filter_map(|row| Some(row["id"].as_i64()?.to_string())).collect();
+    let mut release = vec!["quarantine", "release", "--by", "Dr. A. Example", "--reason", "agreed"];
+    release.extend(ids.iter().map(String::as_str));
+    assert_eq!(node.says(&release).code, Some(0));
+    eventually("it is in the bucket", || parts(&node, "sent") == 1);
+    let all = studies(&s3);
+    assert_eq!(objects(&s3, &all[0], "instance", "dicom").len(), 32, "{all:?}");
+    nobody_is_in(&s3);
 }
 
 #[test]
