@@ -12,7 +12,6 @@ use gantry::config::{Config, TelemetryConfig};
 use gantry::store::{HeldState, Store, SyncCount, SyncPart, SyncState, SyncWaits};
 use gantry::sync::{self, Came, Event as Progress, Mode, Parts, Site, Summary, take_spool};
 use gantry::telemetry;
-use gantry_cloud_sync::policy::Ledger;
 use gantry_cloud_sync::s3::{Check, Event as S3Event, Found, Report, Uploader};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -258,7 +257,7 @@ struct Status {
 async fn status(config: &Config, store: &Store, study: Option<&str>, json: bool) -> anyhow::Result<String> {
     let state = store.sync_state().await?;
     let site = Site::read(&config.sync);
-    let ledger: Ledger = serde_json::from_str(&store.sync_ledger().await?)?;
+    let ledger = sync::ledger(store).await?;
     let policy = site.as_ref().ok().map(|site| &site.policy);
     let counts = store.held_counts().await?;
     let status = Status {

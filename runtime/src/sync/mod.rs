@@ -143,7 +143,7 @@ pub async fn run(
     let site = Arc::new(site);
     let threads = rayon::ThreadPoolBuilder::new().num_threads(config.instances_at_once_max).build()?;
     let uploader = Arc::new(Uploader::connect(site.policy.s3.clone(), &site.policy.site).await?);
-    let ledger = serde_json::from_str(&store.sync_ledger().await?).map_err(SyncError::Ledger)?;
+    let ledger = ledger(&store).await?;
     let escrow = site.escrow()?;
     let work = Arc::new(Work { site, config, store, data, stop, escrow, threads, runtime: Handle::current() });
     let turn = Turn::new(&work.config.spool(&work.data))?;
@@ -448,6 +448,17 @@ impl Run<'_> {
             self.told = Some(what.into());
         }
         Ok(())
+    }
+}
+
+/// What left in the last day, for the limits of the policy.
+///
+/// # Errors
+/// [`SyncError::Store`], [`SyncError::Ledger`].
+pub async fn ledger(store: &Store) -> Result<Ledger, SyncError> {
+    match store.sync_ledger().await?.as_str() {
+        "" => Ok(Ledger::default()),
+        kept => serde_json::from_str(kept).map_err(SyncError::Ledger),
     }
 }
 

@@ -75,8 +75,8 @@ CREATE TABLE sync_state (
     -- What the process that hands on does, or why it does nothing, and since when.
     doing TEXT NOT NULL DEFAULT '',
     doing_ms INTEGER,
-    -- Bytes that were sent in the last day, as the policy's ledger has them: JSON.
-    ledger TEXT NOT NULL DEFAULT '[]',
+    -- Bytes that were sent in the last day, as the policy's ledger has them: JSON; empty before the first.
+    ledger TEXT NOT NULL DEFAULT '',
     -- Which characteristics are shared by how many patients, as the policy has it: JSON, by keyed digests; empty before the first.
     cohort TEXT NOT NULL DEFAULT '',
     last_batch TEXT,
