@@ -568,7 +568,7 @@ mod tests {
         assert_eq!(site.files(), "1q");
         assert_eq!(held(&site).await, [("3".to_owned(), "discarded"), ("2".to_owned(), "gone")]);
         let told = site.told().await;
-        assert_eq!(told, [own("study-deleted", "2"), own("objects-gone", "2"), own("study-deleted", "3")]);
+        assert_eq!(told, [own("study-deleted", "3"), own("objects-gone", "2"), own("study-deleted", "2")]);
     }
 
     #[tokio::test]

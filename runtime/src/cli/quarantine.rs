@@ -1,6 +1,7 @@
 //! `gantry quarantine`: what sync holds until a person decides.
 
 use std::fmt::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
@@ -237,7 +238,9 @@ async fn draw(config: &Config, store: &Store, row: &HeldRow, frame: u32, png: &P
     }
     let path = found.with_context(|| format!("the bytes of {} are not here any more", row.id))?;
     let picture = gantry::web::picture(config, &path, frame)?;
-    let mut file = std::fs::File::create_new(png).with_context(|| png.display().to_string())?;
+    // A patient's image: for who asked, and nobody else on the machine.
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(png);
+    let mut file = file.with_context(|| png.display().to_string())?;
     std::io::Write::write_all(&mut file, &picture).with_context(|| png.display().to_string())?;
     Ok(())
 }

@@ -119,8 +119,8 @@ async fn decisions_are_taken_together_or_not_at_all_and_told_without_their_words
     assert_eq!(
         told,
         [
-            ("object-discarded", "2.25.3.2", "instance held for kind"),
             ("object-released", "2.25.3.1", "instance held for recognizable: face-allowed"),
+            ("object-discarded", "2.25.3.2", "instance held for kind"),
         ]
     );
     assert_eq!(store.held_row(1).await.expect("a row").expect("there").decided_why, "Mrs. Example agreed");
