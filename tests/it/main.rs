@@ -6,6 +6,7 @@ mod completion;
 mod containment;
 mod contract;
 mod deid;
+mod deidentified;
 mod deliver;
 mod dicomweb;
 mod dimse;

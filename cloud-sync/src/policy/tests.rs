@@ -368,7 +368,7 @@ fn below_the_floor_a_study_may_go_without_characteristics() {
     // Who is not sent anyway is in no cohort; a profile that retains nothing needs none.
     let stays = self::policy(&format!("{FLOOR}[[rules]]\nname = 'no'\nsend = false\n"));
     let (secret, mut cohort) = (secret(1), Cohort::default());
-    stays.decide(&study, &Context { secret: &secret, opt_out: None, now: now() }, &mut cohort);
+    let _ = stays.decide(&study, &Context { secret: &secret, opt_out: None, now: now() }, &mut cohort);
     assert_eq!(cohort, Cohort::default());
     let bare = self::policy(&format!("[k_anonymity]\nfloor = 3\n{ALL}"));
     assert_eq!(decide(&bare, &study), sent_by("all"));
