@@ -151,19 +151,6 @@ impl Prover<'_> {
     }
 }
 
-/// Releases an instance by what it says itself, where nothing is known of others.
-///
-/// # Errors
-/// Why it stays.
-pub fn release_alone(by: &Deidentifier, source: Vec<u8>) -> Result<Released<Instance>, Stays> {
-    let mut verifier = Verifier::new(Retain::from(by.profile()), verify::Limits::default());
-    let sought = verifier.add_source(&source);
-    let made = by.deidentify_bytes(source)?;
-    sought?;
-    let scanner = verifier.scanner()?;
-    release(by, made, |output| scanner.prove_instance(output))
-}
-
 fn release<T>(
     by: &Deidentifier,
     made: Deidentified<T>,

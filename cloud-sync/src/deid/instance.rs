@@ -117,8 +117,9 @@ pub(super) fn deidentify(
     };
     let mut report = work.report;
     excuses.note_false_alarms(&mut report);
-    let bytes = write::file(&set, &syntax, &names.sop_class_uid, &names.sop_instance_uid, file.len() + 4096)?;
-    Ok(Deidentified::new(Instance { bytes, names, report }))
+    let pieces = write::file(&set, &syntax, &names.sop_class_uid, &names.sop_instance_uid, &file)?;
+    let (bytes, start) = pieces.join(file);
+    Ok(Deidentified::new(Instance { bytes, start, names, report }))
 }
 
 /// An attribute that decides and is there twice could mean one thing here and another elsewhere.

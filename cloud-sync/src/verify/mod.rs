@@ -4,9 +4,9 @@
 //!  sources ─▶ walk ─▶ identifiers: names and their parts, IDs, dates, UIDs, … in Unicode
 //!                          │
 //!                          ▼
-//!                     patterns: every spelling × every encoding ─▶ one automaton
-//!                                                                     │
-//!  output, every byte of it ───────────────────────────────────────▶ scan ─▶ Proof (of these very bytes) or Leaks
+//!                     lexicon: every spelling × every encoding, as patterns ─▶ search: an index of them
+//!                                                                                 │
+//!  output, every byte of it ───────────────────────────────────────────────────▶ scan ─▶ Proof (of these very bytes) or Leaks
 //! ```
 //!
 //! It shares no code with the cleaner: neither a DICOM parser nor a table, so that no mistake can be in both. It knows
@@ -37,14 +37,17 @@ mod alarms;
 mod attributes;
 mod charset;
 mod identifiers;
+mod lexicon;
 mod patterns;
 mod release;
 mod scan;
+mod search;
 mod spellings;
 mod walk;
 
 pub use alarms::FalseAlarm;
-pub use release::{Bytes, NotProven, Released, release};
+pub use lexicon::Lexicons;
+pub use release::{Bytes, NotProven, Released, Unreleased, release};
 pub use scan::Scanner;
 
 use std::collections::BTreeSet;
@@ -346,6 +349,7 @@ pub struct Verifier {
     retain: Retain,
     limits: Limits,
     identifiers: Identifiers,
+    lexicons: Option<Lexicons>,
 }
 
 /// How much is sought, not what.
@@ -360,7 +364,13 @@ impl Verifier {
     /// One that has no source yet.
     #[must_use]
     pub fn new(retain: Retain, limits: Limits) -> Self {
-        Verifier { retain, limits, identifiers: Identifiers::default() }
+        Verifier { retain, limits, identifiers: Identifiers::default(), lexicons: None }
+    }
+
+    /// The same, with spellings that were made for other sources where they serve. It seeks the same, sooner.
+    #[must_use]
+    pub fn sharing(self, lexicons: &Lexicons) -> Self {
+        Verifier { lexicons: Some(lexicons.clone()), ..self }
     }
 
     /// Takes the identifiers of a DICOM file, as it was before it was de-identified.
@@ -370,6 +380,15 @@ impl Verifier {
     pub fn add_source(&mut self, file: &[u8]) -> Result<(), Unverifiable> {
         let walked = walk::walk(file, &self.limits)?;
         self.identifiers.collect(&walked);
+        self.within_limit()
+    }
+
+    /// Takes the identifiers of another's sources.
+    ///
+    /// # Errors
+    /// At the limit of identifiers.
+    pub fn add_sources_of(&mut self, other: &Self) -> Result<(), Unverifiable> {
+        self.identifiers.extend(&other.identifiers);
         self.within_limit()
     }
 
@@ -391,7 +410,7 @@ impl Verifier {
         if self.identifiers.is_empty() {
             return Err(Unverifiable::NothingToSeek);
         }
-        Scanner::new(&self.identifiers, self.retain, &self.limits)
+        Scanner::new(&self.identifiers, self.retain, self.lexicons.as_ref(), &self.limits)
     }
 
     fn within_limit(&self) -> Result<(), Unverifiable> {

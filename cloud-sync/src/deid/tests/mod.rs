@@ -96,7 +96,8 @@ fn ct_with(elements: Vec<Element<'static>>) -> DataSet<'static> {
 fn file_in(set: &DataSet<'_>, syntax: &str) -> Vec<u8> {
     let syntax = Syntax::of(syntax).expect("known");
     let of = |tag| ascii(find(set, tag)).to_owned();
-    write::file(set, &syntax, &of(tags::SOP_CLASS_UID), &of(tags::SOP_INSTANCE_UID), 0).expect("it can be written")
+    let pieces = write::file(set, &syntax, &of(tags::SOP_CLASS_UID), &of(tags::SOP_INSTANCE_UID), &[]);
+    pieces.expect("it can be written").join(Vec::new()).0
 }
 
 fn file(set: &DataSet<'_>) -> Vec<u8> {
