@@ -7,9 +7,13 @@
 //!            └────────── identifiers, by other code ───────────────┘
 //! ```
 //!
-//! Read `deid` first, then `verify`, `batch` and `s3`.
+//! Read `deid` first, then `verify`, `batch` and `s3`; `policy` says what of it happens to which study.
 
 pub mod batch;
 pub mod deid;
+pub mod escrow;
+pub mod held;
+pub mod known;
+pub mod policy;
 pub mod s3;
 pub mod verify;

@@ -29,6 +29,7 @@ pub mod schedule;
 pub mod serve;
 pub mod store;
 pub mod study;
+pub mod sync;
 pub mod telemetry;
 pub mod tensor;
 pub mod threads;

@@ -26,14 +26,15 @@ use gantry::telemetry;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::summary::Summary;
-use crate::cli::{deid, job, node, outbox, review, token, worker, worklist};
+use crate::cli::{deid, escrow, job, node, outbox, quarantine, review, sync, token, worker, worklist};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done, or the module called the input unfit (status in result.json)
-  1    the result could not be written; `gantry doctor`: a check failed
+  1    the result could not be written; `gantry doctor`: a check failed; `gantry sync`: the bucket cannot be had or is not right
   2    usage, configuration, start-up, or no engine to check with; `gantry config check`: a check failed
-  3    the input cannot be read, or the module accepts none of it; there is no such job, study or delivery
+  3    the input cannot be read, or the module accepts none of it; there is no such job, study, delivery or
+       held object, or that cannot be decided; `gantry escrow`: nothing was found
   4    the module failed, or its package or findings were refused; `gantry deid`: something was held
   5    a limit was hit
   130  interrupted";
@@ -84,6 +85,12 @@ enum Command {
     /// Look at and change what results wait for which destination, also while a node runs.
     #[command(subcommand, after_help = outbox::EXAMPLES)]
     Outbox(outbox::OutboxCommand),
+    /// Look at what sync holds, and release or discard it.
+    #[command(subcommand, after_help = quarantine::EXAMPLES)]
+    Quarantine(quarantine::QuarantineCommand),
+    /// Look up who is who among what was released.
+    #[command(subcommand, after_help = escrow::EXAMPLES)]
+    Escrow(escrow::EscrowCommand),
     /// Tell which modules would run on a study, and why.
     #[command(subcommand, after_help = job::ROUTE_EXAMPLES)]
     Route(job::RouteCommand),
@@ -122,6 +129,9 @@ enum Command {
     /// Take identities out of instances and results (PS3.15 Annex E).
     #[command(after_help = deid::EXAMPLES)]
     Deid(deid::DeidArgs),
+    /// Hand what may leave to the cloud, and look at what was.
+    #[command(subcommand, after_help = sync::EXAMPLES)]
+    Sync(sync::SyncCommand),
     /// Make and look at modules.
     #[command(subcommand, after_help = concat!(
         "Examples:\n",
@@ -248,8 +258,8 @@ fn main() -> ExitCode {
         eprintln!("error: {e}");
         return ExitCode::from(2);
     }
-    // The node's log is as its configuration says.
-    if !matches!(command, Command::Serve { .. }) {
+    // The log of what runs for long is as its configuration says.
+    if !matches!(command, Command::Serve { .. } | Command::Sync(sync::SyncCommand::Run(_))) {
         tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_writer(std::io::stderr)
@@ -263,11 +273,14 @@ fn main() -> ExitCode {
         Command::Worklist(args) => worklist::run(&args),
         Command::Review(command) => review::run(command),
         Command::Outbox(command) => outbox::run(command),
+        Command::Quarantine(command) => quarantine::run(command),
+        Command::Escrow(command) => escrow::run(command),
         Command::Route(command) => job::route(command),
         Command::Config(command) => node::config(command),
         Command::Doctor { config, json } => node::doctor(&config, json),
         Command::Audit(command) => node::audit(command),
         Command::Deid(args) => deid::run(&args),
+        Command::Sync(command) => sync::run(command),
         Command::Module(command) => module(command),
         Command::Worker { command } => command.map_or(Ok(()), |command| worker::run(&command)),
     };
@@ -385,16 +398,16 @@ fn now() -> Stamp {
     Stamp { date: now.format("%Y%m%d").to_string(), time: now.format("%H%M%S").to_string() }
 }
 
-fn serve(config: &Path) -> Result<(), (u8, anyhow::Error)> {
+fn serve(file: &Path) -> Result<(), (u8, anyhow::Error)> {
     gantry::memory::share_heaps();
-    let config = Config::read(config).map_err(|e| (2, e.into()))?;
+    let config = Config::read(file).map_err(|e| (2, e.into()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| (2, e.into()))?;
     let (subscriber, telemetry) =
         telemetry::subscriber(&config.log, &config.telemetry, runtime.handle(), std::io::stderr)
             .map_err(|e| (2, e.into()))?;
     subscriber.try_init().map_err(|e| (2, e.into()))?;
     let done = runtime.block_on(async {
-        let node = Node::start(config).await.map_err(|e| (2, e.into()))?;
+        let node = Node::start(config, file).await.map_err(|e| (2, e.into()))?;
         print(format!("{}\n", node.ready()).as_bytes())?;
         gantry::serve::until_stopped().await.map_err(|e| (1, e.into()))?;
         node.stop().await;

@@ -17,6 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::ingest::{Outcome, Via};
+use crate::store::SyncWaiting;
 
 /// Modules on devices, models on devices and workers that are told apart, each so many; later ones are counted as `other`.
 pub const MODULES_MAX: usize = 256;
@@ -71,6 +72,7 @@ pub struct Metrics {
     device_queue: Family<[(&'static str, String); 1], Gauge>,
     device_queue_age: Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>,
     quarantine: Gauge,
+    held: Gauge,
     disk_free: Gauge,
     deleted: Family<[Word; 1], Counter>,
     deliveries: Family<[(&'static str, String); 2], Gauge>,
@@ -78,6 +80,13 @@ pub struct Metrics {
     deliveries_sent: Family<[(&'static str, String); 1], Counter>,
     deliveries_failed: Family<[(&'static str, String); 1], Counter>,
     breakers: Family<[(&'static str, String); 1], Gauge>,
+    sync_up: Gauge,
+    sync_restarts: Counter,
+    sync_paused: Gauge,
+    sync_waiting: Gauge,
+    sync_spooled: Gauge,
+    sync_spooled_bytes: Gauge,
+    sync_last_batch: Gauge<f64, AtomicU64>,
     known: Mutex<BTreeMap<&'static str, BTreeSet<Vec<String>>>>,
 }
 
@@ -142,6 +151,7 @@ impl Metrics {
             device_queue: Family::default(),
             device_queue_age: Family::default(),
             quarantine: Gauge::default(),
+            held: Gauge::default(),
             disk_free: Gauge::default(),
             deleted: Family::default(),
             deliveries: Family::default(),
@@ -149,12 +159,20 @@ impl Metrics {
             deliveries_sent: Family::default(),
             deliveries_failed: Family::default(),
             breakers: Family::default(),
+            sync_up: Gauge::default(),
+            sync_restarts: Counter::default(),
+            sync_paused: Gauge::default(),
+            sync_waiting: Gauge::default(),
+            sync_spooled: Gauge::default(),
+            sync_spooled_bytes: Gauge::default(),
+            sync_last_batch: Gauge::default(),
             known: Mutex::default(),
         };
         metrics.register_intake();
         metrics.register_work();
         metrics.register_inference();
         metrics.register_deliveries();
+        metrics.register_sync();
         Arc::new(metrics)
     }
 
@@ -177,6 +195,7 @@ impl Metrics {
         r.register_with_unit("ack_latency", help, Unit::Seconds, self.ack.clone());
         r.register("commit_instances", "Instances that shared one commit of the journal", self.commit.clone());
         r.register("quarantine_files", "Files set aside and kept", self.quarantine.clone());
+        r.register("sync_held_objects", "Objects that wait for a decision before they may leave", self.held.clone());
         let help = "HL7 messages that came, by kind and by what became of them: accepted, refused or failed";
         r.register("hl7_messages", help, self.hl7_messages.clone());
         let help = "Free space on the disk of the data folder";
@@ -220,6 +239,19 @@ impl Metrics {
         r.register("deliveries_failed", help, self.deliveries_failed.clone());
         let help = "1 while a destination is left alone, since attempts failed one after another";
         r.register("destination_left_alone", help, self.breakers.clone());
+    }
+
+    fn register_sync(&mut self) {
+        let r = &mut self.registry;
+        r.register("sync_up", "1 while the process runs that hands things to the cloud", self.sync_up.clone());
+        r.register("sync_restarts", "How often that process was started again", self.sync_restarts.clone());
+        r.register("sync_paused", "1 while somebody paused it", self.sync_paused.clone());
+        r.register("sync_studies_waiting", "Studies that are to be looked at for the cloud", self.sync_waiting.clone());
+        r.register("sync_parts_spooled", "Parts of studies that are not in the bucket yet", self.sync_spooled.clone());
+        let help = "What these parts take";
+        r.register_with_unit("sync_spooled", help, Unit::Bytes, self.sync_spooled_bytes.clone());
+        let help = "When the last batch was in the bucket, since 1970; 0 before the first";
+        r.register_with_unit("sync_last_batch_timestamp", help, Unit::Seconds, self.sync_last_batch.clone());
     }
 
     fn register_inference(&mut self) {
@@ -403,9 +435,34 @@ impl Metrics {
         self.nonconforming.get_or_create(&[("object", object)]).inc();
     }
 
+    /// Whether the process runs that hands things to the cloud.
+    pub fn sync_up(&self, up: bool) {
+        self.sync_up.set(up.into());
+    }
+
+    /// It was started again.
+    pub fn sync_restarted(&self) {
+        self.sync_restarts.inc();
+    }
+
+    /// What waits for it.
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit")]
+    pub fn sync_waiting(&self, waiting: &SyncWaiting) {
+        self.sync_paused.set(waiting.paused.into());
+        self.sync_waiting.set(waiting.studies.cast_signed());
+        self.sync_spooled.set(waiting.parts.cast_signed());
+        self.sync_spooled_bytes.set(waiting.bytes.cast_signed());
+        self.sync_last_batch.set(waiting.last_batch_ms.unwrap_or_default() as f64 / 1000.0);
+    }
+
     /// So many files are set aside.
     pub fn quarantine(&self, files: u64) {
         self.quarantine.set(files.cast_signed());
+    }
+
+    /// So many objects wait for a person's decision.
+    pub fn held(&self, objects: u64) {
+        self.held.set(objects.cast_signed());
     }
 
     /// So many more files were set aside.

@@ -7,6 +7,9 @@
 //! A study goes with all results of its versions; results can also go before it (`retention.results_days`). Rows of jobs stay,
 //! without a folder.
 //!
+//! What sync holds for a person's decision keeps its study for `retention.held_days`, and goes before that only where the disk
+//! needs space and nothing else can go. It never goes unsaid: its rows and the audit log tell.
+//!
 //! A crash between two steps leaves notes, and the next round goes on with them. Work that is not done stays whatever the disk
 //! says: [`Protection`] is asked within the commit, so nothing can begin in between.
 
@@ -40,13 +43,16 @@ pub trait Protection: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
-/// What is not closed, or has a job that is not at its end.
-#[derive(Debug, Clone, Copy)]
-pub struct Unfinished;
+/// What is not closed, has a job that is not at its end, or is yet to be handed to the cloud.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unfinished {
+    /// Whether anything is.
+    pub sync: bool,
+}
 
 impl Protection for Unfinished {
     async fn protects(&self, batch: &mut Batch, study_instance_uid: &str) -> Result<bool, StoreError> {
-        batch.is_unfinished(study_instance_uid).await
+        Ok(batch.is_unfinished(study_instance_uid).await? || self.sync && batch.sync_needs(study_instance_uid).await?)
     }
 }
 
@@ -60,6 +66,7 @@ pub struct Retention<P> {
     instances_days: Option<u64>,
     results_days: Option<u64>,
     quarantine_days: Option<u64>,
+    held_days: u64,
     target_free_mib: Option<u64>,
     free_min_mib: u64,
     interval: Duration,
@@ -96,6 +103,7 @@ impl<P: Protection> Retention<P> {
             instances_days: config.retention.instances_days,
             results_days: Some(config.retention.results_days).filter(|days| *days > 0),
             quarantine_days: config.retention.quarantine_days,
+            held_days: config.retention.held_days,
             target_free_mib: config.retention.disk_target_free_mib,
             free_min_mib: config.node.disk_free_min_mib,
             interval: Duration::from_millis(config.retention.interval_ms),
@@ -126,18 +134,23 @@ impl<P: Protection> Retention<P> {
         }
         // Before any study: who sends what cannot be kept pushes out nothing that can.
         while self.wants_space().await? && self.quarantine(i64::MAX, 1, "retention.disk_target_free_mib").await? {}
-        self.studies(self.instances_days.map(before)).await?;
+        let held_since = before(self.held_days);
+        self.studies(self.instances_days.map(before), held_since).await?;
         if let Some(days) = self.results_days {
-            self.results(before(days)).await?;
+            self.results(before(days), held_since).await?;
+        }
+        if self.wants_space().await? {
+            self.studies(None, i64::MAX).await?;
         }
         self.metrics.quarantine(self.store.quarantine_count().await?);
+        self.metrics.held(self.store.held_open().await?);
         let free = self.free().await?;
         self.metrics.disk_free(free);
         Ok(free >> 20 >= self.free_min_mib)
     }
 
-    /// The oldest first: those before a time, and as many more as the disk needs.
-    async fn studies(&self, before: Option<i64>) -> Result<(), RetentionError> {
+    /// The oldest first: those before a time, and as many more as the disk needs, but for those of which something was held since.
+    async fn studies(&self, before: Option<i64>, held_since: i64) -> Result<(), RetentionError> {
         if before.is_none() && self.target_free_mib.is_none() {
             return Ok(());
         }
@@ -154,18 +167,19 @@ impl<P: Protection> Retention<P> {
                     // Younger ones have no other reason to go.
                     _ => return Ok(()),
                 };
-                self.delete_study(&study, reason).await?;
+                self.delete_study(&study, reason, held_since).await?;
                 last = Some(study);
             }
         }
     }
 
-    async fn delete_study(&self, study: &Doomed, reason: &str) -> Result<(), RetentionError> {
+    async fn delete_study(&self, study: &Doomed, reason: &str, held_since: i64) -> Result<(), RetentionError> {
         let mut batch = self.store.begin().await?;
-        if self.protection.protects(&mut batch, &study.uid).await? {
+        if self.keeps(&mut batch, &study.uid, held_since).await? {
             return Ok(());
         }
         let Some(instances) = batch.delete_study(study).await? else { return Ok(()) };
+        batch.held_are_gone(&study.uid, None, reason).await?;
         let results = batch.delete_results(&study.uid, None, reason).await?;
         let event = Event {
             study_instance_uid: study.uid.clone(),
@@ -180,8 +194,12 @@ impl<P: Protection> Retention<P> {
         self.remove_files().await
     }
 
+    async fn keeps(&self, batch: &mut Batch, study: &str, held_since: i64) -> Result<bool, StoreError> {
+        Ok(self.protection.protects(batch, study).await? || batch.is_held_since(study, held_since).await?)
+    }
+
     /// Those of jobs that ended before a time, unless there is work on their study: it may need them.
-    async fn results(&self, before_ms: i64) -> Result<(), RetentionError> {
+    async fn results(&self, before_ms: i64, held_since: i64) -> Result<(), RetentionError> {
         let mut last: Option<Doomed> = None;
         loop {
             let jobs = self.store.results_before(before_ms, last.as_ref(), PAGE).await?;
@@ -191,7 +209,8 @@ impl<P: Protection> Retention<P> {
             let mut batch = self.store.begin().await?;
             let mut results = 0;
             for job in &jobs {
-                if !self.protection.protects(&mut batch, &job.uid).await? {
+                if !self.keeps(&mut batch, &job.uid, held_since).await? {
+                    batch.held_are_gone(&job.uid, Some(job.id), "retention.results_days").await?;
                     results += batch.delete_results(&job.uid, Some(job.id), "retention.results_days").await?;
                 }
             }
@@ -456,7 +475,7 @@ mod tests {
     #[tokio::test]
     async fn work_on_a_study_keeps_its_results_and_its_images() {
         let settings = RetentionConfig { results_days: 1, instances_days: Some(1), ..RetentionConfig::default() };
-        let site = Site::protecting(settings, Unfinished).await.with_results().await;
+        let site = Site::protecting(settings, Unfinished::default()).await.with_results().await;
         site.retention
             .store
             .tamper(
@@ -476,7 +495,7 @@ mod tests {
     #[tokio::test]
     async fn a_clock_that_jumps_back_keeps_no_study_for_ever() {
         let settings = RetentionConfig { instances_days: Some(2), ..RetentionConfig::default() };
-        let site = Site::protecting(settings, Unfinished).await.with_results().await;
+        let site = Site::protecting(settings, Unfinished::default()).await.with_results().await;
         site.retention
             .store
             .tamper(
@@ -522,6 +541,56 @@ mod tests {
             let settings = RetentionConfig { disk_target_free_mib: Some(target), ..RetentionConfig::default() };
             let site = Site::new(settings).await;
             assert!(site.round(3).await.expect("a round"));
+            assert_eq!(site.files(), left);
+        }
+    }
+
+    /// Holds something of studies 2 and 3, on day 4 by the clock of the journal.
+    const HELD: &str = "INSERT INTO sync_quarantine (study_instance_uid, kind, series_instance_uid, sop_instance_uid, job, sha256,
+        profile_sha256, reason, detail, excuses, held_ms, state, state_ms)
+        SELECT id, 'instance', 's', 'i' || id, 0, zeroblob(32), zeroblob(32), 'burned-in', '', '[\"no-text-seen\"]', 4 * 86400000,
+        iif(id = 2, 'held', 'discarded'), 4 * 86400000 FROM study WHERE id > 1";
+
+    /// What each held object has become.
+    async fn held(site: &Site<Protect>) -> Vec<(String, &'static str)> {
+        let rows = site.retention.store.held(Default::default(), 10, 0).await.expect("rows");
+        rows.into_iter().map(|row| (row.study_instance_uid, row.state.name())).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_held_stays_for_its_days_and_never_goes_unsaid() {
+        let settings = RetentionConfig { instances_days: Some(1), held_days: 10, ..RetentionConfig::default() };
+        let site = Site::new(settings).await;
+        site.retention.store.tamper(HELD).await;
+        site.round(14).await.expect("a round");
+        assert_eq!(site.files(), "12q", "what was discarded keeps nothing");
+        site.round(15).await.expect("a round");
+        assert_eq!(site.files(), "1q");
+        assert_eq!(held(&site).await, [("3".to_owned(), "discarded"), ("2".to_owned(), "gone")]);
+        let told = site.told().await;
+        assert_eq!(told, [own("study-deleted", "3"), own("objects-gone", "2"), own("study-deleted", "2")]);
+    }
+
+    #[tokio::test]
+    async fn results_stay_with_what_is_held_of_their_study() {
+        let settings = RetentionConfig { results_days: 1, held_days: 10, ..RetentionConfig::default() };
+        let site = Site::new(settings).await.with_results().await;
+        site.retention.store.tamper(HELD).await;
+        site.round(14).await.expect("a round");
+        assert_eq!(site.results(), "12");
+        site.round(15).await.expect("a round");
+        assert_eq!(site.results(), "1");
+        assert_eq!(held(&site).await.pop(), Some(("2".to_owned(), "held")), "of an image, which is there");
+    }
+
+    #[tokio::test]
+    async fn for_space_what_is_held_goes_when_nothing_else_can() {
+        // Three files can go before it: what was set aside, and two studies.
+        for (target, left) in [(300, "12"), (400, "1")] {
+            let settings = RetentionConfig { disk_target_free_mib: Some(target), ..RetentionConfig::default() };
+            let site = Site::new(settings).await;
+            site.retention.store.tamper(HELD).await;
+            site.round(5).await.expect("a round");
             assert_eq!(site.files(), left);
         }
     }

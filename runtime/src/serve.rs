@@ -25,6 +25,7 @@ use crate::retention::{Retention, Unfinished};
 use crate::schedule::{self, PriorSource, STOP_GRACE, ScheduleError, StudyClosed};
 use crate::store::{Store, StoreError};
 use crate::study::ReadOptions;
+use crate::sync;
 use crate::web::{Web, WebStartError};
 use crate::worker;
 
@@ -93,6 +94,9 @@ pub enum StartError {
     /// Who gets results.
     #[error(transparent)]
     Deliver(#[from] deliver::StartError),
+    /// What hands things to the cloud.
+    #[error("`gantry sync` cannot be started: {0}")]
+    Sync(String),
     /// The DICOM network service.
     #[error(transparent)]
     Dimse(#[from] BindError),
@@ -108,11 +112,12 @@ pub enum StartError {
 const CLOSED_MAX: usize = 256;
 
 impl Node {
-    /// Starts everything. When this returns, what it listens on is open.
+    /// Starts everything. When this returns, what it listens on is open. `file` is where the configuration was read: the process that
+    /// hands things to the cloud reads it too.
     ///
     /// # Errors
     /// What the operator must mend first.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(config: Config, file: &Path) -> Result<Self, StartError> {
         let data = config.node.data_folder.clone().ok_or(StartError::NoDataFolder)?;
         let unusable = |reason| StartError::DataFolder { path: data.clone(), reason };
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -169,8 +174,14 @@ impl Node {
             &stop,
             &tasks,
         )?;
-        let retention = Retention::new(&config, data.clone(), store.clone(), disk, metrics.clone(), Unfinished);
+        let unfinished = Unfinished { sync: config.sync.policy.is_some() };
+        let retention = Retention::new(&config, data.clone(), store.clone(), disk, metrics.clone(), unfinished);
         tasks.spawn(retention.run(stop.clone()));
+        if config.sync.policy.is_some() {
+            let program = std::env::current_exe().map_err(|e| StartError::Sync(e.to_string()))?;
+            let child = sync::Child { program, file: file.to_owned(), config: config.sync.clone() };
+            tasks.spawn(child.keep(store.clone(), metrics.clone(), stop.clone()));
+        }
 
         // The ways in, last: what comes finds everything there.
         let (of_store, of_metrics) = (store.clone(), metrics.clone());

@@ -4,9 +4,10 @@
 //! busy machine would fail the best code.
 //!
 //! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `workers` goes on in `neighbours` and `processor`; `ingest` and
-//! `hospital` share `synthetic`, `sender` and `receivers`; `outputs` is `seg` and `outbox` on what `organs` has.
+//! `hospital` share `synthetic`, `sender` and `receivers`; `outputs` is `seg` and `outbox` on what `organs` has; `deid` stands alone.
 
 mod command;
+mod deid;
 mod disk;
 mod gpu;
 mod hospital;
@@ -25,6 +26,7 @@ mod report;
 mod seg;
 mod sender;
 mod study;
+mod sync_triage;
 mod synthetic;
 mod workers;
 
@@ -54,9 +56,13 @@ enum Subject {
     Ingest(ingest::Options),
     /// The busiest hour of a large hospital, in less time.
     Hospital(hospital::Options),
+    /// What urgent findings feel of sync.
+    SyncTriage(sync_triage::Options),
     /// A SEG beside highdicom, and what a result waits for before its destination has it, alone and beside thousands for one that is
     /// gone.
     Outputs(outputs::Options),
+    /// De-identified slices beside other people's de-identifiers, and what memory that takes.
+    Deid(deid::Options),
     /// What everything around an engine costs on a GPU, beside the bare engine. Needs nothing but this program, the engine's library
     /// and models.
     Gpu(gpu::Options),
@@ -126,7 +132,9 @@ fn main() -> Result<()> {
         Subject::Workers(options) => &options.built,
         Subject::Ingest(options) => &options.built,
         Subject::Hospital(options) => &options.built,
+        Subject::SyncTriage(options) => &options.built,
         Subject::Outputs(options) => &options.built,
+        Subject::Deid(options) => &options.built,
     };
     let processors = pin(built.processors)?;
     let folder = built.folder.clone().unwrap_or_else(|| repository().join(".cache/bench"));
@@ -153,6 +161,16 @@ fn main() -> Result<()> {
         Subject::Outputs(options) => {
             let mut report = Report::begin(format!("outputs, {}", profile(&gantry)), processors);
             outputs::measure(&folder, options, &mut report)?;
+            report
+        }
+        Subject::SyncTriage(options) => {
+            let mut report = Report::begin(format!("triage beside sync, {}", profile(&gantry)), processors);
+            sync_triage::measure(&folder, &gantry, options, &mut report)?;
+            report
+        }
+        Subject::Deid(options) => {
+            let mut report = Report::begin(format!("deid, {}", profile(&gantry)), processors);
+            deid::measure(&folder, &gantry, options, processors, &mut report)?;
             report
         }
         Subject::Gpu(_) | Subject::Worker | Subject::WriteSeg(_) => unreachable!("done above"),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use gantry::config::{CacheSettings, Config, DestinationConfig, NodeConfig, RetentionConfig, TelemetryConfig};
+use gantry::config::{
+    CacheSettings, Config, DestinationConfig, NodeConfig, RetentionConfig, SyncConfig, TelemetryConfig,
+};
 use gantry::findings::{Code, Triage, Unfit, Urgency};
 use gantry::inference::{CpuConfig, EngineConfig, GpuConfig};
 use gantry::module::manifest::{Accepts, ComponentEntry, Interface, Manifest, ModelEntry, ModuleLimits, Needs};
@@ -67,6 +69,9 @@ fn the_example_of_gantry_toml_has_every_key_with_its_default() {
     assert!(whole.web.listen.is_some() && whole.web.public_url.is_some(), "an optional key of [web] is missing");
     assert!(whole.hl7.listen.is_some(), "an optional key of [hl7] is missing");
     assert!(whole.folder.path.is_some(), "an optional key of [folder] is missing");
+    let SyncConfig { policy: Some(_), spool_folder: Some(_), .. } = whole.sync else {
+        panic!("an optional key of [sync] is missing")
+    };
     let TelemetryConfig { otlp_endpoint: Some(_), otlp_timeout_ms: _ } = whole.telemetry else {
         panic!("an optional key of [telemetry] is missing")
     };
@@ -74,6 +79,7 @@ fn the_example_of_gantry_toml_has_every_key_with_its_default() {
         instances_days: Some(_),
         results_days: _,
         quarantine_days: Some(_),
+        held_days: _,
         disk_target_free_mib: Some(_),
         interval_ms: _,
     } = whole.retention

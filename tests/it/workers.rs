@@ -276,7 +276,7 @@ async fn a_node_does_not_start_without_a_wall_that_was_not_accepted_by_name() {
         config.engines.accept_missing.clone_from(&accepted);
         // Needed by nobody before the first compressed image comes.
         config.engines.decode_in_worker = true;
-        match Node::start(config).await {
+        match Node::start(config, folder.path()).await {
             Ok(node) => {
                 assert!(!accepted.is_empty());
                 node.stop().await;

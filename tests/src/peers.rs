@@ -36,6 +36,12 @@ impl Peers {
         found
     }
 
+    /// A call of Python.
+    #[must_use]
+    pub fn python(&self) -> Command {
+        Command::new(&self.python)
+    }
+
     /// A call of a script of `tests/peers`.
     #[must_use]
     pub fn script(&self, script: &str, arguments: &[&str]) -> Command {

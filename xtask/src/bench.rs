@@ -8,8 +8,8 @@ use anyhow::Result;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Everything is built optimised, which takes long the first time; close what else keeps the machine busy. Numbers stand
-beside their targets; one that misses is no failure. Comparisons of `sandbox` and `outputs` with Python need
-`cargo xtask assets --peers`; that of `ingest` needs it for pynetdicom, and `apt-get install dcmtk orthanc orthanc-dicomweb`.
+beside their targets; one that misses is no failure. Comparisons with Python need `cargo xtask assets --peers`; that of `ingest` needs
+`apt-get install dcmtk orthanc orthanc-dicomweb` too, and that of `deid` `apt-get install libgdcm-tools`.
 
 Examples:
   cargo xtask bench sandbox                  what the sandbox costs over native Rust, and the command over its network
@@ -21,8 +21,10 @@ Examples:
   cargo xtask bench hospital -- --times 60   a hospital's busiest hour in a minute: what is lost, and the node's memory
   cargo xtask bench hospital -- --times 20 --minutes 0.5
   cargo xtask bench hospital -- --find       with how many hours at once two cores keep up; takes some minutes
+  cargo xtask bench sync-triage              what urgent findings feel of sync beside them
   cargo xtask bench outputs                  a SEG beside highdicom, and what a result waits for before Orthanc has it
   cargo xtask bench outputs -- --only seg    the SEG alone; also: orthanc, gone
+  cargo xtask bench deid                     slices without identities, beside dicom-anonymizer and gdcmanon
   cargo xtask bench gpu -- --library LIBRARY --out ratios.json
                                              what everything around an engine costs on a GPU, beside the bare engine
   cargo xtask bench gpu -- --device cpu      the same on processors
@@ -50,8 +52,12 @@ enum Subject {
     Ingest,
     /// The busiest hour of a large hospital in less time, sent to `gantry serve`
     Hospital,
+    /// The time from an urgent study to its finding, with sync at work and with sync paused
+    SyncTriage,
     /// A SEG of three organs on 300 slices beside highdicom; a result's way to Orthanc, and beside 10,000 for a destination that is gone
     Outputs,
+    /// 400 slices without identities, proven, beside dicom-anonymizer and gdcmanon; the memory of 100, 400 and 1600
+    Deid,
     /// Models by the bare engine in a loop, by the engine in the process, and by a worker; urgent runs; a killed worker
     Gpu,
 }
@@ -64,10 +70,12 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
         Subject::Workers => ("workers", true),
         Subject::Ingest => ("ingest", true),
         Subject::Hospital => ("hospital", false),
+        Subject::SyncTriage => ("sync-triage", true),
         Subject::Outputs => ("outputs", false),
+        Subject::Deid => ("deid", false),
         Subject::Gpu => ("gpu", false),
     };
-    if runs_modules || options.subject == Subject::Outputs {
+    if runs_modules || matches!(options.subject, Subject::Outputs | Subject::Deid) {
         assets::run(repository, &assets::Options { peers: false })?;
     }
     repository.build(&["gantry", "bench", "faulty-worker"], profile)?;

@@ -15,7 +15,7 @@ pub(super) fn write(scratch: &Path, path: &Path, bytes: &[u8]) -> io::Result<()>
 }
 
 /// Makes what was created, renamed or removed in a folder durable.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use aws_smithy_types::base64;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::{Digest, Failure, Manifest};
 
@@ -51,8 +52,9 @@ impl SiteKey {
     pub fn load(path: &Path) -> Result<Self, Failure> {
         const REMEDY: &str = "make one with `openssl genpkey -algorithm ed25519`, readable by this program only";
         let wrong = |what| Failure::Key { what, path: path.to_owned(), remedy: REMEDY };
-        let text = fs::read_to_string(path).map_err(|_| wrong("the site's key cannot be read"))?;
-        let der = from_pem(&text, "PRIVATE KEY").ok_or_else(|| wrong("the site's key is no PEM file"))?;
+        let text = Zeroizing::new(fs::read_to_string(path).map_err(|_| wrong("the site's key cannot be read"))?);
+        let der = from_pem(&text, "PRIVATE KEY").map(Zeroizing::new);
+        let der = der.ok_or_else(|| wrong("the site's key is no PEM file"))?;
         Self::from_pkcs8(&der).ok_or_else(|| wrong("the site's key is no Ed25519 key in PKCS #8"))
     }
 

@@ -6,6 +6,7 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
 use super::charset::Charset;
+use super::excuse::{Excuse, Excuses};
 use super::held::Held;
 use super::iod::Iod;
 use super::parse::{DataSet, Element, Encoding, Item, Value, dictionary_vr, is_text, is_uid, pad};
@@ -14,7 +15,7 @@ use super::report::{Action, Report};
 use super::subject::{Subject, charset_of};
 use super::table::{self, Basic, Row, option};
 use super::text::{Cleaned, Rigour, clean, fold, is_common, names, words};
-use super::{Deidentifier, dates, private};
+use super::{Deidentifier, dates, generalize, private};
 
 mod dummy;
 
@@ -73,6 +74,7 @@ const ADDED_BY_STATEMENTS: [Tag; 4] = [
 /// One instance on its way.
 pub(super) struct Work<'w> {
     pub(super) by: &'w Deidentifier,
+    pub(super) excuses: &'w Excuses,
     pub(super) subject: &'w Subject,
     /// By how many days its dates move.
     pub(super) days: i32,
@@ -191,7 +193,10 @@ impl<'w> Work<'w> {
         match choice(row, &self.by.profile, dated) {
             Choice::Keep => {
                 self.report.note(tag, Action::Retained);
-                self.keep(element, place, Rigour::Retained)
+                match self.coarse(element) {
+                    Some(element) => self.keep(element, place, Rigour::Retained),
+                    None => Ok(None),
+                }
             }
             Choice::Clean => self.keep(element, place, Rigour::Written),
             Choice::Basic => self.basic(element, row, place),
@@ -343,14 +348,30 @@ impl<'w> Work<'w> {
     fn age<'a>(&mut self, element: Element<'a>) -> Option<Element<'a>> {
         let tag = element.tag;
         let text = std::str::from_utf8(element.bytes()).unwrap_or_default().trim_matches([' ', '\0']);
-        let most = self.by.profile.age_years_max;
-        match dates::years(text) {
-            Some(years) if years > i64::from(most) => {
-                self.report.note(tag, Action::Capped);
-                Some(Element::text(tag, VR::AS, &format!("{most:03}Y")))
+        match generalize::age(&self.by.profile, text) {
+            Some((_, None)) => Some(element),
+            Some((age, Some(action))) => {
+                self.report.note(tag, action);
+                Some(Element::text(tag, VR::AS, &age))
             }
-            Some(_) if text.len() == 4 => Some(element),
-            _ => self.remove(tag),
+            None => self.remove(tag),
+        }
+    }
+
+    /// A size or weight that is retained, as coarse as the profile says.
+    fn coarse<'a>(&mut self, element: Element<'a>) -> Option<Element<'a>> {
+        let tag = element.tag;
+        if element.vr != VR::DS || element.is_empty() {
+            return Some(element);
+        }
+        let text = std::str::from_utf8(element.bytes()).unwrap_or_default();
+        match generalize::characteristic(&self.by.profile, tag, text) {
+            Some((_, None)) => Some(element),
+            Some((value, Some(action))) => {
+                self.report.note(tag, action);
+                Some(Element::text(tag, VR::DS, &value))
+            }
+            None => self.remove(tag),
         }
     }
 
@@ -366,18 +387,24 @@ impl<'w> Work<'w> {
         let most = self.by.profile.limits.text_max_kib << 10;
         let decoded = (element.bytes().len() as u64 <= most).then(|| place.charset.decode(element.bytes())).flatten();
         let Some(decoded) = decoded else {
+            // What nobody can decode goes, also where a person read it.
             if self.by.profile.unclear_text == Unclear::Hold {
-                return Err(Held::Text(tag));
+                self.excuses.pass(Excuse::TextRead(tag), Held::Text(tag), &mut self.report)?;
             }
             return self.dummy(element, place).map(Some);
         };
         let several = matches!(vr, VR::LO | VR::SH | VR::UC);
         let parts: Vec<&str> = if several { decoded.split('\\').collect() } else { vec![&decoded] };
-        let cleaned: Vec<Cleaned> =
-            parts.iter().map(|part| clean(part.trim_matches('\0'), self.subject, rigour)).collect();
-        if cleaned.iter().any(|c| c.doubtful) && self.by.profile.unclear_text == Unclear::Hold {
-            return Err(Held::Text(tag));
+        let cleaned = |rigour| -> Vec<Cleaned> {
+            parts.iter().map(|part| clean(part.trim_matches('\0'), self.subject, rigour)).collect()
+        };
+        let mut cleaned_text = cleaned(rigour);
+        if cleaned_text.iter().any(|c| c.doubtful) && self.by.profile.unclear_text == Unclear::Hold {
+            self.excuses.pass(Excuse::TextRead(tag), Held::Text(tag), &mut self.report)?;
+            // The words that a person read stay; what is known to identify, or looks like it, goes.
+            cleaned_text = cleaned(Rigour::Coded);
         }
+        let cleaned = cleaned_text;
         if cleaned.iter().all(|c| !c.changed) {
             return Ok(Some(element));
         }

@@ -7,6 +7,7 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
 use super::act::{Work, code};
+use super::excuse::{Excuse, Excuses};
 use super::held::Held;
 use super::iod::Iod;
 use super::parse::{self, DataSet, Element, Item, Syntax, Value, ascii, find};
@@ -15,6 +16,7 @@ use super::profile::{Dates, Limits};
 use super::report::{Action, Report};
 use super::sealed::{Deidentified, Instance, Names};
 use super::subject::Subject;
+use super::values::{Attribute, Values};
 use super::{Deidentifier, write};
 
 /// A data set in plain bytes: where it starts in them, and its transfer syntax.
@@ -46,13 +48,37 @@ fn plain<'a>(file: &'a [u8], limits: &Limits) -> Result<Plain<'a>, Held> {
 
 /// Whose it is, and what identifies there.
 pub(super) fn subject(by: &Deidentifier, file: &[u8]) -> Result<Subject, Held> {
+    with_set(by, file, |meta, set| Subject::of(meta, set, &by.profile))
+}
+
+/// What is said of a file by its file meta information and its data set.
+pub(super) fn with_set<T>(
+    by: &Deidentifier,
+    file: &[u8],
+    say: impl FnOnce(&DataSet<'_>, &DataSet<'_>) -> T,
+) -> Result<T, Held> {
     let limits = &by.profile.limits;
     let plain = plain(file, limits)?;
     let set = parse::data_set(&plain.bytes, plain.start, plain.syntax.encoding, limits)?;
-    Ok(Subject::of(&plain.meta, &set, &by.profile))
+    Ok(say(&plain.meta, &set))
 }
 
-pub(super) fn deidentify(by: &Deidentifier, file: Vec<u8>, known: &Subject) -> Result<Deidentified<Instance>, Held> {
+/// What it says at these attributes.
+pub(super) fn values(by: &Deidentifier, file: &[u8], attributes: &[Attribute]) -> Result<Values, Held> {
+    let limits = &by.profile.limits;
+    let plain = plain(file, limits)?;
+    let encoding = plain.syntax.encoding;
+    let set = parse::data_set(&plain.bytes, plain.start, encoding, limits)?;
+    once(&set)?;
+    Ok(Values::of(&set, encoding, attributes))
+}
+
+pub(super) fn deidentify(
+    by: &Deidentifier,
+    file: Vec<u8>,
+    known: &Subject,
+    excuses: &Excuses,
+) -> Result<Deidentified<Instance>, Held> {
     let limits = &by.profile.limits;
     let Plain { meta, bytes, start, mut syntax } = plain(&file, limits)?;
     let encoding = syntax.encoding;
@@ -72,13 +98,13 @@ pub(super) fn deidentify(by: &Deidentifier, file: Vec<u8>, known: &Subject) -> R
     }
     let iod = Iod::of(&sop_class)?;
     let mut report = Report::default();
-    let treated = pixels::treat(by, &mut set, encoding, &file, &mut report)?;
+    let treated = pixels::treat(by, excuses, &mut set, encoding, &file, &mut report)?;
     if treated.decoded {
         syntax = Syntax { encapsulated: false, uid: "1.2.840.10008.1.2.1".into(), ..syntax };
     }
     let patient_days = by.secret.days(subject.patient.as_deref().unwrap_or_default(), by.profile.date_shift_days_max);
     let before = temporal(&set);
-    let mut work = Work { by, subject: &subject, days: patient_days, iod, encoding, report };
+    let mut work = Work { by, excuses, subject: &subject, days: patient_days, iod, encoding, report };
     let mut set = work.data_set(set)?;
     state(&mut work, &mut set, &treated, before.as_deref());
     let names = Names {
@@ -89,9 +115,11 @@ pub(super) fn deidentify(by: &Deidentifier, file: Vec<u8>, known: &Subject) -> R
         modality: ascii(find(&set, tags::MODALITY)).into(),
         sop_class_uid: sop_class,
     };
-    let report = work.report;
-    let bytes = write::file(&set, &syntax, &names.sop_class_uid, &names.sop_instance_uid, file.len() + 4096)?;
-    Ok(Deidentified::new(Instance { bytes, names, report }))
+    let mut report = work.report;
+    excuses.note_false_alarms(&mut report);
+    let pieces = write::file(&set, &syntax, &names.sop_class_uid, &names.sop_instance_uid, &file)?;
+    let (bytes, start) = pieces.join(file);
+    Ok(Deidentified::new(Instance { bytes, start, names, report }))
 }
 
 /// An attribute that decides and is there twice could mean one thing here and another elsewhere.
@@ -119,10 +147,19 @@ fn temporal(set: &DataSet<'_>) -> Option<String> {
     ["MODIFIED", "REMOVED"].contains(&said).then(|| said.to_owned())
 }
 
+/// Clean Recognizable Visual Features Option, in CID 7050.
+const CLEAN_RECOGNIZABLE: &str = "113102";
+
 /// States what was done (PS3.15 E.1.1, PS3.3 C.7.1.1 and C.7.6.1).
 fn state(work: &mut Work<'_>, set: &mut DataSet<'_>, treated: &Treated, before: Option<&str>) {
     let profile = &work.by.profile;
-    let method = format!("Gantry {}\\PS3.15 Annex E, table E.1-1\\profile {}", env!("CARGO_PKG_VERSION"), profile.name);
+    let mut method =
+        format!("Gantry {}\\PS3.15 Annex E, table E.1-1\\profile {}", env!("CARGO_PKG_VERSION"), profile.name);
+    for excuse in work.report.excused().iter() {
+        method += &format!("\\excused by a person: {excuse}");
+    }
+    // What nothing altered was not cleaned, whatever the profile promises of others.
+    let kept_face = work.report.excused().has(&Excuse::FaceAllowed);
     let dates = match (profile.dates, before) {
         (Dates::Remove, _) => "REMOVED",
         (Dates::Shift, _) => "MODIFIED",
@@ -132,6 +169,7 @@ fn state(work: &mut Work<'_>, set: &mut DataSet<'_>, treated: &Treated, before: 
     let codes = profile
         .codes()
         .into_iter()
+        .filter(|(value, _)| !(kept_face && *value == CLEAN_RECOGNIZABLE))
         .map(|(value, meaning)| Item { elements: code(value, meaning), defined: true })
         .collect();
     let mut stated = vec![

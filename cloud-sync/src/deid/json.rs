@@ -3,6 +3,7 @@
 use dicom_core::Tag;
 use serde_json::{Map, Value};
 
+use super::excuse::{Excuse, Excuses};
 use super::held::Held;
 use super::profile::{Dates, Unclear};
 use super::report::{Action, Report};
@@ -14,8 +15,8 @@ use super::{Deidentifier, dates};
 /// Under these, people or models write as they like.
 const WRITTEN: [&str; 11] =
     ["message", "warnings", "reason", "detail", "title", "comment", "note", "text", "description", "log", "fallback"];
-/// Digests of what is no patient's: software and models.
-const PUBLIC_DIGESTS: [&str; 3] = ["identity_sha256", "component_sha256", "manifest_sha256"];
+/// Digests of what is no patient's, software and models, and of what is in the bucket already.
+const PUBLIC_DIGESTS: [&str; 4] = ["identity_sha256", "component_sha256", "manifest_sha256", "object_sha256"];
 /// Names that others gave to the same study, job or series, which lead back to it in their logs.
 const PSEUDONYMS: [&str; 6] = ["correlation", "pseudonym", "patient_id", "accession_number", "job", "job_id"];
 /// What software says of itself.
@@ -25,14 +26,20 @@ const DEPTH_MAX: usize = 64;
 /// Stands in the report for what has no tag.
 const NO_TAG: Tag = Tag(0, 0);
 
-pub(super) fn deidentify(by: &Deidentifier, source: &[u8], subject: &Subject) -> Result<Deidentified<Json>, Held> {
+pub(super) fn deidentify(
+    by: &Deidentifier,
+    source: &[u8],
+    subject: &Subject,
+    excuses: &Excuses,
+) -> Result<Deidentified<Json>, Held> {
     let maximum = by.profile.limits.file_max_mib;
     if source.len() as u64 > maximum << 20 {
         return Err(Held::Limit { limit: "file_max_mib", maximum });
     }
     let value: Value = serde_json::from_slice(source).map_err(|_| Held::Json)?;
     let days = by.secret.days(subject.patient.as_deref().unwrap_or_default(), by.profile.date_shift_days_max);
-    let mut work = Work { by, subject, days, report: Report::default() };
+    let mut work = Work { by, excuses, subject, days, report: Report::default() };
+    excuses.note_false_alarms(&mut work.report);
     let value = work.value(value, "", false, 0)?;
     let mut bytes = serde_json::to_vec_pretty(&value).map_err(|_| Held::Json)?;
     bytes.push(b'\n');
@@ -41,6 +48,7 @@ pub(super) fn deidentify(by: &Deidentifier, source: &[u8], subject: &Subject) ->
 
 struct Work<'w> {
     by: &'w Deidentifier,
+    excuses: &'w Excuses,
     subject: &'w Subject,
     days: i32,
     report: Report,
@@ -126,9 +134,10 @@ impl Work<'_> {
         if public && !names(&text, self.subject) {
             return Ok(whole(text));
         }
-        let cleaned = clean(&text, self.subject, rigour);
+        let mut cleaned = clean(&text, self.subject, rigour);
         if cleaned.doubtful && self.by.profile.unclear_text == Unclear::Hold {
-            return Err(Held::Text(NO_TAG));
+            self.excuses.pass(Excuse::TextRead(NO_TAG), Held::Text(NO_TAG), &mut self.report)?;
+            cleaned = clean(&text, self.subject, Rigour::Coded);
         }
         Ok(match cleaned.changed {
             true => self.noted(Action::Cleaned, whole(cleaned.text)),

@@ -16,11 +16,15 @@
 mod act;
 mod charset;
 mod dates;
+mod excuse;
+mod generalize;
 mod held;
 mod instance;
 mod iod;
 mod json;
+mod mapping;
 mod parse;
+mod patient;
 mod pixels;
 mod private;
 mod profile;
@@ -30,15 +34,22 @@ mod secret;
 mod subject;
 mod table;
 mod text;
+mod values;
 mod write;
 
+pub use excuse::{Excuse, Excuses, UnknownExcuse};
 pub use held::{Doubt, Held};
+pub use mapping::Mapping;
+pub use patient::Patient;
 pub use pixels::{DecodedFrames, Frame, FrameDecoder, TextDetector};
-pub use profile::{Dates, Head, KnownDevice, Limits, Pixels, Profile, ProfileError, Rectangle, Risky, Unclear};
+pub use profile::{
+    Dates, Generalize, Head, KnownDevice, Limits, Pixels, Profile, ProfileError, Rectangle, Risky, Unclear,
+};
 pub use report::{Action, Report};
 pub use sealed::{Deidentified, Instance, Json};
 pub use secret::{Secret, SecretError};
 pub use subject::Subject;
+pub use values::{Attribute, Values};
 
 use std::io::Read;
 use std::path::Path;
@@ -106,7 +117,21 @@ impl Deidentifier {
     /// # Errors
     /// Why it must stay.
     pub fn deidentify_knowing(&self, source: Vec<u8>, known: &Subject) -> Result<Deidentified<Instance>, Held> {
-        instance::deidentify(self, source, known)
+        self.deidentify_excused(source, known, &Excuses::default())
+    }
+
+    /// The same, of an instance in which a person excused something: of this very instance and under this profile. What they
+    /// excused is in the report; everything else is checked.
+    ///
+    /// # Errors
+    /// Why it must stay all the same.
+    pub fn deidentify_excused(
+        &self,
+        source: Vec<u8>,
+        known: &Subject,
+        excuses: &Excuses,
+    ) -> Result<Deidentified<Instance>, Held> {
+        instance::deidentify(self, source, known, excuses)
     }
 
     /// Whose instance it is, and what identifies there: for [`Self::deidentify_knowing`] and [`Self::deidentify_json`].
@@ -117,13 +142,40 @@ impl Deidentifier {
         instance::subject(self, source)
     }
 
+    /// What an instance says at these attributes. It is the source's, and goes into nothing that leaves.
+    ///
+    /// # Errors
+    /// Where the file cannot be understood.
+    pub fn values(&self, source: &[u8], attributes: &[Attribute]) -> Result<Values, Held> {
+        instance::values(self, source, attributes)
+    }
+
+    /// Whose study it is, by the pseudonym that takes the place of the Patient ID; nothing where no instance says whose.
+    #[must_use]
+    pub fn patient(&self, subject: &Subject) -> Option<Patient> {
+        subject.patient.as_deref().map(|patient| Patient::of(patient, &self.secret))
+    }
+
     /// De-identifies a result about this patient: UIDs become those of the instances, digests of files that stay are replaced, dates
     /// move, text is cleaned.
     ///
     /// # Errors
     /// Why it must stay.
     pub fn deidentify_json(&self, source: &[u8], subject: &Subject) -> Result<Deidentified<Json>, Held> {
-        json::deidentify(self, source, subject)
+        self.deidentify_json_excused(source, subject, &Excuses::default())
+    }
+
+    /// The same, of a result in which a person excused something.
+    ///
+    /// # Errors
+    /// Why it must stay all the same.
+    pub fn deidentify_json_excused(
+        &self,
+        source: &[u8],
+        subject: &Subject,
+        excuses: &Excuses,
+    ) -> Result<Deidentified<Json>, Held> {
+        json::deidentify(self, source, subject, excuses)
     }
 
     /// The UID that stands for this one in everything that this de-identifier makes.
@@ -161,3 +213,6 @@ impl Deidentifier {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use tests::ct_for_tests;

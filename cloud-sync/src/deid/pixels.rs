@@ -3,6 +3,7 @@
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 
+use super::excuse::{Excuse, Excuses};
 use super::held::{Doubt, Held};
 use super::parse::{DataSet, Element, Encoding, Value, ascii, find, number};
 use super::profile::{Head, KnownDevice, Profile, Rectangle, Risky};
@@ -81,6 +82,7 @@ fn is_pixels(tag: Tag) -> bool {
 /// Makes pixel data and overlays safe, or says why they cannot be. `file` is the source.
 pub(super) fn treat(
     by: &Deidentifier,
+    excuses: &Excuses,
     set: &mut DataSet<'_>,
     encoding: Encoding,
     file: &[u8],
@@ -98,7 +100,7 @@ pub(super) fn treat(
         return Ok(Treated::default());
     }
     let features = Features::of(set, encoding);
-    let recognizable = face(&features, profile)?;
+    let recognizable = face(&features, profile, excuses, report)?;
     let mut treated = Treated { recognizable, ..Treated::default() };
     let device = known_device(&features, profile);
     let doubt = match features.doubt(profile.pixels.believe_no_burned_in) {
@@ -111,13 +113,13 @@ pub(super) fn treat(
         treated.no_text = features.says_no || device.is_some();
         return Ok(treated);
     };
-    if !profile.clean_pixel_data {
-        return Err(Held::BurnedIn(doubt));
-    }
     let masks = device.map(|device| device.masks.clone()).filter(|masks| !masks.is_empty());
     let regions = suspicion::ultrasound_regions(set, encoding);
-    if masks.is_none() && regions.is_empty() && by.detector.is_none() {
-        return Err(Held::BurnedIn(doubt));
+    if !profile.clean_pixel_data || masks.is_none() && regions.is_empty() && by.detector.is_none() {
+        // Nothing here looks or masks: a person did, or it stays.
+        excuses.pass(Excuse::NoTextSeen, Held::BurnedIn(doubt), report)?;
+        treated.no_text = true;
+        return Ok(treated);
     }
     treated.decoded = mask::decode(by, set, file)?;
     let mut image = mask::Image::of(set, encoding)?;
@@ -130,7 +132,8 @@ pub(super) fn treat(
         for frame in 0..image.frames() {
             let found = detector.text(image.frame(frame))?;
             if !found.is_empty() && profile.pixels.risky == Risky::Hold {
-                return Err(Held::TextInPixels);
+                excuses.pass(Excuse::FoundTextRead, Held::TextInPixels, report)?;
+                continue;
             }
             found.iter().for_each(|&text| image.black_out_in(frame, text));
         }
@@ -153,13 +156,12 @@ fn known_device<'p>(features: &Features, profile: &'p Profile) -> Option<&'p Kno
 }
 
 /// Whether a face could be seen; an error where such objects stay.
-fn face(features: &Features, profile: &Profile) -> Result<Option<bool>, Held> {
-    match features.shows_head(profile.pixels.unknown_body_part_is_head) {
-        Some(true) if profile.pixels.head == Head::Hold || profile.clean_recognizable_visual_features => {
-            Err(Held::Recognizable)
-        }
-        shows => Ok(shows),
+fn face(features: &Features, profile: &Profile, excuses: &Excuses, report: &mut Report) -> Result<Option<bool>, Held> {
+    let shows = features.shows_head(profile.pixels.unknown_body_part_is_head);
+    if shows == Some(true) && (profile.pixels.head == Head::Hold || profile.clean_recognizable_visual_features) {
+        excuses.pass(Excuse::FaceAllowed, Held::Recognizable, report)?;
     }
+    Ok(shows)
 }
 
 /// Overlays stay where graphics are cleaned and a detector saw no text in them; otherwise they go, whole groups of them.

@@ -36,10 +36,24 @@ pub struct Profile {
     pub age_years_max: u8,
     /// How far dates are moved at most into the past, with `dates = "shift"`: 7 to 36500 days.
     pub date_shift_days_max: u32,
+    /// How coarse characteristics of the patient become that are retained.
+    pub generalize: Generalize,
     /// Pixel data.
     pub pixels: Pixels,
     /// What a file may be.
     pub limits: Limits,
+}
+
+/// Bands that characteristics of the patient are moved to, so that more patients share them; 0 leaves them as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Generalize {
+    /// Patient's Age (0010,1010) becomes the first of so many years, 0 to 30.
+    pub age_years: u8,
+    /// Patient's Size (0010,1020) becomes the middle of so many centimetres, 0 to 50.
+    pub size_cm: u8,
+    /// Patient's Weight (0010,1030) becomes the middle of so many kilograms, 0 to 50.
+    pub weight_kg: u8,
 }
 
 /// What becomes of dates and times.
@@ -172,6 +186,7 @@ impl Default for Profile {
             unclear_text: Unclear::Drop,
             age_years_max: 90,
             date_shift_days_max: 3650,
+            generalize: Generalize::default(),
             pixels: Pixels::default(),
             limits: Limits::default(),
         }
@@ -279,6 +294,9 @@ impl Profile {
             ),
             ("age_years_max", (1..=90).contains(&self.age_years_max), "1 to 90"),
             ("date_shift_days_max", (7..=36_500).contains(&self.date_shift_days_max), "7 to 36500"),
+            ("generalize.age_years", self.generalize.age_years <= 30, "0 to 30"),
+            ("generalize.size_cm", self.generalize.size_cm <= 50, "0 to 50"),
+            ("generalize.weight_kg", self.generalize.weight_kg <= 50, "0 to 50"),
             ("pixels.known_devices", self.pixels.known_devices.len() <= 1024, "at most 1024"),
             ("limits.file_max_mib", (1..=65_536).contains(&limits.file_max_mib), "1 to 65536"),
             ("limits.sequence_depth_max", (1..=64).contains(&limits.sequence_depth_max), "1 to 64"),

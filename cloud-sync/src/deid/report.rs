@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use dicom_core::Tag;
+
+use super::excuse::{Excuse, Excuses};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// What was done to an attribute: the letters of PS3.15 E.1.1, and what goes beyond them.
@@ -25,6 +27,8 @@ pub enum Action {
     Pseudonym,
     /// An age of 90 years or more became 90.
     Capped,
+    /// A characteristic of the patient became that of its band.
+    Generalized,
     /// K, though the Basic Profile says otherwise: an option keeps it.
     Retained,
     /// Pixels were blacked out.
@@ -44,6 +48,7 @@ impl Action {
             Self::Cleaned => "cleaned",
             Self::Pseudonym => "pseudonym",
             Self::Capped => "capped",
+            Self::Generalized => "generalized",
             Self::Retained => "retained",
             Self::Masked => "masked",
             Self::Stated => "stated",
@@ -51,11 +56,12 @@ impl Action {
     }
 }
 
-/// How often which action met which attribute. Attributes that were kept as they were are not in it. It holds no values; tags
-/// of private attributes are those of their group and element, without a creator.
+/// How often which action met which attribute, and what a person excused. Attributes that were kept as they were are not in it.
+/// It holds no values; tags of private attributes are those of their group and element, without a creator.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     counts: BTreeMap<(Tag, Action), u32>,
+    excused: Excuses,
 }
 
 impl Report {
@@ -75,8 +81,19 @@ impl Report {
         self.counts.get(&(tag, action)).copied().unwrap_or_default()
     }
 
-    /// Adds the counts of another.
+    pub(super) fn excuse(&mut self, excuses: impl IntoIterator<Item = Excuse>) {
+        self.excused.extend(excuses);
+    }
+
+    /// What would have held the instance, had a person not excused it; and what the verifier is told to pass over.
+    #[must_use]
+    pub fn excused(&self) -> &Excuses {
+        &self.excused
+    }
+
+    /// Adds the counts and excuses of another.
     pub fn add(&mut self, other: &Self) {
+        self.excuse(other.excused.iter().cloned());
         for (&key, &count) in &other.counts {
             let sum = self.counts.entry(key).or_default();
             *sum = sum.saturating_add(count);
@@ -84,16 +101,19 @@ impl Report {
     }
 }
 
-/// `{"(0010,0010)": {"pseudonym": 1}, …}`.
+/// `{"(0010,0010)": {"pseudonym": 1}, …, "excused": ["face-allowed"]}`; the last one only where something was.
 impl Serialize for Report {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut tags: BTreeMap<Tag, BTreeMap<&str, u32>> = BTreeMap::new();
         for (tag, action, count) in self.counts() {
             tags.entry(tag).or_default().insert(action.name(), count);
         }
-        let mut map = serializer.serialize_map(Some(tags.len()))?;
+        let mut map = serializer.serialize_map(None)?;
         for (tag, actions) in &tags {
             map.serialize_entry(&format!("({:04X},{:04X})", tag.0, tag.1), actions)?;
+        }
+        if !self.excused.is_empty() {
+            map.serialize_entry("excused", &self.excused)?;
         }
         map.end()
     }

@@ -102,6 +102,8 @@ mod private {
 /// A DICOM instance, as a file of PS3.10.
 pub struct Instance {
     pub(super) bytes: Vec<u8>,
+    /// Where the file begins in them: what was before it is left of the source, and goes nowhere.
+    pub(super) start: usize,
     pub(super) names: Names,
     pub(super) report: Report,
 }
@@ -157,10 +159,11 @@ impl Instance {
 
 impl Sealed for Instance {
     fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.get(self.start..).unwrap_or_default()
     }
 
-    fn take(self) -> Vec<u8> {
+    fn take(mut self) -> Vec<u8> {
+        self.bytes.drain(..self.start);
         self.bytes
     }
 

@@ -1,16 +1,28 @@
 //! The site's key, and what derives from it: UIDs, pseudonyms, days.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 const KEY_BYTES_MIN: usize = 16;
 const KEY_BYTES_MAX: usize = 1024;
+/// Of pseudonyms: without letters that read as others, and without vowels that could make words.
+const ALPHABET: &[u8; 32] = b"0123456789BCDFGHJKLMNPQRSTVWXYZ_";
+const PSEUDONYM_CHARACTERS: usize = 16;
 
 /// The key of a site. With it the same source has the same UIDs and pseudonyms in every file, run and result; without it
 /// nobody can tell which is whose, or that two keys' are the same patient's.
+///
+/// There is one copy of the key in memory, which is zeroed when the last one lets go of it; what derives from it while something is
+/// computed lies on the stack for as long.
 #[derive(Clone)]
 pub struct Secret {
-    keyed: Hmac<Sha256>,
+    key: Arc<Zeroizing<Vec<u8>>>,
 }
 
 /// The key cannot be used.
@@ -21,6 +33,9 @@ pub enum SecretError {
         "a key has {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes and this one {0}; make one with `head -c 32 /dev/urandom`"
     )]
     Length(usize),
+    /// The operating system refuses.
+    #[error("the key cannot be read: {0}")]
+    Unreadable(std::io::ErrorKind),
 }
 
 impl Secret {
@@ -32,12 +47,35 @@ impl Secret {
         if !(KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&key.len()) {
             return Err(SecretError::Length(key.len()));
         }
-        let keyed = Hmac::new_from_slice(key).map_err(|_| SecretError::Length(key.len()))?;
-        Ok(Self { keyed })
+        Ok(Self { key: Arc::new(Zeroizing::new(key.to_vec())) })
     }
 
-    fn digest(&self, purpose: &str, of: &[u8]) -> [u8; 32] {
-        let mut mac = self.keyed.clone();
+    /// The key in a file.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is shorter or longer.
+    pub fn read(path: &Path) -> Result<Self, SecretError> {
+        Self::take(path, KEY_BYTES_MAX + 1)
+    }
+
+    /// A key of one's own, which is forgotten with the process.
+    ///
+    /// # Errors
+    /// Where the system has no random bytes.
+    pub fn random() -> Result<Self, SecretError> {
+        Self::take(Path::new("/dev/urandom"), 32)
+    }
+
+    fn take(path: &Path, most: usize) -> Result<Self, SecretError> {
+        // Never moved while it grows: what was moved would not be zeroed.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(most));
+        let file = File::open(path).map_err(|e| SecretError::Unreadable(e.kind()))?;
+        file.take(most as u64).read_to_end(&mut bytes).map_err(|e| SecretError::Unreadable(e.kind()))?;
+        Self::new(&bytes)
+    }
+
+    pub(crate) fn digest(&self, purpose: &str, of: &[u8]) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
         mac.update(purpose.as_bytes());
         mac.update(&[0]);
         mac.update(of);
@@ -54,11 +92,14 @@ impl Secret {
     }
 
     /// What stands for a value of this kind: 16 characters, so that it fits the shortest VR (SH).
-    pub(super) fn pseudonym(&self, kind: &str, of: &str) -> String {
-        // Without letters that read as others, and without vowels that could make words.
-        const ALPHABET: &[u8; 32] = b"0123456789BCDFGHJKLMNPQRSTVWXYZ_";
+    pub(crate) fn pseudonym(&self, kind: &str, of: &str) -> String {
         let digest = self.digest(kind, of.as_bytes());
-        digest.iter().take(16).map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect()
+        digest.iter().take(PSEUDONYM_CHARACTERS).map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect()
+    }
+
+    /// Whether it could be a pseudonym.
+    pub(super) fn is_pseudonym(text: &str) -> bool {
+        text.len() == PSEUDONYM_CHARACTERS && text.bytes().all(|byte| ALPHABET.contains(&byte))
     }
 
     /// What stands for the digest of a file that stays: who has the file could tell whose it is otherwise.
@@ -120,5 +161,13 @@ mod tests {
     fn a_key_says_nothing_and_must_be_long_enough() {
         assert_eq!(format!("{:?}", secret(7)), "Secret(..)");
         assert_eq!(Secret::new(b"short").err(), Some(SecretError::Length(5)));
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), [7; 32]).expect("written");
+        assert_eq!(Secret::read(file.path()).expect("a key").uid("1.2.3"), secret(7).uid("1.2.3"));
+        std::fs::write(file.path(), [7; KEY_BYTES_MAX + 9]).expect("written");
+        assert_eq!(Secret::read(file.path()).err(), Some(SecretError::Length(KEY_BYTES_MAX + 1)));
+        let missing = Secret::read(Path::new("/nowhere/key")).err();
+        assert_eq!(missing, Some(SecretError::Unreadable(std::io::ErrorKind::NotFound)));
+        assert_ne!(Secret::random().expect("a key").uid("1.2.3"), Secret::random().expect("a key").uid("1.2.3"));
     }
 }

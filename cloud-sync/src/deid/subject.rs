@@ -7,6 +7,7 @@ use dicom_dictionary_std::tags;
 
 use super::charset::Charset;
 use super::parse::{DataSet, Element, Value, ascii, find};
+use super::patient::{AROUND_IDS, BY_ID};
 use super::profile::Profile;
 use super::table::{self, Basic, option};
 use super::text::{fold, is_common, spelled, words};
@@ -218,12 +219,12 @@ pub(super) fn charset_of(set: &DataSet<'_>, outer: &Charset) -> Charset {
 fn patient(set: &DataSet<'_>, charset: &Charset) -> Option<String> {
     let text = |tag: Tag| {
         let bytes = find(set, tag).map(Element::bytes).unwrap_or_default();
-        charset.guess(bytes).trim_matches([' ', '\0', '^']).to_owned()
+        charset.guess(bytes).trim_matches(AROUND_IDS).to_owned()
     };
     let (id, name, birth) = (text(tags::PATIENT_ID), text(tags::PATIENT_NAME), text(tags::PATIENT_BIRTH_DATE));
     let study = text(tags::STUDY_INSTANCE_UID);
     if !id.is_empty() {
-        Some(format!("id {id}"))
+        Some(format!("{BY_ID}{id}"))
     } else if !name.is_empty() {
         Some(format!("name {name} {birth}"))
     } else {

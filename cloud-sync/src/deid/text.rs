@@ -224,7 +224,7 @@ impl<'t> Page<'t> {
 }
 
 fn known_within(word: &str, subject: &Subject) -> bool {
-    subject.within.iter().any(|part| word.contains(part.as_str()))
+    subject.within.iter().any(|part| part.len() <= word.len() && word.contains(part.as_str()))
 }
 
 /// Whether a text holds an identifier of this subject.

@@ -1,5 +1,7 @@
 //! A tree of elements as a file.
 
+use std::ops::Range;
+
 use dicom_core::{Tag, VR};
 
 use super::held::Held;
@@ -9,15 +11,59 @@ use super::parse::{DataSet, Element, Encoding, Item, Syntax, Value, pad};
 const IMPLEMENTATION_CLASS_UID: &str = "2.25.237606217837751342157457268192001403798";
 const IMPLEMENTATION_VERSION: &str = concat!("GANTRY_", env!("CARGO_PKG_VERSION"));
 
-/// A file of PS3.10: an empty preamble, new file meta information, and the data set.
+/// A file, but for its longest value: pixel data, as a rule, which lie in the source as they are.
+pub(super) struct Pieces {
+    before: Vec<u8>,
+    kept: Range<usize>,
+    after: Vec<u8>,
+}
+
+impl Pieces {
+    /// The file, in the memory of its source where that has room, and where it begins there.
+    pub(super) fn join(self, mut source: Vec<u8>) -> (Vec<u8>, usize) {
+        let Self { before, kept, after } = self;
+        if kept.is_empty() {
+            return (before, 0);
+        }
+        match kept.start.checked_sub(before.len()) {
+            Some(start) if source.len() >= kept.end => {
+                source.truncate(kept.end);
+                source.extend_from_slice(&after);
+                source[start..kept.start].copy_from_slice(&before);
+                (source, start)
+            }
+            _ => ([&before, source.get(kept).unwrap_or_default(), &after].concat(), 0),
+        }
+    }
+}
+
+/// Shorter values are copied.
+const KEPT_BYTES_MIN: usize = 4096;
+
+/// The longest value of a data set that lies in the source: of which element, and where.
+fn longest(set: &DataSet<'_>, source: &[u8]) -> Option<(usize, Range<usize>)> {
+    let lies = set.iter().enumerate().filter_map(|(n, e)| Some((n, within(e.bytes(), source)?)));
+    lies.max_by_key(|(_, range)| range.len()).filter(|(_, range)| range.len() >= KEPT_BYTES_MIN)
+}
+
+/// Where a slice lies in another, if it is a part of it.
+fn within(part: &[u8], whole: &[u8]) -> Option<Range<usize>> {
+    let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+    let range = start..start.checked_add(part.len())?;
+    whole.get(range.clone()).filter(|found| std::ptr::eq(*found, part))?;
+    Some(range)
+}
+
+/// A file of PS3.10: an empty preamble, new file meta information, and the data set. What lies in the source is not copied.
 pub(super) fn file(
     set: &DataSet<'_>,
     syntax: &Syntax,
     sop_class: &str,
     sop_instance: &str,
-    capacity: usize,
-) -> Result<Vec<u8>, Held> {
-    let mut out = Vec::with_capacity(capacity);
+    source: &[u8],
+) -> Result<Pieces, Held> {
+    let kept = longest(set, source).filter(|_| !syntax.deflated);
+    let mut out = Vec::with_capacity(if kept.is_some() { HEADER_BYTES } else { source.len() + HEADER_BYTES });
     out.resize(128, 0);
     out.extend_from_slice(b"DICM");
     let meta = vec![
@@ -40,13 +86,27 @@ pub(super) fn file(
         std::io::Write::write_all(&mut encoder, &plain)?;
         let mut out = encoder.finish()?;
         pad(&mut out, VR::OB);
-        return Ok(out);
+        return Ok(Pieces { before: out, kept: 0..0, after: Vec::new() });
     }
-    data_set(&mut out, set, syntax.encoding)?;
-    Ok(out)
+    let Some((n, kept)) = kept else {
+        data_set(&mut out, set, syntax.encoding)?;
+        return Ok(Pieces { before: out, kept: 0..0, after: Vec::new() });
+    };
+    let (before, rest) = set.split_at(n);
+    let mut after = Vec::new();
+    data_set(&mut out, before, syntax.encoding)?;
+    if let Some((e, rest)) = rest.split_first() {
+        begin(&mut out, e, syntax.encoding)?;
+        end(&mut after, e, syntax.encoding);
+        data_set(&mut after, rest, syntax.encoding)?;
+    }
+    Ok(Pieces { before: out, kept, after })
 }
 
-fn data_set(out: &mut Vec<u8>, set: &DataSet<'_>, encoding: Encoding) -> Result<(), Held> {
+/// What most data sets have before their pixel data.
+const HEADER_BYTES: usize = 16 << 10;
+
+fn data_set(out: &mut Vec<u8>, set: &[Element<'_>], encoding: Encoding) -> Result<(), Held> {
     set.iter().try_for_each(|e| element(out, e, encoding))
 }
 
@@ -61,29 +121,39 @@ fn length(out: &mut Vec<u8>, length: u32, encoding: Encoding) {
 }
 
 fn element(out: &mut Vec<u8>, e: &Element<'_>, encoding: Encoding) -> Result<(), Held> {
+    begin(out, e, encoding)?;
+    out.extend_from_slice(e.bytes());
+    if let Value::Items(items, defined) = &e.value {
+        let start = out.len();
+        items.iter().try_for_each(|i| item(out, i, encoding))?;
+        close(out, start, *defined, Tag(0xFFFE, 0xE0DD), encoding)?;
+    }
+    end(out, e, encoding);
+    Ok(())
+}
+
+/// What stands before the value of an element.
+fn begin(out: &mut Vec<u8>, e: &Element<'_>, encoding: Encoding) -> Result<(), Held> {
     tag(out, e.tag, encoding);
     match &e.value {
-        Value::Bytes(bytes) => {
-            header(out, e.vr, bytes_u32(bytes.len() + bytes.len() % 2)?, encoding)?;
-            out.extend_from_slice(bytes);
-            if bytes.len() % 2 == 1 {
-                out.push(if matches!(e.vr, VR::UI | VR::OB | VR::UN) { 0 } else { b' ' });
-            }
+        Value::Bytes(bytes) => header(out, e.vr, bytes_u32(bytes.len() + bytes.len() % 2)?, encoding),
+        Value::Fragments(_) => header(out, e.vr, u32::MAX, encoding),
+        Value::Items(..) => header(out, VR::SQ, u32::MAX, encoding),
+    }
+}
+
+/// What stands after the bytes of an element: padding, or the delimiter of fragments.
+fn end(out: &mut Vec<u8>, e: &Element<'_>, encoding: Encoding) {
+    match &e.value {
+        Value::Bytes(bytes) if bytes.len() % 2 == 1 => {
+            out.push(if matches!(e.vr, VR::UI | VR::OB | VR::UN) { 0 } else { b' ' });
         }
-        Value::Fragments(fragments) => {
-            header(out, e.vr, u32::MAX, encoding)?;
-            out.extend_from_slice(fragments);
+        Value::Fragments(_) => {
             tag(out, Tag(0xFFFE, 0xE0DD), encoding);
             length(out, 0, encoding);
         }
-        Value::Items(items, defined) => {
-            header(out, VR::SQ, u32::MAX, encoding)?;
-            let start = out.len();
-            items.iter().try_for_each(|i| item(out, i, encoding))?;
-            close(out, start, *defined, Tag(0xFFFE, 0xE0DD), encoding)?;
-        }
+        Value::Bytes(_) | Value::Items(..) => {}
     }
-    Ok(())
 }
 
 fn item(out: &mut Vec<u8>, item: &Item<'_>, encoding: Encoding) -> Result<(), Held> {

@@ -195,6 +195,15 @@ impl Uploader {
         Ok(done)
     }
 
+    /// Asks for one page of manifests: whether there is such a bucket, which may be listed.
+    ///
+    /// # Errors
+    /// [`Failure`]
+    pub async fn look(&self) -> Result<(), Failure> {
+        let on: Notify = Arc::new(|_| {});
+        self.store.manifests(&on, None).await.map(|_| ())
+    }
+
     /// What it is doing now.
     #[must_use]
     pub fn status(&self) -> Status {

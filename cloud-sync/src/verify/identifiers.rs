@@ -10,7 +10,7 @@ use super::walk::{Leaf, Walked};
 #[derive(Default)]
 pub(super) struct Identifiers {
     found: BTreeMap<(Kind, String), BTreeSet<u32>>,
-    /// Texts of standard attributes: the same in a private one is no secret of it.
+    /// Texts of standard attributes, with letters: the same in a private one is no secret of it.
     standard: BTreeSet<String>,
 }
 
@@ -39,6 +39,14 @@ impl Identifiers {
         }
     }
 
+    /// Adds those of another.
+    pub(super) fn extend(&mut self, other: &Self) {
+        for ((kind, text), tags) in &other.found {
+            self.found.entry((*kind, text.clone())).or_default().extend(tags);
+        }
+        self.standard.extend(other.standard.iter().cloned());
+    }
+
     pub(super) fn collect(&mut self, walked: &Walked<'_>) {
         for leaf in &walked.leaves {
             self.leaf(walked, leaf);
@@ -62,7 +70,12 @@ impl Identifiers {
         let Some(form) = form(leaf.vr, bytes) else {
             return self.runs(tag, bytes);
         };
-        let text = walked.charset(leaf).read(bytes);
+        // Most values are these, and say nothing.
+        let sought = matches!(means, Some(Meaning::Sought(_)));
+        if form == Form::Number && !sought && !bytes.iter().any(u8::is_ascii_alphabetic) {
+            return;
+        }
+        let text = walked.text(leaf);
         if let (Some(Meaning::Sought(kind)), Form::Text | Form::Name | Form::Free | Form::Number) = (means, form) {
             return values(&text, form).for_each(|value| self.add(kind, value, Some(tag)));
         }
@@ -86,7 +99,8 @@ impl Identifiers {
                 self.add(Kind::Private, value, Some(tag));
             }
         } else if !private {
-            self.standard.extend(values(&text, Form::Text).map(|value| value.trim_matches([' ', '\0']).to_owned()));
+            let standard = values(&text, Form::Text).filter(|value| value.contains(char::is_alphabetic));
+            self.standard.extend(standard.map(|value| value.trim_matches([' ', '\0']).to_owned()));
         }
     }
 

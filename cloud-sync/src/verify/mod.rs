@@ -4,9 +4,9 @@
 //!  sources ─▶ walk ─▶ identifiers: names and their parts, IDs, dates, UIDs, … in Unicode
 //!                          │
 //!                          ▼
-//!                     patterns: every spelling × every encoding ─▶ one automaton
-//!                                                                     │
-//!  output, every byte of it ───────────────────────────────────────▶ scan ─▶ Proof (of these very bytes) or Leaks
+//!                     lexicon: every spelling × every encoding, as patterns ─▶ search: an index of them
+//!                                                                                 │
+//!  output, every byte of it ───────────────────────────────────────────────────▶ scan ─▶ Proof (of these very bytes) or Leaks
 //! ```
 //!
 //! It shares no code with the cleaner: neither a DICOM parser nor a table, so that no mistake can be in both. It knows
@@ -33,17 +33,24 @@
 //! Not seen: identifiers drawn into pixels (the cleaner's text detector looks for those), compressed inside pixel data,
 //! written backwards, or misspelt.
 
+mod alarms;
 mod attributes;
 mod charset;
 mod identifiers;
+mod lexicon;
 mod patterns;
 mod release;
 mod scan;
+mod search;
 mod spellings;
 mod walk;
 
-pub use release::{Bytes, NotProven, Released, release};
+pub use alarms::FalseAlarm;
+pub use lexicon::Lexicons;
+pub use release::{Bytes, NotProven, Released, Unreleased, release};
 pub use scan::Scanner;
+
+use std::collections::BTreeSet;
 
 use identifiers::Identifiers;
 
@@ -76,6 +83,45 @@ pub enum Kind {
     Private,
     /// A long number in free text.
     Number,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 13] = [
+        Self::Name,
+        Self::Staff,
+        Self::Id,
+        Self::Contact,
+        Self::Organization,
+        Self::Institution,
+        Self::Device,
+        Self::Uid,
+        Self::Date,
+        Self::BirthDate,
+        Self::Time,
+        Self::Private,
+        Self::Number,
+    ];
+
+    /// In one word: journals keep it, and it never changes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Name => "name",
+            Kind::Staff => "staff",
+            Kind::Id => "id",
+            Kind::Contact => "contact",
+            Kind::Organization => "organization",
+            Kind::Institution => "institution",
+            Kind::Device => "device",
+            Kind::Uid => "uid",
+            Kind::Date => "date",
+            Kind::BirthDate => "birth-date",
+            Kind::Time => "time",
+            Kind::Private => "private",
+            Kind::Number => "number",
+        }
+    }
 }
 
 impl std::fmt::Display for Kind {
@@ -211,7 +257,7 @@ pub struct Leak {
 }
 
 /// A place in an output.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// The tags of sequences and of the element, outermost first.
     Element(Vec<u32>),
@@ -221,8 +267,13 @@ pub enum Place {
 
 impl std::fmt::Display for Leak {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} of the source ({}) at ", self.kind, self.encoding)?;
-        match &self.place {
+        write!(f, "{} of the source ({}) at {}", self.kind, self.encoding, self.place)
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
             Place::Offset(offset) => write!(f, "byte {offset}"),
             Place::Element(tags) => {
                 for (depth, tag) in tags.iter().enumerate() {
@@ -253,13 +304,19 @@ fn leaks(found: &[Leak]) -> String {
 /// That none of the sources' identifiers is in the bytes of this digest. Only a [`Scanner`] makes one.
 ///
 /// ```compile_fail
-/// let forged = gantry_cloud_sync::verify::Proof { output_sha256: [0; 32], identifiers: 1, retain: Default::default() };
+/// let forged = gantry_cloud_sync::verify::Proof {
+///     output_sha256: [0; 32],
+///     identifiers: 1,
+///     retain: Default::default(),
+///     passed: Default::default(),
+/// };
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
     output_sha256: [u8; 32],
     identifiers: usize,
     retain: Retain,
+    passed: BTreeSet<FalseAlarm>,
 }
 
 impl Proof {
@@ -280,6 +337,11 @@ impl Proof {
     pub fn retain(&self) -> Retain {
         self.retain
     }
+
+    /// What was found and passed over, since a person says that it is no identifier.
+    pub fn passed(&self) -> impl Iterator<Item = &FalseAlarm> {
+        self.passed.iter()
+    }
 }
 
 /// Gathers what identifies in one or more sources: those of a study, or one file.
@@ -287,6 +349,7 @@ pub struct Verifier {
     retain: Retain,
     limits: Limits,
     identifiers: Identifiers,
+    lexicons: Option<Lexicons>,
 }
 
 /// How much is sought, not what.
@@ -301,7 +364,13 @@ impl Verifier {
     /// One that has no source yet.
     #[must_use]
     pub fn new(retain: Retain, limits: Limits) -> Self {
-        Verifier { retain, limits, identifiers: Identifiers::default() }
+        Verifier { retain, limits, identifiers: Identifiers::default(), lexicons: None }
+    }
+
+    /// The same, with spellings that were made for other sources where they serve. It seeks the same, sooner.
+    #[must_use]
+    pub fn sharing(self, lexicons: &Lexicons) -> Self {
+        Verifier { lexicons: Some(lexicons.clone()), ..self }
     }
 
     /// Takes the identifiers of a DICOM file, as it was before it was de-identified.
@@ -311,6 +380,15 @@ impl Verifier {
     pub fn add_source(&mut self, file: &[u8]) -> Result<(), Unverifiable> {
         let walked = walk::walk(file, &self.limits)?;
         self.identifiers.collect(&walked);
+        self.within_limit()
+    }
+
+    /// Takes the identifiers of another's sources.
+    ///
+    /// # Errors
+    /// At the limit of identifiers.
+    pub fn add_sources_of(&mut self, other: &Self) -> Result<(), Unverifiable> {
+        self.identifiers.extend(&other.identifiers);
         self.within_limit()
     }
 
@@ -332,7 +410,7 @@ impl Verifier {
         if self.identifiers.is_empty() {
             return Err(Unverifiable::NothingToSeek);
         }
-        Scanner::new(&self.identifiers, self.retain, &self.limits)
+        Scanner::new(&self.identifiers, self.retain, self.lexicons.as_ref(), &self.limits)
     }
 
     fn within_limit(&self) -> Result<(), Unverifiable> {

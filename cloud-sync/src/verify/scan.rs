@@ -2,29 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use sha2::{Digest, Sha256};
 
 use super::attributes::{Meaning, is_time, meaning};
 use super::identifiers::{Identifiers, is_moment, is_text};
-use super::patterns::{Edges, Ground, Pattern, patterns};
-use super::spellings::{Trust, spellings};
+use super::lexicon::{Lexicons, Sought};
+use super::patterns::{Edges, Ground, Pattern};
+use super::search::{Search, begins};
 use super::walk::{Leaf, Part, Walked, walk};
 use super::{Dates, Kind, Leak, Limits, Place, Proof, Retain, Unproven, Unverifiable};
 
 /// Seeks the identifiers of a [`Verifier`](super::Verifier)'s sources in outputs. It can be shared by threads.
 pub struct Scanner {
-    sought: Vec<Sought>,
-    patterns: Vec<(u32, Pattern)>,
-    automaton: AhoCorasick,
-    /// By identifier; whether codes may stand before it.
-    squeezed: Vec<(u32, bool)>,
-    squeezing: AhoCorasick,
+    identifiers: Vec<Identifier>,
+    sought: Sought,
     retain: Retain,
     limits: Limits,
 }
 
-struct Sought {
+struct Identifier {
     kind: Kind,
     tags: BTreeSet<u32>,
 }
@@ -33,7 +29,7 @@ struct Sought {
 impl std::fmt::Debug for Scanner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scanner")
-            .field("sought", &self.sought.len())
+            .field("sought", &self.identifiers.len())
             .field("retain", &self.retain)
             .finish_non_exhaustive()
     }
@@ -48,46 +44,31 @@ struct Region<'a> {
 }
 
 impl Scanner {
-    pub(super) fn new(identifiers: &Identifiers, retain: Retain, limits: &Limits) -> Result<Self, Unverifiable> {
-        let days: BTreeSet<&str> =
-            identifiers.iter().filter(|(kind, ..)| *kind == Kind::Date).map(|(_, text, _)| text).collect();
-        let (mut sought, mut all, mut squeezed) = (Vec::new(), Vec::new(), Vec::new());
-        let mut numbers: Vec<Vec<u8>> = Vec::new();
-        let mut bytes = 0;
+    pub(super) fn new(
+        identifiers: &Identifiers,
+        retain: Retain,
+        lexicons: Option<&Lexicons>,
+        limits: &Limits,
+    ) -> Result<Self, Unverifiable> {
+        let days: BTreeSet<&str> = match retain.dates {
+            Dates::Full => identifiers.iter().filter(|(kind, ..)| *kind == Kind::Date).map(|(_, day, _)| day).collect(),
+            Dates::Removed | Dates::Modified => BTreeSet::new(),
+        };
+        let (mut all, mut texts) = (Vec::new(), Vec::new());
         for (kind, text, tags) in identifiers.iter() {
-            let kept = kind == Kind::BirthDate && retain.dates == Dates::Full && days.contains(text);
+            let kept = kind == Kind::BirthDate && days.contains(text);
             if kept || retain.excuses(kind) {
                 continue;
             }
-            let at = sought.len() as u32;
-            sought.push(Sought { kind, tags: tags.clone() });
-            for spelling in spellings(kind, text) {
-                if matches!(spelling.trust, Trust::Squeezed | Trust::SqueezedEnd) {
-                    squeezed.push((at, spelling.trust == Trust::SqueezedEnd));
-                    numbers.push(spelling.text.into_bytes());
-                    continue;
-                }
-                for pattern in patterns(&spelling) {
-                    bytes += pattern.bytes.len();
-                    all.push((at, pattern));
-                }
-                if bytes > limits.patterns_max_bytes {
-                    return Err(Unverifiable::Limit { name: "patterns_max_bytes", limit: limits.patterns_max_bytes });
-                }
-            }
+            all.push(Identifier { kind, tags: tags.clone() });
+            texts.push((kind, text));
         }
-        let too_many = |_| Unverifiable::Limit { name: "patterns_max_bytes", limit: limits.patterns_max_bytes };
-        let build = |patterns: &mut dyn Iterator<Item = &[u8]>| {
-            AhoCorasick::builder()
-                .ascii_case_insensitive(true)
-                .match_kind(MatchKind::Standard)
-                .kind(Some(AhoCorasickKind::ContiguousNFA))
-                .build(patterns)
-                .map_err(too_many)
-        };
-        let automaton = build(&mut all.iter().map(|(_, pattern)| pattern.bytes.as_slice()))?;
-        let squeezing = build(&mut numbers.iter().map(Vec::as_slice))?;
-        Ok(Scanner { sought, patterns: all, automaton, squeezed, squeezing, retain, limits: limits.clone() })
+        let sought = Sought::new(&texts, lexicons, limits)?;
+        Ok(Scanner { identifiers: all, sought, retain, limits: limits.clone() })
+    }
+
+    pub(super) fn leaks_max(&self) -> usize {
+        self.limits.leaks_max
     }
 
     /// Looks through a DICOM file.
@@ -95,13 +76,18 @@ impl Scanner {
     /// # Errors
     /// Where identifiers of the sources are, or why it could not be followed to its end.
     pub fn prove_instance(&self, output: &[u8]) -> Result<Proof, Unproven> {
+        self.seek_in_instance(output)?;
+        Ok(self.proof(output))
+    }
+
+    pub(super) fn seek_in_instance(&self, output: &[u8]) -> Result<(), Unproven> {
         let walked = walk(output, &self.limits).map_err(Unproven::Output)?;
         let mut leaks = Vec::new();
         self.scan(output, &regions(&walked, Part::File), Some(&walked), &mut leaks);
         if let Some(inflated) = &walked.inflated {
             self.scan(inflated, &regions(&walked, Part::Inflated), Some(&walked), &mut leaks);
         }
-        self.conclude(output, leaks)
+        clean(leaks)
     }
 
     /// Looks through JSON or any other text.
@@ -112,63 +98,98 @@ impl Scanner {
         let mut leaks = Vec::new();
         let whole = Region { start: 0, end: output.len(), ground: Ground::Text, leaf: None };
         self.scan(output, &[whole], None, &mut leaks);
-        self.conclude(output, leaks)
+        clean(leaks)?;
+        Ok(self.proof(output))
     }
 
-    fn conclude(&self, output: &[u8], leaks: Vec<Leak>) -> Result<Proof, Unproven> {
-        if !leaks.is_empty() {
-            return Err(Unproven::Leaks(leaks));
-        }
+    /// Of an output in which nothing was found, or nothing but false alarms.
+    pub(super) fn proof(&self, output: &[u8]) -> Proof {
         let output_sha256 = Sha256::digest(output).into();
-        Ok(Proof { output_sha256, identifiers: self.sought.len(), retain: self.retain })
+        Proof { output_sha256, identifiers: self.identifiers(), retain: self.retain, passed: BTreeSet::new() }
+    }
+
+    /// How many identifiers it seeks.
+    pub(super) fn identifiers(&self) -> usize {
+        self.identifiers.len()
+    }
+
+    /// What it excuses.
+    pub(super) fn retain(&self) -> Retain {
+        self.retain
     }
 
     fn scan(&self, bytes: &[u8], regions: &[Region<'_>], walked: Option<&Walked<'_>>, leaks: &mut Vec<Leak>) {
+        let lexicons = self.sought.lexicons();
+        let search = Search::new(&self.sought.filter, lexicons.map(|lexicon| &lexicon.index));
         let gap = Region { start: 0, end: bytes.len(), ground: Ground::Small, leaf: None };
-        for found in self.automaton.find_overlapping_iter(bytes) {
-            let Some((sought, pattern)) = self.patterns.get(found.pattern().as_usize()) else { continue };
-            let (start, end) = (found.start(), found.end());
+        let mut candidate = |(lexicon, needle, end): (usize, u32, usize)| {
+            let known: Option<&(u32, Pattern)> = lexicons[lexicon].patterns.get(needle as usize);
+            let Some((number, pattern)) = known else { return };
+            let Some(identifier) = self.sought.place(lexicon, *number) else { return };
+            let Some(start) = begins(&pattern.bytes, bytes, end) else { return };
             let before = regions.partition_point(|region| region.start <= start);
             let region = before.checked_sub(1).and_then(|at| regions.get(at)).filter(|region| end <= region.end);
             let region = region.unwrap_or(&gap);
             if counts(pattern, bytes, start, end, region) {
-                self.report(*sought, pattern.encoding, start, region, walked, leaks);
+                self.report(identifier, pattern.encoding, start, region, walked, leaks);
             }
+        };
+        // What lies within bulk is long; what reaches over its ends is anything.
+        let longest = lexicons.map(|lexicon| lexicon.index.longest()).into_iter().max().unwrap_or_default();
+        let closely_all = lexicons.iter().any(|lexicon| lexicon.is_short);
+        let mut from = 0;
+        for region in regions.iter().filter(|region| region.ground == Ground::Bulk && !closely_all) {
+            let (inner, end) = (region.start.saturating_add(longest), region.end.saturating_sub(longest));
+            if inner >= end {
+                continue;
+            }
+            search.closely(bytes, from..inner, &mut candidate);
+            search.in_bulk(bytes, region.start..region.end, &mut candidate);
+            from = end;
         }
-        for region in regions.iter().filter(|region| is_squeezable(region.ground)) {
-            self.squeeze(bytes, region, walked, leaks);
-        }
+        search.closely(bytes, from..bytes.len(), &mut candidate);
+        self.squeeze(bytes, regions, walked, leaks);
     }
 
     /// Numbers whatever separates their digits.
-    fn squeeze(&self, bytes: &[u8], region: &Region<'_>, walked: Option<&Walked<'_>>, leaks: &mut Vec<Leak>) {
-        let kept: Vec<usize> = (region.start..region.end)
-            .filter(|&at| bytes.get(at).is_some_and(|b| !b" -./_:()+,\0".contains(b)))
-            .collect();
-        let bare: Vec<u8> = kept.iter().filter_map(|&at| bytes.get(at).copied()).collect();
-        let is_alphanumeric = |at: Option<usize>| {
-            let at = at.filter(|&at| (region.start..region.end).contains(&at));
-            at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphanumeric)
-        };
-        for found in self.squeezing.find_overlapping_iter(&bare) {
-            let Some(&(sought, end_only)) = self.squeezed.get(found.pattern().as_usize()) else { continue };
-            let (Some(&start), Some(&last)) = (kept.get(found.start()), kept.get(found.end() - 1)) else { continue };
-            if (end_only || !is_alphanumeric(start.checked_sub(1))) && !is_alphanumeric(Some(last + 1)) {
-                self.report(sought, "without separators", start, region, walked, leaks);
-            }
+    fn squeeze(&self, bytes: &[u8], regions: &[Region<'_>], walked: Option<&Walked<'_>>, leaks: &mut Vec<Leak>) {
+        let lexicons = self.sought.lexicons();
+        let lengths = lexicons.iter().flat_map(|lexicon| lexicon.squeezed.iter().map(|squeezed| squeezed.bytes.len()));
+        let Some(shortest) = lengths.min() else { return };
+        let search = Search::new(&self.sought.narrow, lexicons.map(|lexicon| &lexicon.squeezing));
+        let (mut kept, mut bare): (Vec<usize>, Vec<u8>) = Default::default();
+        for region in regions.iter().filter(|r| is_squeezable(r.ground) && r.end - r.start >= shortest) {
+            kept.clear();
+            kept.extend(within(bytes, region).filter(|(_, b)| !b" -./_:()+,\0".contains(b)).map(|(at, _)| at));
+            bare.clear();
+            bare.extend(kept.iter().filter_map(|&at| bytes.get(at)));
+            let is_alphanumeric = |at: Option<usize>| {
+                let at = at.filter(|&at| (region.start..region.end).contains(&at));
+                at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphanumeric)
+            };
+            search.closely(&bare, 0..bare.len(), &mut |(lexicon, needle, end)| {
+                let Some(squeezed) = lexicons[lexicon].squeezed.get(needle as usize) else { return };
+                let Some(identifier) = self.sought.place(lexicon, squeezed.number) else { return };
+                let Some(begin) = begins(&squeezed.bytes, &bare, end) else { return };
+                let (Some(&start), Some(&last)) = (kept.get(begin), kept.get(end - 1)) else { return };
+                let free = squeezed.end_only || !is_alphanumeric(start.checked_sub(1));
+                if free && !is_alphanumeric(Some(last + 1)) {
+                    self.report(identifier, "without separators", start, region, walked, leaks);
+                }
+            });
         }
     }
 
     fn report(
         &self,
-        sought: u32,
+        identifier: u32,
         encoding: &'static str,
         at: usize,
         region: &Region<'_>,
         walked: Option<&Walked<'_>>,
         leaks: &mut Vec<Leak>,
     ) {
-        let Some(sought) = self.sought.get(sought as usize) else { return };
+        let Some(sought) = self.identifiers.get(identifier as usize) else { return };
         // A moved day may fall on another day of the source, but not at the same attribute.
         let moved =
             self.retain.dates == Dates::Modified && sought.kind == Kind::Date && region.ground == Ground::Temporal;
@@ -189,6 +210,15 @@ impl Scanner {
             leaks.push(leak);
         }
     }
+}
+
+fn clean(leaks: Vec<Leak>) -> Result<(), Unproven> {
+    if leaks.is_empty() { Ok(()) } else { Err(Unproven::Leaks(leaks)) }
+}
+
+fn within<'b>(bytes: &'b [u8], region: &Region<'_>) -> impl Iterator<Item = (usize, u8)> + 'b {
+    let range = region.start..region.end;
+    range.clone().zip(bytes.get(range).unwrap_or_default().iter().copied())
 }
 
 fn is_squeezable(ground: Ground) -> bool {

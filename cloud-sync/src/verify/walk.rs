@@ -59,8 +59,12 @@ impl Walked<'_> {
         part.get(leaf.start..leaf.start.saturating_add(leaf.len)).unwrap_or_default()
     }
 
-    pub(super) fn charset(&self, leaf: &Leaf) -> Charset {
-        self.charsets.get(leaf.charset as usize).cloned().unwrap_or_default()
+    /// The text of a leaf, in the character set of its data set or item.
+    pub(super) fn text(&self, leaf: &Leaf) -> String {
+        match self.charsets.get(leaf.charset as usize) {
+            Some(charset) => charset.read(self.bytes(leaf)),
+            None => Charset::default().read(self.bytes(leaf)),
+        }
     }
 
     /// Tags of the sequences around a leaf, innermost first.

@@ -135,12 +135,30 @@ actions! {
     DeliveryRetried = "delivery-retried",
     /// Somebody took a result out of a destination's queue.
     DeliveryDropped = "delivery-dropped",
+    /// What may leave of a study was taken into a batch.
+    SyncStudyTaken = "sync-study-taken",
+    /// A batch with a part of a study is in the bucket.
+    SyncStudySent = "sync-study-sent",
+    /// Somebody stopped what is handed to the cloud.
+    SyncPaused = "sync-paused",
+    /// Somebody let it go on.
+    SyncResumed = "sync-resumed",
+    /// Somebody held the bucket against its manifests, or put it right.
+    SyncVerified = "sync-verified",
     /// Retention deleted a study's instances.
     StudyDeleted = "study-deleted",
     /// Retention deleted a job's results.
     ResultDeleted = "result-deleted",
     /// Retention deleted a file that was set aside.
     QuarantineDeleted = "quarantine-deleted",
+    /// Objects stay that a policy had chosen to leave: how many, and why.
+    ObjectsHeld = "objects-held",
+    /// Somebody excused why an object is held, so that it may leave.
+    ObjectReleased = "object-released",
+    /// Somebody decided that an object stays that a policy had chosen to leave.
+    ObjectDiscarded = "object-discarded",
+    /// Retention deleted objects that were held before anybody decided, or before they left.
+    ObjectsGone = "objects-gone",
     /// A model was loaded where it could do no harm, before any job runs it.
     ModelVetted = "model-vetted",
     /// A model ended too many workers, and is not run until the node starts again.

@@ -1,12 +1,13 @@
 //! `gantry deid`: a folder of instances and results without identities, or why some of it stays.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use anyhow::anyhow;
-use gantry_cloud_sync::deid::{Deidentified, Deidentifier, Held, Instance, Profile, Report, Secret, Subject};
-use gantry_cloud_sync::verify::{self, Bytes, Released, Retain, Scanner, Unproven, Verifier};
+use gantry_cloud_sync::deid::{Deidentifier, Held, Instance, Profile, Report, Secret, Subject};
+use gantry_cloud_sync::verify::{self, Lexicons, Limits, Retain, Scanner, Unverifiable, Verifier};
 use rayon::prelude::*;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -33,6 +34,9 @@ pub(crate) struct DeidArgs {
     /// Where to write what was done, as JSON: counts by attribute and action, and reasons. It holds no value and no file name.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Bytes of files that are in memory at once; a file that is larger is there alone. 1 to 1048576.
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    in_memory_max_mib: u64,
 }
 
 /// What happened to one file.
@@ -52,17 +56,24 @@ impl From<Held> for Done {
 pub(crate) fn run(args: &DeidArgs) -> Result<(), (u8, anyhow::Error)> {
     let by = Deidentifier::new(profile(&args.profile)?, secret(args.key.as_deref())?);
     let (results, instances) = files(&args.input)?;
-    let done: Vec<(PathBuf, Done)> =
-        instances.into_par_iter().map(|path| one(&by, &args.out, path)).collect::<Result<_, _>>()?;
-    let mut outcome = Outcome::default();
-    if !results.is_empty() {
-        let subject = subject(&by, done.iter().map(|(path, _)| path.as_path()));
-        for path in results {
-            let done = result(&by, &args.out, &path, subject.as_ref())?;
-            outcome.add(&path, done);
-        }
+    let patient = Mutex::new(Patient::default());
+    let run = Run {
+        by: &by,
+        out: &args.out,
+        lexicons: Lexicons::default(),
+        memory: Memory::new(args.in_memory_max_mib << 20),
+        patient: (!results.is_empty()).then_some(&patient),
+    };
+    let together = |a: Outcome, b: Outcome| Ok(a.and(b));
+    let mut outcome = instances
+        .into_par_iter()
+        .try_fold(Outcome::default, |outcome, path| Ok(outcome.with(&path, run.instance(&path)?)))
+        .try_reduce(Outcome::default, together)?;
+    let known = unpoisoned(&patient).known();
+    for path in results {
+        let done = run.result(&path, known.as_ref())?;
+        outcome = outcome.with(&path, done);
     }
-    done.into_iter().for_each(|(path, done)| outcome.add(&path, done));
     if let Some(path) = &args.report {
         let text = serde_json::to_string_pretty(&outcome.report(&by)).map_err(|e| (1, e.into()))? + "\n";
         std::fs::write(path, text).map_err(|e| failed(1, path, e))?;
@@ -89,14 +100,10 @@ fn profile(name: &str) -> Result<Profile, (u8, anyhow::Error)> {
 }
 
 fn secret(key: Option<&Path>) -> Result<Secret, (u8, anyhow::Error)> {
-    let (path, most) = match key {
-        Some(path) => (path, 1025),
-        None => (Path::new("/dev/urandom"), 32),
-    };
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
-    read.map_err(|e| failed(2, path, e))?;
-    Secret::new(&bytes).map_err(|e| (2, anyhow!("{}: {e}", path.display())))
+    match key {
+        Some(path) => Secret::read(path).map_err(|e| (2, anyhow!("{}: {e}", path.display()))),
+        None => Secret::random().map_err(|e| (2, e.into())),
+    }
 }
 
 /// Results in JSON, and all other files.
@@ -111,43 +118,180 @@ fn files(input: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), (u8, anyhow::Erro
     }
 }
 
-fn one(by: &Deidentifier, out: &Path, path: PathBuf) -> Result<(PathBuf, Done), (u8, anyhow::Error)> {
-    // Read once: the proof is about the very bytes that were cleaned.
-    let source = match by.read(&path) {
-        Ok(source) => source,
-        Err(held) => return Ok((path, held.into())),
-    };
-    let instance = match by.deidentify_bytes(source.clone()) {
-        Ok(instance) => instance,
-        Err(held) => return Ok((path, held.into())),
-    };
-    let instance = match proven(by, instance, &[&source], Scanner::prove_instance) {
-        Ok(instance) => instance,
-        Err(why) => return Ok((path, Done::Held(why))),
-    };
-    let folder = folder(out, &instance);
-    let file = folder.join(format!("{}.dcm", component(instance.sop_instance_uid())));
-    let written = std::fs::create_dir_all(&folder).and_then(|()| instance.write_to(&file));
-    written.map_err(|e| failed(1, &file, e))?;
-    Ok((path, Done::Released(instance.report().clone())))
+/// What all files of a run have in common.
+struct Run<'r> {
+    by: &'r Deidentifier,
+    out: &'r Path,
+    lexicons: Lexicons,
+    memory: Memory,
+    /// Whose the instances are, where there are results about them.
+    patient: Option<&'r Mutex<Patient>>,
 }
 
-/// What was made without identities, once other code found none of the sources' in it.
-fn proven<T>(
-    by: &Deidentifier,
-    made: Deidentified<T>,
-    sources: &[&[u8]],
-    prove: impl Fn(&Scanner, &[u8]) -> Result<verify::Proof, Unproven>,
-) -> Result<Released<T>, String>
-where
-    Deidentified<T>: Bytes,
-{
-    let unproven = |why: &dyn std::fmt::Display| format!("not proven to be clean: {why}");
-    let mut verifier = Verifier::new(Retain::from(by.profile()), verify::Limits::default());
-    sources.iter().try_for_each(|source| verifier.add_source(source)).map_err(|e| unproven(&e))?;
-    let scanner = verifier.scanner().map_err(|e| unproven(&e))?;
-    let proof = prove(&scanner, made.bytes()).map_err(|e| unproven(&e))?;
-    verify::release(made, &proof, by.profile()).map_err(|e| unproven(&e))
+impl Run<'_> {
+    fn instance(&self, path: &Path) -> Result<Done, (u8, anyhow::Error)> {
+        let _taken = self.memory.take(std::fs::metadata(path).map_or(0, |file| file.len()));
+        // Read once: the proof is about the very bytes that were cleaned.
+        let source = match self.by.read(path) {
+            Ok(source) => source,
+            Err(held) => return Ok(held.into()),
+        };
+        let mut verifier = self.verifier();
+        let followed = verifier.add_source(&source);
+        if let (Some(patient), Ok(subject)) = (self.patient, self.by.subject(&source)) {
+            unpoisoned(patient).add(subject, &verifier, followed.clone(), || self.verifier());
+        }
+        // The output lies where the source lay.
+        let instance = match self.by.deidentify_bytes(source) {
+            Ok(instance) => instance,
+            Err(held) => return Ok(held.into()),
+        };
+        let released = followed
+            .and_then(|()| verifier.scanner())
+            .map_err(unproven)
+            .and_then(|scanner| scanner.release_instance(instance, self.by.profile()).map_err(unproven));
+        let instance = match released {
+            Ok(instance) => instance,
+            Err(held) => return Ok(held),
+        };
+        let folder = folder(self.out, &instance);
+        let file = folder.join(format!("{}.dcm", component(instance.sop_instance_uid())));
+        written(&folder, &file, || instance.write_to(&file))?;
+        Ok(Done::Released(instance.report().clone()))
+    }
+
+    fn verifier(&self) -> Verifier {
+        Verifier::new(Retain::from(self.by.profile()), Limits::default()).sharing(&self.lexicons)
+    }
+
+    /// A result about this patient.
+    fn result(&self, path: &Path, patient: Option<&Known>) -> Result<Done, (u8, anyhow::Error)> {
+        // Without its patient nobody knows what identifies there.
+        let Some(Known { subject, scanner }) = patient else { return Ok(Held::Patient.into()) };
+        let bytes = std::fs::read(path).map_err(|e| failed(3, path, e))?;
+        let json = match self.by.deidentify_json(&bytes, subject) {
+            Ok(json) => json,
+            Err(held) => return Ok(held.into()),
+        };
+        let scanner = match scanner {
+            Ok(scanner) => scanner,
+            Err(why) => return Ok(unproven(why)),
+        };
+        let proof = match scanner.prove_text(json.as_bytes()) {
+            Ok(proof) => proof,
+            Err(why) => return Ok(unproven(why)),
+        };
+        let json = match verify::release(json, &proof, self.by.profile()) {
+            Ok(json) => json,
+            Err(why) => return Ok(unproven(why)),
+        };
+        let name = self.by.result_name(json.as_bytes());
+        let file = self.out.join(format!("{name}.json"));
+        written(self.out, &file, || json.write_to(&file))?;
+        Ok(Done::Released(json.report().clone()))
+    }
+}
+
+fn unproven(why: impl std::fmt::Display) -> Done {
+    Done::Held(format!("not proven to be clean: {why}"))
+}
+
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes a file, once more where its folder was missing.
+fn written(folder: &Path, file: &Path, write: impl Fn() -> std::io::Result<()>) -> Result<(), (u8, anyhow::Error)> {
+    let written = match write() {
+        Err(e) if e.kind() == ErrorKind::NotFound => std::fs::create_dir_all(folder).and_then(|()| write()),
+        written => written,
+    };
+    written.map_err(|e| failed(1, file, e))
+}
+
+/// How much of files is in memory at once.
+struct Memory {
+    most_bytes: u64,
+    taken: Mutex<u64>,
+    freed: Condvar,
+}
+
+impl Memory {
+    fn new(most_bytes: u64) -> Self {
+        Self { most_bytes, taken: Mutex::new(0), freed: Condvar::new() }
+    }
+
+    /// Waits until there is room. What is more than all of it gets all of it.
+    fn take(&self, bytes: u64) -> Taken<'_> {
+        let bytes = bytes.min(self.most_bytes);
+        let taken = unpoisoned(&self.taken);
+        let full = |taken: &mut u64| *taken + bytes > self.most_bytes;
+        let mut taken = self.freed.wait_while(taken, full).unwrap_or_else(PoisonError::into_inner);
+        *taken += bytes;
+        Taken { memory: self, bytes }
+    }
+}
+
+struct Taken<'m> {
+    memory: &'m Memory,
+    bytes: u64,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        *unpoisoned(&self.memory.taken) -= self.bytes;
+        self.memory.freed.notify_all();
+    }
+}
+
+/// Whose the instances are, and what identifies in any of them.
+#[derive(Default)]
+enum Patient {
+    #[default]
+    Nobody,
+    One(Box<(Subject, Verifier, Result<(), Unverifiable>)>),
+    /// Nobody knows which of them a result is about.
+    Several,
+}
+
+/// What results about a patient are cleaned and proven by.
+struct Known {
+    subject: Subject,
+    scanner: Result<Scanner, Unverifiable>,
+}
+
+impl Patient {
+    /// Adds an instance, and whether it could be followed to its last byte.
+    fn add(
+        &mut self,
+        subject: Subject,
+        source: &Verifier,
+        followed: Result<(), Unverifiable>,
+        empty: impl Fn() -> Verifier,
+    ) {
+        match self {
+            Self::Nobody => {
+                let mut all = empty();
+                let added = followed.and_then(|()| all.add_sources_of(source));
+                *self = Self::One(Box::new((subject, all, added)));
+            }
+            Self::One(one) if one.0.is_same_patient(&subject) => {
+                let (all, verifier, added) = &mut **one;
+                all.add(&subject);
+                if added.is_ok() {
+                    *added = followed.and_then(|()| verifier.add_sources_of(source));
+                }
+            }
+            Self::One(_) => *self = Self::Several,
+            Self::Several => {}
+        }
+    }
+
+    fn known(&mut self) -> Option<Known> {
+        let Self::One(one) = std::mem::take(self) else { return None };
+        let (subject, verifier, added) = *one;
+        Some(Known { subject, scanner: added.and_then(|()| verifier.scanner()) })
+    }
 }
 
 fn folder(out: &Path, instance: &Instance) -> PathBuf {
@@ -160,47 +304,6 @@ fn component(uid: &str) -> &str {
     if plain && uid.len() <= 64 { uid } else { "unnamed" }
 }
 
-/// Whose the instances are; nothing where they are not of one patient. And the bytes of one of them.
-fn subject<'p>(by: &Deidentifier, paths: impl Iterator<Item = &'p Path>) -> Option<(Subject, Vec<u8>)> {
-    let mut all: Option<Subject> = None;
-    let mut one = Vec::new();
-    for path in paths {
-        let Ok(bytes) = std::fs::read(path) else { continue };
-        let Ok(subject) = by.subject(&bytes) else { continue };
-        one = bytes;
-        match &mut all {
-            None => all = Some(subject),
-            Some(all) if all.is_same_patient(&subject) => all.add(&subject),
-            Some(_) => return None,
-        }
-    }
-    all.map(|all| (all, one))
-}
-
-fn result(
-    by: &Deidentifier,
-    out: &Path,
-    path: &Path,
-    subject: Option<&(Subject, Vec<u8>)>,
-) -> Result<Done, (u8, anyhow::Error)> {
-    // Without its patient nobody knows what identifies there.
-    let Some((subject, instance)) = subject else { return Ok(Held::Patient.into()) };
-    let bytes = std::fs::read(path).map_err(|e| failed(3, path, e))?;
-    let json = match by.deidentify_json(&bytes, subject) {
-        Ok(json) => json,
-        Err(held) => return Ok(held.into()),
-    };
-    let json = match proven(by, json, &[instance], Scanner::prove_text) {
-        Ok(json) => json,
-        Err(why) => return Ok(Done::Held(why)),
-    };
-    let name = by.result_name(json.as_bytes());
-    let file = out.join(format!("{name}.json"));
-    let written = std::fs::create_dir_all(out).and_then(|()| json.write_to(&file));
-    written.map_err(|e| failed(1, &file, e))?;
-    Ok(Done::Released(json.report().clone()))
-}
-
 #[derive(Default)]
 struct Outcome {
     released: u64,
@@ -209,7 +312,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn add(&mut self, path: &Path, done: Done) {
+    fn with(mut self, path: &Path, done: Done) -> Self {
         match done {
             Done::Released(report) => {
                 self.released += 1;
@@ -221,6 +324,16 @@ impl Outcome {
                 *self.held.entry(held).or_default() += 1;
             }
         }
+        self
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        self.released += other.released;
+        self.actions.add(&other.actions);
+        for (held, count) in other.held {
+            *self.held.entry(held).or_default() += count;
+        }
+        self
     }
 
     fn report(&self, by: &Deidentifier) -> serde_json::Value {

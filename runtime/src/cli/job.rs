@@ -83,7 +83,7 @@ pub(crate) enum RouteCommand {
 pub(crate) struct NodeArgs {
     /// The node's configuration.
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    pub(super) config: PathBuf,
     /// For scripts.
     #[arg(long)]
     pub(super) json: bool,

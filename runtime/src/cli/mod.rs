@@ -1,11 +1,14 @@
 //! The commands of `gantry`: arguments in, text or JSON out.
 
 pub(crate) mod deid;
+pub(crate) mod escrow;
 pub(crate) mod job;
 pub(crate) mod node;
 pub(crate) mod outbox;
+pub(crate) mod quarantine;
 pub(crate) mod review;
 pub(crate) mod summary;
+pub(crate) mod sync;
 pub(crate) mod token;
 pub(crate) mod worker;
 pub(crate) mod worklist;

@@ -93,6 +93,8 @@ pub struct RetentionConfig {
     /// Files in quarantine go after so long; never when not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine_days: Option<u64>,
+    /// What sync holds for a person's decision keeps its study and its results for so long.
+    pub held_days: u64,
     /// With less space than this, what is in quarantine goes, and then the studies that wait longest, however young; none do
     /// when not set.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,6 +109,7 @@ impl Default for RetentionConfig {
             instances_days: None,
             results_days: 0,
             quarantine_days: None,
+            held_days: 30,
             disk_target_free_mib: None,
             interval_ms: 60_000,
         }
@@ -119,6 +122,7 @@ impl RetentionConfig {
             ("instances_days", self.instances_days.unwrap_or(1), 1, 36_500),
             ("results_days", self.results_days, 0, 36_500),
             ("quarantine_days", self.quarantine_days.unwrap_or(1), 1, 36_500),
+            ("held_days", self.held_days, 1, 36_500),
             ("disk_target_free_mib", self.disk_target_free_mib.unwrap_or(1), 1, 1 << 30),
             ("interval_ms", self.interval_ms, 100, 24 * 3_600_000),
         ]

@@ -6,6 +6,7 @@ mod destinations;
 mod disk;
 mod engines;
 mod machine;
+mod sync;
 
 use std::fmt;
 use std::path::Path;
@@ -96,6 +97,7 @@ pub fn check_configuration(config: &Config) -> Vec<Check> {
     if !config.destinations.is_empty() {
         checks.push(destinations::named(config));
     }
+    checks.extend(sync::policy(config));
     checks
 }
 
@@ -120,6 +122,7 @@ pub fn check_all(config: &Config) -> Vec<Check> {
     }
     checks.extend(destinations::reachable(config));
     checks.extend(destinations::left_behind(config));
+    checks.extend(sync::bucket(config));
     checks.push(workers(config));
     checks.extend(left_open(config));
     checks.extend(engines_and_devices(config));

@@ -11,11 +11,13 @@ mod jobs;
 mod orders;
 mod outbox;
 mod priors;
+mod quarantine;
 mod query;
 mod retention;
 mod review;
 mod said;
 mod subscriptions;
+mod sync;
 mod tokens;
 #[cfg(test)]
 mod watched;
@@ -41,10 +43,16 @@ pub use self::jobs::{Arrivals, Changed, Done, Ending, FoundRow, Job, JobState, N
 pub use self::orders::{OrderRow, Ordered, Sender};
 pub use self::outbox::{DeliveryChanged, DeliveryCount, DeliveryEnding, DeliveryRow, DeliveryState, StudyIdentity};
 pub use self::priors::{Gathered, PriorKey, PriorRow};
+pub use self::quarantine::{
+    Decided, Decision, HeldKind, HeldObject, HeldRow, HeldSearch, HeldState, ToHold, Undecided,
+};
 pub use self::query::{Field, Found, Level, Match, Part, Search};
 pub use self::retention::{Doomed, Unneeded};
 pub use self::review::{Deliverable, Given, NewVerdict, ReleaseRow, Released, Reviewed, VerdictRow, Which};
 pub use self::subscriptions::Subscribed;
+pub use self::sync::{
+    SyncCount, SyncDue, SyncLooked, SyncOpen, SyncPart, SyncState, SyncTaken, SyncWaiting, SyncWaits,
+};
 pub use self::tokens::TokenRow;
 pub use self::workitems::{
     CancelAsked, WorkitemEvent, WorkitemField, WorkitemNews, WorkitemRow, WorkitemSearch, WorkitemState,
@@ -68,6 +76,8 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (13, "orders", include_str!("schema/0013_orders.sql")),
     (14, "said", include_str!("schema/0014_said.sql")),
     (15, "reports", include_str!("schema/0015_reports.sql")),
+    (16, "sync quarantine", include_str!("schema/0016_sync_quarantine.sql")),
+    (17, "sync", include_str!("schema/0017_sync.sql")),
 ];
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";

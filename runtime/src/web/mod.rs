@@ -18,6 +18,7 @@ pub mod multipart;
 mod origin;
 mod pace;
 mod qido;
+mod quarantine;
 mod render;
 mod rendered;
 mod review;
@@ -52,6 +53,7 @@ use tokio_util::task::TaskTracker;
 use self::auth::{Caller, Connected};
 use self::error::WebError;
 use self::pace::Paced;
+pub use self::rendered::{NoPicture, picture};
 use self::verified::Verified;
 use crate::audit::{Action, Audit, Event};
 use crate::certificate;
@@ -328,6 +330,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/api/results/{job}", get(review::show))
         .route("/api/results/{job}/verdicts", post(review::verdict))
         .route("/api/results/{job}/release", post(review::release))
+        .route("/api/quarantine", get(quarantine::list))
         .merge(ups::router())
         .layer(axum::middleware::from_fn_with_state(shared.clone(), authenticated))
         .layer(axum::middleware::from_fn_with_state(shared.clone(), measured))

@@ -15,8 +15,10 @@ use super::error::WebError;
 use super::render::{Format, GIF, JPEG, PNG, Picture, Window, quality, viewport};
 use super::wado::{Answer, Named, Wanted, frame_numbers};
 use super::{Shared, answer, blocking};
+use crate::config::Config;
 use crate::store::InstanceRow;
 use crate::study::{self, ReadError, ReadOptions, Shown};
+use crate::worker::Decoders;
 
 /// Fits into this, in pixels.
 const THUMBNAIL: (u32, u32) = (128, 128);
@@ -44,6 +46,24 @@ struct Subject {
     frame: u32,
     /// What it is a picture of, below the URL of the service.
     url: String,
+}
+
+/// There is no picture.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoPicture(String);
+
+/// A PNG of a frame of a file, counted from 1, as a request for it would have it: with the window that the file states, decoded where
+/// the configuration says, within `web.rendered_pixels_max`.
+///
+/// # Errors
+/// It has no such frame, or that cannot be shown.
+pub fn picture(config: &Config, path: &std::path::Path, frame: u32) -> Result<Vec<u8>, NoPicture> {
+    let decoders = Decoders::new(config).map_err(|e| NoPicture(e.to_string()))?;
+    let options = ReadOptions { decoders, ..ReadOptions::new(&config.limits, false) }.apart();
+    let recipe = Recipe { format: Format::Png, window: None, size: None, pixels_max: config.web.rendered_pixels_max };
+    let picture = draw(path, &options, frame, &recipe).and_then(|picture| picture.encode(recipe.format));
+    picture.map_err(|e| NoPicture(e.to_string()))
 }
 
 /// A picture of one frame, or pictures of several.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::super::{Doubt, Frame, KnownDevice, Pixels, Rectangle, Risky, TextDetector};
 use super::*;
 
-struct Finds(Vec<Rectangle>);
+pub(super) struct Finds(pub(super) Vec<Rectangle>);
 
 impl TextDetector for Finds {
     fn text(&self, frame: Frame<'_>) -> Result<Vec<Rectangle>, Held> {
@@ -16,7 +16,7 @@ impl TextDetector for Finds {
 }
 
 /// An ultrasound image of 4 × 4 grey pixels of value 9.
-fn ultrasound(more: Vec<Element<'static>>) -> DataSet<'static> {
+pub(super) fn ultrasound(more: Vec<Element<'static>>) -> DataSet<'static> {
     let mut elements = vec![
         text(tags::SOP_CLASS_UID, VR::UI, uids::ULTRASOUND_IMAGE_STORAGE),
         text(tags::MODALITY, VR::CS, "US"),
@@ -30,7 +30,7 @@ fn ultrasound(more: Vec<Element<'static>>) -> DataSet<'static> {
     ct_with(elements)
 }
 
-fn region(x: u32, y: u32, right: u32, bottom: u32) -> Element<'static> {
+pub(super) fn region(x: u32, y: u32, right: u32, bottom: u32) -> Element<'static> {
     let corner = |tag, value: u32| Element::new(tag, VR::UL, value.to_le_bytes().to_vec());
     sequence(
         tags::SEQUENCE_OF_ULTRASOUND_REGIONS,
@@ -43,11 +43,11 @@ fn region(x: u32, y: u32, right: u32, bottom: u32) -> Element<'static> {
     )
 }
 
-fn pixels(out: &Out) -> Vec<u8> {
+pub(super) fn pixels(out: &Out) -> Vec<u8> {
     find(&out.set(), tags::PIXEL_DATA).map(|e| e.bytes().to_vec()).expect("there")
 }
 
-fn cleaning() -> Profile {
+pub(super) fn cleaning() -> Profile {
     Profile { clean_pixel_data: true, ..Profile::default() }
 }
 

@@ -1,6 +1,7 @@
 //! What comes out of instances that were made for it, and of real files.
 
 mod actions;
+mod excused;
 mod guard;
 mod image;
 mod real;
@@ -95,11 +96,17 @@ fn ct_with(elements: Vec<Element<'static>>) -> DataSet<'static> {
 fn file_in(set: &DataSet<'_>, syntax: &str) -> Vec<u8> {
     let syntax = Syntax::of(syntax).expect("known");
     let of = |tag| ascii(find(set, tag)).to_owned();
-    write::file(set, &syntax, &of(tags::SOP_CLASS_UID), &of(tags::SOP_INSTANCE_UID), 0).expect("it can be written")
+    let pieces = write::file(set, &syntax, &of(tags::SOP_CLASS_UID), &of(tags::SOP_INSTANCE_UID), &[]);
+    pieces.expect("it can be written").join(Vec::new()).0
 }
 
 fn file(set: &DataSet<'_>) -> Vec<u8> {
     file_in(set, EXPLICIT)
+}
+
+/// The file of [`ct`], for tests of what comes after.
+pub(crate) fn ct_for_tests() -> Vec<u8> {
+    file(&ct())
 }
 
 /// What came out, read again.

@@ -1,0 +1,61 @@
+//! `[sync]`: what is handed to the cloud, and what that may take of the machine.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Range;
+
+/// Studies, results, verdicts and timings, de-identified, to a bucket: see `docs/sync.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SyncConfig {
+    /// What may leave, as what, and where to; nothing leaves when not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PathBuf>,
+    /// Where batches are made and wait; `sync` in the data folder when not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool_folder: Option<PathBuf>,
+    /// How often the journal is asked for studies, and whether urgent jobs wait.
+    pub poll_ms: u64,
+    /// Instances that are worked on at once.
+    pub instances_at_once_max: usize,
+    /// How long a study waits for what the policy wants of it, a verdict for one, before it is left out.
+    pub wait_max_h: u64,
+    /// The longest pause before `gantry serve` starts the process again that did not last.
+    pub restart_pause_max_ms: u64,
+    /// How long that process may take to end when the node stops, before it is killed: it loses nothing.
+    pub stop_timeout_ms: u64,
+}
+
+impl Default for SyncConfig {
+    fn default() -> Self {
+        Self {
+            policy: None,
+            spool_folder: None,
+            poll_ms: 1000,
+            instances_at_once_max: 2,
+            wait_max_h: 168,
+            restart_pause_max_ms: 60_000,
+            stop_timeout_ms: 5000,
+        }
+    }
+}
+
+impl SyncConfig {
+    pub(super) fn ranges(&self) -> Vec<Range> {
+        vec![
+            ("poll_ms", self.poll_ms, 10, 600_000),
+            ("instances_at_once_max", self.instances_at_once_max as u64, 1, 64),
+            ("wait_max_h", self.wait_max_h, 1, 8760),
+            ("restart_pause_max_ms", self.restart_pause_max_ms, 100, 3_600_000),
+            ("stop_timeout_ms", self.stop_timeout_ms, 100, 600_000),
+        ]
+    }
+
+    /// Where batches are made and wait, for a node with this data folder.
+    #[must_use]
+    pub fn spool(&self, data: &Path) -> PathBuf {
+        self.spool_folder.clone().unwrap_or_else(|| data.join("sync"))
+    }
+}

@@ -1,0 +1,189 @@
+use super::*;
+use crate::config::Release;
+use crate::store::{Done, Ending, HeldKind, NewJob, NewVerdict, Routed};
+
+/// A study that was sent, one that an archive gave as an earlier one, and one that is open.
+const STUDIES: &str = "
+    WITH n (id, via, received) AS (VALUES (1, 'dimse', 2000), (2, 'pacs', 2000), (3, 'dimse', 2000)) INSERT INTO study
+        SELECT id, '2.25.' || id, 'P', '', '', '', '', '', '', '', '', '', '', NULL, NULL, 1000, received FROM n;
+    INSERT INTO series SELECT id, id, '2.25.9' || id, '', '', '', '', '', '', '', '', NULL FROM study;
+    INSERT INTO instance SELECT id, id, '2.25.8' || id, '', '', '', 1, 1, 1, 1, 'f', 1, zeroblob(32), 1,
+        iif(id = 2, 'pacs', 'dimse'), 'CT1', '' FROM study;
+    INSERT INTO study_version SELECT id, id, 1, 3000, 'counts', 1, iif(id = 3, 1999, last_received_ms), '', 0 FROM study;
+";
+
+async fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).await.expect("a journal");
+    store.tamper(STUDIES).await;
+    (folder, store)
+}
+
+/// Puts this many jobs on a version of the first study.
+async fn route(store: &Store, version: u32, jobs: u8) {
+    let routed = Routed {
+        study_instance_uid: "2.25.1".into(),
+        study_version: version,
+        routed_ms: 1,
+        outcome: "jobs".into(),
+        detail: String::new(),
+        last_instance: 1,
+    };
+    let job = |n: u8| NewJob { module: format!("m{n}"), identity: [n; 32], gated: false, priority: Default::default() };
+    let jobs: Vec<_> = (0..jobs).map(job).collect();
+    assert!(store.route(&routed, "c", &jobs).await.expect("routed"));
+}
+
+async fn end(store: &Store, job: i64) {
+    store.tamper("UPDATE job SET state = 'running' WHERE state = 'queued'").await;
+    let done = Ending::Done(Done {
+        result_path: "results/x".into(),
+        result_sha256: [2; 32],
+        found: Vec::new(),
+        raise: Default::default(),
+        unfit: false,
+        fallbacks: Vec::new(),
+        deliver: Vec::new(),
+        release: Release::AtOnce,
+        triage: Vec::new(),
+        report: None,
+    });
+    store.end_job(job, &done).await.expect("ended");
+}
+
+async fn due(store: &Store) -> Option<SyncDue> {
+    let mut due = store.sync_due(Due::now(0), 10).await.expect("asked");
+    assert!(due.len() <= 1, "{due:?}");
+    due.pop()
+}
+
+#[tokio::test]
+async fn a_study_is_due_once_it_is_whole_and_its_jobs_are_over_and_again_when_it_changes() {
+    let (_folder, store) = store().await;
+    assert_eq!(due(&store).await, None, "nothing is decided of what runs on it");
+    route(&store, 1, 1).await;
+    assert_eq!(due(&store).await, None, "a job waits");
+    end(&store, 1).await;
+    let first = due(&store).await.expect("it is whole");
+    assert_eq!((first.study_instance_uid.as_str(), first.study_version), ("2.25.1", 1));
+
+    // It waits, until something changes.
+    store.sync_wait(&first, "for a verdict", now_ms() + 1_000_000).await.expect("kept");
+    let wait = Due::now(10_000_000);
+    assert!(store.sync_due(wait, 10).await.expect("asked").is_empty());
+    assert_eq!(due(&store).await.map(|due| due.change), Some(first.change), "no clock jumps that far ahead");
+    let verdict = NewVerdict {
+        result_sha256: [2; 32],
+        finding: "result".into(),
+        stated: serde_json::json!({}),
+        verdict: crate::review::Verdict::Accepted,
+        correction: None,
+        comment: String::new(),
+        given_by: "somebody".into(),
+    };
+    store.give_verdict(1, &verdict).await.expect("given");
+    let second = store.sync_due(wait, 10).await.expect("asked").pop().expect("it changed");
+    assert!(second.change > first.change);
+
+    // What is said of it as it was does not count for it as it is.
+    store.sync_skip(&first, "late").await.expect("kept");
+    assert_eq!(due(&store).await, Some(second.clone()));
+    store.sync_skip(&second, "in time").await.expect("kept");
+    assert_eq!(due(&store).await, None);
+    let parts = store.sync_parts(Some("2.25.1"), 10).await.expect("parts");
+    assert_eq!(parts.iter().map(|part| part.reason.as_str()).collect::<Vec<_>>(), ["in time", "late"]);
+}
+
+#[tokio::test]
+async fn a_part_goes_from_the_journal_to_the_bucket_in_steps_that_can_be_told_again() {
+    let (_folder, store) = store().await;
+    route(&store, 1, 0).await;
+    let study = due(&store).await.expect("it is whole");
+    let part = store.sync_take(&study, "r1").await.expect("taken");
+    let mut batch = store.begin().await.expect("begun");
+    assert!(batch.sync_needs("2.25.1").await.expect("asked"), "retention leaves it");
+    drop(batch);
+
+    // Killed before the spool had it.
+    let open = store.sync_open().await.expect("asked").pop().expect("it is open");
+    assert_eq!((open.record.as_str(), open.spooled), ("r1", false));
+    store.sync_again(&open).await.expect("again");
+    let study = due(&store).await.expect("again");
+    assert!(store.sync_parts(None, 10).await.expect("parts").is_empty());
+
+    assert_eq!(part, 1);
+    let part = store.sync_take(&study, "r2").await.expect("taken");
+    let object = HeldObject {
+        kind: HeldKind::Instance,
+        series_instance_uid: "s".into(),
+        sop_instance_uid: "i".into(),
+        job: None,
+        sha256: [3; 32],
+    };
+    let reason = gantry_cloud_sync::held::Reason::from(&gantry_cloud_sync::deid::Held::Recognizable);
+    let looked = SyncLooked { held: vec![ToHold { object, reason }], ..SyncLooked::default() };
+    let taken = SyncTaken { objects: 3, objects_held: 1, bytes: 30 };
+    store.sync_taken(&study, part, &taken, &looked).await.expect("kept");
+    for _ in 0..2 {
+        store.sync_spooled(part).await.expect("kept");
+    }
+    assert_eq!(due(&store).await, None);
+    for _ in 0..2 {
+        store.sync_sent("b1", &["r2".into(), "unknown".into()], 5000).await.expect("kept");
+    }
+    let sent = store.sync_parts(None, 10).await.expect("parts").pop().expect("one");
+    assert_eq!((sent.state.as_str(), sent.batch.as_deref(), sent.taken), ("sent", Some("b1"), taken));
+    assert_eq!(store.sync_state().await.expect("asked").last_batch.as_deref(), Some("b1"));
+    let told: Vec<_> = store.audit_latest(None, 100).await.expect("a log").into_iter().map(|row| row.action).collect();
+    assert_eq!(told, ["objects-held", "sync-study-taken", "sync-study-sent"], "each once");
+
+    // Somebody releases what is held.
+    store.release_held(&[1], "a", "b").await.expect("the journal").expect("it can be");
+    assert!(due(&store).await.is_some(), "it is looked at again");
+}
+
+#[tokio::test]
+async fn a_later_version_is_looked_at_and_what_was_deleted_is_not() {
+    let (_folder, store) = store().await;
+    route(&store, 1, 0).await;
+    let first = due(&store).await.expect("it is whole");
+    store
+        .tamper(
+            "UPDATE study SET last_received_ms = 9000 WHERE id = 1;
+             INSERT INTO study_version VALUES (9, 1, 2, 9001, 'counts', 1, 9000, '', 0)",
+        )
+        .await;
+    assert_eq!(due(&store).await, None, "not routed yet");
+    route(&store, 2, 0).await;
+    let second = due(&store).await.expect("it is whole");
+    assert_eq!((second.study_version, second.change), (2, first.change + 1));
+    store
+        .tamper("DELETE FROM instance WHERE id = 1; DELETE FROM series WHERE id = 1; DELETE FROM study WHERE id = 1")
+        .await;
+    assert_eq!(due(&store).await, None);
+    assert_eq!(store.sync_waits().await.expect("asked")[0].studies, 2);
+}
+
+#[tokio::test]
+async fn urgent_work_is_what_runs_or_could() {
+    let (_folder, store) = store().await;
+    route(&store, 1, 1).await;
+    let urgent = async || store.urgent_work(Due::now(1000)).await.expect("asked");
+    assert!(!urgent().await, "it is routine");
+    store.tamper("UPDATE job SET priority = 2").await;
+    assert!(urgent().await);
+    store.tamper(concat!("UPDATE job SET not_before_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + 900")).await;
+    assert!(!urgent().await, "it is tried again later");
+    store.tamper("UPDATE job SET state = 'running'").await;
+    assert!(urgent().await);
+}
+
+#[tokio::test]
+async fn what_is_paused_says_so_once() {
+    let (_folder, store) = store().await;
+    assert!(store.pause_sync("inspection").await.expect("paused") && !store.pause_sync("again").await.expect("asked"));
+    assert_eq!(store.sync_state().await.expect("asked").paused_reason, "inspection");
+    assert!(store.sync_waiting().await.expect("asked").paused);
+    assert!(store.resume_sync().await.expect("resumed") && !store.resume_sync().await.expect("asked"));
+    assert_eq!(store.sync_state().await.expect("asked").paused_ms, None);
+}

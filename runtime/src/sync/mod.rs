@@ -1,0 +1,492 @@
+//! `gantry sync`: what may leave the hospital goes to the cloud, in a process of its own beside the node.
+//!
+//! ```text
+//!  journal ─▶ study: gather, decide, clean, prove ─▶ spool ─▶ seal ─▶ upload ─▶ bucket
+//!                     (study.rs)      └─▶ quarantine            (upload.rs)
+//! ```
+//!
+//! Read `study.rs` first: it is the path of one study. Here is the loop around it: what is due is taken in one by one, while
+//! at most one batch is on its way. Everything that was done is in the journal and in the spool, so that the process can be
+//! killed anywhere. The machine is the node's: this process has what it leaves (`child.rs`), and does nothing while urgent jobs
+//! run or wait.
+
+mod child;
+mod documents;
+mod site;
+mod sources;
+mod study;
+mod turn;
+mod upload;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use chrono::{Local, Utc};
+use gantry_cloud_sync::batch::{self, Batch, Id, Spool};
+use gantry_cloud_sync::policy::Ledger;
+use gantry_cloud_sync::s3::{Failure, Uploaded, Uploader};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+pub use self::child::{Child, step_back};
+pub use self::site::{Site, SiteError};
+pub use self::study::{Came, StudyError};
+pub use self::turn::{TakeError, take_spool};
+
+use self::study::Work;
+use self::turn::Turn;
+use self::upload::Upload;
+use crate::config::Config;
+use crate::store::{Due, Store, StoreError, SyncDue, now_ms};
+
+/// What a study that waits is told to wait at most.
+const WAIT_MAX_MS: u64 = 366 * 24 * 3_600_000;
+
+/// A spool that is full is asked again after so long: to look through it takes a while.
+const FULL_FOR: Duration = Duration::from_secs(60);
+
+/// What it takes.
+pub struct Parts {
+    /// What the site chose.
+    pub site: Site,
+    /// The node's.
+    pub config: Config,
+    /// The journal, which others use meanwhile.
+    pub store: Store,
+    /// The node's data folder.
+    pub data: PathBuf,
+}
+
+/// For how long it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Until everything that can be handed on now is.
+    Once {
+        /// Also what a batch would wait for others for.
+        now: bool,
+    },
+    /// Until it is stopped.
+    Follow,
+}
+
+/// What happens, for whoever shows it.
+#[derive(Debug)]
+pub enum Event<'e> {
+    /// A study was looked at.
+    Study(&'e SyncDue, &'e Came),
+    /// A batch was made.
+    Sealed(Id),
+    /// A batch is on its way.
+    Sending(Id),
+    /// A batch is in the bucket, whole.
+    Sent(&'e Uploaded),
+    /// Why nothing moves now.
+    Halted(&'e str),
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Studies that were taken.
+    pub taken: u64,
+    /// Objects of those, and of others, that are held.
+    pub objects_held: u64,
+    /// Studies that stay by the policy.
+    pub skipped: u64,
+    /// Batches that are in the bucket.
+    pub sent: u64,
+    /// Why something waits.
+    pub halted: Option<String>,
+    /// It is not that it is not time yet: somebody has to do something.
+    pub failed: bool,
+}
+
+/// It cannot go on: the operator's or the host's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The policy, or what it names.
+    #[error(transparent)]
+    Site(#[from] SiteError),
+    /// The journal.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] batch::Failure),
+    /// The bucket's settings.
+    #[error(transparent)]
+    Bucket(#[from] Failure),
+    /// One study.
+    #[error(transparent)]
+    Study(#[from] StudyError),
+    /// What the journal keeps.
+    #[error("the journal's ledger is not what this version wrote: {0}")]
+    Ledger(serde_json::Error),
+    /// Threads.
+    #[error("threads for instances: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+/// Hands on what is due, until the mode says that it is enough or somebody stops it.
+///
+/// # Errors
+/// [`SyncError`]. Nothing is lost by any.
+pub async fn run(
+    parts: Parts,
+    mode: Mode,
+    stop: CancellationToken,
+    on: &(dyn Fn(&Event<'_>) + Sync),
+) -> Result<Summary, SyncError> {
+    let Parts { site, config: Config { sync: config, .. }, store, data } = parts;
+    let site = Arc::new(site);
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(config.instances_at_once_max).build()?;
+    let uploader = Arc::new(Uploader::connect(site.policy.s3.clone(), &site.policy.site).await?);
+    let ledger = ledger(&store).await?;
+    let escrow = site.escrow()?;
+    let work = Arc::new(Work { site, config, store, data, stop, escrow, threads, runtime: Handle::current() });
+    let turn = Turn::new(&work.config.spool(&work.data))?;
+    let mut run = Run {
+        work,
+        uploader,
+        turn,
+        ledger,
+        on,
+        spool: None,
+        upload: None,
+        not_before: None,
+        full_until: None,
+        told: None,
+        summary: Summary::default(),
+    };
+    let done = run.go(mode).await;
+    if let Some(upload) = run.upload.take() {
+        let bytes = upload.abort().await;
+        run.count(bytes).await?;
+    }
+    run.work.store.sync_doing("").await?;
+    done.map(|()| run.summary)
+}
+
+/// What can be done next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// A study was looked at, and more may wait.
+    Took,
+    /// None waits.
+    Nothing,
+    /// Not now.
+    Later,
+}
+
+struct Run<'r> {
+    work: Arc<Work>,
+    uploader: Arc<Uploader>,
+    turn: Turn,
+    ledger: Ledger,
+    on: &'r (dyn Fn(&Event<'_>) + Sync),
+    spool: Option<Spool>,
+    upload: Option<Upload>,
+    /// After a failure.
+    not_before: Option<Instant>,
+    /// The spool took nothing more in, and is not asked again before.
+    full_until: Option<Instant>,
+    /// Why nothing moves, as the journal was told.
+    told: Option<String>,
+    summary: Summary,
+}
+
+impl Run<'_> {
+    async fn go(&mut self, mode: Mode) -> Result<(), SyncError> {
+        let poll = Duration::from_millis(self.work.config.poll_ms);
+        while !self.work.stop.is_cancelled() {
+            let state = self.work.store.sync_state().await?;
+            if state.paused_ms.is_some() {
+                self.break_off().await?;
+                self.spool = None;
+                let reason = if state.paused_reason.is_empty() { "" } else { ": " };
+                self.halt(&format!("paused by {}{reason}{}", state.paused_by, state.paused_reason), false).await?;
+                if mode != Mode::Follow {
+                    return Ok(());
+                }
+                self.sleep(poll).await;
+                continue;
+            }
+            if self.turn.is_wanted() {
+                self.break_off().await?;
+                self.spool = None;
+                self.halt("another command has the spool", false).await?;
+                self.sleep(poll).await;
+                continue;
+            }
+            if !self.open(mode).await? {
+                self.sleep(poll).await;
+                continue;
+            }
+            self.look_after_upload().await?;
+            let next = self.take_one().await?;
+            self.seal(mode, next)?;
+            let waits = self.send().await?;
+            if next == Next::Took {
+                continue;
+            }
+            if self.upload.is_none() && next == Next::Nothing {
+                if mode != Mode::Follow {
+                    return Ok(());
+                }
+                if !waits {
+                    self.go_on("").await?;
+                }
+            }
+            self.sleep(poll).await;
+        }
+        Ok(())
+    }
+
+    async fn sleep(&self, time: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = self.work.stop.cancelled() => {}
+        }
+    }
+
+    /// Takes the spool, and brings journal and spool together after whatever ended the process before; whether it could be had.
+    async fn open(&mut self, mode: Mode) -> Result<bool, SyncError> {
+        if self.spool.is_some() {
+            return Ok(true);
+        }
+        let (site, folder) = (self.work.site.clone(), self.work.config.spool(&self.work.data));
+        let key = site.signing_key()?;
+        let opened = crate::ingest::blocking(move || {
+            Spool::open(&folder, site.policy.batch.clone(), site.policy.site.clone(), key)
+        });
+        let spool = match opened.await {
+            Err(e @ batch::Failure::InUse(_)) if mode == Mode::Follow => {
+                self.halt(&e.to_string(), true).await?;
+                return Ok(false);
+            }
+            spool => spool?,
+        };
+        reconcile(&self.work.store, &spool).await?;
+        self.spool = Some(spool);
+        Ok(true)
+    }
+
+    /// Takes in the study that stands there longest.
+    async fn take_one(&mut self) -> Result<Next, SyncError> {
+        let store = &self.work.store;
+        if store.urgent_work(Due::now(0)).await? {
+            self.halt("urgent jobs have the machine", false).await?;
+            return Ok(Next::Later);
+        }
+        if self.full_until.is_some_and(|at| at > Instant::now()) {
+            return Ok(Next::Nothing);
+        }
+        let Some(due) = store.sync_due(Due::now(WAIT_MAX_MS), 1).await?.pop() else { return Ok(Next::Nothing) };
+        let Some(mut spool) = self.spool.take() else { return Ok(Next::Nothing) };
+        let (work, of) = (self.work.clone(), due.clone());
+        let handed = crate::ingest::blocking(move || {
+            let came = work.hand_in(&mut spool, &of);
+            (spool, came)
+        });
+        let (spool, came) = handed.await;
+        let came = match came {
+            Err(StudyError::Spool(full @ batch::Failure::Full { .. })) => {
+                // What it kept of this study is swept when it is opened again.
+                drop(spool);
+                self.full_until = Some(Instant::now() + FULL_FOR);
+                self.halt(&full.to_string(), true).await?;
+                return Ok(Next::Later);
+            }
+            came => came?,
+        };
+        self.spool = Some(spool);
+        match &came {
+            Came::Taken(taken) => {
+                self.summary.taken += 1;
+                self.summary.objects_held += taken.objects_held;
+            }
+            Came::Held(objects) => self.summary.objects_held += *objects as u64,
+            Came::Skipped(_) => self.summary.skipped += 1,
+            Came::Waits(_) => {}
+            Came::Stopped => return Ok(Next::Nothing),
+        }
+        (self.on)(&Event::Study(&due, &came));
+        Ok(Next::Took)
+    }
+
+    fn seal(&mut self, mode: Mode, next: Next) -> Result<(), SyncError> {
+        let Some(spool) = &mut self.spool else { return Ok(()) };
+        let sealed = match mode {
+            Mode::Once { now: true } if next == Next::Nothing => spool.seal_all(SystemTime::now())?,
+            _ => spool.seal_due(SystemTime::now())?,
+        };
+        sealed.into_iter().for_each(|id| (self.on)(&Event::Sealed(id)));
+        Ok(())
+    }
+
+    /// Begins with the batch that waits longest, if it may leave; whether one waits for something else than time.
+    async fn send(&mut self) -> Result<bool, SyncError> {
+        let Some(spool) = &self.spool else { return Ok(true) };
+        let Some(&id) = spool.sealed()?.first() else { return Ok(false) };
+        if self.upload.is_some() {
+            return Ok(false);
+        }
+        if self.not_before.is_some_and(|at| at > Instant::now()) {
+            return Ok(true);
+        }
+        let batch = spool.batch(id)?;
+        if let Some(why) = self.not_now(&batch) {
+            self.halt(&why, false).await?;
+            return Ok(true);
+        }
+        let above = self.work.site.policy.s3.multipart_above_mib;
+        self.upload = Some(Upload::start(&self.uploader, batch, above));
+        self.go_on(&format!("sends batch {id}")).await?;
+        (self.on)(&Event::Sending(id));
+        Ok(false)
+    }
+
+    /// Why a batch may not leave now, by the policy.
+    fn not_now(&self, batch: &Batch) -> Option<String> {
+        let policy = &self.work.site.policy;
+        if !policy.window.is_open(&Local::now()) {
+            let opens = policy.window.opens(&Local::now());
+            return Some(format!("the window of the policy opens at {}", opens.format("%Y-%m-%d %H:%M")));
+        }
+        let mut sizes: Vec<_> = batch.manifest().studies.iter().flat_map(|study| &study.objects).collect();
+        sizes.sort_by_key(|object| object.sha256);
+        sizes.dedup_by_key(|object| object.sha256);
+        let bytes = sizes.iter().map(|object| object.bytes).sum();
+        let now = Utc::now();
+        let opens = policy.limits.opens(bytes, &self.ledger, now);
+        (opens > now).then(|| {
+            let opens = opens.with_timezone(&Local).format("%Y-%m-%d %H:%M");
+            format!("the limits of the policy leave room for the next batch at {opens}")
+        })
+    }
+
+    /// Counts what left, ends what is over, and breaks off what the window closes on.
+    async fn look_after_upload(&mut self) -> Result<(), SyncError> {
+        let Some(upload) = &mut self.upload else { return Ok(()) };
+        let (id, bytes, trouble) = (upload.batch, upload.bytes(), upload.trouble());
+        if !upload.is_over() {
+            self.count(bytes).await?;
+            match trouble {
+                Some(trouble) => self.halt(&trouble, false).await?,
+                None => self.go_on(&format!("sends batch {id}")).await?,
+            }
+            if !self.work.site.policy.window.is_open(&Local::now()) {
+                self.break_off().await?;
+            }
+            return Ok(());
+        }
+        let ended = upload.end().await;
+        let bytes = bytes + upload.bytes();
+        self.upload = None;
+        self.count(bytes).await?;
+        match ended {
+            Ok(uploaded) => self.sent(id, &uploaded).await,
+            Err(failure) => {
+                self.not_before = Some(Instant::now() + Duration::from_secs(self.work.site.policy.s3.outage_pause_s));
+                self.halt(&failure.to_string(), true).await
+            }
+        }
+    }
+
+    /// The journal is told before the spool may forget.
+    async fn sent(&mut self, id: Id, uploaded: &Uploaded) -> Result<(), SyncError> {
+        let Some(spool) = &mut self.spool else { return Ok(()) };
+        let now = SystemTime::now();
+        spool.finish(id, now)?;
+        let records = records(&spool.batch(id)?);
+        self.work.store.sync_sent(&id.to_string(), &records, now_ms()).await?;
+        spool.prune(now)?;
+        self.summary.sent += 1;
+        self.go_on("").await?;
+        (self.on)(&Event::Sent(uploaded));
+        Ok(())
+    }
+
+    async fn break_off(&mut self) -> Result<(), SyncError> {
+        let Some(upload) = self.upload.take() else { return Ok(()) };
+        let bytes = upload.abort().await;
+        self.count(bytes).await
+    }
+
+    async fn count(&mut self, bytes: u64) -> Result<(), SyncError> {
+        if bytes > 0 {
+            self.ledger.add(bytes, Utc::now());
+            let kept = serde_json::to_string(&self.ledger).expect("a ledger is pairs of numbers");
+            self.work.store.keep_sync_ledger(&kept).await?;
+        }
+        Ok(())
+    }
+
+    async fn halt(&mut self, why: &str, failed: bool) -> Result<(), SyncError> {
+        self.summary.halted = Some(why.into());
+        self.summary.failed = failed;
+        if self.told.as_deref() != Some(why) {
+            tracing::info!("sync: {why}");
+            (self.on)(&Event::Halted(why));
+            self.tell(why).await?;
+        }
+        Ok(())
+    }
+
+    async fn go_on(&mut self, doing: &str) -> Result<(), SyncError> {
+        self.summary.halted = None;
+        self.summary.failed = false;
+        self.not_before = None;
+        self.tell(doing).await
+    }
+
+    async fn tell(&mut self, what: &str) -> Result<(), SyncError> {
+        if self.told.as_deref() != Some(what) {
+            self.work.store.sync_doing(what).await?;
+            self.told = Some(what.into());
+        }
+        Ok(())
+    }
+}
+
+/// What left in the last day, for the limits of the policy.
+///
+/// # Errors
+/// [`SyncError::Store`], [`SyncError::Ledger`].
+pub async fn ledger(store: &Store) -> Result<Ledger, SyncError> {
+    match store.sync_ledger().await?.as_str() {
+        "" => Ok(Ledger::default()),
+        kept => serde_json::from_str(kept).map_err(SyncError::Ledger),
+    }
+}
+
+fn records(batch: &Batch) -> Vec<String> {
+    batch.manifest().studies.iter().map(|study| study.record.to_string()).collect()
+}
+
+/// What the journal began and did not see the end of. It is asked before the spool forgets anything.
+async fn reconcile(store: &Store, spool: &Spool) -> Result<(), SyncError> {
+    let sent = spool.sent()?;
+    let mut batches = HashMap::new();
+    for id in spool.sealed()?.into_iter().chain(sent.iter().copied()) {
+        batches.extend(records(&spool.batch(id)?).into_iter().map(|record| (record, id)));
+    }
+    for part in store.sync_open().await? {
+        let batch = batches.get(&part.record);
+        let is_there = batch.is_some() || part.record.parse().is_ok_and(|record| spool.has_record(record));
+        if !is_there {
+            // Never finished, or lost with the spool: the study is looked at anew.
+            store.sync_again(&part).await?;
+            continue;
+        }
+        if !part.spooled {
+            store.sync_spooled(part.id).await?;
+        }
+        if let Some(id) = batch.filter(|id| sent.contains(id)) {
+            store.sync_sent(&id.to_string(), &[part.record], now_ms()).await?;
+        }
+    }
+    Ok(())
+}

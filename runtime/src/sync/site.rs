@@ -1,0 +1,140 @@
+//! What a site chose, as it is read when sync starts: the policy, its keys, and who cleans by them.
+
+use std::path::{Path, PathBuf};
+
+use gantry_cloud_sync::batch::{self, Digest, PublicKey, SiteKey};
+use gantry_cloud_sync::deid::{Attribute, Deidentifier, Profile, Secret};
+use gantry_cloud_sync::escrow::{Escrow, EscrowError};
+use gantry_cloud_sync::policy::{OptOut, Policy, PolicyError};
+
+use crate::config::SyncConfig;
+
+/// The largest policy, or list of those who opted out, that is read.
+const FILE_MAX_MIB: u64 = 64;
+
+/// Read once.
+#[derive(Debug)]
+pub struct Site {
+    /// What may leave, as what, and where to.
+    pub policy: Policy,
+    pub(super) secret: Secret,
+    pub(super) opt_out: Option<OptOut>,
+    /// What the policy looks at.
+    pub(super) attributes: Vec<Attribute>,
+    /// By the policy's profile, and without characteristics of the patient.
+    pub(super) cleaners: [Cleaner; 2],
+    /// Of which signatures in the bucket are believed.
+    pub trusted: Vec<PublicKey>,
+}
+
+/// One profile.
+#[derive(Debug)]
+pub(super) struct Cleaner {
+    pub(super) by: Deidentifier,
+    pub(super) profile: batch::Profile,
+}
+
+/// Nothing can be handed on: the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteError {
+    /// No policy.
+    #[error("sync.policy is not set: name the policy; see docs/sync.md")]
+    NoPolicy,
+    /// It cannot be read.
+    #[error("sync.policy {path}: {reason}", path = path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// It says what cannot be.
+    #[error("sync.policy {path}: {reason}", path = path.display())]
+    Policy {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: Box<PolicyError>,
+    },
+    /// A key.
+    #[error("identity_key_file {path}: {reason}", path = path.display())]
+    Identity {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A key of signatures.
+    #[error(transparent)]
+    Key(#[from] batch::Failure),
+    /// Where the hospital keeps who is who.
+    #[error("escrow: {0}")]
+    Escrow(#[from] EscrowError),
+}
+
+impl Site {
+    /// Reads the policy and what it names.
+    ///
+    /// # Errors
+    /// [`SiteError`].
+    pub fn read(config: &SyncConfig) -> Result<Self, SiteError> {
+        let path = config.policy.as_deref().ok_or(SiteError::NoPolicy)?;
+        let wrong = |reason| SiteError::Policy { path: path.into(), reason: Box::new(reason) };
+        let policy = Policy::from_toml(&text(path)?).map_err(wrong)?;
+        let policy = policy.with_paths_from(path.parent().unwrap_or(Path::new(".")));
+        let identity = |reason: String| SiteError::Identity { path: policy.identity_key_file.clone(), reason };
+        let secret = Secret::read(&policy.identity_key_file).map_err(|e| identity(e.to_string()))?;
+        let opt_out = match &policy.consent.opt_out_file {
+            Some(file) => Some(OptOut::parse(&text(file)?, &secret).map_err(wrong)?),
+            None => None,
+        };
+        let profiles = [policy.profile.clone(), policy.profile_without_characteristics()];
+        let cleaners = profiles.map(|profile| Cleaner::new(profile, &secret));
+        let trusted = policy.trusted_key_files.iter().map(|file| PublicKey::load(file)).collect::<Result<_, _>>()?;
+        let attributes = policy.attributes();
+        Ok(Self { policy, secret, opt_out, attributes, cleaners, trusted })
+    }
+
+    /// With what batches are signed.
+    ///
+    /// # Errors
+    /// [`SiteError::Key`].
+    pub fn signing_key(&self) -> Result<SiteKey, SiteError> {
+        Ok(SiteKey::load(&self.policy.signing_key_file)?)
+    }
+
+    /// Where the hospital keeps who is who, if it does.
+    ///
+    /// # Errors
+    /// [`SiteError::Escrow`].
+    pub(super) fn escrow(&self) -> Result<Option<Escrow>, SiteError> {
+        let Some(escrow) = &self.policy.escrow else { return Ok(None) };
+        let recipients = escrow.recipients.iter().map(String::as_str);
+        Ok(Some(Escrow::to(&escrow.folder, recipients, "escrow.recipients")?))
+    }
+}
+
+impl Cleaner {
+    fn new(profile: Profile, secret: &Secret) -> Self {
+        let written = serde_json::to_vec(&profile).expect("a profile is strings, numbers and lists");
+        let named = batch::Profile { name: profile.name.clone(), digest: Digest::of(&written) };
+        Self { by: Deidentifier::new(profile, secret.clone()), profile: named }
+    }
+}
+
+fn text(path: &Path) -> Result<String, SiteError> {
+    let failed = |reason| SiteError::File { path: path.into(), reason };
+    let bytes = bytes(path, FILE_MAX_MIB << 20).map_err(failed)?;
+    String::from_utf8(bytes).map_err(|_| failed(std::io::Error::other("it must be text, in UTF-8")))
+}
+
+/// Bounded, because a device or a pipe need not end.
+fn bytes(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > most {
+        true => Err(std::io::Error::other(format!("it has more than {most} bytes"))),
+        false => Ok(bytes),
+    }
+}

@@ -1,0 +1,339 @@
+//! `gantry sync`: from images on the wire to a bucket of a real S3 server, without anybody's identity.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::{tags, uids};
+use gantry_tests::node::{Node, eventually};
+use gantry_tests::s3::{BUCKET, S3};
+use gantry_tests::{Scenario, change_files, write_ct, write_head_ct};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::dicomweb::{get, post};
+use crate::node::{json as printed, send, site};
+
+/// Whatever must be in no object: parts of names, IDs and UIDs.
+const IDENTITY: [&str; 6] = ["Testfall", "Erika", "PAT-4711", "ACC-0815", "1.2.826.0.1.3680043.8.498", "SECRET"];
+
+/// A site's policy, its keys, and what a node needs to follow it.
+struct Cloud {
+    folder: TempDir,
+}
+
+impl Cloud {
+    /// For a server on this port.
+    fn new(port: u16, more: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("identity.key"), [7; 32]).expect("written");
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
+        std::fs::write(at("signing.pem"), key.serialize_pem()).expect("written");
+        std::fs::write(at("credentials"), "[default]\naws_access_key_id = k\naws_secret_access_key = s\n")
+            .expect("written");
+        let policy = format!(
+            "version = 1\nsite = \"site-a\"\nidentity_key_file = \"identity.key\"\nsigning_key_file = \"signing.pem\"\n\
+             [[rules]]\nname = \"all\"\nsend = true\n\
+             [batch]\nbatch_age_max_s = 1\n\
+             [s3]\nbucket = \"{BUCKET}\"\nprefix = \"gantry/\"\nregion = \"us-east-1\"\npath_style = true\n\
+             endpoint_url = \"http://127.0.0.1:{port}\"\ncredentials_file = \"credentials\"\nattempts_max = 2\n\
+             backoff_first_ms = 20\nbackoff_max_ms = 50\noutage_pause_s = 1\n\
+             [profile]\nbase = \"qa-minimal\"\n{more}"
+        );
+        std::fs::write(at("sync.toml"), policy).expect("written");
+        Self { folder }
+    }
+
+    /// Lines of `gantry.toml`.
+    fn section(&self) -> String {
+        let policy = self.folder.path().join("sync.toml");
+        format!("[sync]\npolicy = {policy:?}\npoll_ms = 20\nrestart_pause_max_ms = 500\n")
+    }
+}
+
+/// Sends a study of its own, whole, of somebody with a name.
+fn send_study(node: &Node, number: u32, write: impl Fn(&Path)) {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path());
+    let instances = std::fs::read_dir(folder.path()).expect("readable").count();
+    change_files(folder.path(), |index, object| {
+        let uid = |last: &str| format!("1.2.826.0.1.3680043.8.498.{number}.{last}");
+        object.put_str(tags::STUDY_INSTANCE_UID, VR::UI, uid("1"));
+        object.put_str(tags::SERIES_INSTANCE_UID, VR::UI, uid("2"));
+        object.put_str(tags::FRAME_OF_REFERENCE_UID, VR::UI, uid("3"));
+        object.put_str(tags::SOP_INSTANCE_UID, VR::UI, uid(&format!("4.{index}")));
+        object.put_str(tags::PATIENT_NAME, VR::PN, "Testfall^Erika");
+        object.put_str(tags::PATIENT_ID, VR::LO, "PAT-4711");
+        object.put_str(tags::ACCESSION_NUMBER, VR::SH, "ACC-0815");
+        object.put_str(tags::STUDY_DESCRIPTION, VR::LO, "Thorax of Erika Testfall");
+        object.put_str(tags::BURNED_IN_ANNOTATION, VR::CS, "NO");
+        object.put_str(tags::NUMBER_OF_STUDY_RELATED_INSTANCES, VR::IS, instances.to_string());
+    })
+    .expect("changed");
+    send(node, folder.path(), uids::EXPLICIT_VR_LITTLE_ENDIAN);
+}
+
+fn small(folder: &Path) {
+    write_ct(folder).expect("written");
+}
+
+fn status(node: &Node) -> Value {
+    printed(&node.says(&["sync", "status", "--json"]))
+}
+
+/// Parts of studies in a state.
+fn parts(node: &Node, state: &str) -> u64 {
+    let status = status(node);
+    let counts = status["parts"].as_array().expect("a list").iter();
+    counts.filter(|count| count["state"] == state).filter_map(|count| count["parts"].as_u64()).sum()
+}
+
+/// What manifests of the bucket name, one for each part of a study.
+fn studies(s3: &S3) -> Vec<Value> {
+    let manifests = s3.keys().into_iter().filter(|key| key.contains("/batches/") && key.ends_with(".dsse.json"));
+    let manifests = manifests.map(|key| {
+        let envelope: Value = serde_json::from_slice(&s3.get(&key)).expect("JSON");
+        serde_json::from_slice::<Value>(&base64(envelope["payload"].as_str().expect("a payload"))).expect("a manifest")
+    });
+    manifests.flat_map(|manifest| manifest["studies"].as_array().expect("a list").clone()).collect()
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = text.bytes().filter_map(|c| ALPHABET.iter().position(|a| *a == c));
+    let digits: Vec<usize> = digits.collect();
+    let bytes = digits.chunks(4).flat_map(|four| {
+        let bits = four.iter().enumerate().fold(0, |bits, (n, digit)| bits | digit << (18 - 6 * n));
+        (0..four.len() - 1).map(move |n| u8::try_from(bits >> (16 - 8 * n) & 0xFF).expect("a byte"))
+    });
+    bytes.collect()
+}
+
+/// The bytes of a study's objects of a kind and format.
+fn objects(s3: &S3, study: &Value, kind: &str, format: &str) -> Vec<Vec<u8>> {
+    let objects = study["objects"].as_array().expect("a list").iter();
+    let chosen = objects.filter(|object| object["kind"] == kind && object["format"] == format);
+    chosen
+        .map(|object| {
+            let sha256 = object["sha256"].as_str().expect("a digest");
+            s3.get(&format!("gantry/site-a/objects/sha256/{}/{sha256}", &sha256[..2]))
+        })
+        .collect()
+}
+
+fn dicom(bytes: &[u8]) -> dicom_object::DefaultDicomObject {
+    dicom_object::from_reader(bytes).expect("DICOM")
+}
+
+fn text(object: &dicom_object::InMemDicomObject, tag: Tag) -> String {
+    object.element(tag).expect("there").to_str().expect("text").trim_end_matches('\0').to_owned()
+}
+
+/// No object of the bucket, and no name of one, has anything of anybody's identity.
+fn nobody_is_in(s3: &S3) {
+    for key in s3.keys() {
+        let bytes = s3.get(&key);
+        for identity in IDENTITY {
+            let there = bytes.windows(identity.len()).any(|window| window.eq_ignore_ascii_case(identity.as_bytes()));
+            assert!(!there && !key.contains(identity), "{identity} in {key}");
+        }
+    }
+}
+
+/// The process of a node that hands things on.
+fn child(node: &Node) -> Option<u32> {
+    let processes = std::fs::read_dir("/proc").expect("readable").flatten();
+    let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.find(|id| {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{id}/{name}")).unwrap_or_default();
+        let parent = read("stat").rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        parent == Some(node.pid()) && read("cmdline").contains("--of-node")
+    })
+}
+
+#[test]
+fn a_study_its_result_and_its_verdict_come_to_the_bucket_and_nobody_with_them() {
+    let (Some(s3), Some(module)) = (S3::start(), Scenario::rogue("well-behaved")) else { return };
+    let cloud = Cloud::new(s3.port(), "");
+    let mut node = Node::start(&(site(module.package_folder(), "") + &cloud.section()));
+    send_study(&node, 1, small);
+    eventually("it is in the bucket", || parts(&node, "sent") == 1);
+    let all = studies(&s3);
+    assert_eq!(all.len(), 1, "{all:?}");
+    let (instances, results) = (objects(&s3, &all[0], "instance", "dicom"), objects(&s3, &all[0], "result", "dicom"));
+    assert_eq!((instances.len(), results.len()), (10, 2), "{all:?}");
+    nobody_is_in(&s3);
+
+    // What refers to what is as it was.
+    let instances: Vec<_> = instances.iter().map(|bytes| dicom(bytes)).collect();
+    let study = text(&instances[0], tags::STUDY_INSTANCE_UID);
+    let sops: BTreeSet<String> = instances.iter().map(|object| text(object, tags::SOP_INSTANCE_UID)).collect();
+    assert_eq!(sops.len(), 10);
+    let mut made = BTreeSet::new();
+    for bytes in &results {
+        let object = dicom(bytes);
+        assert_eq!(text(&object, tags::STUDY_INSTANCE_UID), study);
+        made.insert(text(&object, tags::SOP_INSTANCE_UID));
+        let Ok(series) = object.element(tags::REFERENCED_SERIES_SEQUENCE) else { continue };
+        for item in series.items().expect("items") {
+            let referenced = item.element(tags::REFERENCED_INSTANCE_SEQUENCE).expect("there");
+            for item in referenced.items().expect("items") {
+                assert!(sops.contains(&text(item, tags::REFERENCED_SOP_INSTANCE_UID)));
+            }
+        }
+    }
+    let result: Value = serde_json::from_slice(&objects(&s3, &all[0], "result", "json")[0]).expect("JSON");
+    assert_eq!(result["input"]["study_instance_uid"], study, "{result}");
+    let outputs = result["outputs"].as_array().expect("a list").iter();
+    let outputs: BTreeSet<_> = outputs.filter_map(|output| output["sop_instance_uid"].as_str()).collect();
+    assert_eq!(outputs, made.iter().map(String::as_str).collect());
+    let timing: Value = serde_json::from_slice(&objects(&s3, &all[0], "timing", "json")[0]).expect("JSON");
+    assert!(timing["jobs"][0]["run_milliseconds"].is_u64(), "{timing}");
+    let named = all[0]["objects"].as_array().expect("a list").iter();
+    let result_json = named.clone().find(|object| object["kind"] == "result" && object["format"] == "json");
+    assert_eq!(timing["jobs"][0]["result"]["object_sha256"], result_json.expect("there")["sha256"], "{timing}");
+
+    // The process has what others leave, and the node tells of it.
+    let child = child(&node).expect("it runs");
+    let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).expect("it runs");
+    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+    assert_eq!((fields[16], fields[38]), ("19", "5"), "nice, and SCHED_IDLE: {stat}");
+    eventually("it is counted", || {
+        let metrics = get(&node, "/metrics").text();
+        metrics.contains("gantry_sync_up 1") && !metrics.contains("gantry_sync_last_batch_timestamp_seconds 0.0")
+    });
+    assert_eq!(node.audited("sync-study-sent").len(), 1);
+
+    // Somebody says something of it: another part, with what is there already.
+    let job = printed(&node.says(&["job", "list", "--json"]))["jobs"][0]["id"].clone();
+    let said = json!({"finding": "segments/0", "verdict": "rejected", "comment": "Erika Testfall has none", "by": "Dr. Examiner"});
+    let reply = post(
+        &node,
+        &format!("/api/results/{job}/verdicts"),
+        "Content-Type: application/json\r\n",
+        said.to_string().as_bytes(),
+    );
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    eventually("the verdict is in the bucket", || parts(&node, "sent") == 2);
+    let all = studies(&s3);
+    let verdicts: Vec<_> = all.iter().flat_map(|study| objects(&s3, study, "verdict", "json")).collect();
+    let verdict: Value = serde_json::from_slice(&verdicts[0]).expect("JSON");
+    assert_eq!((verdicts.len(), &verdict["verdicts"][0]["verdict"]), (1, &json!("rejected")), "{verdict}");
+    assert!(!verdict.to_string().contains("Examiner"), "{verdict}");
+    nobody_is_in(&s3);
+
+    // Beside the process that has the spool, which lets go of it and goes on.
+    let verified = printed(&node.says(&["sync", "verify", "--read", "--repair", "--json"]));
+    assert_eq!((&verified["right"], &verified["batches"]), (&json!(true), &json!(2)), "{verified}");
+    send_study(&node, 2, small);
+    eventually("it goes on", || parts(&node, "sent") == 3);
+    assert!(node.stop(), "{}", node.log());
+    for identity in IDENTITY.iter().filter(|identity| !identity.starts_with("1.2.")) {
+        assert!(!node.log().contains(identity), "no patient data: {}", node.log());
+    }
+}
+
+#[test]
+fn a_head_is_held_until_a_person_releases_it() {
+    let Some(s3) = S3::start() else { return };
+    let cloud = Cloud::new(s3.port(), "");
+    let node = Node::start(&format!("[web]\nlisten = \"127.0.0.1:0\"\n{}", cloud.section()));
+    send_study(&node, 1, |folder| write_head_ct(folder, false).expect("written"));
+    eventually("it is held", || parts(&node, "held") == 1);
+    let status = status(&node);
+    assert_eq!(status["held"], 32, "{status}");
+    assert!(s3.keys().is_empty(), "nothing of it left");
+    assert_eq!(node.audited("objects-held").len(), 1);
+
+    let list = printed(&node.says(&["quarantine", "list", "--reason", "recognizable", "--json"]));
+    let held = list.as_array().expect("a list").iter();
+    let ids: Vec<String> = held.filter_map(|row| Some(row["id"].as_i64()?.to_string())).collect();
+    let mut release = vec!["quarantine", "release", "--by", "Dr. A. Example", "--reason", "agreed"];
+    release.extend(ids.iter().map(String::as_str));
+    assert_eq!(node.says(&release).code, Some(0));
+    eventually("it is in the bucket", || parts(&node, "sent") == 1);
+    let all = studies(&s3);
+    assert_eq!(objects(&s3, &all[0], "instance", "dicom").len(), 32, "{all:?}");
+    nobody_is_in(&s3);
+}
+
+#[test]
+fn what_is_paused_waits_and_goes_on() {
+    let Some(s3) = S3::start() else { return };
+    let cloud = Cloud::new(s3.port(), "");
+    let node = Node::start(&format!("[web]\nlisten = \"127.0.0.1:0\"\n{}", cloud.section()));
+    assert_eq!(node.says(&["sync", "pause", "--reason", "inspection"]).code, Some(0));
+    send_study(&node, 1, small);
+    eventually("it waits", || {
+        let status = status(&node);
+        status["waiting"][0]["studies"] == 1 && status["halted"].as_str().is_some_and(|why| why.contains("inspection"))
+    });
+    assert_eq!(printed(&node.says(&["sync", "pause", "--json"]))["changed"], false);
+    // The node says that it has seen it before anything could have moved.
+    eventually("the process says so", || status(&node)["doing"].as_str().is_some_and(|doing| doing.contains("paused")));
+    assert!(s3.keys().is_empty());
+    assert_eq!(node.says(&["sync", "resume"]).code, Some(0));
+    eventually("it goes on", || parts(&node, "sent") == 1);
+    assert_eq!((node.audited("sync-paused").len(), node.audited("sync-resumed").len()), (1, 1));
+}
+
+#[test]
+fn whatever_is_killed_each_study_is_there_once() {
+    let Some(s3) = S3::start() else { return };
+    let cloud = Cloud::new(s3.port(), "");
+    let config = format!("[web]\nlisten = \"127.0.0.1:0\"\n{}", cloud.section());
+    let mut node = Node::start(&config);
+    for number in 0..6 {
+        send_study(&node, number, small);
+        if let Some(id) = child(&node) {
+            // Wherever it is just then.
+            std::thread::park_timeout(std::time::Duration::from_millis(u64::from(number) * 40));
+            let id = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+        }
+        if number == 3 {
+            let left = child(&node);
+            node.kill();
+            eventually("the child ends with its node", || {
+                left.is_none_or(|id| !Path::new(&format!("/proc/{id}/exe")).exists())
+            });
+            node = node.again(&config);
+        }
+    }
+    eventually("all of it is in the bucket", || parts(&node, "sent") == 6);
+    let all = studies(&s3);
+    let of = |study: &Value| text(&dicom(&objects(&s3, study, "instance", "dicom")[0]), tags::STUDY_INSTANCE_UID);
+    let uids: BTreeSet<String> = all.iter().map(of).collect();
+    assert_eq!((all.len(), uids.len()), (6, 6), "each once");
+    assert!(all.iter().all(|study| study["objects"].as_array().is_some_and(|objects| objects.len() == 10)));
+    let verified = printed(&node.says(&["sync", "verify", "--read", "--repair", "--json"]));
+    assert_eq!(verified["right"], true, "{verified}");
+}
+
+#[test]
+fn while_the_server_is_away_nothing_is_lost() {
+    let port = S3::free_port();
+    let cloud = Cloud::new(port, "");
+    let node = Node::start(&format!("[web]\nlisten = \"127.0.0.1:0\"\n{}", cloud.section()));
+    send_study(&node, 1, small);
+    eventually("it says that nobody answers", || {
+        let status = status(&node);
+        status["halted"].as_str().is_some_and(|why| why.contains("s3.attempts_max = 2"))
+    });
+    let Some(s3) = S3::start_on(port) else { return };
+    eventually("it goes on", || parts(&node, "sent") == 1);
+    assert_eq!(studies(&s3).len(), 1);
+}
+
+#[test]
+fn without_a_policy_or_with_a_wrong_one_it_says_what_to_do() {
+    let node = Node::start("");
+    let said = node.says(&["sync", "run"]);
+    assert!(said.code == Some(2) && said.err.contains("sync.policy is not set"), "{said:?}");
+    let cloud = Cloud::new(9, "");
+    std::fs::remove_file(cloud.folder.path().join("signing.pem")).expect("removed");
+    let node = Node::start(&cloud.section());
+    let said = node.says(&["doctor"]);
+    assert!(said.out.contains("openssl genpkey"), "{said:?}");
+}
