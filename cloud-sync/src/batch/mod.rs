@@ -31,7 +31,7 @@ pub use manifest::{Format, Kind, MANIFEST_VERSION, Manifest, Model, Module, Obje
 pub use name::{Id, Site};
 pub use seal::{PublicKey, Sealed, SiteKey};
 pub use sealed::Batch;
-pub use spool::{Entry, Spool, Waiting};
+pub use spool::{Entry, Intake, Spool, Waiting};
 
 /// What may be put into a batch: [`Released<T>`] and nothing else. Nothing with an identity can be made to be one.
 ///

@@ -10,8 +10,16 @@ use uuid::Uuid;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(Uuid);
 
+impl Default for Id {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Id {
-    pub(super) fn new() -> Self {
+    /// One that nobody else has, later than those before.
+    #[must_use]
+    pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
 }

@@ -52,6 +52,14 @@ pub struct Entry<'a> {
     pub content: &'a dyn Releasable,
 }
 
+/// A study that is being taken in.
+pub struct Intake<'s> {
+    spool: &'s mut Spool,
+    study: Study,
+    modules: Vec<Module>,
+    folders: BTreeSet<PathBuf>,
+}
+
 /// What waits in a spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
@@ -108,50 +116,36 @@ impl Spool {
     /// Takes in what one study brings: all of it is durable when this returns, or none of it will be sent.
     ///
     /// # Errors
-    /// [`Failure::Full`], [`Failure::Disk`], [`Failure::Configuration`]
+    /// As of [`Self::take_in`], [`Intake::put`] and [`Intake::finish`].
     pub fn add(&mut self, profile: &Profile, entries: &[Entry<'_>], now: SystemTime) -> Result<Id, Failure> {
-        if entries.is_empty() || entries.len() > self.limits.study_objects_max {
-            let most = self.limits.study_objects_max;
-            let why = format!(
-                "a study brings {} objects, and may bring 1 to batch.study_objects_max = {most}",
-                entries.len()
-            );
-            return Err(Failure::Configuration(why));
+        let mut intake = self.take_in(Id::new(), profile);
+        entries.iter().try_for_each(|entry| intake.put(entry))?;
+        intake.finish(now)
+    }
+
+    /// Begins to take in what one study brings, object by object, so that not all of it is in memory. The name is the caller's, who can
+    /// ask by it after a crash whether the record came to be.
+    pub fn take_in(&mut self, record: Id, profile: &Profile) -> Intake<'_> {
+        let study = Study { record, profile: profile.clone(), objects: Vec::new() };
+        Intake { spool: self, study, modules: Vec::new(), folders: BTreeSet::new() }
+    }
+
+    /// What a record brought, and the batch that it is in; nothing where it never came to be, or its batch was sent and is no longer
+    /// kept.
+    ///
+    /// # Errors
+    /// [`Failure::Disk`], [`Failure::Manifest`]
+    pub fn record(&self, id: Id) -> Result<Option<(Study, Option<Id>)>, Failure> {
+        if let Some(record) = self.records.iter().find(|record| record.study.record == id) {
+            return Ok(Some((record.study.clone(), None)));
         }
-        let more: u64 = entries.iter().map(|entry| entry.content.bytes().len() as u64).sum();
-        let bytes = self.bytes.saturating_add(more);
-        if bytes > self.limits.spool_max_mib * MIB {
-            return Err(Failure::Full { bytes, limit_mib: self.limits.spool_max_mib });
-        }
-        let mut modules: Vec<Module> = Vec::new();
-        let mut objects = Vec::with_capacity(entries.len());
-        let mut folders = BTreeSet::new();
-        for entry in entries {
-            let content = entry.content.bytes();
-            let sha256 = Digest::of(content);
-            self.keep(sha256, content, &mut folders)?;
-            if let Some(module) = entry.module.filter(|module| !modules.contains(module)) {
-                modules.push(module.clone());
+        for batch in self.sealed()?.into_iter().chain(self.sent()?) {
+            let batch = self.batch(batch)?;
+            if let Some(study) = batch.manifest().studies.iter().find(|study| study.record == id) {
+                return Ok(Some((study.clone(), Some(batch.id()))));
             }
-            let module = entry.module.map(|module| module.digest);
-            objects.push(Object {
-                kind: entry.kind,
-                format: entry.format,
-                sha256,
-                bytes: content.len() as u64,
-                module,
-            });
         }
-        for folder in folders {
-            sync_folder(&folder).map_err(Failure::disk(&folder))?;
-        }
-        let study = Study { record: Id::new(), profile: profile.clone(), objects };
-        let record = Record { version: MANIFEST_VERSION, taken_s: seconds(now), modules, study };
-        let json = serde_json::to_vec(&record).expect("a record is strings, numbers and lists");
-        self.put("records", record.study.record, &json)?;
-        let id = record.study.record;
-        self.records.push(record);
-        Ok(id)
+        Ok(None)
     }
 
     /// Seals what is large, many or old enough; gives the batches it made.
@@ -392,6 +386,57 @@ impl Spool {
         }
         ids.sort_unstable();
         Ok(ids)
+    }
+}
+
+impl Intake<'_> {
+    /// Keeps an object; of an intake that is not finished nothing is sent.
+    ///
+    /// # Errors
+    /// [`Failure::Full`], [`Failure::Disk`], [`Failure::Configuration`]
+    pub fn put(&mut self, entry: &Entry<'_>) -> Result<(), Failure> {
+        let (content, limits) = (entry.content.bytes(), &self.spool.limits);
+        if self.study.objects.len() >= limits.study_objects_max {
+            let most = limits.study_objects_max;
+            return Err(Failure::Configuration(format!("a study brings more than batch.study_objects_max = {most} objects")));
+        }
+        let (bytes, sha256) = (self.spool.bytes.saturating_add(content.len() as u64), Digest::of(content));
+        if bytes > limits.spool_max_mib * MIB {
+            return Err(Failure::Full { bytes, limit_mib: limits.spool_max_mib });
+        }
+        self.spool.keep(sha256, content, &mut self.folders)?;
+        if let Some(module) = entry.module.filter(|module| !self.modules.contains(module)) {
+            self.modules.push(module.clone());
+        }
+        let (kind, format, module) = (entry.kind, entry.format, entry.module.map(|module| module.digest));
+        self.study.objects.push(Object { kind, format, sha256, bytes: content.len() as u64, module });
+        Ok(())
+    }
+
+    /// What it has so far.
+    #[must_use]
+    pub fn objects(&self) -> &[Object] {
+        &self.study.objects
+    }
+
+    /// Makes the record: all of it is durable when this returns.
+    ///
+    /// # Errors
+    /// [`Failure::Disk`], [`Failure::Configuration`]
+    pub fn finish(mut self, now: SystemTime) -> Result<Id, Failure> {
+        if self.study.objects.is_empty() {
+            return Err(Failure::Configuration("a study that brings no object is no part of a batch".to_owned()));
+        }
+        for folder in std::mem::take(&mut self.folders) {
+            sync_folder(&folder).map_err(Failure::disk(&folder))?;
+        }
+        let (study, modules) = (self.study, self.modules);
+        let record = Record { version: MANIFEST_VERSION, taken_s: seconds(now), modules, study };
+        let json = serde_json::to_vec(&record).expect("a record is strings, numbers and lists");
+        let id = record.study.record;
+        self.spool.put("records", id, &json)?;
+        self.spool.records.push(record);
+        Ok(id)
     }
 }
 
