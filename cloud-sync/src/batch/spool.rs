@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::durable::{remove, sync_folder, write};
 use super::record::{Record, rows_of};
-use super::sealed::{Batch, object_path, read_bounded};
+use super::sealed::{Batch, object_path};
 use super::{
     Digest, Failure, Format, Id, Kind, Limits, MANIFEST_VERSION, Manifest, Module, Object, Part, Profile, Releasable,
     Sealed, Site, SiteKey, Study,

@@ -86,9 +86,10 @@ pub(super) enum Said {
 
 /// A folder of this machine that has a catalogue's files.
 pub struct Local {
-    pub(super) root: PathBuf,
+    /// In which `catalog/` lies.
+    pub root: PathBuf,
     /// Tables of which there are files.
-    pub(super) tables: Vec<Table>,
+    pub tables: Vec<Table>,
 }
 
 /// Where files of a bucket may be copied to, and how much.

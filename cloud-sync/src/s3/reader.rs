@@ -70,11 +70,11 @@ impl Reader {
         let (store, key) = (&self.store, format!("{}{path}", self.store.root()));
         let mut file = File::create_new(to).map_err(batch::Failure::disk(to))?;
         let mut digester = Digester::default();
-        let mut from = 0;
+        let (what, mut from) = (format!("GET of {key}"), 0);
         while from < bytes {
             let until = bytes.min(from + PIECE);
             let customer_key = store.customer_key.as_ref();
-            let read = store.insist(&self.on, &format!("GET of {key}"), |client| {
+            let read = store.insist(&self.on, &what, |client| {
                 let request = client
                     .get_object()
                     .bucket(&store.config.bucket)
