@@ -31,30 +31,8 @@ struct Study {
 
 pub(super) async fn other_engines_read_what_went_in(server: &Server) {
     let (Some(files), Some(python)) = (slices(), python()) else { return };
-    let by = deidentifier();
-    let [first, second] = [("A", &files[..5]), ("B", &files[5..8])].map(|(patient, files)| study(&by, patient, files));
-    let result = json(&by, &first, &result(&first.uid));
-    let result_sha256 = Digest::of(result.as_bytes()).to_string();
-    let verdict = |verdict: &str| json(&by, &first, &self::verdict(&first.uid, &result_sha256, verdict));
-    let (rejected, accepted) = (verdict("rejected"), verdict("accepted"));
-    let timing = json(&by, &first, &timing(&first.uid, &result_sha256));
-
     let folder = TempDir::new().expect("a folder");
-    let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key");
-    let open = |key: &[u8]| SiteKey::from_pkcs8(key).expect("a key");
-    let site = SITE.parse().expect("a name");
-    let mut spool = Spool::open(folder.path(), Limits::default(), site, open(key.as_ref())).expect("a spool");
-    let day = |days: u64| UNIX_EPOCH + Duration::from_secs(1_800_000_000 + days * 86_400);
-    let mut of_first: Vec<(Kind, &dyn Releasable)> = instances(&first);
-    of_first.extend([(Kind::Result, &result as &dyn Releasable), (Kind::Verdict, &rejected), (Kind::Timing, &timing)]);
-    add(&mut spool, &of_first, day(0));
-    add(&mut spool, &instances(&second), day(0));
-    spool.seal_all(day(0)).expect("sealed");
-    // The first again, in a later version, with another verdict.
-    of_first[6] = (Kind::Verdict, &accepted);
-    add(&mut spool, &of_first, day(1));
-    spool.seal_all(day(1)).expect("sealed");
-
+    let (mut spool, first) = spooled(folder.path(), &files);
     let bucket = server.bucket("catalog", false).await;
     let credentials = folder.path().join("credentials");
     std::fs::write(&credentials, server.credentials()).expect("credentials");
@@ -79,8 +57,36 @@ pub(super) async fn other_engines_read_what_went_in(server: &Server) {
     assert!(judged.status.success(), "{}: {}", server.name, String::from_utf8_lossy(&judged.stderr));
     let said: Value = serde_json::from_slice(&judged.stdout).expect("JSON");
     judge(&said, &first);
-    assert_ne!(first.instances[0].patient_pseudonym(), second.instances[0].patient_pseudonym());
     gone_and_back(server, &mut spool, &credentials, &parts).await;
+}
+
+/// Two studies of two patients, and the first again a day later; and the first.
+fn spooled(folder: &Path, files: &[PathBuf]) -> (Spool, Study) {
+    let by = deidentifier();
+    let [first, second] = [("A", &files[..5]), ("B", &files[5..8])].map(|(patient, files)| study(&by, patient, files));
+    let result = json(&by, &first, &result(&first.uid));
+    let result_sha256 = Digest::of(result.as_bytes()).to_string();
+    let verdict = |verdict: &str| json(&by, &first, &self::verdict(&first.uid, &result_sha256, verdict));
+    let (rejected, accepted) = (verdict("rejected"), verdict("accepted"));
+    let timing = json(&by, &first, &timing(&first.uid, &result_sha256));
+
+    let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key");
+    let open = |key: &[u8]| SiteKey::from_pkcs8(key).expect("a key");
+    let site = SITE.parse().expect("a name");
+    let mut spool = Spool::open(folder, Limits::default(), site, open(key.as_ref())).expect("a spool");
+    let day = |days: u64| UNIX_EPOCH + Duration::from_secs(1_800_000_000 + days * 86_400);
+    let mut of_first: Vec<(Kind, &dyn Releasable)> = instances(&first);
+    of_first.extend([(Kind::Result, &result as &dyn Releasable), (Kind::Verdict, &rejected), (Kind::Timing, &timing)]);
+    add(&mut spool, &of_first, day(0));
+    add(&mut spool, &instances(&second), day(0));
+    spool.seal_all(day(0)).expect("sealed");
+    // The first again, in a later version, with another verdict.
+    of_first[6] = (Kind::Verdict, &accepted);
+    add(&mut spool, &of_first, day(1));
+    spool.seal_all(day(1)).expect("sealed");
+    drop(of_first);
+    assert_ne!(first.instances[0].patient_pseudonym(), second.instances[0].patient_pseudonym());
+    (spool, first)
 }
 
 /// What engines saw, against what was handed in.
