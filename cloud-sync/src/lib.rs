@@ -7,9 +7,10 @@
 //!            └────────── identifiers, by other code ───────────────┘
 //! ```
 //!
-//! Read `deid` first, then `verify`, `batch` and `s3`; `policy` says what of it happens to which study.
+//! Read `deid` first, then `verify`, `batch`, `s3` and `catalog`; `policy` says what of it happens to which study.
 
 pub mod batch;
+pub mod catalog;
 pub mod deid;
 pub mod escrow;
 pub mod held;

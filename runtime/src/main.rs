@@ -26,7 +26,9 @@ use gantry::telemetry;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::summary::Summary;
-use crate::cli::{deid, escrow, job, node, outbox, quarantine, review, sync, token, worker, worklist};
+use crate::cli::{
+    catalog, deid, escrow, job, node, outbox, quarantine, review, sync, token, worker, worklist,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -35,7 +37,8 @@ Exit codes:
   2    usage, configuration, start-up, or no engine to check with; `gantry config check`: a check failed
   3    the input cannot be read, or the module accepts none of it; there is no such job, study, delivery or
        held object, or that cannot be decided; `gantry escrow`: nothing was found
-  4    the module failed, or its package or findings were refused; `gantry deid`: something was held
+  4    the module failed, or its package or findings were refused; `gantry deid`: something was held;
+       `gantry catalog`: something is not as its site signed it
   5    a limit was hit
   130  interrupted";
 
@@ -132,6 +135,9 @@ enum Command {
     /// Hand what may leave to the cloud, and look at what was.
     #[command(subcommand, after_help = sync::EXAMPLES)]
     Sync(sync::SyncCommand),
+    /// What lies in a bucket, as tables.
+    #[command(subcommand, after_help = catalog::EXAMPLES)]
+    Catalog(catalog::CatalogCommand),
     /// Make and look at modules.
     #[command(subcommand, after_help = concat!(
         "Examples:\n",
@@ -281,6 +287,7 @@ fn main() -> ExitCode {
         Command::Audit(command) => node::audit(command),
         Command::Deid(args) => deid::run(&args),
         Command::Sync(command) => sync::run(command),
+        Command::Catalog(command) => catalog::run(&command),
         Command::Module(command) => module(command),
         Command::Worker { command } => command.map_or(Ok(()), |command| worker::run(&command)),
     };

@@ -18,6 +18,7 @@ mod charset;
 mod dates;
 mod excuse;
 mod generalize;
+mod header;
 mod held;
 mod instance;
 mod iod;
@@ -36,6 +37,8 @@ mod table;
 mod text;
 mod values;
 mod write;
+
+pub(crate) use header::Header;
 
 pub use excuse::{Excuse, Excuses, UnknownExcuse};
 pub use held::{Doubt, Held};
