@@ -115,7 +115,7 @@ fn run(places: &Places) -> Result<Run> {
 ///
 /// The kernel keeps the high-water mark as long as the process lives, so that looking now and then misses only what
 /// is added in the last few milliseconds before the end, when memory is given back.
-fn watched(child: &mut Child) -> Result<(ExitStatus, u64)> {
+pub(crate) fn watched(child: &mut Child) -> Result<(ExitStatus, u64)> {
     let process = rustix::process::Pid::from_child(child);
     let exited = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())?;
     let status = format!("/proc/{}/status", child.id());

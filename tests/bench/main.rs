@@ -4,7 +4,8 @@
 //! busy machine would fail the best code.
 //!
 //! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `workers` goes on in `neighbours` and `processor`; `ingest` and
-//! `hospital` share `synthetic`, `sender` and `receivers`; `outputs` is `seg` and `outbox` on what `organs` has.
+//! `hospital` share `synthetic`, `sender` and `receivers`; `outputs` is `seg` and `outbox` on what `organs` has; `sync` shares
+//! `spooled` with the tests of what it measures.
 
 mod command;
 mod disk;
@@ -24,7 +25,11 @@ mod receivers;
 mod report;
 mod seg;
 mod sender;
+#[expect(dead_code, reason = "it is whole where it is at home")]
+#[path = "../../cloud-sync/tests/s3/spooled.rs"]
+mod spooled;
 mod study;
+mod sync;
 mod synthetic;
 mod workers;
 
@@ -57,6 +62,8 @@ enum Subject {
     /// A SEG beside highdicom, and what a result waits for before its destination has it, alone and beside thousands for one that is
     /// gone.
     Outputs(outputs::Options),
+    /// A batch into a bucket, many small objects and few large ones, beside s5cmd.
+    Sync(sync::Options),
     /// What everything around an engine costs on a GPU, beside the bare engine. Needs nothing but this program, the engine's library
     /// and models.
     Gpu(gpu::Options),
@@ -66,6 +73,9 @@ enum Subject {
     /// What `outputs` starts.
     #[command(hide = true)]
     WriteSeg(seg::Once),
+    /// What `sync` starts.
+    #[command(hide = true)]
+    Upload(sync::Once),
 }
 
 /// Slices of the study that the sandbox's targets are meant for.
@@ -121,12 +131,14 @@ fn main() -> Result<()> {
     let built = match &subject {
         Subject::Worker => return gpu::worker(),
         Subject::WriteSeg(options) => return seg::once(options),
+        Subject::Upload(options) => return sync::once(options),
         Subject::Gpu(options) => return gpu(options),
         Subject::Sandbox(options) => &options.built,
         Subject::Workers(options) => &options.built,
         Subject::Ingest(options) => &options.built,
         Subject::Hospital(options) => &options.built,
         Subject::Outputs(options) => &options.built,
+        Subject::Sync(options) => &options.built,
     };
     let processors = pin(built.processors)?;
     let folder = built.folder.clone().unwrap_or_else(|| repository().join(".cache/bench"));
@@ -155,7 +167,12 @@ fn main() -> Result<()> {
             outputs::measure(&folder, options, &mut report)?;
             report
         }
-        Subject::Gpu(_) | Subject::Worker | Subject::WriteSeg(_) => unreachable!("done above"),
+        Subject::Sync(options) => {
+            let mut report = Report::begin(format!("sync, {}", profile(&gantry)), processors);
+            sync::measure(options, &mut report)?;
+            report
+        }
+        Subject::Gpu(_) | Subject::Worker | Subject::WriteSeg(_) | Subject::Upload(_) => unreachable!("done above"),
         Subject::Hospital(options) => {
             let mut report = Report::begin(format!("hospital, {}", profile(&gantry)), processors);
             hospital::measure(&folder, &gantry, options, processors, &mut report)?;

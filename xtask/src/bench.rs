@@ -9,7 +9,7 @@ use anyhow::Result;
 #[command(after_help = "\
 Everything is built optimised, which takes long the first time; close what else keeps the machine busy. Numbers stand
 beside their targets; one that misses is no failure. Comparisons of `sandbox` and `outputs` with Python need
-`cargo xtask assets --peers`; that of `ingest` needs it for pynetdicom, and `apt-get install dcmtk orthanc orthanc-dicomweb`.
+`cargo xtask assets --peers`; that of `ingest` needs it for pynetdicom, and `apt-get install dcmtk orthanc orthanc-dicomweb`; `sync` needs it for radosgw and s5cmd.
 
 Examples:
   cargo xtask bench sandbox                  what the sandbox costs over native Rust, and the command over its network
@@ -23,6 +23,7 @@ Examples:
   cargo xtask bench hospital -- --find       with how many hours at once two cores keep up; takes some minutes
   cargo xtask bench outputs                  a SEG beside highdicom, and what a result waits for before Orthanc has it
   cargo xtask bench outputs -- --only seg    the SEG alone; also: orthanc, gone
+  cargo xtask bench sync                     a batch into a bucket (radosgw), beside s5cmd
   cargo xtask bench gpu -- --library LIBRARY --out ratios.json
                                              what everything around an engine costs on a GPU, beside the bare engine
   cargo xtask bench gpu -- --device cpu      the same on processors
@@ -52,6 +53,8 @@ enum Subject {
     Hospital,
     /// A SEG of three organs on 300 slices beside highdicom; a result's way to Orthanc, and beside 10,000 for a destination that is gone
     Outputs,
+    /// A batch of 2,000 small objects, and one of four large ones, to radosgw by our uploader and by s5cmd
+    Sync,
     /// Models by the bare engine in a loop, by the engine in the process, and by a worker; urgent runs; a killed worker
     Gpu,
 }
@@ -65,6 +68,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
         Subject::Ingest => ("ingest", true),
         Subject::Hospital => ("hospital", false),
         Subject::Outputs => ("outputs", false),
+        Subject::Sync => ("sync", false),
         Subject::Gpu => ("gpu", false),
     };
     if runs_modules || options.subject == Subject::Outputs {
