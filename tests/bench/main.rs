@@ -4,7 +4,8 @@
 //! busy machine would fail the best code.
 //!
 //! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `workers` goes on in `neighbours` and `processor`; `ingest` and
-//! `hospital` share `synthetic`, `sender` and `receivers`; `outputs` is `seg` and `outbox` on what `organs` has; `deid` stands alone.
+//! `hospital` share `synthetic`, `sender` and `receivers`; `outputs` is `seg` and `outbox` on what `organs` has; `deid` stands alone;
+//! `sync` shares `spooled` with the tests of what it measures.
 
 mod command;
 mod deid;
@@ -25,7 +26,11 @@ mod receivers;
 mod report;
 mod seg;
 mod sender;
+#[expect(dead_code, reason = "it is whole where it is at home")]
+#[path = "../../cloud-sync/tests/s3/spooled.rs"]
+mod spooled;
 mod study;
+mod sync;
 mod sync_triage;
 mod synthetic;
 mod workers;
@@ -63,6 +68,8 @@ enum Subject {
     Outputs(outputs::Options),
     /// De-identified slices beside other people's de-identifiers, and what memory that takes.
     Deid(deid::Options),
+    /// A batch into a bucket, many small objects and few large ones, beside s5cmd.
+    Sync(sync::Options),
     /// What everything around an engine costs on a GPU, beside the bare engine. Needs nothing but this program, the engine's library
     /// and models.
     Gpu(gpu::Options),
@@ -72,6 +79,9 @@ enum Subject {
     /// What `outputs` starts.
     #[command(hide = true)]
     WriteSeg(seg::Once),
+    /// What `sync` starts.
+    #[command(hide = true)]
+    Upload(sync::Once),
 }
 
 /// Slices of the study that the sandbox's targets are meant for.
@@ -127,6 +137,7 @@ fn main() -> Result<()> {
     let built = match &subject {
         Subject::Worker => return gpu::worker(),
         Subject::WriteSeg(options) => return seg::once(options),
+        Subject::Upload(options) => return sync::once(options),
         Subject::Gpu(options) => return gpu(options),
         Subject::Sandbox(options) => &options.built,
         Subject::Workers(options) => &options.built,
@@ -135,6 +146,7 @@ fn main() -> Result<()> {
         Subject::SyncTriage(options) => &options.built,
         Subject::Outputs(options) => &options.built,
         Subject::Deid(options) => &options.built,
+        Subject::Sync(options) => &options.built,
     };
     let processors = pin(built.processors)?;
     let folder = built.folder.clone().unwrap_or_else(|| repository().join(".cache/bench"));
@@ -173,7 +185,12 @@ fn main() -> Result<()> {
             deid::measure(&folder, &gantry, options, processors, &mut report)?;
             report
         }
-        Subject::Gpu(_) | Subject::Worker | Subject::WriteSeg(_) => unreachable!("done above"),
+        Subject::Sync(options) => {
+            let mut report = Report::begin(format!("sync, {}", profile(&gantry)), processors);
+            sync::measure(options, &mut report)?;
+            report
+        }
+        Subject::Gpu(_) | Subject::Worker | Subject::WriteSeg(_) | Subject::Upload(_) => unreachable!("done above"),
         Subject::Hospital(options) => {
             let mut report = Report::begin(format!("hospital, {}", profile(&gantry)), processors);
             hospital::measure(&folder, &gantry, options, processors, &mut report)?;

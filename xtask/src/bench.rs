@@ -8,8 +8,8 @@ use anyhow::Result;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Everything is built optimised, which takes long the first time; close what else keeps the machine busy. Numbers stand
-beside their targets; one that misses is no failure. Comparisons with Python need `cargo xtask assets --peers`; that of `ingest` needs
-`apt-get install dcmtk orthanc orthanc-dicomweb` too, and that of `deid` `apt-get install libgdcm-tools`.
+beside their targets; one that misses is no failure. Comparisons with Python, radosgw and s5cmd need `cargo xtask assets --peers`;
+that of `ingest` needs `apt-get install dcmtk orthanc orthanc-dicomweb` too, and that of `deid` `apt-get install libgdcm-tools`.
 
 Examples:
   cargo xtask bench sandbox                  what the sandbox costs over native Rust, and the command over its network
@@ -25,6 +25,7 @@ Examples:
   cargo xtask bench outputs                  a SEG beside highdicom, and what a result waits for before Orthanc has it
   cargo xtask bench outputs -- --only seg    the SEG alone; also: orthanc, gone
   cargo xtask bench deid                     slices without identities, beside dicom-anonymizer and gdcmanon
+  cargo xtask bench sync                     a batch into a bucket (radosgw), beside s5cmd
   cargo xtask bench gpu -- --library LIBRARY --out ratios.json
                                              what everything around an engine costs on a GPU, beside the bare engine
   cargo xtask bench gpu -- --device cpu      the same on processors
@@ -58,6 +59,8 @@ enum Subject {
     Outputs,
     /// 400 slices without identities, proven, beside dicom-anonymizer and gdcmanon; the memory of 100, 400 and 1600
     Deid,
+    /// A batch of 2,000 small objects, and one of four large ones, to radosgw by our uploader and by s5cmd
+    Sync,
     /// Models by the bare engine in a loop, by the engine in the process, and by a worker; urgent runs; a killed worker
     Gpu,
 }
@@ -73,6 +76,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
         Subject::SyncTriage => ("sync-triage", true),
         Subject::Outputs => ("outputs", false),
         Subject::Deid => ("deid", false),
+        Subject::Sync => ("sync", false),
         Subject::Gpu => ("gpu", false),
     };
     if runs_modules || matches!(options.subject, Subject::Outputs | Subject::Deid) {
