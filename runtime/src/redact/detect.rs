@@ -30,9 +30,9 @@ pub struct Detector {
     _engines: Arc<Engines>,
 }
 
-/// The detector cannot be used: the operator's to mend.
+/// The detector, or what decodes frames for it, cannot be used: the operator's to mend.
 #[derive(Debug, thiserror::Error)]
-pub enum DetectorError {
+pub enum RedactError {
     /// The operating system refused.
     #[error("{}: {source}; `cargo xtask assets` fetches the text detector", path.display())]
     Read {
@@ -57,6 +57,9 @@ pub enum DetectorError {
     /// It is a model of another kind.
     #[error("{}: a text detector takes f32 [1, 3, height, width] and gives f32 [1, 1, height, width]", .0.display())]
     Signature(PathBuf),
+    /// No workers that decode.
+    #[error("frames cannot be decoded in workers (engines.decode_in_worker): {0}")]
+    Decoders(std::io::Error),
 }
 
 impl Detector {
@@ -64,24 +67,24 @@ impl Detector {
     ///
     /// # Errors
     /// It is not there, another file, or no such model.
-    pub fn open(engines: Arc<Engines>, path: &Path, sha256: &str) -> Result<Self, DetectorError> {
-        let failed = |source| DetectorError::Read { path: path.into(), source };
+    pub fn open(engines: Arc<Engines>, path: &Path, sha256: &str) -> Result<Self, RedactError> {
+        let failed = |source| RedactError::Read { path: path.into(), source };
         let most = engines.model_max_mib().saturating_mul(1 << 20).saturating_add(1);
         let mut bytes = Vec::new();
         std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(failed)?;
         let found = crate::hex(&Sha256::digest(&bytes));
         if !found.eq_ignore_ascii_case(sha256) {
-            return Err(DetectorError::Digest { path: path.into(), found, expected: sha256.into() });
+            return Err(RedactError::Digest { path: path.into(), found, expected: sha256.into() });
         }
         let request = Request { vendor: VENDOR, name: NAME, bytes: &bytes, target: Device::Cpu, warm_up: None };
         let (budget, turn) = (Budget::unlimited(), Turn::default());
         let model = engines.load(request, &call(&budget, &turn))?;
         let takes = |size: usize, dim: &Dim| !matches!(dim, Dim::Fixed(fixed) if *fixed != size);
-        let [input] = model.inputs() else { return Err(DetectorError::Signature(path.into())) };
+        let [input] = model.inputs() else { return Err(RedactError::Signature(path.into())) };
         let fits = input.element == ElementType::F32
             && matches!(&input.dims[..], [n, c, h, w] if takes(1, n) && takes(3, c) && takes(64, h) && takes(96, w));
         if !fits || model.outputs().len() != 1 {
-            return Err(DetectorError::Signature(path.into()));
+            return Err(RedactError::Signature(path.into()));
         }
         Ok(Self { model, _engines: engines })
     }

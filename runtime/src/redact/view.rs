@@ -10,8 +10,18 @@ pub(super) struct Picture {
     pub(super) rgb: Vec<u8>,
 }
 
+/// Side of the square that lines must fit in to be seen in a relief, in pixels: strokes of small letters do.
+const STROKE: usize = 15;
+/// The part of the pixels that a relief shows as white at most, and the contrast that it shows as white at least, of 255: noise must
+/// not be made as bright as letters.
+const WHITE_PART: f64 = 0.005;
+const WHITE_MIN: usize = 32;
+
 /// All that text may show in: colours as they are; grey as the image's own window shows it, and all stored values from the lowest to
 /// the highest, since what was drawn into an image is often there alone. None where all pixels are the same.
+///
+/// The last two are reliefs of what is shown: what is thin and lighter than what lies around it, and what is thin and darker. Faint
+/// letters over organs stand out there alone.
 pub(super) fn views(frame: &Frame<'_>) -> Result<Vec<Picture>, Held> {
     let (width, height) = (usize::from(frame.columns), usize::from(frame.rows));
     let values = samples(frame)?;
@@ -20,28 +30,83 @@ pub(super) fn views(frame: &Frame<'_>) -> Result<Vec<Picture>, Held> {
     if low >= high {
         return Ok(Vec::new());
     }
-    if frame.samples == 3 {
-        return Ok(vec![picture(colours(frame, &values))]);
-    }
-    if let Some(palette) = frame.palette {
-        return Ok(vec![picture(entries(palette, &values))]);
-    }
+    let mut views = if frame.samples == 3 {
+        vec![picture(colours(frame, &values))]
+    } else if let Some(palette) = frame.palette {
+        vec![picture(entries(palette, &values))]
+    } else {
+        greys(frame, &values, (low, high))
+    };
+    let reliefs = views.last().map(reliefs);
+    views.extend(reliefs.into_iter().flatten());
+    Ok(views)
+}
+
+fn greys(frame: &Frame<'_>, values: &[f64], whole: (f64, f64)) -> Vec<Picture> {
+    let (width, height) = (usize::from(frame.columns), usize::from(frame.rows));
+    let (low, high) = whole;
     let grey = |(low, high): (f64, f64)| {
         let inverted = frame.photometric == "MONOCHROME1";
         let shade = move |&value: &f64| {
             let part = ((value - low) / (high - low)).clamp(0.0, 1.0);
             [((if inverted { 1.0 - part } else { part }) * 255.0).round() as u8; 3]
         };
-        picture(values.iter().flat_map(shade).collect())
+        Picture { width, height, rgb: values.iter().flat_map(shade).collect() }
     };
-    let whole = (low, high);
     let mut views = vec![grey(whole)];
     // Of 8 bits, a window that shows most of them shows nothing more.
     let differs = |(a, b): (f64, f64)| (a - low).abs() + (b - high).abs() > (high - low) / 8.0;
     if let Some(window) = frame.window.filter(|&window| differs(window) && window.1 > low && window.0 < high) {
         views.push(grey(window));
     }
-    Ok(views)
+    views
+}
+
+/// What is lighter, and what is darker, than all around it is: white and black top-hat transforms with a square.
+fn reliefs(picture: &Picture) -> [Picture; 2] {
+    let pixels = picture.rgb.as_chunks::<3>().0;
+    let brightest: Vec<u8> = pixels.iter().map(|p| p[0].max(p[1]).max(p[2])).collect();
+    // Darker is lighter in a negative.
+    let darkest: Vec<u8> = pixels.iter().map(|p| u8::MAX - p[0].min(p[1]).min(p[2])).collect();
+    [brightest, darkest].map(|plane| {
+        let (width, height) = (picture.width, picture.height);
+        let opened = extreme(&extreme(&plane, width, height, u8::min), width, height, u8::max);
+        let relief: Vec<u8> = plane.iter().zip(&opened).map(|(&value, &opened)| value.saturating_sub(opened)).collect();
+        let white = white(&relief);
+        let shade = |&value: &u8| [(usize::from(value) * 255 / white).min(255) as u8; 3];
+        Picture { width, height, rgb: relief.iter().flat_map(shade).collect() }
+    })
+}
+
+/// What a relief shows as white.
+fn white(relief: &[u8]) -> usize {
+    let mut counts = [0usize; 256];
+    relief.iter().for_each(|&value| counts[usize::from(value)] += 1);
+    let mut left = (relief.len() as f64 * WHITE_PART) as usize;
+    let value = (0..256).rev().find(|&value| {
+        let over = counts[value] > left;
+        left = left.saturating_sub(counts[value]);
+        over
+    });
+    value.unwrap_or(0).max(WHITE_MIN)
+}
+
+/// The lowest or highest value within a square around each pixel, as far as it lies in the picture.
+fn extreme(plane: &[u8], width: usize, height: usize, choose: fn(u8, u8) -> u8) -> Vec<u8> {
+    let reach = STROKE / 2;
+    let mut across = plane.to_vec();
+    for (out, row) in across.chunks_exact_mut(width).zip(plane.chunks_exact(width)) {
+        for (x, out) in out.iter_mut().enumerate() {
+            *out = row[x.saturating_sub(reach)..(x + reach + 1).min(width)].iter().copied().fold(*out, choose);
+        }
+    }
+    let mut down = across.clone();
+    for (y, out) in down.chunks_exact_mut(width).enumerate() {
+        for row in across.chunks_exact(width).take((y + reach + 1).min(height)).skip(y.saturating_sub(reach)) {
+            out.iter_mut().zip(row).for_each(|(out, &value)| *out = choose(*out, value));
+        }
+    }
+    down
 }
 
 /// The samples as numbers.
@@ -113,17 +178,17 @@ mod tests {
     #[test]
     fn grey_is_shown_in_full_and_through_its_window() {
         assert_eq!(shown(&frame(&[7, 7], |_| {})), [[0u8; 6]; 0], "nothing in it");
-        assert_eq!(shown(&frame(&[10, 20], |_| {})), [[0, 0, 0, 255, 255, 255]]);
-        assert_eq!(shown(&frame(&[10, 20], |f| f.photometric = "MONOCHROME1")), [[255, 255, 255, 0, 0, 0]]);
+        assert_eq!(shown(&frame(&[10, 20], |_| {}))[0], [0, 0, 0, 255, 255, 255]);
+        assert_eq!(shown(&frame(&[10, 20], |f| f.photometric = "MONOCHROME1"))[0], [255, 255, 255, 0, 0, 0]);
         let wide = |f: &mut Frame<'_>| (f.bits_allocated, f.bits_stored, f.signed) = (16, 12, true);
         // -1 and 2047; what lies above the stored bits is none of it.
         let bytes = [0xFF, 0x0F, 0xFF, 0xF7];
-        assert_eq!(shown(&frame(&bytes, wide)), [[0, 0, 0, 255, 255, 255]]);
+        assert_eq!(shown(&frame(&bytes, wide))[0], [0, 0, 0, 255, 255, 255]);
         let windowed = frame(&bytes, |f| {
             wide(f);
             f.window = Some((-11.0, 9.0));
         });
-        assert_eq!(shown(&windowed), [[0, 0, 0, 255, 255, 255], [128, 128, 128, 255, 255, 255]]);
+        assert_eq!(shown(&windowed)[..2], [[0, 0, 0, 255, 255, 255], [128, 128, 128, 255, 255, 255]]);
         assert!(views(&frame(&[1, 2, 3], |_| {})).is_err(), "a byte too many");
     }
 
@@ -132,12 +197,27 @@ mod tests {
         let colour = |photometric| {
             move |f: &mut Frame<'_>| (f.columns, f.samples, f.photometric) = (1, 3, photometric)
         };
-        assert_eq!(shown(&frame(&[1, 2, 3], colour("RGB"))), [[1, 2, 3]]);
-        assert_eq!(shown(&frame(&[76, 85, 255], colour("YBR_FULL"))), [[254, 0, 0]]);
+        assert_eq!(shown(&frame(&[1, 2, 3], colour("RGB")))[0], [1, 2, 3]);
+        assert_eq!(shown(&frame(&[76, 85, 255], colour("YBR_FULL")))[0], [254, 0, 0]);
         let palette = Palette { first: 5, colours: vec![[1, 1, 1], [9, 8, 7]] };
         let bytes = [4, 250];
         let mut entries = frame(&bytes, |f| f.photometric = "PALETTE COLOR");
         entries.palette = Some(&palette);
-        assert_eq!(shown(&entries), [[1, 1, 1, 9, 8, 7]]);
+        assert_eq!(shown(&entries)[0], [1, 1, 1, 9, 8, 7]);
+    }
+
+    #[test]
+    fn what_is_thin_stands_out_of_what_is_broad() {
+        let (width, height) = (64, 40);
+        // A slope, a broad block on it, a faint light line and a faint dark one.
+        let shade = |x: usize, y: usize| {
+            let slope = x + if (8..30).contains(&x) && (8..30).contains(&y) { 80 } else { 0 };
+            (if x == 40 { slope + 20 } else if x == 50 { slope - 20 } else { slope }) as u8
+        };
+        let rgb = (0..width * height).flat_map(|i| [shade(i % width, i / width); 3]).collect();
+        let [lighter, darker] = reliefs(&Picture { width, height, rgb });
+        let at = |picture: &Picture, x: usize| picture.rgb[(20 * width + x) * 3];
+        assert!(at(&lighter, 40) > 120 && at(&lighter, 18) < 60 && at(&lighter, 50) == 0);
+        assert!(at(&darker, 50) > 120 && at(&darker, 18) < 60 && at(&darker, 40) < 60);
     }
 }
