@@ -134,13 +134,18 @@ pub(super) fn treat(
         None => {}
     }
     if let Some(detector) = &by.detector {
+        let mut found = Vec::with_capacity(image.frames());
         for frame in 0..image.frames() {
-            let found = detector.text(image.frame(frame))?;
-            if !found.is_empty() && profile.pixels.risky == Risky::Hold {
+            let text = detector.text(image.frame(frame))?;
+            if !text.is_empty() && profile.pixels.risky == Risky::Hold {
                 return Err(Held::TextInPixels);
             }
-            found.iter().for_each(|&text| image.black_out_in(frame, text));
+            found.push(text);
         }
+        for (frame, text) in found.iter().enumerate() {
+            text.iter().for_each(|&text| image.black_out_in(frame, text));
+        }
+        image.lasting(&found).into_iter().for_each(|text| image.black_out(text));
     }
     if image.changed() {
         report.note(tags::PIXEL_DATA, Action::Masked);

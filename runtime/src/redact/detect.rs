@@ -7,9 +7,9 @@ use std::sync::Arc;
 use gantry_cloud_sync::deid::{Frame, Held, Rectangle, TextDetector};
 use sha2::{Digest, Sha256};
 
+use super::regions;
 use super::scale::{self, Tile};
 use super::view::{self, Picture};
-use super::regions;
 use crate::inference::{Batch, Call, Device, Dim, Engines, InferenceError, LoadedModel, Request, Turn};
 use crate::memory::Budget;
 use crate::tensor::{ElementType, Tensor, TensorError};
@@ -122,10 +122,12 @@ impl Detector {
         let plane = |channel: usize| pixels.iter().skip(channel).step_by(3);
         let values = [2, 1, 0].into_iter().flat_map(plane).flat_map(|&v| (f32::from(v) / 127.5 - 1.0).to_le_bytes());
         let tensor = |e: TensorError| Held::Unsearched(e.to_string());
-        let input = Tensor::new(vec![1, 3, height, width], ElementType::F32, values.collect(), &budget).map_err(tensor)?;
+        let input =
+            Tensor::new(vec![1, 3, height, width], ElementType::F32, values.collect(), &budget).map_err(tensor)?;
         let name = self.model.inputs().first().map(|input| input.name.clone()).unwrap_or_default();
         let outputs = self.model.run(vec![(name, input)], &call(&budget, &turn)).map_err(failed)?;
-        let nonsense = || Held::Unsearched("the text detector gave something that is no likelihood of each pixel".into());
+        let nonsense =
+            || Held::Unsearched("the text detector gave something that is no likelihood of each pixel".into());
         let [(_, output)] = &outputs[..] else { return Err(nonsense()) };
         if output.element() != ElementType::F32 || output.shape() != [1, 1, height, width] {
             return Err(nonsense());

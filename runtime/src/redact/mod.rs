@@ -37,7 +37,8 @@ use crate::worker::Decoders;
 /// One of them cannot be used.
 pub fn equipped(by: Deidentifier, config: &Config) -> Result<Deidentifier, RedactError> {
     let decoders = Decoders::new(config).map_err(RedactError::Decoders)?;
-    let by = by.with_decoder(Arc::new(Decoder::new(ReadOptions { decoders, ..ReadOptions::new(&config.limits, false) })));
+    let by =
+        by.with_decoder(Arc::new(Decoder::new(ReadOptions { decoders, ..ReadOptions::new(&config.limits, false) })));
     let Some(file) = &config.sync.text_detector else { return Ok(by) };
     let engines = Arc::new(Engines::discover(&config.engines())?);
     let detector = Detector::open(engines, file, &config.sync.text_detector_sha256)?;

@@ -11,12 +11,13 @@ const PIXEL_MIN: u8 = 51;
 const REGION_MIN: u8 = 77;
 /// The model marks the middle of letters. It was trained to leave out this much of the area by the perimeter (DB, unclip ratio), and
 /// what it leaves out is put back.
-const UNCLIP: f64 = 1.8;
-/// Beyond that, of the height of the line, and pixels of the frame.
-const MARGIN_OF_HEIGHT: f64 = 0.15;
+const UNCLIP: f64 = 1.6;
+/// Beyond that: of the height of the line at its ends, where letters are missed, and above and below; and pixels of the frame.
+const MARGIN_ENDS: f64 = 0.4;
+const MARGIN_SIDES: f64 = 0.1;
 const MARGIN: f64 = 2.0;
-/// Lines that are higher, in pixels of the scaled picture, are none: letters of that size are found in a smaller one.
-const HEIGHT_MAX: usize = 120;
+/// Regions that are higher, in pixels of the scaled picture, are no lines of text: letters of that size are found in a smaller one.
+const HEIGHT_MAX: usize = 32;
 /// Regions of less are specks.
 const SIDE_MIN: usize = 2;
 
@@ -41,13 +42,16 @@ pub(super) fn boxes(map: &[u8], width: usize, scale: Scale, of: &Picture) -> Vec
 fn placed(region: &Region, scale: Scale, of: &Picture) -> Option<Rectangle> {
     let (width, height) = ((region.right - region.left) as f64, (region.bottom - region.top) as f64);
     let left_out = width * height * UNCLIP / (2.0 * (width + height));
-    let more = left_out + MARGIN_OF_HEIGHT * width.min(height);
+    let whole = width.min(height) + 2.0 * left_out;
+    let [ends, sides] = [MARGIN_ENDS, MARGIN_SIDES].map(|margin| left_out + margin * whole);
+    let (across, down) = if width >= height { (ends, sides) } else { (sides, ends) };
     let per = scale.up as f64 / scale.down as f64;
     let place = |at: f64, most: usize| (at / per - BORDER as f64).clamp(0.0, most as f64);
-    let from = |at: usize, most| (place(at as f64 - more, most) - MARGIN).max(0.0).floor() as u32;
-    let to = |at: usize, most: usize| (place(at as f64 + more, most) + MARGIN).min(most as f64).ceil() as u32;
-    let (x, y) = (from(region.left, of.width), from(region.top, of.height));
-    let (right, bottom) = (to(region.right, of.width), to(region.bottom, of.height));
+    let from = |at: usize, more: f64, most| (place(at as f64 - more, most) - MARGIN).max(0.0).floor() as u32;
+    let to =
+        |at: usize, more: f64, most: usize| (place(at as f64 + more, most) + MARGIN).min(most as f64).ceil() as u32;
+    let (x, y) = (from(region.left, across, of.width), from(region.top, down, of.height));
+    let (right, bottom) = (to(region.right, across, of.width), to(region.bottom, down, of.height));
     (right > x && bottom > y).then(|| Rectangle { x, y, width: right - x, height: bottom - y })
 }
 
@@ -125,18 +129,20 @@ mod tests {
 
     #[test]
     fn what_touches_is_one_region() {
-        let found = regions(&map(&[(2..5, 1..3, 200), (5..9, 3..4, 60), (20..22, 1..2, 50), (95..96, 63..64, 255)]), 96);
+        let found =
+            regions(&map(&[(2..5, 1..3, 200), (5..9, 3..4, 60), (20..22, 1..2, 50), (95..96, 63..64, 255)]), 96);
         let region = |left, top, right, bottom, most| Region { left, top, right, bottom, most };
         assert_eq!(found, [region(2, 1, 9, 4, 200), region(95, 63, 96, 64, 255)]);
     }
 
     #[test]
     fn boxes_hold_what_the_model_leaves_out_and_stay_in_the_frame() {
-        // 30 × 10 pixels: by a ratio of 1.8, 6.75 are left out at each side, and 1.5 more are the margin of the height.
+        // 30 × 10 pixels: by a ratio of 1.6, 6 are left out at each side, so the line is 22 high; 8.8 more are the margin at its ends,
+        // 2.2 above and below.
         let one = map(&[(36..66, 26..36, 255)]);
-        assert_eq!(boxes(&one, 96, SAME, &picture(64, 32)), [Rectangle { x: 9, y: 0, width: 52, height: 31 }]);
+        assert_eq!(boxes(&one, 96, SAME, &picture(64, 32)), [Rectangle { x: 3, y: 0, width: 61, height: 31 }]);
         let half = boxes(&one, 96, Scale { up: 2, down: 1 }, &picture(32, 16));
-        assert_eq!(half, [Rectangle { x: 0, y: 0, width: 24, height: 9 }]);
+        assert_eq!(half, [Rectangle { x: 0, y: 0, width: 27, height: 9 }]);
         assert_eq!(boxes(&map(&[(36..66, 26..36, 60)]), 96, SAME, &picture(64, 32)), [], "not likely enough");
         assert_eq!(boxes(&map(&[(36..66, 26..27, 255)]), 96, SAME, &picture(64, 32)), [], "a speck");
     }

@@ -10,9 +10,9 @@ pub(super) const BORDER: usize = 16;
 /// The model wants sides that are multiples of this.
 const STEP: usize = 32;
 /// Side of a tile. One takes 0.1 to 0.3 s of one processor, and what is more urgent waits for no more than one.
-const TILE: usize = 960;
+const TILE: usize = 1024;
 /// What tiles share: a line of text that one cuts through is whole, or cut elsewhere, in the next.
-const SHARED: usize = 128;
+const SHARED: usize = 96;
 /// Larger pictures are not enlarged: nobody could read what is so small in them.
 const DOUBLED_MAX: usize = 2600;
 /// Smaller pictures are not reduced.
@@ -29,7 +29,12 @@ pub(super) struct Scale {
 /// The sizes in which a picture is looked at.
 pub(super) fn scales(picture: &Picture) -> Vec<Scale> {
     let longer = picture.width.max(picture.height);
-    let all = [(2, 1, 0, DOUBLED_MAX), (1, 1, 0, usize::MAX), (1, 2, HALVED_MIN, usize::MAX), (1, 4, QUARTERED_MIN, usize::MAX)];
+    let all = [
+        (2, 1, 0, DOUBLED_MAX),
+        (1, 1, 0, usize::MAX),
+        (1, 2, HALVED_MIN, usize::MAX),
+        (1, 4, QUARTERED_MIN, usize::MAX),
+    ];
     let fits = all.into_iter().filter(|(.., least, most)| (*least..=*most).contains(&longer));
     fits.map(|(up, down, ..)| Scale { up, down }).collect()
 }
@@ -96,16 +101,18 @@ pub(super) struct Tile {
 /// Tiles that cover a picture whose sides are multiples of [`STEP`], and share what lies between two.
 pub(super) fn tiles(width: usize, height: usize) -> Vec<Tile> {
     let ranges = |length: usize| -> Vec<Range<usize>> {
-        let mut ranges = vec![0..length.min(TILE)];
-        while let Some(end) = ranges.last().map(|range| range.end).filter(|&end| end < length) {
-            let end = (end + TILE - SHARED).min(length);
-            ranges.push(end - TILE..end);
-        }
-        ranges
+        // As few as there must be, of one size.
+        let count = length.saturating_sub(SHARED).div_ceil(TILE - SHARED).max(1);
+        let size = (length + (count - 1) * SHARED).div_ceil(count).next_multiple_of(STEP).min(length);
+        let starts = (0..count).map(|n| (n * (size - SHARED.min(size))).min(length - size));
+        starts.map(|start| start..start + size).collect()
     };
     let columns = ranges(width);
     let tile = |rows: &Range<usize>, columns: &Range<usize>| Tile { rows: rows.clone(), columns: columns.clone() };
-    ranges(height).iter().flat_map(|rows| columns.iter().map(|columns| tile(rows, columns)).collect::<Vec<_>>()).collect()
+    ranges(height)
+        .iter()
+        .flat_map(|rows| columns.iter().map(|columns| tile(rows, columns)).collect::<Vec<_>>())
+        .collect()
 }
 
 /// The pixels of a tile, row after row.
@@ -144,13 +151,13 @@ mod tests {
 
     #[test]
     fn tiles_cover_all_and_share_their_edges() {
-        for length in [32, 960, 992, 1824, 5000_usize.next_multiple_of(32)] {
+        for length in [32, 1024, 1056, 1824, 5024] {
             let tiles = tiles(length, 64);
             assert_eq!((tiles[0].columns.start, tiles.last().expect("one").columns.end), (0, length));
             assert!(tiles.iter().all(|tile| tile.columns.len() <= TILE && tile.columns.len().is_multiple_of(STEP)));
             assert!(tiles.windows(2).all(|w| w[0].columns.end >= w[1].columns.start + SHARED));
         }
-        assert_eq!(tiles(992, 992).len(), 4);
+        assert_eq!(tiles(1056, 1024), [0..576, 480..1056].map(|columns| Tile { rows: 0..1024, columns }));
         let small = picture(4, 4, |x, y| (10 * y + x) as u8);
         let tile = Tile { rows: 1..3, columns: 2..4 };
         assert_eq!(cut(&small, &tile).iter().step_by(3).copied().collect::<Vec<_>>(), [12, 13, 22, 23]);

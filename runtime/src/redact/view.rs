@@ -194,9 +194,7 @@ mod tests {
 
     #[test]
     fn colours_are_red_green_and_blue() {
-        let colour = |photometric| {
-            move |f: &mut Frame<'_>| (f.columns, f.samples, f.photometric) = (1, 3, photometric)
-        };
+        let colour = |photometric| move |f: &mut Frame<'_>| (f.columns, f.samples, f.photometric) = (1, 3, photometric);
         assert_eq!(shown(&frame(&[1, 2, 3], colour("RGB")))[0], [1, 2, 3]);
         assert_eq!(shown(&frame(&[76, 85, 255], colour("YBR_FULL")))[0], [254, 0, 0]);
         let palette = Palette { first: 5, colours: vec![[1, 1, 1], [9, 8, 7]] };
@@ -212,7 +210,13 @@ mod tests {
         // A slope, a broad block on it, a faint light line and a faint dark one.
         let shade = |x: usize, y: usize| {
             let slope = x + if (8..30).contains(&x) && (8..30).contains(&y) { 80 } else { 0 };
-            (if x == 40 { slope + 20 } else if x == 50 { slope - 20 } else { slope }) as u8
+            (if x == 40 {
+                slope + 20
+            } else if x == 50 {
+                slope - 20
+            } else {
+                slope
+            }) as u8
         };
         let rgb = (0..width * height).flat_map(|i| [shade(i % width, i / width); 3]).collect();
         let [lighter, darker] = reliefs(&Picture { width, height, rgb });

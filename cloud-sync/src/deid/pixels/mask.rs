@@ -4,8 +4,12 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 
 use super::{
-    DataSet, Deidentifier, Element, Encoding, Frame, Held, Palette, Rectangle, Value, ascii, find, number, put, shown, text,
+    DataSet, Deidentifier, Element, Encoding, Frame, Held, Palette, Rectangle, Value, ascii, find, number, put, shown,
+    text,
 };
+
+/// Text that is found in one of so many frames is in all of them.
+const LASTING_PART: usize = 10;
 
 /// Decoded frames of an instance.
 pub(super) struct Image {
@@ -73,7 +77,8 @@ impl Image {
         let element = find(set, tags::PIXEL_DATA).ok_or(Held::Attribute(tags::PIXEL_DATA))?;
         let (vr, mut decoded, mut pixels) = (element.vr, None, None);
         if let Value::Fragments(_) = element.value {
-            let decoder = by.decoder.as_ref().ok_or(Held::Mask("they are compressed, and nothing here decodes them"))?;
+            let decoder =
+                by.decoder.as_ref().ok_or(Held::Mask("they are compressed, and nothing here decodes them"))?;
             let made = decoder.frames(file)?;
             (photometric, planes) = (made.photometric, false);
             (decoded, pixels) = (Some(made.lossy), Some(made.pixels));
@@ -184,6 +189,46 @@ impl Image {
             window: self.window,
             pixels,
         }
+    }
+
+    /// Where text was found in at least two frames and one of [`LASTING_PART`]: what is burned in stands at its place in all of them,
+    /// also in one in which it was missed.
+    pub(super) fn lasting(&self, found: &[Vec<Rectangle>]) -> Vec<Rectangle> {
+        let (rows, columns) = (usize::from(self.rows), usize::from(self.columns));
+        let least = (found.len() / LASTING_PART).max(2);
+        if found.len() < least || columns == 0 {
+            return Vec::new();
+        }
+        let mut frames = vec![0usize; rows * columns];
+        // The last frame that counted a pixel, so that boxes of one frame that overlap count it once.
+        let mut last = vec![usize::MAX; rows * columns];
+        for (frame, text) in found.iter().enumerate() {
+            for text in text {
+                let side = |from: u32, length: u32, most: usize| {
+                    let end = usize::try_from(from.saturating_add(length)).unwrap_or(most).min(most);
+                    usize::try_from(from).unwrap_or(most).min(end)..end
+                };
+                for y in side(text.y, text.height, rows) {
+                    for at in side(text.x, text.width, columns).map(|x| y * columns + x) {
+                        if last[at] != frame {
+                            (last[at], frames[at]) = (frame, frames[at] + 1);
+                        }
+                    }
+                }
+            }
+        }
+        let mut lasting = Vec::new();
+        for (row, y) in frames.chunks_exact(columns).zip(0..) {
+            let mut x = 0;
+            for run in row.chunk_by(|a, b| (*a >= least) == (*b >= least)) {
+                let width = u32::try_from(run.len()).unwrap_or(u32::MAX);
+                if run.first().is_some_and(|&frames| frames >= least) {
+                    lasting.push(Rectangle { x, y, width, height: 1 });
+                }
+                x += width;
+            }
+        }
+        lasting
     }
 
     /// Blacks out a rectangle of every frame.

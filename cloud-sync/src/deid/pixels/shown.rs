@@ -75,8 +75,7 @@ pub(super) fn window(set: &DataSet<'_>) -> Option<(f64, f64)> {
         text.trim().parse::<f64>().ok().filter(|n| n.is_finite())
     };
     let (centre, width) = (first(tags::WINDOW_CENTER)?, first(tags::WINDOW_WIDTH)?);
-    let (slope, intercept) =
-        (first(tags::RESCALE_SLOPE).unwrap_or(1.0), first(tags::RESCALE_INTERCEPT).unwrap_or(0.0));
+    let (slope, intercept) = (first(tags::RESCALE_SLOPE).unwrap_or(1.0), first(tags::RESCALE_INTERCEPT).unwrap_or(0.0));
     let stored = |value: f64| (value - intercept) / slope;
     let (a, b) = (stored(centre - width / 2.0), stored(centre + width / 2.0));
     let (low, high) = (a.min(b), a.max(b));

@@ -1,8 +1,6 @@
 use std::sync::Arc;
 
-use super::super::{
-    DecodedFrames, Doubt, Frame, FrameDecoder, KnownDevice, Pixels, Rectangle, Risky, TextDetector,
-};
+use super::super::{DecodedFrames, Doubt, Frame, FrameDecoder, KnownDevice, Pixels, Rectangle, Risky, TextDetector};
 use super::*;
 
 struct Finds(Vec<Rectangle>);
@@ -121,6 +119,35 @@ fn what_a_detector_finds_is_black_or_held() {
     assert_eq!(pixels(&Out::of(&by(cleaning(), vec![]).expect("released"))), [9; 16]);
 }
 
+/// Finds text in the first column of frames that begin with 9.
+struct FindsNine;
+
+impl TextDetector for FindsNine {
+    fn text(&self, frame: Frame<'_>) -> Result<Vec<Rectangle>, Held> {
+        let column = Rectangle { x: 0, y: 0, width: 1, height: 4 };
+        // Two boxes that overlap are one sighting.
+        Ok(if frame.pixels[0] == 9 { vec![column, Rectangle { height: 2, ..column }] } else { Vec::new() })
+    }
+}
+
+#[test]
+fn text_that_lasts_is_black_in_frames_too_in_which_it_was_missed() {
+    let masking = Profile { pixels: Pixels { risky: Risky::Mask, ..Pixels::default() }, ..cleaning() };
+    let by = with(masking).with_detector(Arc::new(FindsNine));
+    let first = |firsts: &[u8]| {
+        let frames: Vec<u8> = firsts.iter().flat_map(|&first| [&[first][..], &[7; 15]].concat()).collect();
+        let number = text(tags::NUMBER_OF_FRAMES, VR::IS, &firsts.len().to_string());
+        let set = ultrasound(vec![number, Element::new(tags::PIXEL_DATA, VR::OB, frames)]);
+        let masked = pixels(&Out::of(&by.deidentify_bytes(file(&set)).expect("released")));
+        masked.chunks_exact(16).map(|frame| [frame[0], frame[12], frame[1]]).collect::<Vec<_>>()
+    };
+    assert_eq!(first(&[9, 9, 1]), [[0, 0, 7]; 3], "found twice");
+    assert_eq!(first(&[9, 1, 1]), [[0, 0, 7], [1, 7, 7], [1, 7, 7]], "found once");
+    let (thrice, of_forty) = ([[9; 3].as_slice(), &[1; 37]].concat(), [[9; 4].as_slice(), &[1; 36]].concat());
+    assert_eq!(first(&thrice)[3..], [[1, 7, 7]; 37]);
+    assert_eq!(first(&of_forty), [[0, 0, 7]; 40]);
+}
+
 const JPEG: &str = "1.2.840.10008.1.2.4.50";
 
 /// The ultrasound image, compressed, in colours: one item of 4 bytes after an empty offset table.
@@ -151,7 +178,9 @@ fn transfer_syntax(out: &Out) -> String {
 fn compressed_pixels_stay_as_they_were_unless_text_is_in_them() {
     let clean = looked_at(compressed(), vec![], vec![9; 48]).expect("released");
     assert_eq!(transfer_syntax(&clean), JPEG);
-    assert!(matches!(find(&clean.set(), tags::PIXEL_DATA).map(|e| &e.value), Some(Value::Fragments(bytes)) if bytes.ends_with(&[1, 2, 3, 4])));
+    assert!(
+        matches!(find(&clean.set(), tags::PIXEL_DATA).map(|e| &e.value), Some(Value::Fragments(bytes)) if bytes.ends_with(&[1, 2, 3, 4]))
+    );
     assert_eq!(clean.text(tags::PHOTOMETRIC_INTERPRETATION).as_deref(), Some("YBR_FULL_422"));
     assert_eq!(clean.text(tags::BURNED_IN_ANNOTATION).as_deref(), Some("NO"));
 
