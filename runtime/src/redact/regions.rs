@@ -28,6 +28,8 @@ struct Region {
     top: usize,
     right: usize,
     bottom: usize,
+    /// Pixels of it.
+    area: usize,
     most: u8,
 }
 
@@ -41,7 +43,7 @@ pub(super) fn boxes(map: &[u8], width: usize, scale: Scale, of: &Picture) -> Vec
 /// A region in pixels of the frame, with what the model leaves out and a margin; nothing where it lies beside the frame.
 fn placed(region: &Region, scale: Scale, of: &Picture) -> Option<Rectangle> {
     let (width, height) = ((region.right - region.left) as f64, (region.bottom - region.top) as f64);
-    let left_out = width * height * UNCLIP / (2.0 * (width + height));
+    let left_out = region.area as f64 * UNCLIP / (2.0 * (width + height));
     let whole = width.min(height) + 2.0 * left_out;
     let [ends, sides] = [MARGIN_ENDS, MARGIN_SIDES].map(|margin| left_out + margin * whole);
     let (across, down) = if width >= height { (ends, sides) } else { (sides, ends) };
@@ -65,11 +67,12 @@ fn regions(map: &[u8], width: usize) -> Vec<Region> {
             continue;
         }
         let (x, y) = (start % width, start / width);
-        let mut region = Region { left: x, top: y, right: x + 1, bottom: y + 1, most: 0 };
+        let mut region = Region { left: x, top: y, right: x + 1, bottom: y + 1, area: 0, most: 0 };
         seen[start] = true;
         waiting.push(start);
         while let Some(at) = waiting.pop() {
             let (x, y) = (at % width, at / width);
+            region.area += 1;
             region.left = region.left.min(x);
             region.right = region.right.max(x + 1);
             region.bottom = region.bottom.max(y + 1);
@@ -131,8 +134,8 @@ mod tests {
     fn what_touches_is_one_region() {
         let found =
             regions(&map(&[(2..5, 1..3, 200), (5..9, 3..4, 60), (20..22, 1..2, 50), (95..96, 63..64, 255)]), 96);
-        let region = |left, top, right, bottom, most| Region { left, top, right, bottom, most };
-        assert_eq!(found, [region(2, 1, 9, 4, 200), region(95, 63, 96, 64, 255)]);
+        let region = |left, top, right, bottom, area, most| Region { left, top, right, bottom, area, most };
+        assert_eq!(found, [region(2, 1, 9, 4, 10, 200), region(95, 63, 96, 64, 1, 255)]);
     }
 
     #[test]

@@ -15,9 +15,9 @@ const TILE: usize = 1024;
 const SHARED: usize = 96;
 /// Larger pictures are not enlarged: nobody could read what is so small in them.
 const DOUBLED_MAX: usize = 2600;
-/// Smaller pictures are not reduced.
-const HALVED_MIN: usize = 256;
-const QUARTERED_MIN: usize = 1024;
+/// Smaller pictures are not reduced: their letters are not large, and what organs look like from afar is often taken for text.
+const HALVED_MIN: usize = 1024;
+const QUARTERED_MIN: usize = 2048;
 
 /// How large the model sees a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,7 +167,7 @@ mod tests {
     fn small_text_is_enlarged_and_large_text_reduced() {
         let sizes = |side| scales(&picture(side, 1, |_, _| 0)).iter().map(|s| (s.up, s.down)).collect::<Vec<_>>();
         assert_eq!(sizes(100), [(2, 1), (1, 1)]);
-        assert_eq!(sizes(640), [(2, 1), (1, 1), (1, 2)]);
+        assert_eq!(sizes(1024), [(2, 1), (1, 1), (1, 2)]);
         assert_eq!(sizes(4000), [(1, 1), (1, 2), (1, 4)]);
     }
 }

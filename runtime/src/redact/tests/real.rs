@@ -90,7 +90,7 @@ const CARDIAC: &[Truth] = &[
     (495, 463, 549, 476), // Page 1/3
 ];
 /// Red, green and blue words of 60 pixels.
-const WORDS: &[Truth] = &[(27, 31, 154, 88), (27, 122, 254, 190), (27, 214, 199, 270)];
+const WORDS: &[Truth] = &[(31, 45, 153, 101), (28, 159, 252, 215), (31, 245, 196, 301)];
 
 /// What the first frame of a file shows, as an object of one frame that says nothing of ultrasound regions: the detector is alone.
 fn alone(path: &Path) -> Vec<u8> {
@@ -129,9 +129,9 @@ fn text_in_real_images_is_blacked_out_and_all_else_is_as_it_was() {
     let (mut found, mut all) = (0, 0);
     // The share of the image that may be blacked out although no text is there.
     for (name, truth, wrong_max) in [
-        ("pydicom-data/US1_UNCR.dcm", US1, 0.06),
-        ("pydicom-data/OBXXXX1A_rle.dcm", OBXXXX1A, 0.06),
-        ("pydicom-data/gdcm-US-ALOKA-16.dcm", ALOKA, 0.06),
+        ("pydicom-data/US1_UNCR.dcm", US1, 0.02),
+        ("pydicom-data/OBXXXX1A_rle.dcm", OBXXXX1A, 0.02),
+        ("pydicom-data/gdcm-US-ALOKA-16.dcm", ALOKA, 0.02),
         ("pydicom-data/color3d_jpeg_baseline.dcm", CARDIAC, 0.06),
         ("pydicom/test_files/GDCMJ2K_TextGBR.dcm", WORDS, 0.2),
     ] {
