@@ -23,7 +23,6 @@ const VENDOR: &str = "text detector";
 const NAME: &str = "text-detector";
 
 /// Finds text in frames. It can be shared by threads; each run waits for its turn on the processors, as routine work does.
-#[derive(Debug)]
 pub struct Detector {
     model: LoadedModel,
     /// Its workers end with it.
@@ -148,6 +147,12 @@ fn likelihoods(bytes: &[u8]) -> Option<Vec<u8>> {
 
 fn call<'a>(budget: &'a Budget, turn: &'a Turn) -> Call<'a> {
     Call { budget, deadline: None, turn, batch: Batch::Whole }
+}
+
+impl std::fmt::Debug for Detector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Detector({:?})", self.model)
+    }
 }
 
 impl TextDetector for Detector {

@@ -92,12 +92,12 @@ fn white(relief: &[u8]) -> usize {
 }
 
 /// The lowest or highest value within a square around each pixel, as far as it lies in the picture.
-fn extreme(plane: &[u8], width: usize, height: usize, choose: fn(u8, u8) -> u8) -> Vec<u8> {
+fn extreme(plane: &[u8], width: usize, height: usize, choose: impl Fn(u8, u8) -> u8) -> Vec<u8> {
     let reach = STROKE / 2;
     let mut across = plane.to_vec();
     for (out, row) in across.chunks_exact_mut(width).zip(plane.chunks_exact(width)) {
         for (x, out) in out.iter_mut().enumerate() {
-            *out = row[x.saturating_sub(reach)..(x + reach + 1).min(width)].iter().copied().fold(*out, choose);
+            *out = row[x.saturating_sub(reach)..(x + reach + 1).min(width)].iter().copied().fold(*out, &choose);
         }
     }
     let mut down = across.clone();

@@ -86,7 +86,7 @@ impl Image {
         if !matches!((samples, bits_allocated), (1, 8 | 16 | 32) | (3, 8 | 16))
             || photometric.contains("_42")
             || !(1..=bits_allocated).contains(&bits_stored)
-            || high_bit + 1 != bits_stored
+            || high_bit.checked_add(1) != Some(bits_stored)
         {
             return Err(Held::Mask("their layout is not one that can be masked"));
         }

@@ -57,12 +57,19 @@ type Truth = (u32, u32, u32, u32);
 
 /// The share of a box that these cover.
 fn covered((left, top, right, bottom): Truth, by: &[Rectangle]) -> f64 {
-    let holds = |x: u32, y: u32| {
-        let within = |at: u32, from: u32, length: u32| at >= from && at - from < length;
-        by.iter().any(|b| within(x, b.x, b.width) && within(y, b.y, b.height))
+    let (width, height) = ((right - left) as usize, (bottom - top) as usize);
+    let mut black = vec![false; width * height];
+    let within = |from: u32, length: u32, first: u32, end: u32| {
+        let at = |n: u32| (n.clamp(first, end) - first) as usize;
+        at(from)..at(from + length)
     };
-    let count = (top..bottom).flat_map(|y| (left..right).map(move |x| (x, y))).filter(|&(x, y)| holds(x, y)).count();
-    count as f64 / f64::from((right - left) * (bottom - top))
+    for b in by {
+        let columns = within(b.x, b.width, left, right);
+        for y in within(b.y, b.height, top, bottom) {
+            black[y * width..(y + 1) * width][columns.clone()].fill(true);
+        }
+    }
+    black.iter().filter(|&&black| black).count() as f64 / black.len() as f64
 }
 
 /// A box counts as found where so much of it is covered.

@@ -92,21 +92,47 @@ const CARDIAC: &[Truth] = &[
 /// Red, green and blue words of 60 pixels.
 const WORDS: &[Truth] = &[(31, 45, 153, 101), (28, 159, 252, 215), (31, 245, 196, 301)];
 
-/// What the first frame of a file shows, as an object of one frame that says nothing of ultrasound regions: the detector is alone.
+/// What the first frame of a file shows, as a capture of somebody: nothing but the detector knows where text is.
 fn alone(path: &Path) -> Vec<u8> {
-    let mut object = dicom_object::open_file(path).expect("DICOM").into_inner();
-    let decoded =
-        Decoder::new(ReadOptions::default()).frames(&std::fs::read(path).expect("readable")).expect("decoded");
-    let number =
-        |object: &InMemDicomObject, tag| object.element(tag).expect("there").to_int::<usize>().expect("a number");
-    let [rows, columns, samples, bits] =
-        [tags::ROWS, tags::COLUMNS, tags::SAMPLES_PER_PIXEL, tags::BITS_ALLOCATED].map(|tag| number(&object, tag));
-    let pixels = decoded.pixels[..rows * columns * samples * bits / 8].to_vec();
-    [tags::SEQUENCE_OF_ULTRASOUND_REGIONS, tags::NUMBER_OF_FRAMES, tags::FRAME_INCREMENT_POINTER]
-        .map(|tag| object.remove_element(tag));
-    object.put_str(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, decoded.photometric);
+    let source = dicom_object::open_file(path).expect("DICOM");
+    let bytes = std::fs::read(path).expect("readable");
+    let decoded = Decoder::new(ReadOptions::default()).frames(&bytes).unwrap_or_else(|e| panic!("{e}"));
+    let number = |tag| source.element(tag).expect("there").to_int::<usize>().expect("a number");
+    let frame = [tags::ROWS, tags::COLUMNS, tags::SAMPLES_PER_PIXEL].map(number).iter().product::<usize>();
+    let bits = number(tags::BITS_ALLOCATED);
+    let mut object = InMemDicomObject::new_empty();
+    for (tag, vr, text) in [
+        (tags::SOP_CLASS_UID, VR::UI, uids::SECONDARY_CAPTURE_IMAGE_STORAGE),
+        (tags::SOP_INSTANCE_UID, VR::UI, "2.25.11"),
+        (tags::STUDY_INSTANCE_UID, VR::UI, "2.25.12"),
+        (tags::SERIES_INSTANCE_UID, VR::UI, "2.25.13"),
+        (tags::PATIENT_ID, VR::LO, "4471199"),
+        (tags::MODALITY, VR::CS, "OT"),
+        (tags::PHOTOMETRIC_INTERPRETATION, VR::CS, decoded.photometric.as_str()),
+    ] {
+        object.put_str(tag, vr, text);
+    }
+    for tag in [
+        tags::ROWS,
+        tags::COLUMNS,
+        tags::SAMPLES_PER_PIXEL,
+        tags::PLANAR_CONFIGURATION,
+        tags::BITS_ALLOCATED,
+        tags::BITS_STORED,
+        tags::HIGH_BIT,
+        tags::PIXEL_REPRESENTATION,
+        tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
+        tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
+        tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
+        tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+        tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+        tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+    ] {
+        source.get(tag).map(|element| object.put(element.clone()));
+    }
+    let pixels = decoded.pixels[..frame * bits / 8].to_vec();
     let vr = if bits > 8 { VR::OW } else { VR::OB };
-    object.put(DataElement::new(tags::PIXEL_DATA, vr, PrimitiveValue::from(pixels)));
+    object.put(DataElement::new(tags::PIXEL_DATA, vr, PrimitiveValue::U8(pixels.into())));
     let mut bytes = Vec::new();
     let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
     object.with_meta(meta).expect("meta").write_all(&mut bytes).expect("written");
