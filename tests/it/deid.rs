@@ -182,7 +182,8 @@ fn burned_in_text_is_black_in_every_frame_and_pixels_without_text_stay_as_they_w
     assert_eq!(said.code, Some(4));
     assert!(said.err.contains("cannot be decoded"), "{}", said.err);
 
-    let other = [&more[..], &["--text-detector-sha256", &"0".repeat(64)]].concat();
+    let zeros = "0".repeat(64);
+    let other = [&more[..], &["--text-detector-sha256", &zeros]].concat();
     let said = deid(&folder.path().join("1"), &out.join("4"), &other);
     assert_eq!(said.code, Some(2));
     assert!(said.err.contains("its SHA-256 is"), "{}", said.err);
