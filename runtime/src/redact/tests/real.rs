@@ -128,7 +128,9 @@ fn alone(path: &Path) -> Vec<u8> {
         tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
         tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
     ] {
-        source.get(tag).map(|element| object.put(element.clone()));
+        if let Some(element) = source.get(tag) {
+            object.put(element.clone());
+        }
     }
     let pixels = decoded.pixels[..frame * bits / 8].to_vec();
     let vr = if bits > 8 { VR::OW } else { VR::OB };
