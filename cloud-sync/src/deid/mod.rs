@@ -44,7 +44,7 @@ pub use excuse::{Excuse, Excuses, UnknownExcuse};
 pub use held::{Doubt, Held};
 pub use mapping::Mapping;
 pub use patient::Patient;
-pub use pixels::{DecodedFrames, Frame, FrameDecoder, TextDetector};
+pub use pixels::{DecodedFrames, Frame, FrameDecoder, Palette, TextDetector};
 pub use profile::{
     Dates, Generalize, Head, KnownDevice, Limits, Pixels, Profile, ProfileError, Rectangle, Risky, Unclear,
 };

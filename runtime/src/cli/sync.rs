@@ -149,6 +149,7 @@ fn hand_on(args: &RunArgs) -> Result<(), Failure> {
     }
     let usage = |e: anyhow::Error| (2, e);
     let (config, site, data) = opened(&args.node)?;
+    let site = site.equipped(&config).map_err(|e| usage(e.into()))?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_all().build().map_err(|e| usage(e.into()))?;
     let none = TelemetryConfig { otlp_endpoint: None, ..config.telemetry.clone() };

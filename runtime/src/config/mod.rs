@@ -230,6 +230,7 @@ impl Config {
             self.log.check(),
             self.telemetry.check(),
             self.worklist.check(),
+            self.sync.check(),
         ];
         checks.into_iter().collect::<Result<(), String>>().map_err(ConfigError::Value)
     }

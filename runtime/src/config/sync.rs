@@ -26,6 +26,12 @@ pub struct SyncConfig {
     pub restart_pause_max_ms: u64,
     /// How long that process may take to end when the node stops, before it is killed: it loses nothing.
     pub stop_timeout_ms: u64,
+    /// The model that finds text in images, an ONNX file; without one, images that may show text stay, unless masks of their device or
+    /// ultrasound regions say where none is: see `docs/deidentification.md`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_detector: Option<PathBuf>,
+    /// SHA-256 of that file, hexadecimal: no other is loaded.
+    pub text_detector_sha256: String,
 }
 
 impl Default for SyncConfig {
@@ -38,11 +44,21 @@ impl Default for SyncConfig {
             wait_max_h: 168,
             restart_pause_max_ms: 60_000,
             stop_timeout_ms: 5000,
+            text_detector: None,
+            text_detector_sha256: crate::redact::PINNED_SHA256.into(),
         }
     }
 }
 
 impl SyncConfig {
+    pub(super) fn check(&self) -> Result<(), String> {
+        let digest = &self.text_detector_sha256;
+        match digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit()) {
+            true => Ok(()),
+            false => Err(format!("sync.text_detector_sha256 = {digest:?} is no SHA-256: 64 hexadecimal digits")),
+        }
+    }
+
     pub(super) fn ranges(&self) -> Vec<Range> {
         vec![
             ("poll_ms", self.poll_ms, 10, 600_000),

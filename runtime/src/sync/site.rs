@@ -7,7 +7,8 @@ use gantry_cloud_sync::deid::{Attribute, Deidentifier, Profile, Secret};
 use gantry_cloud_sync::escrow::{Escrow, EscrowError};
 use gantry_cloud_sync::policy::{OptOut, Policy, PolicyError};
 
-use crate::config::SyncConfig;
+use crate::config::{Config, SyncConfig};
+use crate::redact::{self, RedactError};
 
 /// The largest policy, or list of those who opted out, that is read.
 const FILE_MAX_MIB: u64 = 64;
@@ -70,6 +71,9 @@ pub enum SiteError {
     /// Where the hospital keeps who is who.
     #[error("escrow: {0}")]
     Escrow(#[from] EscrowError),
+    /// What looks for text in images.
+    #[error(transparent)]
+    Redact(#[from] RedactError),
 }
 
 impl Site {
@@ -93,6 +97,17 @@ impl Site {
         let trusted = policy.trusted_key_files.iter().map(|file| PublicKey::load(file)).collect::<Result<_, _>>()?;
         let attributes = policy.attributes();
         Ok(Self { policy, secret, opt_out, attributes, cleaners, trusted })
+    }
+
+    /// The same, able to look into pixels: with what decodes them, and the text detector of the configuration.
+    ///
+    /// # Errors
+    /// [`SiteError::Redact`].
+    pub fn equipped(mut self, config: &Config) -> Result<Self, SiteError> {
+        for cleaner in &mut self.cleaners {
+            cleaner.by = redact::equipped(cleaner.by.clone(), config)?;
+        }
+        Ok(self)
     }
 
     /// With what batches are signed.
