@@ -52,7 +52,7 @@ impl Known {
         }
     }
 
-    /// Adds an instance as it was received, or an object that was made of such.
+    /// Adds an instance as it was received.
     ///
     /// # Errors
     /// Why it stays: it cannot be understood, or there is too much that identifies.
@@ -67,6 +67,20 @@ impl Known {
                 all.add(&subject);
             }
         }
+        Ok(())
+    }
+
+    /// Adds an object that our software made of instances: SEG, SR and the like.
+    ///
+    /// # Errors
+    /// As of [`Self::add`].
+    pub fn add_made(&mut self, by: &Deidentifier, source: &[u8]) -> Result<(), Stays> {
+        let subject = by.subject(source)?;
+        self.verifier.add_made(source)?;
+        self.sources.insert(Sha256::digest(source).into());
+        let all = self.subject.get_or_insert_default();
+        self.several |= !all.is_same_patient(&subject);
+        all.add_made(&subject);
         Ok(())
     }
 

@@ -79,6 +79,11 @@ impl Subject {
         self.uids.extend(other.uids.iter().cloned());
     }
 
+    /// Adds the UIDs of an object that our software made of instances: whatever else identifies there is theirs.
+    pub fn add_made(&mut self, made: &Self) {
+        self.uids.extend(made.uids.iter().cloned());
+    }
+
     /// Adds a name of a person, in any order and with any separators.
     pub fn add_name(&mut self, name: &str) {
         for group in name.split(['=', '\\']) {

@@ -47,6 +47,14 @@ impl Identifiers {
         self.standard.extend(other.standard.iter().cloned());
     }
 
+    /// Adds those of an object that was made of sources: what it says of staff and devices is theirs, or whose who made it.
+    pub(super) fn extend_with_made(&mut self, made: Self) {
+        let of_maker = |kind: &Kind| matches!(kind, Kind::Staff | Kind::Device);
+        let kept = made.found.into_iter().filter(|((kind, _), _)| !of_maker(kind));
+        kept.for_each(|(identifier, tags)| self.found.entry(identifier).or_default().extend(tags));
+        self.standard.extend(made.standard);
+    }
+
     pub(super) fn collect(&mut self, walked: &Walked<'_>) {
         for leaf in &walked.leaves {
             self.leaf(walked, leaf);

@@ -383,6 +383,18 @@ impl Verifier {
         self.within_limit()
     }
 
+    /// Takes the identifiers of an object that our software made of sources: it repeats what they say of staff and devices, and names
+    /// itself as such.
+    ///
+    /// # Errors
+    /// When it cannot be followed to its last byte, or at a limit.
+    pub fn add_made(&mut self, file: &[u8]) -> Result<(), Unverifiable> {
+        let mut made = Identifiers::default();
+        made.collect(&walk::walk(file, &self.limits)?);
+        self.identifiers.extend_with_made(made);
+        self.within_limit()
+    }
+
     /// Takes the identifiers of another's sources.
     ///
     /// # Errors

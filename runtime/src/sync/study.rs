@@ -209,10 +209,12 @@ impl Work {
             self.may_go_on()?;
             let Content::File(path) = &source.content else { continue };
             let Ok(bytes) = by.read(path) else { continue };
+            if source.kind != Kind::Instance {
+                let _ = known.add_made(by, &bytes);
+                continue;
+            }
             let _ = known.add(by, &bytes);
-            if source.kind == Kind::Instance
-                && let Ok(said) = by.values(&bytes, &self.site.attributes)
-            {
+            if let Ok(said) = by.values(&bytes, &self.site.attributes) {
                 values.add(said);
             }
         }
