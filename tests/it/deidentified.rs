@@ -54,7 +54,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn judge(peers: &Peers, before: &Path, cleaned: &Cleaned, orthanc: &Orthanc, released: &[&str]) {
     let [key, before, after] = [&cleaned.key, before, &cleaned.out].map(path_text);
     let url = orthanc.dicom_web().replace("/dicom-web", "");
-    let mut arguments = vec![key.as_str(), &before, &after, "--orthanc", &url, "--released"];
+    let mut arguments = vec![key.as_str(), &before, &after, "--orthanc", &url];
+    arguments.extend(after.ends_with("metadata-only").then_some("--without-pixels"));
+    arguments.push("--released");
     arguments.extend(released);
     peers.agree("judge_deid.py", &arguments);
 }
