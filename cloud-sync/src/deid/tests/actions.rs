@@ -34,6 +34,17 @@ fn nothing_of_the_patient_is_left_under_any_preset() {
 }
 
 #[test]
+fn a_code_stays_where_somebody_is_called_as_one_beside_it() {
+    let image_type = |name: &'static str, value: &'static str| {
+        let set = ct_with(vec![text(tags::PATIENT_NAME, VR::PN, name), text(tags::IMAGE_TYPE, VR::CS, value)]);
+        out(Profile::default(), &set).text(tags::IMAGE_TYPE)
+    };
+    let perfusion = "DERIVED\\PRIMARY\\PERFUSION\\RCBF";
+    assert_eq!(image_type("Perfusion^Primary", perfusion).as_deref(), Some(perfusion));
+    assert_eq!(image_type("Quincke^Perfusion", "DERIVED\\PRIMARY\\PERFUSION\\QUINCKE"), None);
+}
+
+#[test]
 fn the_basic_profile_does_what_the_table_says() {
     let out = out(Profile::default(), &ct());
     // X/D and X/Z/D of type 3, X.
