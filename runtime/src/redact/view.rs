@@ -194,7 +194,9 @@ mod tests {
 
     #[test]
     fn colours_are_red_green_and_blue() {
-        let colour = |photometric| move |f: &mut Frame<'_>| (f.columns, f.samples, f.photometric) = (1, 3, photometric);
+        let colour = |photometric: &'static str| {
+            move |f: &mut Frame<'_>| (f.columns, f.samples, f.photometric) = (1, 3, photometric)
+        };
         assert_eq!(shown(&frame(&[1, 2, 3], colour("RGB")))[0], [1, 2, 3]);
         assert_eq!(shown(&frame(&[76, 85, 255], colour("YBR_FULL")))[0], [254, 0, 0]);
         let palette = Palette { first: 5, colours: vec![[1, 1, 1], [9, 8, 7]] };

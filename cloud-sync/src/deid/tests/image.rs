@@ -206,7 +206,7 @@ fn black_is_the_darkest_that_the_image_can_show() {
     assert_eq!(first(vec![text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME1")]), [255, 9]);
     assert_eq!(first(vec![us(tags::PIXEL_REPRESENTATION, 1)]), [0x80, 9]);
     let table = |tag, entries: &[u8]| Element::new(tag, VR::OW, entries.to_vec());
-    let descriptor = |tag| Element::new(tag, VR::US, [4, 0, 8, 0, 8, 0].to_vec());
+    let descriptor = |tag| Element::new(tag, VR::US, vec![4u8, 0, 8, 0, 8, 0]);
     let mut palette = vec![
         text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "PALETTE COLOR"),
         descriptor(tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR),

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use dicom_dictionary_std::tags;
 use gantry_cloud_sync::deid::{Frame, TextDetector};
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
@@ -56,7 +55,6 @@ impl Grey {
         let options = ReadOptions::default();
         let kept = study::keep(path, &options).unwrap_or_else(|e| panic!("{e}"));
         let (rows, columns) = kept.size().expect("a size");
-        assert!(kept.dataset.element(tags::ROWS).is_ok());
         let shown =
             kept.frame(1, &options).expect("readable").expect("a frame").shown().unwrap_or_else(|e| panic!("{e}"));
         let values: Vec<f32> = match shown {
@@ -146,8 +144,8 @@ impl Ink {
         let mut line = vec![0u8; width * rows];
         for (n, character) in text.chars().enumerate() {
             let glyph = get_raster(character, weight, RasterHeight::Size20).expect("in the font");
-            for (y, row) in glyph.raster().iter().enumerate() {
-                line[y * width + n * letter..][..row.len()].copy_from_slice(row);
+            for (y, row) in glyph.rows().enumerate() {
+                row.iter().enumerate().for_each(|(x, &ink)| line[y * width + n * letter + x] = ink);
             }
         }
         // Capitals of this raster are 13 pixels high.
@@ -213,8 +211,10 @@ fn text_over_real_images_is_found() {
     }
     println!("{:.2} s a megapixel", taken.as_secs_f64() * 1e6 / pixels as f64);
     let share = |wanted: &dyn Fn(usize, u8) -> bool| {
-        let (hit, of) =
-            found.iter().filter(|((h, c), _)| wanted(*h, *c)).fold((0, 0), |(a, b), (_, (hit, of))| (a + hit, b + of));
+        let (hit, of) = found
+            .iter()
+            .filter(|((h, c), _)| wanted(*h, *c))
+            .fold((0usize, 0usize), |(a, b), (_, (hit, of))| (a + hit, b + of));
         (hit as f64 / of as f64, of)
     };
     let (clear, lines) = share(&|height, contrast| height >= 12 && contrast >= 90);
