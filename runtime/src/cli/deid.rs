@@ -68,7 +68,7 @@ impl From<Held> for Done {
 /// Runs the command; exit code and error otherwise.
 pub(crate) fn run(args: &DeidArgs) -> Result<(), (u8, anyhow::Error)> {
     let by = Deidentifier::new(profile(&args.profile)?, secret(args.key.as_deref())?);
-    let by = redact::equipped(by, &config(args)?).map_err(|e| (2, e.into()))?;
+    let [by] = redact::equipped([by], &config(args)?).map_err(|e| (2, e.into()))?;
     let (results, instances) = files(&args.input)?;
     let patient = Mutex::new(Patient::default());
     let run = Run {

@@ -31,16 +31,16 @@ use crate::inference::Engines;
 use crate::study::ReadOptions;
 use crate::worker::Decoders;
 
-/// The same de-identifier, with what decodes frames and, where the configuration names one, what finds text in them.
+/// The same de-identifiers, with what decodes frames and, where the configuration names one, what finds text in them.
 ///
 /// # Errors
 /// One of them cannot be used.
-pub fn equipped(by: Deidentifier, config: &Config) -> Result<Deidentifier, RedactError> {
+pub fn equipped<const N: usize>(by: [Deidentifier; N], config: &Config) -> Result<[Deidentifier; N], RedactError> {
     let decoders = Decoders::new(config).map_err(RedactError::Decoders)?;
-    let by =
-        by.with_decoder(Arc::new(Decoder::new(ReadOptions { decoders, ..ReadOptions::new(&config.limits, false) })));
+    let decoder = Arc::new(Decoder::new(ReadOptions { decoders, ..ReadOptions::new(&config.limits, false) }));
+    let by = by.map(|by| by.with_decoder(decoder.clone()));
     let Some(file) = &config.sync.text_detector else { return Ok(by) };
     let engines = Arc::new(Engines::discover(&config.engines())?);
-    let detector = Detector::open(engines, file, &config.sync.text_detector_sha256)?;
-    Ok(by.with_detector(Arc::new(detector)))
+    let detector = Arc::new(Detector::open(engines, file, &config.sync.text_detector_sha256)?);
+    Ok(by.map(|by| by.with_detector(detector.clone())))
 }

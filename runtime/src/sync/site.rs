@@ -103,11 +103,11 @@ impl Site {
     ///
     /// # Errors
     /// [`SiteError::Redact`].
-    pub fn equipped(mut self, config: &Config) -> Result<Self, SiteError> {
-        for cleaner in &mut self.cleaners {
-            cleaner.by = redact::equipped(cleaner.by.clone(), config)?;
-        }
-        Ok(self)
+    pub fn equipped(self, config: &Config) -> Result<Self, SiteError> {
+        let [one, other] = self.cleaners;
+        let [by_one, by_other] = redact::equipped([one.by, other.by], config)?;
+        let cleaners = [Cleaner { by: by_one, ..one }, Cleaner { by: by_other, ..other }];
+        Ok(Self { cleaners, ..self })
     }
 
     /// With what batches are signed.
