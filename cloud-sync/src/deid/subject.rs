@@ -180,8 +180,10 @@ impl Subject {
 
     fn collect_value(&mut self, element: &Element<'_>, charset: &Charset, profile: &Profile) {
         let row = table::row(element.tag);
-        let known = super::parse::dictionary_vr(element.tag).map(|vr| vr.relaxed());
-        let vr = if element.vr == VR::UN { known.unwrap_or(VR::UN) } else { element.vr };
+        let vr = match element.vr {
+            VR::UN => super::parse::dictionary_vr(element.tag).map_or(VR::UN, |vr| vr.relaxed()),
+            vr => vr,
+        };
         match vr {
             VR::PN => self.add_name(&charset.guess(element.bytes())),
             VR::UI if row.is_some_and(|row| row.basic == Basic::U) => {

@@ -146,7 +146,13 @@ impl Identifiers {
 
     /// Numbers, days, UIDs and mail addresses within a text.
     fn prose(&mut self, tag: u32, text: &str) {
-        for word in text.split(|c: char| c.is_whitespace() || "<>()[]{},;\"'=|\\".contains(c)) {
+        for word in text.split(|c: char| {
+            c.is_whitespace()
+                || matches!(
+                    c,
+                    '<' | '>' | '(' | ')' | '[' | ']' | '{' | '}' | ',' | ';' | '"' | '\'' | '=' | '|' | '\\'
+                )
+        }) {
             let word = word.trim_matches(['.', ':', '!', '?']);
             if word.contains('@') && word.contains('.') && word.len() >= 6 {
                 self.add(Kind::Contact, word, Some(tag));
@@ -154,7 +160,7 @@ impl Identifiers {
                 self.uid(tag, word);
             }
         }
-        for run in text.split(|c: char| !(c.is_ascii_digit() || " -./()+".contains(c))) {
+        for run in text.split(|c: char| !matches!(c, '0'..='9' | ' ' | '-' | '.' | '/' | '(' | ')' | '+')) {
             let run = run.trim_matches([' ', '-', '.', '/', '(', ')', '+']);
             let mut is_number = true;
             for day in run.split(' ').filter_map(spelt_day) {

@@ -78,11 +78,11 @@ pub(crate) fn run(args: &DeidArgs) -> Result<(), (u8, anyhow::Error)> {
         memory: Memory::new(args.in_memory_max_mib << 20),
         patient: (!results.is_empty()).then_some(&patient),
     };
-    let together = |a: Outcome, b: Outcome| Ok(a.and(b));
-    let mut outcome = instances
-        .into_par_iter()
-        .try_fold(Outcome::default, |outcome, path| Ok(outcome.with(&path, run.instance(&path)?)))
-        .try_reduce(Outcome::default, together)?;
+    let add = |outcome: Outcome, path: PathBuf| -> Result<Outcome, (u8, anyhow::Error)> {
+        Ok(outcome.with(&path, run.instance(&path)?))
+    };
+    let parts = instances.into_par_iter().try_fold(Outcome::default, add);
+    let mut outcome = parts.try_reduce(Outcome::default, |a, b| Ok(a.and(b)))?;
     let known = unpoisoned(&patient).known();
     for path in results {
         let done = run.result(&path, known.as_ref())?;
