@@ -11,5 +11,6 @@
 
 pub mod batch;
 pub mod deid;
+pub mod dsse;
 pub mod s3;
 pub mod verify;
