@@ -21,6 +21,7 @@ mod node;
 mod openvino;
 mod peers;
 mod priors;
+mod pull;
 mod readme;
 mod record;
 mod review;

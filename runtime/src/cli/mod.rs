@@ -4,6 +4,7 @@ pub(crate) mod deid;
 pub(crate) mod job;
 pub(crate) mod node;
 pub(crate) mod outbox;
+pub(crate) mod package;
 pub(crate) mod review;
 pub(crate) mod summary;
 pub(crate) mod token;
