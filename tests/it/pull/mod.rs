@@ -168,6 +168,18 @@ fn versions_lie_beside_one_another_and_none_takes_the_place_of_another() {
     vendor.sign(&new);
     let said = vendor.push(&new).1;
     assert!(said.code == Some(4) && said.err.contains("raise the version of the module"), "{said:?}");
+    // A push that ends before its end leaves no package.
+    let Some(half) = vendor.package("half", "0.4.0") else { return };
+    vendor.sign(&half);
+    let at = format!("{BUCKET}/{NAME}/0.4.0");
+    vendor.s5cmd(&["cp", text(&half.join("MODEL_CARD.md")), &format!("{at}/net.onnx")]);
+    let said = vendor.push(&half).1;
+    assert!(said.code == Some(4) && said.err.contains("something else lies at"), "{said:?}");
+    refused(&at, &into, &[], 3, "there is no package at");
+    vendor.s5cmd(&["rm", &format!("{at}/net.onnx")]);
+    let said = vendor.push(&half).1;
+    assert!(said.out.contains("3 files sent, 2 were there"), "{said:?}");
+
     let elsewhere = format!("{BUCKET}/again/{NAME}/0.2.0");
     vendor.upload(&new, &elsewhere);
     refused(&elsewhere, &into, &[], 4, "a version stands for one package");
