@@ -12,6 +12,7 @@
 pub mod batch;
 pub mod catalog;
 pub mod deid;
+pub mod dsse;
 pub mod escrow;
 pub mod held;
 pub mod known;

@@ -27,7 +27,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::summary::Summary;
 use crate::cli::{
-    catalog, deid, escrow, job, node, outbox, quarantine, review, sync, token, worker, worklist,
+    catalog, deid, escrow, job, node, outbox, package, quarantine, review, sync, token, worker, worklist,
 };
 
 const EXIT_CODES: &str = "\
@@ -36,7 +36,8 @@ Exit codes:
   1    the result could not be written; `gantry doctor`: a check failed; `gantry sync`: the bucket cannot be had or is not right
   2    usage, configuration, start-up, or no engine to check with; `gantry config check`: a check failed
   3    the input cannot be read, or the module accepts none of it; there is no such job, study, delivery or
-       held object, or that cannot be decided; `gantry escrow`: nothing was found
+       held object, or that cannot be decided; `gantry escrow`: nothing was found; `gantry module push` and `pull`:
+       the bucket cannot be reached, or has no such package
   4    the module failed, or its package or findings were refused; `gantry deid`: something was held;
        `gantry catalog`: something is not as its site signed it
   5    a limit was hit
@@ -144,7 +145,10 @@ enum Command {
         "  gantry module new liver\n",
         "  gantry module build liver\n",
         "  gantry module check liver/package\n",
-        "  gantry module inspect liver/package\n"
+        "  gantry module inspect liver/package\n",
+        "  gantry module sign liver/package --key vendor.pem\n",
+        "  gantry module push liver/package s3://vendor-modules/gantry --trust vendor.pub.pem\n",
+        "  gantry module pull s3://vendor-modules/gantry/liver/0.2.0 --into /opt/modules --config /etc/gantry/gantry.toml\n"
     ))]
     Module(ModuleCommand),
 }
@@ -240,6 +244,15 @@ enum ModuleCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Sign a package: its envelope, module.dsse.json, is put beside its files.
+    #[command(after_help = package::SIGN_EXAMPLES)]
+    Sign(package::SignArgs),
+    /// Publish a signed package in a bucket, whole or not at all, under NAME/VERSION.
+    #[command(after_help = package::PUSH_EXAMPLES)]
+    Push(package::PushArgs),
+    /// Fetch a package from a bucket, look whether it is what its vendor signed, and install it beside those that are there.
+    #[command(after_help = package::PULL_EXAMPLES)]
+    Pull(package::PullArgs),
     /// Show what a package is, asks for and imports.
     #[command(after_help = "Example:\n  gantry module inspect modules/ct-organs/package --json\n")]
     Inspect {
@@ -458,6 +471,9 @@ fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {
                 .as_bytes(),
             )
         }
+        ModuleCommand::Sign(args) => package::sign(&args),
+        ModuleCommand::Push(args) => package::push(&args),
+        ModuleCommand::Pull(args) => package::pull(&args),
         ModuleCommand::Inspect { folder, json } => {
             let package = Package::open(&folder).map_err(|e| (if e.is_usage() { 2 } else { 4 }, e.into()))?;
             let inspection = inspect::inspect(&package, limits.component_max_mib, limits.model_max_mib)

@@ -23,6 +23,7 @@ mod node;
 mod openvino;
 mod peers;
 mod priors;
+mod pull;
 mod quarantine;
 mod readme;
 mod record;

@@ -21,6 +21,7 @@ try:
     import pydicom
     import scipy
     from highdicom.sr.coding import CodedConcept
+    from highdicom_seg import DEVICE, segmentation
     from scipy import ndimage
 except ImportError as error:
     print(f"{error.name} is not installed in {sys.executable}", file=sys.stderr)
@@ -107,40 +108,11 @@ def largest(labels, voxel_ml):
 
 def write(datasets, labels, measured, out):
     """SEG and SR."""
-    algorithm = highdicom.AlgorithmIdentificationSequence(
-        name="ct-organs", version="0.1.0", family=CodedConcept("123110", "DCM", "Artificial Intelligence")
-    )
     present = [organ for organ in ORGANS if organ[0] in measured]
     numbered = np.zeros_like(labels)
     for number, (value, *_) in enumerate(present, 1):
         numbered[labels == value] = number
-    descriptions = [
-        highdicom.seg.SegmentDescription(
-            segment_number=number,
-            segment_label=name,
-            segmented_property_category=CodedConcept("123037004", "SCT", "Anatomical Structure"),
-            segmented_property_type=CodedConcept(code, "SCT", meaning),
-            algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm_identification=algorithm,
-            tracking_id=name,
-            tracking_uid=highdicom.UID(),
-        )
-        for number, (_, name, code, meaning) in enumerate(present, 1)
-    ]
-    device = {"manufacturer": "Peers", "device_serial_number": "1"}
-    seg = highdicom.seg.Segmentation(
-        source_images=datasets,
-        pixel_array=numbered,
-        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=descriptions,
-        series_instance_uid=highdicom.UID(),
-        series_number=100,
-        sop_instance_uid=highdicom.UID(),
-        instance_number=1,
-        manufacturer_model_name="Peers",
-        software_versions="1",
-        **device,
-    )
+    seg = segmentation(datasets, numbered, "ct-organs", [organ[1:] for organ in present])
     seg.save_as(out / "segmentation.dcm")
     groups = [
         highdicom.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
@@ -179,7 +151,7 @@ def write(datasets, labels, measured, out):
         series_instance_uid=highdicom.UID(),
         sop_instance_uid=highdicom.UID(),
         instance_number=1,
-        **device,
+        **DEVICE,
     )
     sr.save_as(out / "report.dcm")
 

@@ -22,12 +22,12 @@ try:
     import highdicom
     import numpy as np
     import pydicom
-    from highdicom.sr.coding import CodedConcept
+    from highdicom_seg import segmentation
 except ImportError as error:
     print(f"{error.name} is not installed in {sys.executable}", file=sys.stderr)
     sys.exit(3)
 
-ORGANS = [("Liver", "10200004"), ("Spleen", "78961009"), ("Stomach", "69695003")]
+ORGANS = [("Liver", "10200004", "Liver"), ("Spleen", "78961009", "Spleen"), ("Stomach", "69695003", "Stomach")]
 
 
 def read(folder):
@@ -40,43 +40,9 @@ def labels_of(path, datasets):
     return np.fromfile(path, np.uint8).reshape(len(datasets), first.Rows, first.Columns)
 
 
-def make(datasets, array):
-    algorithm = highdicom.AlgorithmIdentificationSequence(
-        name="bench", version="1.0.0", family=CodedConcept("123110", "DCM", "Artificial Intelligence")
-    )
-    descriptions = [
-        highdicom.seg.SegmentDescription(
-            segment_number=number,
-            segment_label=name,
-            segmented_property_category=CodedConcept("123037004", "SCT", "Anatomical Structure"),
-            segmented_property_type=CodedConcept(code, "SCT", name),
-            algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm_identification=algorithm,
-            tracking_id=name,
-            tracking_uid=highdicom.UID(),
-        )
-        for number, (name, code) in enumerate(ORGANS, 1)
-    ]
-    return highdicom.seg.Segmentation(
-        source_images=datasets,
-        pixel_array=array,
-        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=descriptions,
-        series_instance_uid=highdicom.UID(),
-        series_number=100,
-        sop_instance_uid=highdicom.UID(),
-        instance_number=1,
-        manufacturer="Peers",
-        manufacturer_model_name="Peers",
-        software_versions="1",
-        device_serial_number="1",
-        omit_empty_frames=True,
-    )
-
-
 def write(datasets, array, out):
     begun = time.perf_counter()
-    seg = make(datasets, array)
+    seg = segmentation(datasets, array, "bench", ORGANS)
     made = time.perf_counter()
     seg.save_as(io.BytesIO())
     in_memory = time.perf_counter()
@@ -104,7 +70,7 @@ def main(study):
         if what == "labels":
             told = write(datasets, labels, paths[0])
         elif what == "masks":
-            masks = np.stack([labels == number for number, _ in enumerate(ORGANS, 1)], axis=-1)
+            masks = np.stack([labels == number for number in range(1, len(ORGANS) + 1)], axis=-1)
             told = write(datasets, masks, paths[0])
         else:
             told = [compare(datasets, labels, path) for path in paths]

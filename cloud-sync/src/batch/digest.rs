@@ -54,6 +54,7 @@ impl Digest {
 }
 
 /// A digest in the making, and how many bytes it is of.
+#[derive(Clone)]
 pub struct Digester {
     context: Context,
     bytes: u64,
@@ -70,6 +71,12 @@ impl Digester {
     pub fn update(&mut self, bytes: &[u8]) {
         self.context.update(bytes);
         self.bytes += bytes.len() as u64;
+    }
+
+    /// How many bytes it was given.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Digest and size in bytes of all that was given.

@@ -12,15 +12,8 @@ pub enum Failure {
     #[error("{0}")]
     Configuration(String),
     /// The operator's: a key.
-    #[error("{what} ({path}): {remedy}")]
-    Key {
-        /// Which key.
-        what: &'static str,
-        /// Its file.
-        path: PathBuf,
-        /// What to do.
-        remedy: &'static str,
-    },
+    #[error(transparent)]
+    Key(#[from] crate::dsse::KeyError),
     /// The machine's: its disk.
     #[error("the spool cannot use {path}: {source}; look at the disk and at who owns the folder")]
     Disk {

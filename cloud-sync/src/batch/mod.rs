@@ -25,12 +25,13 @@ pub(crate) use durable::{remove, sync_folder};
 pub(crate) use manifest::{Content, MANIFEST_BYTES_MAX};
 pub(crate) use sealed::{object_path, read_bounded};
 
+pub use crate::dsse::{PublicKey, SigningKey as SiteKey};
 pub use digest::{Digest, Digester};
 pub use failure::Failure;
 pub use limits::Limits;
 pub use manifest::{Format, Kind, MANIFEST_VERSION, Manifest, Model, Module, Object, Part, Profile, Study};
 pub use name::{Id, Site};
-pub use seal::{PublicKey, Sealed, SiteKey};
+pub use seal::Sealed;
 pub use sealed::Batch;
 pub use spool::{Entry, Intake, Spool, Waiting};
 

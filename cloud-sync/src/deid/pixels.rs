@@ -144,7 +144,6 @@ pub(super) fn treat(
                 found.push(Vec::new());
                 continue;
             }
-            }
             found.push(text);
         }
         for (frame, text) in found.iter().enumerate() {

@@ -5,10 +5,13 @@
 //!                     └▶ object …                                              ─┴▶ manifest
 //! ```
 //!
+//! `bucket` is for files that are no batch: modules of vendors.
+//!
 //! Read in the order `config`, `upload`, `object`, `multipart`, `verify`; `requests` has one request each, `store`
 //! makes them until they are answered, and `trouble` says what those that fail mean. `docs/sync.md` says what happens then.
 
 mod body;
+mod bucket;
 mod client;
 mod config;
 mod failure;
@@ -23,6 +26,7 @@ mod trouble;
 mod upload;
 mod verify;
 
+pub use bucket::{Bucket, Fetched};
 pub use config::{Config, Encryption, LockMode, ObjectLock};
 pub use failure::Failure;
 pub use object::Outcome;

@@ -163,6 +163,10 @@ actions! {
     ModelVetted = "model-vetted",
     /// A model ended too many workers, and is not run until the node starts again.
     ModelOutOfService = "model-out-of-service",
+    /// Somebody had a package fetched from a bucket and installed beside the others: the detail says who signed it.
+    ModuleInstalled = "module-installed",
+    /// A package from a bucket was not installed, since it is not what its vendor signed, or may not come beside the others.
+    ModuleRefused = "module-refused",
     /// A token was made.
     TokenCreated = "token-created",
     /// A token was taken back.

@@ -6,6 +6,7 @@ pub(crate) mod escrow;
 pub(crate) mod job;
 pub(crate) mod node;
 pub(crate) mod outbox;
+pub(crate) mod package;
 pub(crate) mod quarantine;
 pub(crate) mod review;
 pub(crate) mod summary;

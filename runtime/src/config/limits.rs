@@ -42,6 +42,10 @@ pub struct Limits {
     pub compile_memory_mib: u64,
     /// A model file.
     pub model_max_mib: u64,
+    /// All files of a package that is pulled.
+    pub package_max_mib: u64,
+    /// Files of a package that is pulled.
+    pub package_files_max: usize,
     /// A DICOM file.
     pub file_max_mib: u64,
     /// Files in a study.
@@ -80,6 +84,8 @@ impl Default for Limits {
             compile_deadline_ms: 120_000,
             compile_memory_mib: 4096,
             model_max_mib: 1024,
+            package_max_mib: 4096,
+            package_files_max: 256,
             file_max_mib: 2048,
             files_max: 20_000,
             volume_max_mib: 4096,
@@ -115,6 +121,8 @@ impl Limits {
             compile_deadline_ms,
             compile_memory_mib,
             model_max_mib,
+            package_max_mib,
+            package_files_max,
             file_max_mib,
             files_max,
             volume_max_mib,
@@ -143,6 +151,8 @@ impl Limits {
             ("compile_deadline_ms", compile_deadline_ms, 1, 24 * 3600 * 1000),
             ("compile_memory_mib", compile_memory_mib, 64, 1 << 20),
             ("model_max_mib", model_max_mib, 1, 1 << 16),
+            ("package_max_mib", package_max_mib, 1, 1 << 20),
+            ("package_files_max", package_files_max as u64, 2, 10_000),
             ("file_max_mib", file_max_mib, 1, 1 << 16),
             ("files_max", files_max as u64, 1, 10_000_000),
             ("volume_max_mib", volume_max_mib, 1, 1 << 16),

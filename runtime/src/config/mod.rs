@@ -10,6 +10,7 @@ mod outputs;
 mod pacs;
 mod routing;
 mod seen;
+mod sources;
 mod studies;
 mod sync;
 mod web;
@@ -18,6 +19,7 @@ mod worklist;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use gantry_cloud_sync::s3;
 use serde::{Deserialize, Serialize};
 
 pub use self::destinations::{
@@ -36,10 +38,13 @@ pub use self::routing::{
     ScheduleConfig,
 };
 pub use self::seen::{LogConfig, LogFormat, RetentionConfig, TelemetryConfig};
+pub use self::sources::ModuleSource;
 pub use self::studies::StudiesConfig;
 pub use self::sync::SyncConfig;
 pub use self::web::{Scope, WebClient, WebConfig};
 pub use self::worklist::WorklistConfig;
+
+use crate::module::location::Location;
 
 /// Name and value of a limit, and the least and the most that makes sense.
 type Range = (&'static str, u64, u64, u64);
@@ -82,6 +87,9 @@ pub struct Config {
     /// Where it runs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleConfig>,
+    /// Where packages come from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub module_sources: Vec<ModuleSource>,
     /// Who gets results.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub destinations: Vec<DestinationConfig>,
@@ -173,6 +181,19 @@ impl Config {
         crate::inference::EngineConfig { model_max_mib: self.limits.model_max_mib, ..self.engines.clone() }
     }
 
+    /// How to reach a bucket that packages lie in.
+    #[must_use]
+    pub fn bucket_of(&self, location: &Location) -> s3::Config {
+        let default = || s3::Config { bucket: location.bucket().to_owned(), ..s3::Config::default() };
+        sources::of(&self.module_sources, location).map_or_else(default, |source| source.at(location))
+    }
+
+    /// Files with the keys that a package there must be signed with.
+    #[must_use]
+    pub fn trusted_for(&self, location: &Location) -> &[PathBuf] {
+        sources::of(&self.module_sources, location).map_or(&[], |source| &source.trust)
+    }
+
     /// Reads and checks a file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         // Bounded, because a device or a pipe need not end.
@@ -226,6 +247,7 @@ impl Config {
             self.hl7.check(),
             self.engines.check(),
             routing::check(&self.modules, &self.rules),
+            self.module_sources.iter().try_for_each(ModuleSource::check),
             destinations::check(&self.destinations),
             self.log.check(),
             self.telemetry.check(),
@@ -266,6 +288,27 @@ mod tests {
         for level in ["debug", "info,gantry::ingest=debug"] {
             parse(&format!("[log]\nlevel = \"{level}\"\n")).expect("fine");
         }
+    }
+
+    #[test]
+    fn a_source_of_modules_says_whom_to_believe() {
+        for (text, says) in [
+            ("url = \"s3://b/v\"\ntrust = []\n", "module_sources (s3://b/v): trust: name at least one"),
+            ("url = \"https://b/v\"\ntrust = [\"k\"]\n", "write s3://BUCKET/PREFIX"),
+            ("url = \"s3://b/v\"\ntrust = [\"k\"]\ns3 = { bucket = \"c\" }\n", "url says both"),
+            ("url = \"s3://b/v\"\ntrust = [\"k\"]\ns3 = { attempts_max = 0 }\n", "s3.attempts_max is 0"),
+        ] {
+            let refused = parse(&format!("[[module_sources]]\n{text}")).expect_err(text).to_string();
+            assert!(refused.contains(says), "{refused}");
+        }
+        let source = |url: &str| format!("[[module_sources]]\nurl = {url:?}\ntrust = [\"k\"]\n");
+        let config = parse(&(source("s3://b/v") + &source("s3://b/v/lungs") + &source("s3://b/v2"))).expect("fine");
+        let of = |url: &str| {
+            sources::of(&config.module_sources, &url.parse().expect("a place")).map(|source| source.url.to_string())
+        };
+        assert_eq!(of("s3://b/v/lungs/1.0.0").as_deref(), Some("s3://b/v/lungs"), "the longest");
+        assert_eq!(of("s3://b/v/liver/1.0.0").as_deref(), Some("s3://b/v"));
+        assert_eq!(of("s3://b/w/liver/1.0.0"), None);
     }
 
     #[test]

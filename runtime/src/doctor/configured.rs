@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 
+use gantry_cloud_sync::dsse::PublicKey;
+
 use super::Check;
 use crate::completion::Archive;
 use crate::config::{Config, Release};
@@ -86,6 +88,16 @@ pub(super) fn archives(config: &Config) -> Check {
     match Archive::all(config) {
         Ok(_) => Check::ok(NAME, config.pacs.iter().map(|pacs| pacs.name.as_str()).collect::<Vec<_>>().join(", ")),
         Err(e) => Check::fail(NAME, e.to_string(), "let the user of `gantry serve` read the files that [[pacs]] names"),
+    }
+}
+
+/// Whether the keys are there that packages are signed with.
+pub(super) fn sources(config: &Config) -> Check {
+    const NAME: &str = "module_sources";
+    let keys = config.module_sources.iter().flat_map(|source| &source.trust);
+    match keys.map(|key| PublicKey::load(key)).collect::<Result<Vec<_>, _>>() {
+        Ok(keys) => Check::ok(NAME, format!("keys: {}", keys.len())),
+        Err(e) => Check::fail(NAME, e.to_string(), "let who pulls modules read the files of module_sources.trust"),
     }
 }
 

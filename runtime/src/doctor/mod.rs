@@ -15,7 +15,7 @@ use rustix::fs::Access;
 use serde::Serialize;
 
 use self::certificates::{certificates, peer};
-use self::configured::{archives, modules, token};
+use self::configured::{archives, modules, sources, token};
 use self::disk::{folder, fsync, nearest, space, watched};
 use self::engines::{contradictions, engine, engines_and_devices, left_open, threads, workers};
 use self::machine::{clock, codecs, files, port};
@@ -89,6 +89,9 @@ pub fn check_configuration(config: &Config) -> Vec<Check> {
     checks.extend(config.pacs.iter().filter_map(|p| p.tls.as_ref()).flat_map(|p| peer("pacs.tls", p)));
     if !config.pacs.is_empty() {
         checks.push(archives(config));
+    }
+    if !config.module_sources.is_empty() {
+        checks.push(sources(config));
     }
     let called = config.destinations.iter().filter_map(|to| to.dimse.as_ref()?.tls.as_ref());
     checks.extend(called.flat_map(|tls| peer("destinations.dimse.tls", tls)));
@@ -177,6 +180,11 @@ mod tests {
             (format!("[[modules]]\npackage = {:?}\n", at("none")), "modules and rules", "holds no module.toml"),
             (format!("[[modules]]\npackage = {:?}\n", at("empty")), "modules and rules", "holds no module.toml"),
             (format!("[[pacs]]\nurl = \"http://a\"\ntoken_file = {:?}\n", at("none")), "pacs", "token_file"),
+            (
+                format!("[[module_sources]]\nurl = \"s3://b\"\ntrust = [{:?}]\n", at("none")),
+                "module_sources",
+                "a public key cannot be read",
+            ),
             (format!("[folder]\npath = {:?}\n", at("none")), "folder.path", "No such file"),
             (format!("[folder]\npath = {:?}\n", at("file")), "folder.path", "not a directory"),
         ] {

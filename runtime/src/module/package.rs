@@ -9,7 +9,7 @@ use super::manifest::{Manifest, Sha256Hex};
 
 /// A manifest's name in every package.
 pub const MANIFEST_FILE: &str = "module.toml";
-const MANIFEST_MAX_KIB: u64 = 256;
+pub(super) const MANIFEST_MAX_KIB: u64 = 256;
 
 /// An opened package. Its files are read when asked for.
 #[derive(Debug, Clone)]

@@ -343,7 +343,7 @@ mod tests {
     use crate::memory::Budget;
     use crate::outputs::tests::{labels, segment as a_segment, study};
 
-    fn grid() -> Geometry {
+    pub(super) fn grid() -> Geometry {
         let axes = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
         Geometry::new([3, 2, 2], [1.0, 1.0, 2.0], [10.0, 20.0, 30.0], axes).expect("a grid")
     }
@@ -367,16 +367,21 @@ mod tests {
         }
     }
 
-    fn refused(change: impl FnOnce(&mut Findings)) -> Refusal {
-        let mut findings = good();
+    fn refused(mut findings: Findings, change: impl FnOnce(&mut Findings)) -> Refusal {
         change(&mut findings);
         gate(findings, &study(&grid()), &[0]).expect_err("refused")
     }
 
+    /// That these findings, changed, are refused with these words.
+    #[track_caller]
+    pub(super) fn says_of(findings: Findings, expected: &str, change: impl FnOnce(&mut Findings)) {
+        let text = refused(findings, change).to_string();
+        assert!(text.contains(expected), "{text}");
+    }
+
     #[track_caller]
     fn says(expected: &str, change: impl FnOnce(&mut Findings)) {
-        let text = refused(change).to_string();
-        assert!(text.contains(expected), "{text}");
+        says_of(good(), expected, change);
     }
 
     fn segments(findings: &mut Findings) -> &mut Vec<Segment> {
@@ -432,7 +437,7 @@ mod tests {
             Geometry::new([3, 2, 1], [1.0, 1.0, 2.0], [10.0, 20.0, 30.0], axes),
         ] {
             let other = other.expect("a grid");
-            let refusal = refused(|f| set_labels(f, labels(&other, vec![1; other.voxels()])));
+            let refusal = refused(good(), |f| set_labels(f, labels(&other, vec![1; other.voxels()])));
             assert!(matches!(refusal, Refusal::Grid { .. }), "{refusal}");
             assert!(refusal.to_string().contains("resample-like"), "{refusal}");
         }
@@ -448,10 +453,10 @@ mod tests {
             let mut voxels = vec![0.0; 12];
             voxels[7] = bad;
             let volume = Volume::from_f32(grid(), voxels, &Budget::unlimited()).expect("a volume");
-            let refusal = refused(|f| set_labels(f, volume));
+            let refusal = refused(good(), |f| set_labels(f, volume));
             assert!(matches!(refusal, Refusal::Voxels { slice: 1, .. }), "{bad}: {refusal}");
         }
-        let refusal = refused(|f| set_labels(f, labels(&grid(), vec![0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0])));
+        let refusal = refused(good(), |f| set_labels(f, labels(&grid(), vec![0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0])));
         assert!(matches!(refusal, Refusal::Undeclared { slice: 1, value: 4 }), "{refusal}");
     }
 
@@ -537,7 +542,7 @@ mod tests {
 
     #[test]
     fn a_refusal_does_not_repeat_what_the_guest_wrote() {
-        let text = refused(|f| segments(f)[1].name = "Doe^John\n".into()).to_string();
+        let text = refused(good(), |f| segments(f)[1].name = "Doe^John\n".into()).to_string();
         assert!(!text.contains("Doe"), "{text}");
     }
 }

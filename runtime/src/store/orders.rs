@@ -103,13 +103,9 @@ impl Store {
         // Once, however many of its orders lead to a study.
         let raised = batch.raise(told, from).await?;
         let of_others = batch.tell_others(orders, from).await?;
-        sqlx::query(
-            "DELETE FROM imaging_order WHERE id IN (SELECT id FROM imaging_order WHERE last_received_ms < ? LIMIT ?)",
-        )
-        .bind(before(days))
-        .bind(OLD_MAX)
-        .execute(&mut *batch.transaction)
-        .await?;
+        let old =
+            "DELETE FROM imaging_order WHERE id IN (SELECT id FROM imaging_order WHERE last_received_ms < ? LIMIT ?)";
+        batch.let_go(old, days).await?;
         let detail = format!("{} orders, from {}; jobs of {raised} studies raised", orders.len(), from.address);
         batch.audit(&event(from, Action::OrderReceived, detail)).await?;
         batch.commit().await?;
@@ -156,13 +152,8 @@ impl Store {
             }
             concerned += rows.len() as u64;
         }
-        sqlx::query(
-            "DELETE FROM patient_merge WHERE id IN (SELECT id FROM patient_merge WHERE received_ms < ? LIMIT ?)",
-        )
-        .bind(before(days))
-        .bind(OLD_MAX)
-        .execute(&mut *batch.transaction)
-        .await?;
+        let old = "DELETE FROM patient_merge WHERE id IN (SELECT id FROM patient_merge WHERE received_ms < ? LIMIT ?)";
+        batch.let_go(old, days).await?;
         let detail = format!("{} merges, from {}; {concerned} studies here", merges.len(), from.address);
         batch.audit(&event(from, Action::MergeNoted, detail)).await?;
         batch.commit().await?;
@@ -234,6 +225,12 @@ impl Batch {
         let (orders, of_others) = orders_of_study(&mut self.transaction, study_instance_uid).await?;
         let highest = orders.iter().map(|order| level(order.priority)).max();
         Ok((highest.unwrap_or(0), of_others))
+    }
+
+    /// Deletes what is older than so many days, and at most [`OLD_MAX`] rows of it.
+    async fn let_go(&mut self, old: &'static str, days: u64) -> Result<(), StoreError> {
+        sqlx::query(old).bind(before(days)).bind(OLD_MAX).execute(&mut *self.transaction).await?;
+        Ok(())
     }
 
     /// Has the audit log say of which studies with their accession numbers orders name another patient, once; how many those are. One

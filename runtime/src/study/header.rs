@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::attributes::{Attributes, NO_UID, is_code, is_uid};
+use super::characters;
 use super::files::Candidate;
 use super::pixels::{Pixels, Syntax, not_decoded, syntax};
 use super::scan::{self, Encoding, Header, Stop, Window};
@@ -297,10 +298,16 @@ impl Opened {
         for cut in self.header.cuts.iter().rev() {
             kept.to_mut().drain(cut.start - self.start..cut.end - self.start);
         }
+        let characters = characters::take(&mut kept, self.syntax.encoding);
         // A panic of the parser on a file nobody thought of must fail this file, not the process that serves others.
         let parsed = catch_unwind(AssertUnwindSafe(|| InMemDicomObject::read_dataset_with_ts(&*kept, ts)));
         // The parser's own words may quote values, so they are left out.
-        parsed.ok().and_then(Result::ok).ok_or_else(|| ReadError::damaged(path, "its header cannot be parsed"))
+        let parsed = parsed.ok().and_then(Result::ok);
+        let mut object = parsed.ok_or_else(|| ReadError::damaged(path, "its header cannot be parsed"))?;
+        if let Some(characters) = characters {
+            characters.give_back(&mut object);
+        }
+        Ok(object)
     }
 
     fn object(self, path: &Path) -> Result<Object, ReadError> {

@@ -14,6 +14,7 @@
 //! Read in this order: `read` below, `header`, `scan`, `identity`, `stack`, `decode`, `codec`.
 
 mod attributes;
+mod characters;
 mod codec;
 mod colour;
 mod decode;
@@ -31,7 +32,7 @@ mod scan;
 mod series;
 mod stack;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod voi;
 
 use std::path::{Path, PathBuf};

@@ -59,16 +59,12 @@ pub(super) fn voxels(stated: Probabilities, grid: &Geometry) -> Result<AcceptedP
 #[cfg(test)]
 mod tests {
     use super::super::gate;
+    use super::super::tests::{grid, says_of};
     use super::*;
     use crate::findings::Segmentation;
     use crate::memory::Budget;
     use crate::outputs::tests::{labels, segment, study};
     use crate::volumes::Volume;
-
-    fn grid() -> Geometry {
-        let axes = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
-        Geometry::new([3, 2, 2], [1.0, 1.0, 2.0], [10.0, 20.0, 30.0], axes).expect("a grid")
-    }
 
     fn of(segment: u32, grid: &Geometry, voxels: Vec<f32>) -> Probabilities {
         let values = Volume::from_f32(grid.clone(), voxels, &Budget::unlimited()).expect("as many as the grid has");
@@ -88,10 +84,7 @@ mod tests {
 
     #[track_caller]
     fn says(expected: &str, change: impl FnOnce(&mut Findings)) {
-        let mut findings = good();
-        change(&mut findings);
-        let text = gate(findings, &study(&grid()), &[0]).expect_err("refused").to_string();
-        assert!(text.contains(expected), "{text}");
+        says_of(good(), expected, change);
     }
 
     #[test]

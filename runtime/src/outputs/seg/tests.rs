@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 
@@ -8,6 +6,7 @@ use crate::findings::{Findings, Segmentation};
 use crate::geometry::Geometry;
 use crate::outputs::gate;
 use crate::outputs::tests::{labels, module, segment, stamp, study};
+use crate::study::tests::assets;
 use crate::study::{ReadOptions, Study};
 
 /// An oblique grid of 7 × 5 × 3: frames of 35 bits.
@@ -214,19 +213,6 @@ fn no_voxels_are_no_seg() {
     assert!(matches!(seg(&study(&grid()), vec![0; 105]), Err(SegError::Empty)));
 }
 
-/// A folder of real data, or `None` where a person has not fetched it.
-fn real_ct() -> Option<PathBuf> {
-    let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
-    let assets = std::env::var_os("GANTRY_ASSETS").map_or_else(|| repository.join(".cache/assets"), PathBuf::from);
-    let folder = assets.join("totalsegmentator/example_ct_dicom");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing: run `cargo xtask assets`", folder.display());
-    eprintln!("skipped: {} is missing; run `cargo xtask assets`", folder.display());
-    None
-}
-
 /// Ellipsoids, one for each segment value of [`accepted`].
 fn ellipsoids([nx, ny, nz]: [usize; 3]) -> Vec<u8> {
     let mut voxels = vec![0; nx * ny * nz];
@@ -249,7 +235,7 @@ fn ellipsoids([nx, ny, nz]: [usize; 3]) -> Vec<u8> {
 
 #[test]
 fn a_real_series_gets_a_seg_with_the_voxels_that_were_stated() {
-    let Some(folder) = real_ct() else { return };
+    let Some(folder) = assets("totalsegmentator/example_ct_dicom") else { return };
     let options = ReadOptions::default();
     let study = crate::study::read(&[folder], &options).expect("the series reads");
     let layout = &study.series[0].volumes[0];

@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use dicom_dictionary_std::tags;
 
 use super::*;
@@ -8,6 +6,7 @@ use crate::geometry::{Geometry, Region};
 use crate::memory::Budget;
 use crate::outputs::tests::{labels, module, segment, stamp, study};
 use crate::outputs::{gate, segmentation};
+use crate::study::tests::assets;
 use crate::study::{ReadOptions, Study};
 
 fn small() -> Study {
@@ -438,22 +437,9 @@ fn what_is_found_again_takes_the_place_of_what_it_did_before() {
     assert_eq!(of(&["2.25.1", own.as_str(), "2.25.2"]).as_deref(), Some("2.25.1"));
 }
 
-/// A folder of real data, or `None` where a person has not fetched it.
-fn real_ct() -> Option<PathBuf> {
-    let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
-    let assets = std::env::var_os("GANTRY_ASSETS").map_or_else(|| repository.join(".cache/assets"), PathBuf::from);
-    let folder = assets.join("totalsegmentator/example_ct_dicom");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing: run `cargo xtask assets`", folder.display());
-    eprintln!("skipped: {} is missing; run `cargo xtask assets`", folder.display());
-    None
-}
-
 #[test]
 fn a_report_on_a_real_series_refers_to_its_slices_and_its_seg() {
-    let Some(folder) = real_ct() else { return };
+    let Some(folder) = assets("totalsegmentator/example_ct_dicom") else { return };
     let options = ReadOptions::default();
     let study = crate::study::read(&[folder], &options).expect("the series reads");
     let accepted = gate(findings(&study), &study, &[0]).expect("accepted");

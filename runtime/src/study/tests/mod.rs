@@ -1,5 +1,6 @@
 //! Synthetic files, one kind of trouble at a time, and real ones.
 
+mod characters;
 mod geometry;
 mod hostile;
 mod identity;
@@ -24,6 +25,19 @@ const COLUMNS: u16 = 4;
 const ROWS: u16 = 3;
 const EXPLICIT: &str = uids::EXPLICIT_VR_LITTLE_ENDIAN;
 const AXIAL: &str = "1\\0\\0\\0\\1\\0";
+
+/// A folder of the assets, or `None`, said so, where it is not fetched; that is an error in CI.
+pub(crate) fn assets(name: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("GANTRY_ASSETS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/assets"), PathBuf::from);
+    let path = root.join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(std::env::var_os("CI").is_none(), "{} is missing: run `cargo xtask assets`", path.display());
+    eprintln!("skipped: no {name}; run `cargo xtask assets`");
+    None
+}
 
 /// A folder of synthetic files.
 struct Folder(TempDir);

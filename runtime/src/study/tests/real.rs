@@ -2,19 +2,6 @@
 
 use super::*;
 
-/// A folder of the assets, or `None`, said so, where it is not fetched; that is an error in CI.
-fn assets(name: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("GANTRY_ASSETS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/assets"), PathBuf::from);
-    let path = root.join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing: run `cargo xtask assets`", path.display());
-    eprintln!("skipped: no {name}; run `cargo xtask assets`");
-    None
-}
-
 #[test]
 fn a_siemens_abdomen_without_uids_is_read_as_others_read_it() {
     let Some(path) = assets("totalsegmentator/example_ct_dicom") else { return };
