@@ -79,6 +79,12 @@ kinds! {
     /// Its pixel data must be masked and cannot be.
     Mask = "mask",
         "it cannot be released as it is: use a profile without pixel data, have it decompressed where it comes from, or discard it";
+    /// Its pixel data may show text and cannot be decoded, so nothing can look at it.
+    Undecoded = "undecoded",
+        "it cannot be released as it is: use a profile without pixel data, have it decompressed where it comes from, or discard it";
+    /// The text detector failed on its pixel data.
+    Unsearched = "unsearched",
+        "mend the detector or its engine: with another profile, or sent again, it is looked at anew; or discard it";
     /// A face could be rendered from it.
     Recognizable = "recognizable",
         "release it where a face may leave by your agreements; otherwise discard it. `pixels.head` decides for all";
@@ -138,6 +144,8 @@ impl From<&Held> for Reason {
             Held::BurnedIn(_) => (ReasonKind::BurnedIn, Some(Excuse::NoTextSeen)),
             Held::TextInPixels => (ReasonKind::TextInPixels, Some(Excuse::FoundTextRead)),
             Held::Mask(_) => (ReasonKind::Mask, None),
+            Held::Undecoded(_) => (ReasonKind::Undecoded, None),
+            Held::Unsearched(_) => (ReasonKind::Unsearched, None),
             Held::Recognizable => (ReasonKind::Recognizable, Some(Excuse::FaceAllowed)),
             Held::Text(tag) => (ReasonKind::Text, Some(Excuse::TextRead(*tag))),
             Held::Patient => (ReasonKind::Patient, None),
