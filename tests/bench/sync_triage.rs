@@ -12,8 +12,8 @@ use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use gantry::store::{JobState, Store};
 use gantry_tests::dimse::data_set;
-use gantry_tests::node::{NODE_TITLE, Node};
 use gantry_tests::moto::{BUCKET, S3};
+use gantry_tests::node::{NODE_TITLE, Node};
 use gantry_tests::{change_files, repository, write_head_ct};
 
 use crate::Built;

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
-use gantry_tests::node::{Node, eventually};
 use gantry_tests::moto::{BUCKET, S3};
+use gantry_tests::node::{Node, eventually};
 use gantry_tests::{Scenario, change_files, write_ct, write_head_ct};
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -6,12 +6,12 @@ pub mod complete;
 pub mod dimse;
 pub mod fhir;
 pub mod guests;
+pub mod moto;
 pub mod nets;
 pub mod node;
 pub mod onnx;
 pub mod orthanc;
 pub mod peers;
-pub mod moto;
 pub mod s3;
 
 use std::path::{Path, PathBuf};

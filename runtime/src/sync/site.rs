@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gantry_cloud_sync::batch::{self, Digest, PublicKey, SiteKey};
 use gantry_cloud_sync::deid::{Attribute, Deidentifier, Profile, Secret};
+use gantry_cloud_sync::dsse::KeyError;
 use gantry_cloud_sync::escrow::{Escrow, EscrowError};
 use gantry_cloud_sync::policy::{OptOut, Policy, PolicyError};
 
@@ -67,7 +68,7 @@ pub enum SiteError {
     },
     /// A key of signatures.
     #[error(transparent)]
-    Key(#[from] batch::Failure),
+    Key(#[from] KeyError),
     /// Where the hospital keeps who is who.
     #[error("escrow: {0}")]
     Escrow(#[from] EscrowError),
