@@ -34,7 +34,7 @@ pub enum Stays {
 /// What identifies in the sources that were added, for the cleaner and for the verifier, each by its own code.
 #[derive(Debug)]
 pub struct Known {
-    subject: Option<Subject>,
+    subject: Subject,
     several: bool,
     verifier: Verifier,
     sources: HashSet<[u8; 32]>,
@@ -45,7 +45,7 @@ impl Known {
     #[must_use]
     pub fn new(by: &Deidentifier, limits: verify::Limits) -> Self {
         Self {
-            subject: None,
+            subject: Subject::default(),
             several: false,
             verifier: Verifier::new(Retain::from(by.profile()), limits),
             sources: HashSet::new(),
@@ -59,15 +59,15 @@ impl Known {
     pub fn add(&mut self, by: &Deidentifier, source: &[u8]) -> Result<(), Stays> {
         let subject = by.subject(source)?;
         self.verifier.add_source(source)?;
-        self.sources.insert(Sha256::digest(source).into());
-        match &mut self.subject {
-            None => self.subject = Some(subject),
-            Some(all) => {
-                self.several |= !all.is_same_patient(&subject);
-                all.add(&subject);
-            }
-        }
+        self.note(source, &subject);
+        self.subject.add(&subject);
         Ok(())
+    }
+
+    /// Whose it is, beside what was added before.
+    fn note(&mut self, source: &[u8], subject: &Subject) {
+        self.several |= !self.sources.is_empty() && !self.subject.is_same_patient(subject);
+        self.sources.insert(Sha256::digest(source).into());
     }
 
     /// Adds an object that our software made of instances: SEG, SR and the like.
@@ -77,10 +77,8 @@ impl Known {
     pub fn add_made(&mut self, by: &Deidentifier, source: &[u8]) -> Result<(), Stays> {
         let subject = by.subject(source)?;
         self.verifier.add_made(source)?;
-        self.sources.insert(Sha256::digest(source).into());
-        let all = self.subject.get_or_insert_default();
-        self.several |= !all.is_same_patient(&subject);
-        all.add_made(&subject);
+        self.note(source, &subject);
+        self.subject.add_made(&subject);
         Ok(())
     }
 
@@ -89,14 +87,14 @@ impl Known {
     /// # Errors
     /// There is too much that identifies.
     pub fn add_person(&mut self, name: &str) -> Result<(), Stays> {
-        self.subject.get_or_insert_default().add_name(name);
+        self.subject.add_name(name);
         Ok(self.verifier.add_known(Kind::Staff, name)?)
     }
 
     /// Whose the sources are; nothing where they do not say, or are of several.
     #[must_use]
     pub fn patient(&self, by: &Deidentifier) -> Option<Patient> {
-        self.subject.as_ref().filter(|_| !self.several).and_then(|subject| by.patient(subject))
+        if self.several { None } else { by.patient(&self.subject) }
     }
 
     /// Makes what cleans and proves: `by` may be another one with the same options but for what is retained of the patient.
@@ -109,13 +107,7 @@ impl Known {
             return Err(Held::Patient.into());
         }
         let scanner = self.verifier.scanner()?;
-        Ok(Prover {
-            by,
-            subject: self.subject.unwrap_or_default(),
-            several: self.several,
-            scanner,
-            sources: self.sources,
-        })
+        Ok(Prover { by, subject: self.subject, several: self.several, scanner, sources: self.sources })
     }
 }
 

@@ -491,6 +491,16 @@ mod tests {
         assert_eq!((site.results().as_str(), site.files().as_str()), ("", "q"));
     }
 
+    #[tokio::test]
+    async fn what_is_yet_to_be_handed_to_the_cloud_stays() {
+        for (sync, left) in [(true, "123q"), (false, "q")] {
+            let settings = RetentionConfig { instances_days: Some(1), ..RetentionConfig::default() };
+            let site = Site::protecting(settings, Unfinished { sync }).await.with_results().await;
+            site.round(100).await.expect("a round");
+            assert_eq!(site.files(), left);
+        }
+    }
+
     /// The wall clock of a host can jump by years: what came last may say an earlier time than what came before.
     #[tokio::test]
     async fn a_clock_that_jumps_back_keeps_no_study_for_ever() {

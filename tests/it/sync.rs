@@ -5,9 +5,10 @@ use std::path::Path;
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
+use gantry_tests::command::{Said, gantry};
 use gantry_tests::moto::{BUCKET, S3};
 use gantry_tests::node::{Node, eventually};
-use gantry_tests::{Scenario, change_files, write_ct, write_head_ct};
+use gantry_tests::{Scenario, change_files, repository, write_ct, write_head_ct};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -336,4 +337,15 @@ fn without_a_policy_or_with_a_wrong_one_it_says_what_to_do() {
     let node = Node::start(&cloud.section());
     let said = node.says(&["doctor"]);
     assert!(said.out.contains("openssl genpkey"), "{said:?}");
+
+    // As docs/sync.md has it.
+    let cloud = Cloud::new(9, "");
+    let page = std::fs::read_to_string(repository().join("docs/sync.md")).expect("readable");
+    let (_, policy) = page.split_once("<<'POLICY'\n").expect("a policy");
+    std::fs::write(cloud.folder.path().join("sync.toml"), policy.split_once("POLICY\n").expect("its end").0)
+        .expect("written");
+    std::fs::write(cloud.folder.path().join("gantry.toml"), cloud.section()).expect("written");
+    let file = cloud.folder.path().join("gantry.toml");
+    let said = Said::from(gantry().args(["config", "check"]).arg(file).output().expect("gantry runs"));
+    assert!(said.out.contains("policy of site site-a, profile qa-minimal"), "{said:?}");
 }
