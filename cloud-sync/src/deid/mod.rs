@@ -215,7 +215,7 @@ impl Deidentifier {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) use tests::ct_for_tests;
 
 #[cfg(test)]
-pub(crate) use tests::ct_for_tests;
+mod tests;
