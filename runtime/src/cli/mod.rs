@@ -3,6 +3,7 @@
 pub(crate) mod deid;
 pub(crate) mod job;
 pub(crate) mod node;
+pub(crate) mod opt_out;
 pub(crate) mod outbox;
 pub(crate) mod review;
 pub(crate) mod summary;
