@@ -52,10 +52,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn judge(peers: &Peers, before: &Path, cleaned: &Cleaned, orthanc: &Orthanc, released: &[&str]) {
+fn judge(peers: &Peers, before: &Path, cleaned: &Cleaned, orthanc: &Orthanc, references: usize, released: &[&str]) {
     let [key, before, after] = [&cleaned.key, before, &cleaned.out].map(path_text);
     let url = orthanc.dicom_web().replace("/dicom-web", "");
-    let mut arguments = vec![key.as_str(), &before, &after, "--orthanc", &url];
+    let references = references.to_string();
+    let mut arguments = vec![key.as_str(), &before, &after, "--orthanc", &url, "--references", &references];
     arguments.extend(after.ends_with("metadata-only").then_some("--without-pixels"));
     arguments.push("--released");
     arguments.extend(released);
@@ -81,7 +82,7 @@ fn a_study_with_its_results_is_to_others_what_it_was() {
         if !send(&cleaned.out, &orthanc) {
             return;
         }
-        judge(&peers, &before, &cleaned, &orthanc, &[&objects[..], &["00001.dcm", "00020.dcm"]].concat());
+        judge(&peers, &before, &cleaned, &orthanc, slices, &[&objects[..], &["00001.dcm", "00020.dcm"]].concat());
     }
     let all = PRESETS.len() * (slices + objects.len());
     assert_eq!(orthanc.instances().expect("Orthanc counts"), all as u64);
@@ -148,7 +149,7 @@ fn real_files_of_all_kinds_are_to_others_what_they_were() {
             return;
         }
         let more: &[&str] = if preset == "metadata-only" { &RELEASED_WITHOUT_PIXELS } else { &[] };
-        judge(&peers, &before, &cleaned, &orthanc, &[&RELEASED[..], more].concat());
+        judge(&peers, &before, &cleaned, &orthanc, 0, &[&RELEASED[..], more].concat());
     }
 }
 
