@@ -130,6 +130,9 @@ enum Command {
         #[command(subcommand)]
         command: Option<worker::WorkerCommand>,
     },
+    /// Make the list of those who want nothing sent, as a policy names it.
+    #[command(after_help = cli::opt_out::EXAMPLES)]
+    OptOut(cli::opt_out::OptOutArgs),
     /// Take identities out of instances and results (PS3.15 Annex E).
     #[command(after_help = deid::EXAMPLES)]
     Deid(deid::DeidArgs),
@@ -297,6 +300,7 @@ fn main() -> ExitCode {
         Command::Route(command) => job::route(command),
         Command::Config(command) => node::config(command),
         Command::Doctor { config, json } => node::doctor(&config, json),
+        Command::OptOut(args) => cli::opt_out::run(&args),
         Command::Audit(command) => node::audit(command),
         Command::Deid(args) => deid::run(&args),
         Command::Sync(command) => sync::run(command),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use dicom_core::Tag;
 use gantry_tests::command::{Said, gantry};
 use gantry_tests::complete::complete;
 use gantry_tests::orthanc::Orthanc;
@@ -51,10 +52,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn judge(peers: &Peers, before: &Path, cleaned: &Cleaned, orthanc: &Orthanc, released: &[&str]) {
+fn judge(peers: &Peers, before: &Path, cleaned: &Cleaned, orthanc: &Orthanc, references: usize, released: &[&str]) {
     let [key, before, after] = [&cleaned.key, before, &cleaned.out].map(path_text);
     let url = orthanc.dicom_web().replace("/dicom-web", "");
-    let mut arguments = vec![key.as_str(), &before, &after, "--orthanc", &url];
+    let references = references.to_string();
+    let mut arguments = vec![key.as_str(), &before, &after, "--orthanc", &url, "--references", &references];
     arguments.extend(after.ends_with("metadata-only").then_some("--without-pixels"));
     arguments.push("--released");
     arguments.extend(released);
@@ -80,7 +82,7 @@ fn a_study_with_its_results_is_to_others_what_it_was() {
         if !send(&cleaned.out, &orthanc) {
             return;
         }
-        judge(&peers, &before, &cleaned, &orthanc, &[&objects[..], &["00001.dcm", "00020.dcm"]].concat());
+        judge(&peers, &before, &cleaned, &orthanc, slices, &[&objects[..], &["00001.dcm", "00020.dcm"]].concat());
     }
     let all = PRESETS.len() * (slices + objects.len());
     assert_eq!(orthanc.instances().expect("Orthanc counts"), all as u64);
@@ -147,6 +149,31 @@ fn real_files_of_all_kinds_are_to_others_what_they_were() {
             return;
         }
         let more: &[&str] = if preset == "metadata-only" { &RELEASED_WITHOUT_PIXELS } else { &[] };
-        judge(&peers, &before, &cleaned, &orthanc, &[&RELEASED[..], more].concat());
+        judge(&peers, &before, &cleaned, &orthanc, 0, &[&RELEASED[..], more].concat());
     }
+}
+
+#[test]
+fn who_opted_out_is_named_as_in_what_leaves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let before = folder.path().join("before");
+    std::fs::create_dir(&before).expect("made");
+    gantry_tests::write_ct(&before).expect("a study");
+    let patient_id = |file: &Path| {
+        let object = dicom_object::open_file(file).expect("DICOM");
+        object.element(Tag(0x0010, 0x0020)).expect("there").to_str().expect("text").trim_end().to_owned()
+    };
+    let id = patient_id(&files(&before)[0]);
+    let (cleaned, said) = deid(&before, &folder, "qa-minimal");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let series = files(&files(&cleaned.out)[0]).remove(0);
+    let pseudonym = patient_id(&files(&series)[0]);
+    let ids = folder.path().join("ids.txt");
+    std::fs::write(&ids, format!("\n{id} \nsomebody else\n")).expect("written");
+    let said =
+        Said::from(gantry().args(["opt-out", "--key"]).args([&cleaned.key, &ids]).output().expect("gantry runs"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(lines.len(), 3, "{}", said.out);
+    assert!(lines[1..].contains(&pseudonym.as_str()) && !said.out.contains(&id), "{}", said.out);
 }

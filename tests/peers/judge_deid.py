@@ -1,6 +1,6 @@
 """Judges de-identified files by other people's software: dciodvfy, pydicom and an Orthanc that was given them.
 
-    judge_deid.py KEY BEFORE AFTER [--orthanc URL] [--without-pixels] [--released NAME…]
+    judge_deid.py KEY BEFORE AFTER [--orthanc URL] [--without-pixels] [--references MIN] [--released NAME…]
 
 KEY is the file of the site's key, BEFORE a folder of files, AFTER what `gantry deid --key KEY` made of it, URL where Orthanc's
 REST interface is. Which file became which is found out by deriving the new SOP Instance UIDs here (HMAC-SHA-256).
@@ -11,7 +11,7 @@ Passes (status 0) when
 - dciodvfy finds no error in a file that it does not find in its original, but for pixel data and waveforms where these were to go,
 - pydicom reads every value, and pixel data are those of the original where they are there,
 - UIDs stand for one another one to one in all files, those of the standard for themselves, and every reference to an instance of
-  BEFORE that is left is to the one that it became,
+  BEFORE that is left is to the one that it became, and so many are,
 - Orthanc has these patients, studies and series, with so many instances, and finds every instance that is referred to.
 
 Otherwise prints each fault and ends with status 1.
@@ -49,6 +49,7 @@ def main():
     parser.add_argument("before", type=pathlib.Path)
     parser.add_argument("after", type=pathlib.Path)
     parser.add_argument("--orthanc")
+    parser.add_argument("--references", type=int, default=0)
     parser.add_argument("--without-pixels", action="store_true")
     parser.add_argument("--released", nargs="*", default=[])
     asked = parser.parse_args()
@@ -66,6 +67,8 @@ def main():
     faults += [fault for _, old, path, new in pairs for fault in reads(path, old, new)]
     references = []
     faults += same_graph(key, before, pairs, references)
+    if len(references) < asked.references:
+        faults.append(f"{len(references)} references to other files are left, not {asked.references}")
     if asked.orthanc:
         faults += kept(asked.orthanc, [d for _, d in after.values()], references)
     for fault in faults:

@@ -14,6 +14,8 @@ use super::text::{fold, is_common, spelled, words};
 
 /// Fewer characters are no identifier: they would match everywhere.
 const IDENTIFIER_CHARACTERS_MIN: usize = 4;
+/// Who stands as Content Creator's Name (0070,0084) in what our modules found.
+const PROGRAM: &[u8] = b"Gantry^";
 /// Words that stand beside names.
 const BESIDE_NAMES: [&str; 24] = [
     "anonymous",
@@ -185,6 +187,8 @@ impl Subject {
             vr => vr,
         };
         match vr {
+            // What our modules found was made by a program.
+            VR::PN if element.tag == tags::CONTENT_CREATOR_NAME && element.bytes().trim_ascii_end() == PROGRAM => {}
             VR::PN => self.add_name(&charset.guess(element.bytes())),
             VR::UI if row.is_some_and(|row| row.basic == Basic::U) => {
                 let uids = charset.guess(element.bytes());

@@ -163,7 +163,7 @@ impl OptOut {
         if lines.next() != Some(Self::header(secret).as_str()) {
             return Err(PolicyError::OptOut(
                 "the first line of consent.opt_out_file is not that of a list made with identity_key_file: \
-                 make it anew from the Patient IDs"
+                 make it anew with `gantry opt-out`"
                     .to_owned(),
             ));
         }
@@ -171,7 +171,7 @@ impl OptOut {
         for (n, line) in lines.enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
             if !Patient::is_pseudonym(line) {
                 return Err(PolicyError::OptOut(format!(
-                    "line {} of consent.opt_out_file is no pseudonym: make it from the Patient ID",
+                    "line {} of consent.opt_out_file is no pseudonym: make it with `gantry opt-out`",
                     n + 2
                 )));
             }

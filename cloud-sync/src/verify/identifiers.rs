@@ -6,6 +6,10 @@ use super::Kind;
 use super::attributes::{Meaning, is_birth, is_time, meaning};
 use super::walk::{Leaf, Walked};
 
+/// Content Creator's Name (0070,0084), and who stands there in what our modules found: no person, and outputs state it elsewhere.
+const CONTENT_CREATOR: u32 = 0x0070_0084;
+const PROGRAM: &[u8] = b"Gantry^";
+
 /// Identifiers by text and kind, each with the tags at which it stood.
 #[derive(Default)]
 pub(super) struct Identifiers {
@@ -68,7 +72,7 @@ impl Identifiers {
             return;
         }
         let means = meaning(tag, walked.around(leaf));
-        if means == Some(Meaning::Nobodys) {
+        if means == Some(Meaning::Nobodys) || tag == CONTENT_CREATOR && bytes.trim_ascii_end() == PROGRAM {
             return;
         }
         let private = tag >> 16 & 1 == 1;

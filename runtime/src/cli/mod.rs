@@ -5,6 +5,7 @@ pub(crate) mod deid;
 pub(crate) mod escrow;
 pub(crate) mod job;
 pub(crate) mod node;
+pub(crate) mod opt_out;
 pub(crate) mod outbox;
 pub(crate) mod package;
 pub(crate) mod quarantine;

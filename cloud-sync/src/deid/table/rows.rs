@@ -1,4 +1,4 @@
-//! Generated: `GANTRY_WRITE_TABLE=1 cargo test -p gantry-cloud-sync the_table_is_the_standards`.
+//! The rows of table E.1-1 of PS3.15, in the order of tags.
 
 use super::Basic::{D, U, X, XD, XZ, XZD, XZU, Z, ZD};
 use super::Row;
