@@ -71,13 +71,15 @@ impl Work<'_> {
 
     fn fields(&mut self, fields: Map<String, Value>, public: bool, depth: usize) -> Result<Map<String, Value>, Held> {
         let mut kept = Map::new();
+        // Codes of SNOMED CT look like telephone numbers.
+        let is_code = ["value", "scheme", "meaning"].iter().all(|key| fields.contains_key(*key));
         for (key, value) in fields {
             let key = if looks_like_uid(&key) { self.by.uid(&key) } else { key };
             if names(&key, self.subject) {
                 self.report.note(NO_TAG, Action::Removed);
                 continue;
             }
-            let public = public || SOFTWARE.contains(&key.as_str());
+            let public = public || SOFTWARE.contains(&key.as_str()) || is_code && key == "value";
             let value = self.value(value, &key, public, depth + 1)?;
             kept.insert(key, value);
         }

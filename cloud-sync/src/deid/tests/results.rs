@@ -41,6 +41,20 @@ fn a_result_has_the_uids_and_days_of_its_instances() {
     }
 }
 
+/// A number of SNOMED CT has as many digits as a telephone number has.
+#[test]
+fn the_value_of_a_code_stays_unless_it_is_known_to_identify() {
+    let by = with(profile("qa-minimal"));
+    let subject = by.subject(&file(&ct())).expect("readable");
+    let code = |value: &str| json!({"value": value, "scheme": "SCT", "meaning": "Mass"});
+    let source = json!({"a": code("4147007"), "b": code("118565006"), "c": code("4471199"), "value": "118565006"});
+    let result = by.deidentify_json(source.to_string().as_bytes(), &subject).expect("released");
+    let result: serde_json::Value = serde_json::from_slice(result.as_bytes()).expect("JSON");
+    assert_eq!((&result["a"], &result["b"]), (&source["a"], &source["b"]));
+    assert_ne!(result["c"]["value"], "4471199", "it is this patient's number");
+    assert_ne!(result["value"], "118565006", "alone it is no code");
+}
+
 #[test]
 fn what_is_no_json_is_held() {
     let by = with(profile("qa-minimal"));
