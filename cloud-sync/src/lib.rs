@@ -7,9 +7,10 @@
 //!            └────────── identifiers, by other code ───────────────┘
 //! ```
 //!
-//! Read `deid` first, then `verify`, `batch` and `s3`.
+//! Read `deid` first, then `verify`, `batch`, `s3` and `catalog`.
 
 pub mod batch;
+pub mod catalog;
 pub mod deid;
 pub mod s3;
 pub mod verify;

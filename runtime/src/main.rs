@@ -26,7 +26,7 @@ use gantry::telemetry;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::summary::Summary;
-use crate::cli::{deid, job, node, outbox, review, token, worker, worklist};
+use crate::cli::{catalog, deid, job, node, outbox, review, token, worker, worklist};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -34,7 +34,8 @@ Exit codes:
   1    the result could not be written; `gantry doctor`: a check failed
   2    usage, configuration, start-up, or no engine to check with; `gantry config check`: a check failed
   3    the input cannot be read, or the module accepts none of it; there is no such job, study or delivery
-  4    the module failed, or its package or findings were refused; `gantry deid`: something was held
+  4    the module failed, or its package or findings were refused; `gantry deid`: something was held;
+       `gantry catalog`: something is not as its site signed it
   5    a limit was hit
   130  interrupted";
 
@@ -122,6 +123,9 @@ enum Command {
     /// Take identities out of instances and results (PS3.15 Annex E).
     #[command(after_help = deid::EXAMPLES)]
     Deid(deid::DeidArgs),
+    /// What lies in a bucket, as tables.
+    #[command(subcommand, after_help = catalog::EXAMPLES)]
+    Catalog(catalog::CatalogCommand),
     /// Make and look at modules.
     #[command(subcommand, after_help = concat!(
         "Examples:\n",
@@ -268,6 +272,7 @@ fn main() -> ExitCode {
         Command::Doctor { config, json } => node::doctor(&config, json),
         Command::Audit(command) => node::audit(command),
         Command::Deid(args) => deid::run(&args),
+        Command::Catalog(command) => catalog::run(&command),
         Command::Module(command) => module(command),
         Command::Worker { command } => command.map_or(Ok(()), |command| worker::run(&command)),
     };

@@ -1,5 +1,6 @@
 //! One binary of scenarios.
 
+mod catalog;
 mod check;
 mod command;
 mod completion;

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use aws_smithy_types::base64;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Id, Site};
+use super::{Digest, Failure, Id, Site};
+use crate::catalog::Table;
 
 /// The one that this program writes, and the newest it reads.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -27,6 +29,23 @@ pub struct Manifest {
     pub modules: Vec<Module>,
     /// In the order in which they came.
     pub studies: Vec<Study>,
+    /// Its rows in the catalogue: a file for each table that has some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub catalog: Vec<Part>,
+}
+
+/// A file of the catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// Of which table.
+    pub table: Table,
+    /// SHA-256.
+    pub sha256: Digest,
+    /// Size.
+    pub bytes: u64,
+    /// How many rows it has.
+    pub rows: u64,
 }
 
 /// One study's part of a batch.
@@ -132,7 +151,7 @@ pub struct Model {
 pub(crate) struct Content {
     pub(crate) sha256: Digest,
     pub(crate) bytes: u64,
-    pub(crate) format: Format,
+    pub(crate) media_type: &'static str,
 }
 
 impl Manifest {
@@ -146,7 +165,47 @@ impl Manifest {
     pub(crate) fn contents(&self) -> Vec<Content> {
         let objects = self.studies.iter().flat_map(|study| &study.objects);
         let each: BTreeMap<_, _> = objects.map(|o| (o.sha256, (o.bytes, o.format))).collect();
-        each.into_iter().map(|(sha256, (bytes, format))| Content { sha256, bytes, format }).collect()
+        let content =
+            |(sha256, (bytes, format)): (_, (_, Format))| Content { sha256, bytes, media_type: format.media_type() };
+        each.into_iter().map(content).collect()
+    }
+
+    /// The files of the catalogue with their keys, which are below the prefix and beside the sites: engines read all sites at once.
+    pub(crate) fn catalog_files(&self) -> Vec<(String, Content)> {
+        let file = |part: &Part| {
+            let content =
+                Content { sha256: part.sha256, bytes: part.bytes, media_type: "application/vnd.apache.parquet" };
+            (self.catalog_path(part.table), content)
+        };
+        self.catalog.iter().map(file).collect()
+    }
+
+    /// Where the rows of a table lie, below the prefix.
+    #[must_use]
+    pub fn catalog_path(&self, table: Table) -> String {
+        let (site, day, batch) = (&self.site, self.day(), self.batch);
+        format!("catalog/{}/site={site}/date={day}/{batch}.parquet", table.name())
+    }
+
+    /// The day of sealing in UTC, `YYYY-MM-DD`.
+    #[must_use]
+    pub fn day(&self) -> String {
+        let sealed = chrono::DateTime::parse_from_rfc3339(&self.sealed).unwrap_or_default();
+        sealed.to_utc().format("%Y-%m-%d").to_string()
+    }
+
+    /// What an envelope says, for who only looks: its signatures are not checked, so nobody answers for it.
+    pub(crate) fn peek(name: &str, envelope: &[u8]) -> Result<Self, Failure> {
+        #[derive(Deserialize)]
+        struct Envelope {
+            payload: String,
+        }
+        let parsed = serde_json::from_slice::<Envelope>(envelope).ok();
+        let payload = parsed.and_then(|envelope| base64::decode(envelope.payload).ok());
+        let manifest: Option<Self> = payload.and_then(|payload| serde_json::from_slice(&payload).ok());
+        let manifest = manifest.ok_or_else(|| Failure::manifest(name, "cannot be read: it was cut or changed"))?;
+        manifest.check().map_err(|why| Failure::manifest(name, why))?;
+        Ok(manifest)
     }
 
     /// Says what is wrong where it contradicts itself or is of another version.
@@ -159,6 +218,9 @@ impl Manifest {
         }
         chrono::DateTime::parse_from_rfc3339(&self.sealed)
             .map_err(|_| "does not say in RFC 3339 when it was sealed")?;
+        if self.catalog.windows(2).any(|pair| pair[0].table >= pair[1].table) {
+            return Err("names the tables of its catalogue out of order, or one twice".to_owned());
+        }
         let mut sizes = BTreeMap::new();
         for object in self.studies.iter().flat_map(|study| &study.objects) {
             if *sizes.entry(object.sha256).or_insert(object.bytes) != object.bytes {

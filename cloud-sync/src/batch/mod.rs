@@ -16,18 +16,19 @@ mod failure;
 mod limits;
 mod manifest;
 mod name;
+mod record;
 mod seal;
 mod sealed;
 mod spool;
 
 pub(crate) use durable::remove;
 pub(crate) use manifest::{Content, MANIFEST_BYTES_MAX};
-pub(crate) use sealed::object_path;
+pub(crate) use sealed::{object_path, read_bounded};
 
 pub use digest::{Digest, Digester};
 pub use failure::Failure;
 pub use limits::Limits;
-pub use manifest::{Format, Kind, MANIFEST_VERSION, Manifest, Model, Module, Object, Profile, Study};
+pub use manifest::{Format, Kind, MANIFEST_VERSION, Manifest, Model, Module, Object, Part, Profile, Study};
 pub use name::{Id, Site};
 pub use seal::{PublicKey, Sealed, SiteKey};
 pub use sealed::Batch;

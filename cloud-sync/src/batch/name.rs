@@ -46,7 +46,7 @@ impl FromStr for Id {
     }
 }
 
-/// What a hospital is called in the cloud: 1 to 64 of `a-z`, `0-9` and `-`. Give it a pseudonym.
+/// What a hospital is called in the cloud: 1 to 64 of `a-z`, `0-9` and `-`, and not `catalog`, which lies beside the sites. Give it a pseudonym.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Site(String);
 
@@ -63,10 +63,10 @@ impl FromStr for Site {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let fits = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-        if (1..=64).contains(&text.len()) && text.bytes().all(fits) {
+        if (1..=64).contains(&text.len()) && text.bytes().all(fits) && text != "catalog" {
             Ok(Self(text.to_owned()))
         } else {
-            Err("a site's pseudonym is 1 to 64 of a-z, 0-9 and -")
+            Err("a site's pseudonym is 1 to 64 of a-z, 0-9 and -, and not `catalog`")
         }
     }
 }

@@ -38,7 +38,8 @@ impl Batch {
     /// # Errors
     /// [`Failure::Damaged`], [`Failure::Disk`]
     pub fn check(&self) -> Result<(), Failure> {
-        for content in self.manifest().contents() {
+        let catalog = self.manifest().catalog_files().into_iter().map(|(_, content)| content);
+        for content in self.manifest().contents().into_iter().chain(catalog) {
             let path = object_path(&self.root, content.sha256);
             match Digest::of_file(&path) {
                 Ok(found) if found == (content.sha256, content.bytes) => {}
@@ -66,7 +67,7 @@ pub(crate) fn object_path(root: &Path, sha256: Digest) -> PathBuf {
     root.join("objects").join(name.get(..2).unwrap_or_default()).join(&name)
 }
 
-pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = fs::metadata(path).map_err(Failure::disk(path))?.len();
     if bytes > MANIFEST_BYTES_MAX {
         return Err(Failure::manifest(

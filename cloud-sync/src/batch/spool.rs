@@ -3,8 +3,8 @@
 //! ```text
 //! lock               held while a process has the spool
 //! scratch/           files that have no name yet
-//! objects/ab/abcd…   by SHA-256
-//! records/ID.json    what one study brought, until its batch is sealed
+//! objects/ab/abcd…   by SHA-256; also files of the catalogue
+//! records/ID.json    what one study brought, with its rows for the catalogue, until its batch is sealed
 //! sealed/ID.json     envelopes of batches that wait for upload
 //! uploads/           journals of multipart uploads (s3)
 //! sent/ID.json       envelopes of batches that are in the bucket, kept for repair
@@ -15,15 +15,15 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Serialize};
-
 use super::durable::{remove, sync_folder, write};
-use super::sealed::{Batch, object_path, read_bounded};
+use super::record::{Record, rows_of};
+use super::sealed::{Batch, object_path};
 use super::{
-    Digest, Failure, Format, Id, Kind, Limits, MANIFEST_VERSION, Manifest, Module, Object, Profile, Releasable, Sealed,
-    Site, SiteKey, Study,
+    Digest, Failure, Format, Id, Kind, Limits, MANIFEST_VERSION, Manifest, Module, Object, Part, Profile, Releasable,
+    Sealed, Site, SiteKey, Study,
 };
+use crate::catalog::{Files, Gatherer};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -58,6 +58,7 @@ pub struct Intake<'s> {
     study: Study,
     modules: Vec<Module>,
     folders: BTreeSet<PathBuf>,
+    rows: Gatherer,
 }
 
 /// What waits in a spool.
@@ -71,21 +72,6 @@ pub struct Waiting {
     pub sent: usize,
     /// What all objects take.
     pub bytes: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Record {
-    version: u32,
-    taken_s: u64,
-    modules: Vec<Module>,
-    study: Study,
-}
-
-impl Record {
-    fn bytes(&self) -> u64 {
-        self.study.objects.iter().map(|object| object.bytes).sum()
-    }
 }
 
 impl Spool {
@@ -127,7 +113,8 @@ impl Spool {
     /// ask by it after a crash whether the record came to be.
     pub fn take_in(&mut self, record: Id, profile: &Profile) -> Intake<'_> {
         let study = Study { record, profile: profile.clone(), objects: Vec::new() };
-        Intake { spool: self, study, modules: Vec::new(), folders: BTreeSet::new() }
+        let rows = Gatherer::new(&profile.name, self.limits.study_rows_max);
+        Intake { spool: self, study, modules: Vec::new(), folders: BTreeSet::new(), rows }
     }
 
     /// What a record brought, and the batch that it is in; nothing where it never came to be, or its batch was sent and is no longer
@@ -277,16 +264,20 @@ impl Spool {
                 modules.push(module.clone());
             }
         }
+        let batch = Id::new();
+        let (catalog, more) = self.catalog(batch, chosen)?;
         let manifest = Manifest {
             version: MANIFEST_VERSION,
-            batch: Id::new(),
+            batch,
             site: self.site.clone(),
             sealed: DateTime::<Utc>::from(now).to_rfc3339_opts(SecondsFormat::Secs, true),
             modules,
             studies: chosen.iter().map(|record| record.study.clone()).collect(),
+            catalog,
         };
         let id = manifest.batch;
         let sealed = Sealed::new(manifest, &self.key);
+        self.bytes += more;
         self.put("sealed", id, sealed.envelope())?;
         // From here on the envelope counts: `recover` removes what records of it a crash leaves.
         for record in self.records.drain(..count).collect::<Vec<_>>() {
@@ -295,6 +286,27 @@ impl Spool {
         }
         self.sync("records")?;
         Ok(id)
+    }
+
+    /// Makes the catalogue of a batch of these records, durable among the objects; and gives its size. One record's rows are in memory at
+    /// a time.
+    fn catalog(&self, batch: Id, records: &[Record]) -> Result<(Vec<Part>, u64), Failure> {
+        let scratch = self.root.join("scratch");
+        let mut files = Files::new(&scratch, batch);
+        for record in records {
+            let id = record.study.record;
+            files.add(id, &rows_of(&self.path("records", id))?)?;
+        }
+        let (mut parts, mut bytes) = (Vec::new(), 0);
+        for made in files.finish()? {
+            let path = object_path(&self.root, made.sha256);
+            let folder = self.folder_of(&path)?;
+            fs::rename(&made.path, &path).map_err(Failure::disk(&path))?;
+            sync_folder(&folder).map_err(Failure::disk(&folder))?;
+            parts.push(Part { table: made.table, sha256: made.sha256, bytes: made.bytes, rows: made.rows });
+            bytes += made.bytes;
+        }
+        Ok((parts, bytes))
     }
 
     fn recover(&mut self) -> Result<(), Failure> {
@@ -313,10 +325,7 @@ impl Spool {
                 remove(&path).map_err(Failure::disk(&path))?;
                 continue;
             }
-            let bytes = read_bounded(&path)?;
-            let record: Record = serde_json::from_slice(&bytes)
-                .map_err(|error| Failure::manifest(path.display(), format!("of a study cannot be read: {error}")))?;
-            self.records.push(record);
+            self.records.push(Record::read(&path)?);
         }
         self.sync("records")?;
         self.sweep()
@@ -326,7 +335,9 @@ impl Spool {
     fn sweep(&mut self) -> Result<(), Failure> {
         let mut named: BTreeSet<Digest> = BTreeSet::new();
         for id in self.sealed()?.into_iter().chain(self.sent()?) {
-            named.extend(self.batch(id)?.manifest().contents().iter().map(|content| content.sha256));
+            let batch = self.batch(id)?;
+            named.extend(batch.manifest().contents().iter().map(|content| content.sha256));
+            named.extend(batch.manifest().catalog.iter().map(|part| part.sha256));
         }
         named.extend(self.records.iter().flat_map(|record| &record.study.objects).map(|object| object.sha256));
         let objects = self.root.join("objects");
@@ -348,11 +359,7 @@ impl Spool {
     /// Keeps an object under its digest. One that is there is written over: it may have been damaged since.
     fn keep(&mut self, sha256: Digest, content: &[u8], folders: &mut BTreeSet<PathBuf>) -> Result<(), Failure> {
         let path = object_path(&self.root, sha256);
-        let folder = path.parent().unwrap_or(&self.root).to_owned();
-        if !folder.exists() {
-            fs::create_dir_all(&folder).map_err(Failure::disk(&folder))?;
-            self.sync("objects")?;
-        }
+        let folder = self.folder_of(&path)?;
         let there = path.exists();
         write(&self.root.join("scratch"), &path, content).map_err(Failure::disk(&path))?;
         if !there {
@@ -360,6 +367,16 @@ impl Spool {
         }
         folders.insert(folder);
         Ok(())
+    }
+
+    /// The folder of an object, made where it is missing.
+    fn folder_of(&self, path: &Path) -> Result<PathBuf, Failure> {
+        let folder = path.parent().unwrap_or(&self.root).to_owned();
+        if !folder.exists() {
+            fs::create_dir_all(&folder).map_err(Failure::disk(&folder))?;
+            self.sync("objects")?;
+        }
+        Ok(folder)
     }
 
     fn put(&self, folder: &str, id: Id, bytes: &[u8]) -> Result<(), Failure> {
@@ -398,7 +415,9 @@ impl Intake<'_> {
         let (content, limits) = (entry.content.bytes(), &self.spool.limits);
         if self.study.objects.len() >= limits.study_objects_max {
             let most = limits.study_objects_max;
-            return Err(Failure::Configuration(format!("a study brings more than batch.study_objects_max = {most} objects")));
+            return Err(Failure::Configuration(format!(
+                "a study brings more than batch.study_objects_max = {most} objects"
+            )));
         }
         let (bytes, sha256) = (self.spool.bytes.saturating_add(content.len() as u64), Digest::of(content));
         if bytes > limits.spool_max_mib * MIB {
@@ -409,6 +428,7 @@ impl Intake<'_> {
             self.modules.push(module.clone());
         }
         let (kind, format, module) = (entry.kind, entry.format, entry.module.map(|module| module.digest));
+        self.rows.add(kind, format, module, sha256, content)?;
         self.study.objects.push(Object { kind, format, sha256, bytes: content.len() as u64, module });
         Ok(())
     }
@@ -430,9 +450,8 @@ impl Intake<'_> {
         for folder in std::mem::take(&mut self.folders) {
             sync_folder(&folder).map_err(Failure::disk(&folder))?;
         }
-        let (study, modules) = (self.study, self.modules);
-        let record = Record { version: MANIFEST_VERSION, taken_s: seconds(now), modules, study };
-        let json = serde_json::to_vec(&record).expect("a record is strings, numbers and lists");
+        let record = Record::new(seconds(now), self.modules, self.study);
+        let json = record.written(&self.rows.finish()?)?;
         let id = record.study.record;
         self.spool.put("records", id, &json)?;
         self.spool.records.push(record);

@@ -18,14 +18,14 @@ use super::subject::Subject;
 use super::{Deidentifier, write};
 
 /// A data set in plain bytes: where it starts in them, and its transfer syntax.
-struct Plain<'a> {
-    meta: DataSet<'a>,
-    bytes: Cow<'a, [u8]>,
-    start: usize,
-    syntax: Syntax,
+pub(super) struct Plain<'a> {
+    pub(super) meta: DataSet<'a>,
+    pub(super) bytes: Cow<'a, [u8]>,
+    pub(super) start: usize,
+    pub(super) syntax: Syntax,
 }
 
-fn plain<'a>(file: &'a [u8], limits: &Limits) -> Result<Plain<'a>, Held> {
+pub(super) fn plain<'a>(file: &'a [u8], limits: &Limits) -> Result<Plain<'a>, Held> {
     let maximum = limits.file_max_mib;
     if file.len() as u64 > maximum << 20 {
         return Err(Held::Limit { limit: "file_max_mib", maximum });

@@ -16,6 +16,7 @@
 mod act;
 mod charset;
 mod dates;
+mod header;
 mod held;
 mod instance;
 mod iod;
@@ -31,6 +32,8 @@ mod subject;
 mod table;
 mod text;
 mod write;
+
+pub(crate) use header::Header;
 
 pub use held::{Doubt, Held};
 pub use pixels::{DecodedFrames, Frame, FrameDecoder, TextDetector};

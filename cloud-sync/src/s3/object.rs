@@ -47,14 +47,23 @@ pub(super) enum Compared {
 }
 
 /// Sends an object unless it is there. What lies under its name and is something else is replaced: the name says what must be there.
-pub(super) async fn send(job: &Arc<Job>, content: Content, mut only_new: bool) -> Result<Outcome, Failure> {
+pub(super) async fn send(job: &Arc<Job>, content: Content, only_new: bool) -> Result<Outcome, Failure> {
+    send_as(job, &format!("{}{}", job.store.root(), content.sha256.path()), content, only_new).await
+}
+
+/// The same under another key than its digest gives.
+pub(super) async fn send_as(
+    job: &Arc<Job>,
+    key: &str,
+    content: Content,
+    mut only_new: bool,
+) -> Result<Outcome, Failure> {
     let config = &job.store.config;
     if content.bytes > config.object_max_gib * 1024 * MIB {
         let (sha256, bytes, limit_gib) = (content.sha256, content.bytes, config.object_max_gib);
         return Err(Failure::TooLarge { sha256, bytes, limit_gib });
     }
-    let key = format!("{}{}", job.store.root(), content.sha256.path());
-    let object = Object { key: &key, sha256: content.sha256, media_type: content.format.media_type() };
+    let object = Object { key, sha256: content.sha256, media_type: content.media_type };
     let mut different = None;
     let mut why = String::new();
     for attempt in 1..=config.attempts_max {
@@ -78,17 +87,17 @@ pub(super) async fn send(job: &Arc<Job>, content: Content, mut only_new: bool) -
         if outcome != Outcome::There && !config.read_back {
             return Ok(outcome);
         }
-        match compare(job, &key, content, config.read_back).await? {
+        match compare(job, key, content, config.read_back).await? {
             Compared::Same => return Ok(outcome),
             Compared::Missing => why = "it is not there".to_owned(),
             Compared::Different(reason) => {
-                (job.on)(&Event::Replacing { key: key.clone(), why: reason.clone() });
+                (job.on)(&Event::Replacing { key: key.to_owned(), why: reason.clone() });
                 different = Some(reason);
                 only_new = false;
             }
         }
     }
-    let attempts = config.attempts_max;
+    let (attempts, key) = (config.attempts_max, key.to_owned());
     match different {
         Some(why) => Err(Failure::Changed { key, attempts, why }),
         None => Err(Failure::Unreachable { what: format!("upload of {key}"), attempts, why }),

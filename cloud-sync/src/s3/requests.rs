@@ -238,8 +238,16 @@ impl Store {
         Ok(parts)
     }
 
-    /// All uploads of this site that are not complete.
+    /// All uploads of this site that are not complete, also to the catalogue, where other sites' are too.
     pub(super) async fn unfinished(&self, on: &Notify) -> Result<Vec<Unfinished>, Failure> {
+        let mut found = self.unfinished_below(on, self.root()).await?;
+        let site = self.root().trim_start_matches(self.config.prefix.as_str()).trim_end_matches('/');
+        let catalog = self.unfinished_below(on, &format!("{}catalog/", self.config.prefix)).await?;
+        found.extend(catalog.into_iter().filter(|upload| upload.key.contains(&format!("/site={site}/"))));
+        Ok(found)
+    }
+
+    async fn unfinished_below(&self, on: &Notify, below: &str) -> Result<Vec<Unfinished>, Failure> {
         let mut found = Vec::new();
         let (mut key_marker, mut id_marker) = (None::<String>, None::<String>);
         for _ in 0..PAGES_MAX {
@@ -248,7 +256,7 @@ impl Store {
                     let request = client
                         .list_multipart_uploads()
                         .bucket(&self.config.bucket)
-                        .prefix(self.root())
+                        .prefix(below)
                         .set_key_marker(key_marker.clone())
                         .set_upload_id_marker(id_marker.clone());
                     async move { self.answered(async { Ok(request.send().await?) }).await }
@@ -256,7 +264,7 @@ impl Store {
                 .await
                 .map_err(|stop| stop.of("listing multipart uploads"))?;
             found.extend(page.uploads().iter().filter_map(|upload| {
-                let key = upload.key.clone().filter(|key| key.starts_with(self.root()))?;
+                let key = upload.key.clone().filter(|key| key.starts_with(below))?;
                 Some(Unfinished { key, upload_id: upload.upload_id.clone()? })
             }));
             (key_marker, id_marker) = (page.next_key_marker, page.next_upload_id_marker);

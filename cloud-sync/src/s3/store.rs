@@ -16,7 +16,7 @@ use super::trouble::{Kind, Trouble, pause};
 use super::upload::{Event, Notify};
 use crate::batch::Site;
 
-/// A bucket, and this site's part of it.
+/// A bucket, and the part of it that is looked at.
 pub(super) struct Store {
     pub(super) config: Config,
     http: SharedHttpClient,
@@ -46,6 +46,11 @@ impl From<Failure> for Stop {
 
 impl Store {
     pub(super) async fn connect(config: Config, site: &Site) -> Result<Self, Failure> {
+        let root = format!("{}{site}/", config.prefix);
+        Self::below(config, root).await
+    }
+
+    pub(super) async fn below(config: Config, root: String) -> Result<Self, Failure> {
         config.check()?;
         let http = client::http(&config)?;
         let client = client::connect(&config, &http).await?;
@@ -56,13 +61,13 @@ impl Store {
             receives: Pacer::new(config.bandwidth_max_kib_s),
             requests: Semaphore::new(config.parallel_requests_max),
             memory: Semaphore::new(usize::try_from(config.memory_max_mib * 1024).unwrap_or(Semaphore::MAX_PERMITS)),
-            root: format!("{}{site}/", config.prefix),
+            root,
             http,
             config,
         })
     }
 
-    /// Before every key of this site.
+    /// Before every key of this part.
     pub(super) fn root(&self) -> &str {
         &self.root
     }

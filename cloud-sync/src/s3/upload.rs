@@ -1,4 +1,4 @@
-//! Batches into the bucket: all objects, and then the manifest.
+//! Batches into the bucket: all objects, then the manifest, then what the catalogue says of it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::Failure;
 use super::config::Config;
-use super::object::{Job, Outcome, send};
+use super::object::{Job, Outcome, send, send_as};
 use super::requests::Object;
 use super::store::{Stop, Store};
 use super::trouble::{Kind, pause};
@@ -121,7 +121,7 @@ impl Uploader {
         Ok(Self { store, status: Arc::default() })
     }
 
-    /// Makes a batch be in the bucket, whole: what is missing of it is sent, and its manifest last. To be called again after any failure
+    /// Makes a batch be in the bucket, whole: what is missing of it is sent, then its manifest, and its catalogue last. To be called again after any failure
     /// or crash; also when it was in already.
     ///
     /// # Errors
@@ -160,6 +160,9 @@ impl Uploader {
             (job.on)(&Event::Object { sha256: content.sha256, bytes: content.bytes, outcome });
         }
         send_manifest(&job, batch.id(), batch.envelope()).await?;
+        for (path, content) in batch.manifest().catalog_files() {
+            send_as(&job, &format!("{}{path}", job.store.config.prefix), content, true).await?;
+        }
         (job.on)(&Event::Batch(batch.id()));
         Ok(uploaded)
     }

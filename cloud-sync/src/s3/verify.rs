@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::Failure;
 use super::journal::Journal;
-use super::object::{Compared, Job, Outcome, compare, send};
+use super::object::{Compared, Job, Outcome, compare, send_as};
 use super::upload::{Event, Uploader, send_manifest};
 use crate::batch::{Content, Id, MANIFEST_BYTES_MAX, Manifest, PublicKey, Sealed, Spool};
 
@@ -50,7 +50,7 @@ pub enum Found {
 pub struct Report {
     /// Manifests that were read.
     pub batches: usize,
-    /// Objects that they name; one that two batches name counts twice.
+    /// Objects and files of the catalogue that they name; one that two batches name counts twice.
     pub objects: usize,
     /// Their size.
     pub bytes: u64,
@@ -107,6 +107,7 @@ impl Uploader {
                 seen.extend(batch_of(&key));
                 if let Some(manifest) = self.manifest(&job, spool, &key, &keys, check, &mut report).await? {
                     objects(&job, &manifest, check, &mut report).await?;
+                    catalog(&job, &manifest, check, &mut report).await?;
                 }
             }
             from = next;
@@ -125,6 +126,7 @@ impl Uploader {
                 objects(&job, batch.manifest(), check, &mut report).await?;
                 send_manifest(&job, id, batch.envelope()).await?;
                 repaired(&job, &mut report, Manifest::path(id));
+                catalog(&job, batch.manifest(), check, &mut report).await?;
             }
         }
         orphans(&job, spool, check, &mut report).await?;
@@ -172,16 +174,34 @@ fn batch_of(key: &str) -> Option<Id> {
 
 /// Checks the objects of a manifest, several at once.
 async fn objects(job: &Arc<Job>, manifest: &Manifest, check: Check, report: &mut Report) -> Result<(), Failure> {
-    let mut contents = manifest.contents().into_iter();
+    let key = |content: &Content| format!("{}{}", job.store.root(), content.sha256.path());
+    let contents = manifest.contents().into_iter().map(|content| (key(&content), content)).collect();
+    all(job, contents, check, report).await
+}
+
+/// The same of what the catalogue has of it.
+async fn catalog(job: &Arc<Job>, manifest: &Manifest, check: Check, report: &mut Report) -> Result<(), Failure> {
+    let prefix = &job.store.config.prefix;
+    let files = manifest.catalog_files().into_iter().map(|(path, content)| (format!("{prefix}{path}"), content));
+    all(job, files.collect(), check, report).await
+}
+
+async fn all(
+    job: &Arc<Job>,
+    contents: Vec<(String, Content)>,
+    check: Check,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let mut contents = contents.into_iter();
     let mut checking = JoinSet::new();
     loop {
         while checking.len() < job.store.config.parallel_requests_max {
-            let Some(content) = contents.next() else {
+            let Some((key, content)) = contents.next() else {
                 break;
             };
             report.objects += 1;
             report.bytes += content.bytes;
-            checking.spawn(one(Arc::clone(job), content, check));
+            checking.spawn(one(Arc::clone(job), key, content, check));
         }
         let Some(checked) = checking.join_next().await else {
             return Ok(());
@@ -200,8 +220,7 @@ struct Checked {
     repaired: bool,
 }
 
-async fn one(job: Arc<Job>, content: Content, check: Check) -> Result<Checked, Failure> {
-    let key = format!("{}{}", job.store.root(), content.sha256.path());
+async fn one(job: Arc<Job>, key: String, content: Content, check: Check) -> Result<Checked, Failure> {
     let mut checked = Checked::default();
     let found = match compare(&job, &key, content, check.read).await? {
         Compared::Same => return Ok(checked),
@@ -222,7 +241,7 @@ async fn one(job: Arc<Job>, content: Content, check: Check) -> Result<Checked, F
         (job.on)(&Event::Found(Found::Lost(key)));
         return Ok(checked);
     }
-    match send(&job, content, checked.missing).await? {
+    match send_as(&job, &key, content, checked.missing).await? {
         Outcome::Sent | Outcome::There | Outcome::Replaced => {
             checked.repaired = true;
             (job.on)(&Event::Found(Found::Repaired(key)));
@@ -235,7 +254,9 @@ async fn one(job: Arc<Job>, content: Content, check: Check) -> Result<Checked, F
 async fn orphans(job: &Arc<Job>, spool: &Spool, check: Check, report: &mut Report) -> Result<(), Failure> {
     let mut wanted = BTreeSet::new();
     for id in spool.sealed()? {
-        wanted.extend(spool.batch(id)?.manifest().contents().into_iter().map(|content| content.sha256));
+        let batch = spool.batch(id)?;
+        wanted.extend(batch.manifest().contents().into_iter().map(|content| content.sha256));
+        wanted.extend(batch.manifest().catalog.iter().map(|part| part.sha256));
     }
     let mut live = BTreeSet::new();
     for digest in Journal::all(spool.root())? {

@@ -2,6 +2,7 @@
 //!
 //! A server takes seconds to start, so there is one test for each, of all scenarios, each in a bucket of its own.
 
+mod catalog;
 mod crash;
 mod faults;
 mod plain;
@@ -64,6 +65,7 @@ async fn every_scenario(server: &Arc<Server>) -> Vec<&'static str> {
         faults::an_outage_costs_only_time,
         faults::what_time_does_not_cure_ends_with_a_reason,
         crash::killed_anywhere_it_goes_on,
+        catalog::other_engines_read_what_went_in,
     )
 }
 

@@ -1,5 +1,6 @@
 //! The commands of `gantry`: arguments in, text or JSON out.
 
+pub(crate) mod catalog;
 pub(crate) mod deid;
 pub(crate) mod job;
 pub(crate) mod node;

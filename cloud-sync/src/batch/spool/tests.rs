@@ -3,6 +3,7 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 
 use super::super::{Harmless, Model};
 use super::*;
+use crate::catalog::Table;
 
 fn key() -> Vec<u8> {
     Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key").as_ref().to_vec()
@@ -85,7 +86,10 @@ fn after_a_crash_each_study_is_in_one_batch_and_nothing_half_done_is_left() {
     fs::write(&orphan, b"of no record").expect("an object");
 
     let mut spool = open(folder.path(), &Limits::default(), &key).expect("a spool");
-    assert_eq!(spool.waiting().expect("counts"), Waiting { studies: 1, batches: 1, sent: 0, bytes: 2 });
+    let sealed = spool.sealed().expect("a list")[0];
+    let catalog: u64 = spool.batch(sealed).expect("a batch").manifest().catalog.iter().map(|part| part.bytes).sum();
+    assert!(catalog > 0);
+    assert_eq!(spool.waiting().expect("counts"), Waiting { studies: 1, batches: 1, sent: 0, bytes: 2 + catalog });
     assert!(!orphan.exists() && fs::read_dir(folder.path().join("scratch")).expect("a folder").next().is_none());
     let made = spool.seal_all(at(3)).expect("sealed");
     let studies = &spool.batch(made[0]).expect("a batch").manifest().studies.clone();
@@ -106,6 +110,39 @@ fn what_was_sent_is_kept_for_a_while_and_then_forgotten_with_what_only_it_names(
     assert!(!object_path(folder.path(), Digest::of(b"only here")).exists());
     assert!(object_path(folder.path(), Digest::of(b"shared")).exists());
     assert!(matches!(spool.batch(first), Err(Failure::Unknown(id)) if id == first));
+}
+
+/// A run for each object, since each is a result that nobody can read.
+#[test]
+fn the_catalogue_of_a_batch_is_kept_and_named_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let limits = Limits { study_rows_max: 2, keep_sent_h: 0, ..Limits::default() };
+    let key = key();
+    let mut spool = open(folder.path(), &limits, &key).expect("a spool");
+    add(&mut spool, &[b"a", b"b"], at(0)).expect("taken in");
+    add(&mut spool, &[b"c"], at(0)).expect("taken in");
+    let failure = add(&mut spool, &[b"1", b"2", b"3"], at(0)).expect_err("they are too many");
+    assert!(failure.to_string().contains("batch.study_rows_max = 2"), "{failure}");
+    drop(spool);
+    let mut spool = open(folder.path(), &limits, &key).expect("a spool");
+    let id = spool.seal_all(at(0)).expect("sealed")[0];
+    let batch = spool.batch(id).expect("a batch");
+    let [part] = batch.manifest().catalog[..] else { panic!("{:?}", batch.manifest().catalog) };
+    assert_eq!((part.table, part.rows), (Table::Run, 3));
+    let path = format!("catalog/run/site=site-7/date=2027-01-15/{id}.parquet");
+    assert_eq!(batch.manifest().catalog_path(Table::Run), path);
+    batch.check().expect("it is whole");
+    let file = object_path(folder.path(), part.sha256);
+    let bytes = fs::read(&file).expect("a file");
+    fs::write(&file, b"changed").expect("changed");
+    assert!(matches!(batch.check(), Err(Failure::Damaged(damaged)) if damaged == part.sha256));
+    fs::write(&file, bytes).expect("back");
+    drop(spool);
+    let mut spool = open(folder.path(), &limits, &key).expect("a spool");
+    assert!(file.exists(), "the next start keeps it");
+    spool.finish(id, at(0)).expect("sent");
+    spool.prune(at(1)).expect("pruned");
+    assert!(!file.exists(), "it goes with its batch");
 }
 
 #[test]
