@@ -15,6 +15,8 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use chrono::{DateTime, SecondsFormat, Utc};
+
 use super::durable::{remove, sync_folder, write};
 use super::record::{Record, rows_of};
 use super::sealed::{Batch, object_path};
@@ -23,7 +25,6 @@ use super::{
     Sealed, Site, SiteKey, Study,
 };
 use crate::catalog::{Files, Gatherer};
-use chrono::{DateTime, SecondsFormat, Utc};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -117,22 +118,10 @@ impl Spool {
         Intake { spool: self, study, modules: Vec::new(), folders: BTreeSet::new(), rows }
     }
 
-    /// What a record brought, and the batch that it is in; nothing where it never came to be, or its batch was sent and is no longer
-    /// kept.
-    ///
-    /// # Errors
-    /// [`Failure::Disk`], [`Failure::Manifest`]
-    pub fn record(&self, id: Id) -> Result<Option<(Study, Option<Id>)>, Failure> {
-        if let Some(record) = self.records.iter().find(|record| record.study.record == id) {
-            return Ok(Some((record.study.clone(), None)));
-        }
-        for batch in self.sealed()?.into_iter().chain(self.sent()?) {
-            let batch = self.batch(batch)?;
-            if let Some(study) = batch.manifest().studies.iter().find(|study| study.record == id) {
-                return Ok(Some((study.clone(), Some(batch.id()))));
-            }
-        }
-        Ok(None)
+    /// Whether a record waits to be sealed. What is in batches is in their manifests.
+    #[must_use]
+    pub fn has_record(&self, id: Id) -> bool {
+        self.records.iter().any(|record| record.study.record == id)
     }
 
     /// Seals what is large, many or old enough; gives the batches it made.

@@ -159,3 +159,6 @@ fn values(batch: &RecordBatch, header: bool) -> Result<Vec<u8>, DataFusionError>
     drop(writer);
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;

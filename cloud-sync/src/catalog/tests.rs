@@ -1,11 +1,15 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Float64Type, Int32Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::Ed25519KeyPair;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::json;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::batch::{Digest, Format, Id, Kind};
+use crate::batch::{Digest, Entry, Format, Harmless, Id, Kind, Limits, Manifest, Profile, PublicKey, SiteKey, Spool};
 
 const RECORDS: [&str; 2] = ["0197e3a4-0000-7000-8000-000000000001", "0197e3a4-0000-7000-8000-000000000002"];
 
@@ -17,7 +21,7 @@ fn code(value: &str) -> serde_json::Value {
     json!({ "value": value, "scheme": "SCT", "meaning": format!("meaning of {value}") })
 }
 
-fn result() -> Vec<u8> {
+pub(super) fn result() -> Vec<u8> {
     let module = json!({ "name": "m", "version": "1.2.0", "identity_sha256": "aa", "component_sha256": "bb", "demonstration": true });
     json!({
         "schema": "gantry.result/1",
@@ -216,4 +220,66 @@ fn what_is_no_result_or_no_instance_is_null() {
     let (instance, _) = written(&[&rows], Table::Instance);
     assert_eq!(texts(&instance, "object_sha256"), [Some(Digest::of(b"no DICOM").to_string().as_str())]);
     assert_eq!((rows.count(), texts(&instance, "sop_instance_uid")), (1, vec![None]));
+}
+
+/// Makes a folder a copy of a bucket that has a batch of these results, each a record; and gives the key and the batch.
+pub(super) fn copied(folder: &Path, results: &[&[u8]]) -> (PublicKey, Manifest) {
+    let spooled = tempfile::tempdir().expect("a folder");
+    let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key");
+    let key = SiteKey::from_pkcs8(key.as_ref()).expect("a key");
+    let (public, site) = (key.public(), "site-7".parse().expect("a name"));
+    let mut spool = Spool::open(spooled.path(), Limits::default(), site, key).expect("a spool");
+    let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let profile = Profile { name: "qa-minimal".to_owned(), digest: Digest::of(b"profile") };
+    for result in results {
+        let content = &Harmless(result.to_vec());
+        let entry = Entry { kind: Kind::Result, format: Format::Json, module: None, content };
+        spool.add(&profile, &[entry], now).expect("taken in");
+    }
+    let id = spool.seal_all(now).expect("sealed")[0];
+    let batch = spool.batch(id).expect("a batch");
+    let write = |path: String, bytes: &[u8]| {
+        let path = folder.join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, bytes).expect("written");
+    };
+    write(format!("site-7/{}", Manifest::path(id)), batch.envelope());
+    for (path, content) in batch.manifest().catalog_files() {
+        let file = crate::batch::object_path(spooled.path(), content.sha256);
+        write(path, &std::fs::read(file).expect("a file"));
+    }
+    (public, batch.manifest().clone())
+}
+
+#[tokio::test]
+async fn with_a_key_only_what_its_site_signed_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (key, manifest) = copied(folder.path(), &[&result()]);
+    let other = copied(tempfile::tempdir().expect("a folder").path(), &[&result()]).0;
+    let source = Source::Folder(folder.path().to_owned());
+    let mirrored = async |key: &PublicKey, mirror_max_mib| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let local = source.local(Mirror { folder: folder.path(), mirror_max_mib }, Some(key)).await;
+        local.map(|local| (local.tables, std::fs::read(folder.path().join(manifest.catalog_path(Table::Run))).ok()))
+    };
+    let file = folder.path().join(manifest.catalog_path(Table::Run));
+    let bytes = std::fs::read(&file).expect("a file");
+    let (tables, copied) = mirrored(&key, 1).await.expect("it is signed");
+    assert_eq!((tables, copied), (vec![Table::Finding, Table::Run], Some(bytes.clone())));
+    assert!(matches!(mirrored(&key, 0).await, Err(Failure::Limit { limit: "--mirror-max-mib", .. })));
+    assert!(matches!(mirrored(&other, 1).await, Err(Failure::Untrusted { .. })), "another site's key");
+
+    let mut changed = bytes;
+    changed[100] ^= 1;
+    std::fs::write(&file, &changed).expect("changed");
+    let failure = mirrored(&key, 1).await.expect_err("it was changed");
+    assert!(failure.to_string().contains("is not what its signed manifest says"), "{failure}");
+    let stray = folder.path().join(manifest.catalog_path(Table::Study));
+    std::fs::create_dir_all(stray.parent().expect("a folder")).expect("made");
+    std::fs::rename(&file, &stray).expect("renamed");
+    let failure = mirrored(&key, 1).await.expect_err("it is of no manifest");
+    assert!(failure.to_string().contains("nobody signed it"), "{failure}");
+    let listed = list(&source, Some(&other)).await.expect("a list");
+    assert_eq!((listed[0].signature, listed[0].wrong.len()), (Signature::None, 1));
+    assert!(source.local(Mirror { folder: folder.path(), mirror_max_mib: 0 }, None).await.is_ok(), "nothing is copied");
 }
