@@ -15,6 +15,8 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use chrono::{DateTime, SecondsFormat, Utc};
+
 use super::durable::{remove, sync_folder, write};
 use super::record::{Record, rows_of};
 use super::sealed::{Batch, object_path};
@@ -23,7 +25,6 @@ use super::{
     Sealed, Site, SiteKey, Study,
 };
 use crate::catalog::{Files, Gatherer};
-use chrono::{DateTime, SecondsFormat, Utc};
 
 const MIB: u64 = 1024 * 1024;
 

@@ -167,9 +167,12 @@ impl Results {
             let row = &mut self.runs[place];
             row.set(HERE, "priority", text(job, "/priority"));
             row.set(HERE, "attempts", whole(job, "/attempts"));
-            row.set(HERE, "receive_milliseconds", number(document, "/receive_milliseconds"));
-            for column in ["wait_milliseconds", "run_milliseconds", "turnaround_milliseconds"] {
-                row.set(HERE, column, job.get(column).and_then(Value::as_f64));
+            for column in ["receive_milliseconds", "close_milliseconds"] {
+                row.set(HERE, column, document.get(column).and_then(Value::as_f64));
+            }
+            for of in ["queue", "wait", "run", "deliver", "turnaround"] {
+                let column = format!("{of}_milliseconds");
+                row.set(HERE, &column, job.get(&column).and_then(Value::as_f64));
             }
         }
     }

@@ -216,7 +216,7 @@ const VERDICT: [Column; 17] = columns! {
     Boolean corrected_present,
 };
 
-const RUN: [Column; 29] = columns! {
+const RUN: [Column; 32] = columns! {
     Varchar study_instance_uid,
     Varchar module,
     Varchar module_version,
@@ -241,7 +241,10 @@ const RUN: [Column; 29] = columns! {
     Varchar priority,
     Integer attempts,
     Double receive_milliseconds,
+    Double close_milliseconds,
+    Double queue_milliseconds,
     Double wait_milliseconds,
     Double run_milliseconds,
+    Double deliver_milliseconds,
     Double turnaround_milliseconds,
 };
