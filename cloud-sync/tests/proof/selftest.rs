@@ -3,7 +3,9 @@
 use crate::canary::{Person, Random, SCRIPTS, nested};
 use crate::dicom::{DataSet, Element, SYNTAXES, Syntax, Value};
 use encoding_rs as e;
-use gantry_cloud_sync::verify::{Dates, Kind, Limits, Place, Retain, Scanner, Unproven, Unverifiable, Verifier};
+use gantry_cloud_sync::verify::{
+    Dates, Kind, Lexicons, Limits, Place, Retain, Scanner, Unproven, Unverifiable, Verifier,
+};
 
 const EMPTY: [u8; 128] = [0; 128];
 
@@ -184,6 +186,47 @@ fn whatever_is_put_back_is_found() {
     println!("{tried} leaks planted, {} missed", missed.len());
     assert!(tried > 5000, "only {tried} leaks were planted");
     assert!(missed.is_empty(), "{} missed, such as {:#?}", missed.len(), &missed[..missed.len().min(20)]);
+}
+
+/// Slices of twelve studies in turn, more than are kept: what was made for one source changes nothing of another's proof.
+#[test]
+fn spellings_that_serve_again_find_the_same() {
+    let lexicons = Lexicons::default();
+    let all = || Limits { leaks_max: 10_000, ..Limits::default() };
+    let (mut studies, mut random) = (Vec::new(), Random::seeded(11));
+    for (seed, script) in (200..).zip(SCRIPTS.iter().chain(&SCRIPTS)) {
+        let (person, source, output) = two(seed, script);
+        let next = person.slice(2, &random.uid());
+        studies.push([source, next, output].map(|slice| slice.file(Syntax::Explicit, &EMPTY, &[])));
+    }
+    let found =
+        |verifier: Verifier, output: &[u8]| match verifier.scanner().map(|scanner| scanner.prove_instance(output)) {
+            Ok(Err(Unproven::Leaks(leaks))) => {
+                let mut leaks: Vec<String> = leaks.iter().map(ToString::to_string).collect();
+                leaks.sort();
+                leaks
+            }
+            Ok(Ok(proof)) => vec![format!("{proof:?}")],
+            other => panic!("{other:?}"),
+        };
+    let mut leaks = 0;
+    for slice in [0, 1, 0, 1] {
+        for (n, study) in studies.iter().enumerate() {
+            let source = |verifier: Verifier| {
+                let mut verifier = verifier;
+                verifier.add_source(&study[slice]).expect("tests write what can be followed");
+                verifier
+            };
+            // Itself, its neighbour, somebody else's.
+            for output in [&study[slice], &study[1 - slice], &study[2], &studies[(n + 1) % studies.len()][slice]] {
+                let alone = found(source(Verifier::new(Retain::default(), all())), output);
+                let shared = found(source(Verifier::new(Retain::default(), all()).sharing(&lexicons)), output);
+                assert_eq!(alone, shared, "study {n}, slice {slice}");
+                leaks += alone.len();
+            }
+        }
+    }
+    assert!(leaks > 1000, "only {leaks} leaks were compared");
 }
 
 #[test]

@@ -92,3 +92,21 @@ proptest! {
         let _ = with(profile("retraining")).deidentify_bytes(bytes);
     }
 }
+
+#[test]
+fn an_output_is_the_same_wherever_its_pixels_lie() {
+    let pixels: Vec<u8> = (0..8192u32).map(|n| (n * 31) as u8).collect();
+    let source = file(&ct_with(vec![Element::new(tags::PIXEL_DATA, VR::OW, pixels)]));
+    let (limits, syntax) = (super::super::Limits::default(), Syntax::of(EXPLICIT).expect("known"));
+    let (_, start) = parse::meta(&source, &limits).expect("meta");
+    let more = "x".repeat(4000);
+    for comment in ["short", &more] {
+        let mut set = parse::data_set(&source, start, Encoding::EXPLICIT, &limits).expect("a data set");
+        super::super::pixels::put(&mut set, text(tags::IMAGE_COMMENTS, VR::LT, comment));
+        let write = |source: &[u8]| write::file(&set, &syntax, "1.2", "3.4", source).expect("it can be written");
+        let (copied, _) = write(&[]).join(Vec::new());
+        let (placed, from) = write(&source).join(source.clone());
+        assert!(placed[from..] == copied, "another file");
+        assert_eq!(from > 0, comment == "short", "in the memory of the source where it has room");
+    }
+}
