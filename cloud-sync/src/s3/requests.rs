@@ -105,6 +105,8 @@ impl Store {
                 .key(object.key)
                 .content_type(object.media_type)
                 .metadata(SHA256, object.sha256.to_string())
+                // Object lock is refused where this is not said too, whatever the checksum.
+                .checksum_algorithm(ChecksumAlgorithm::Sha256)
                 .checksum_sha256(base64::encode(object.sha256.as_bytes()))
                 .set_if_none_match(only_new.then(|| "*".to_owned()))
                 .content_length(body.len() as i64)
