@@ -86,7 +86,7 @@ fn unsegmented(words: &[u16], entries: usize) -> Option<Vec<u16>> {
 fn segment(words: &[u16], at: usize, may_refer: bool, entries: usize, values: &mut Vec<u16>) -> Option<usize> {
     let [kind, count, rest @ ..] = words.get(at..)? else { return None };
     let length = usize::from(*count);
-    match (kind, rest) {
+    match (*kind, rest) {
         (0, _) => {
             values.extend_from_slice(rest.get(..length)?);
             Some(at + 2 + length)
@@ -101,9 +101,13 @@ fn segment(words: &[u16], at: usize, may_refer: bool, entries: usize, values: &m
             // So many segments again, from this byte on.
             let mut from = (usize::from(*high) << 16 | usize::from(*low)) / 2;
             for _ in 0..length {
+                let before = values.len();
                 from = segment(words, from, false, entries, values)?;
-                if values.len() >= entries {
-                    break;
+                match values.len() {
+                    all if all >= entries => break,
+                    // What adds nothing could be repeated without end.
+                    same if same == before => return None,
+                    _ => {}
                 }
             }
             Some(at + 4)
