@@ -99,7 +99,7 @@ fn segment(words: &[u16], at: usize, may_refer: bool, entries: usize, values: &m
         }
         (2, [low, high, ..]) if may_refer => {
             // So many segments again, from this byte on.
-            let mut from = (usize::from(*high) << 16 | usize::from(*low)) / 2;
+            let mut from = ((usize::from(*high) << 16) | usize::from(*low)) / 2;
             for _ in 0..length {
                 let before = values.len();
                 from = segment(words, from, false, entries, values)?;
