@@ -151,7 +151,8 @@ mod tests {
         };
         assert!(none(26..36, 60), "not likely enough");
         assert!(none(26..27, 255), "a speck");
-        assert!(none(10..43, 255), "no line");
+        let block = map(&[(20..66, 10..43, 255)]);
+        assert!(boxes(&block, 96, SAME, &picture(64, 32)).is_empty(), "no line");
     }
 
     #[test]

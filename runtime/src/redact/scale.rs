@@ -45,10 +45,22 @@ pub(super) fn scaled(picture: &Picture, scale: Scale) -> Picture {
     let (width, height) = (side(picture.width), side(picture.height));
     let columns: Vec<Taps> = (0..width).map(|x| taps(x, picture.width, scale)).collect();
     let mut rgb = Vec::with_capacity(width * height * 3);
+    let mut line = vec![0u32; picture.width * 3];
     for y in 0..height {
         let rows = taps(y, picture.height, scale);
+        line.fill(0);
+        for (row, weight) in rows.used() {
+            let row = picture.rgb.get(row * line.len()..(row + 1) * line.len()).unwrap_or_default();
+            line.iter_mut().zip(row).for_each(|(sum, &value)| *sum += weight * u32::from(value));
+        }
+        let (pixels, _) = line.as_chunks::<3>();
         for columns in &columns {
-            rgb.extend(mean(picture, &rows, columns));
+            let all = rows.sum() * columns.sum();
+            let mut sum = [all / 2; 3];
+            for (column, weight) in columns.used() {
+                sum.iter_mut().zip(pixels[column]).for_each(|(sum, value)| *sum += weight * value);
+            }
+            rgb.extend(sum.map(|sum| (sum / all) as u8));
         }
     }
     Picture { width, height, rgb }
@@ -76,19 +88,15 @@ fn taps(at: usize, length: usize, scale: Scale) -> Taps {
     taps
 }
 
-fn mean(picture: &Picture, rows: &Taps, columns: &Taps) -> [u8; 3] {
-    let (mut sum, mut all) = ([0u32; 3], 0);
-    for (&y, &weight) in rows.places.iter().zip(&rows.weights).filter(|(_, weight)| **weight > 0) {
-        for (&x, &also) in columns.places.iter().zip(&columns.weights).filter(|(_, weight)| **weight > 0) {
-            let at = (y * picture.width + x) * 3;
-            let weight = weight * also;
-            all += weight;
-            for (sum, &value) in sum.iter_mut().zip(picture.rgb.get(at..at + 3).unwrap_or_default()) {
-                *sum += weight * u32::from(value);
-            }
-        }
+impl Taps {
+    /// Places that count, and how much.
+    fn used(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.places.iter().copied().zip(self.weights).filter(|(_, weight)| *weight > 0)
     }
-    sum.map(|sum| ((sum + all / 2) / all.max(1)) as u8)
+
+    fn sum(&self) -> u32 {
+        self.weights.iter().sum()
+    }
 }
 
 /// A part of a picture.

@@ -55,7 +55,14 @@ fn table(set: &DataSet<'_>, descriptor: Tag, data: Tag, encoding: Encoding) -> O
     let [entries, first, bits] = words(descriptor)?[..] else { return None };
     // 65536 does not fit its 16 bits.
     let entries = if entries == 0 { 1 << 16 } else { usize::from(entries) };
-    let element = find(set, data)?;
+    // Signed where stored values are; images with such a palette are rare, and others never begin there.
+    let first = if first > 0x7FFF { i32::from(first.cast_signed()) } else { i32::from(first) };
+    let Some(element) = find(set, data) else {
+        // (0028,1221) stands for (0028,1201), and so on.
+        let segments = words(Tag(data.0, data.1 + 0x20)).filter(|_| bits == 16)?;
+        let values = unsegmented(&segments, entries)?;
+        return Some((first, values.get(..entries)?.iter().map(|word| word.to_be_bytes()[0]).collect()));
+    };
     let values: Vec<u8> = match bits {
         16 => words(data)?.into_iter().map(|word| word.to_be_bytes()[0]).collect(),
         8 if element.bytes().len() >= entries * 2 => words(data)?.into_iter().map(|w| w.to_le_bytes()[0]).collect(),
@@ -63,9 +70,50 @@ fn table(set: &DataSet<'_>, descriptor: Tag, data: Tag, encoding: Encoding) -> O
         8 => words(data)?.into_iter().flat_map(u16::to_le_bytes).collect(),
         _ => return None,
     };
-    // Signed where stored values are; images with such a palette are rare, and others never begin there.
-    let first = if first > 0x7FFF { i32::from(first.cast_signed()) } else { i32::from(first) };
     Some((first, values.get(..entries)?.to_vec()))
+}
+
+/// The entries of a segmented table (PS3.3 C.7.9.2), or more.
+fn unsegmented(words: &[u16], entries: usize) -> Option<Vec<u16>> {
+    let (mut values, mut at) = (Vec::new(), 0);
+    while values.len() < entries {
+        at = segment(words, at, true, entries, &mut values)?;
+    }
+    Some(values)
+}
+
+/// Adds the segment that begins at a word; where the next one does.
+fn segment(words: &[u16], at: usize, may_refer: bool, entries: usize, values: &mut Vec<u16>) -> Option<usize> {
+    let [kind, count, rest @ ..] = words.get(at..)? else { return None };
+    let length = usize::from(*count);
+    match (*kind, rest) {
+        (0, _) => {
+            values.extend_from_slice(rest.get(..length)?);
+            Some(at + 2 + length)
+        }
+        (1, [to, ..]) => {
+            let from = i64::from(*values.last()?);
+            let step = |n: i64| u16::try_from(from + (i64::from(*to) - from) * n / i64::from(*count)).unwrap_or(*to);
+            values.extend((1..=i64::from(*count)).map(step));
+            Some(at + 3)
+        }
+        (2, [low, high, ..]) if may_refer => {
+            // So many segments again, from this byte on.
+            let mut from = ((usize::from(*high) << 16) | usize::from(*low)) / 2;
+            for _ in 0..length {
+                let before = values.len();
+                from = segment(words, from, false, entries, values)?;
+                match values.len() {
+                    all if all >= entries => break,
+                    // What adds nothing could be repeated without end.
+                    same if same == before => return None,
+                    _ => {}
+                }
+            }
+            Some(at + 4)
+        }
+        _ => None,
+    }
 }
 
 /// Lowest and highest stored value that the first window of an image shows.
@@ -80,4 +128,19 @@ pub(super) fn window(set: &DataSet<'_>) -> Option<(f64, f64)> {
     let (a, b) = (stored(centre - width / 2.0), stored(centre + width / 2.0));
     let (low, high) = (a.min(b), a.max(b));
     (low.is_finite() && high.is_finite() && high - low >= 1.0).then_some((low, high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_lists_slopes_and_repetitions() {
+        let words = [0, 2, 10, 20, 1, 4, 40, 2, 2, 0, 0];
+        assert_eq!(unsegmented(&words, 12), Some(vec![10, 20, 25, 30, 35, 40, 10, 20, 25, 30, 35, 40]));
+        assert_eq!(unsegmented(&words, 13), None, "too few");
+        for wrong in [&[0, 3, 1][..], &[1, 1, 5], &[2, 1, 0, 0], &[3, 1, 1], &[0]] {
+            assert_eq!(unsegmented(wrong, 5), None, "{wrong:?}");
+        }
+    }
 }

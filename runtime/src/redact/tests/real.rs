@@ -213,20 +213,23 @@ fn text_in_real_images_is_blacked_out_and_all_else_is_as_it_was() {
     assert!(found * 100 >= all * 98, "{found} of {all}");
 }
 
-/// A letter of lead at the side of a leg, in the mirror; no letters over a chest.
+/// A letter of lead at the side of a leg, in the mirror; no letters over a lung. Parts of radiographs, since the whole takes minutes.
 #[test]
 fn radiographs_keep_their_anatomy() {
     let Some(detector) = detector() else { return };
-    for (name, truth, share_max) in
-        [("RG3_UNCR.dcm", Some((1149, 1389, 1218, 1472)), 0.03), ("RG1_UNCR.dcm", None, 0.05)]
+    for (name, left, top, truth, share_max) in
+        [("RG3_UNCR.dcm", 700, 1300, Some((449, 89, 518, 172)), 0.06), ("RG1_UNCR.dcm", 300, 600, None, 0.06)]
     {
         let Some(path) = asset(&format!("pydicom-data/{name}")) else { return };
         let object = dicom_object::open_file(&path).expect("DICOM");
         let number = |tag| object.element(tag).expect("there").to_int::<u16>().expect("a number");
         let pixels = object.element(tags::PIXEL_DATA).expect("pixels").to_bytes().expect("native");
+        let (width, height, line) = (1024, 384, usize::from(number(tags::COLUMNS)) * 2);
+        let row = |y: usize| pixels[y * line + left * 2..][..width * 2].to_vec();
+        let part: Vec<u8> = (top..top + height).flat_map(row).collect();
         let frame = Frame {
-            rows: number(tags::ROWS),
-            columns: number(tags::COLUMNS),
+            rows: height as u16,
+            columns: width as u16,
             samples: 1,
             bits_allocated: 16,
             bits_stored: number(tags::BITS_STORED),
@@ -234,12 +237,11 @@ fn radiographs_keep_their_anatomy() {
             photometric: "MONOCHROME1",
             palette: None,
             window: None,
-            pixels: &pixels,
+            pixels: &part,
         };
         let begun = std::time::Instant::now();
         let found = detector.text(frame).expect("looked at");
-        let (rows, columns) = (u32::from(frame.rows), u32::from(frame.columns));
-        let share = covered((0, 0, columns, rows), &found);
+        let share = covered((0, 0, width as u32, height as u32), &found);
         let letter = truth.map(|truth| covered(truth, &found));
         println!("{name}: {:.2} % is taken for text, of the letter {letter:?}; {:.1?}", share * 100.0, begun.elapsed());
         assert!(share <= share_max, "{name}: {share}");
