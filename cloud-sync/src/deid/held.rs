@@ -46,6 +46,12 @@ pub enum Held {
     /// Pixel data must be masked and cannot be.
     #[error("pixel data cannot be masked: {0}")]
     Mask(&'static str),
+    /// Compressed frames cannot be decoded, so nobody can look at them.
+    #[error("pixel data may show text and cannot be decoded: {0}")]
+    Undecoded(String),
+    /// The text detector failed: what was not looked at is not clean.
+    #[error("pixel data could not be searched for text: {0}")]
+    Unsearched(String),
     /// A face could be rendered from it.
     #[error("a head that could be recognized; `pixels.head` decides")]
     Recognizable,

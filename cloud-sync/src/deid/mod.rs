@@ -33,7 +33,7 @@ mod text;
 mod write;
 
 pub use held::{Doubt, Held};
-pub use pixels::{DecodedFrames, Frame, FrameDecoder, TextDetector};
+pub use pixels::{DecodedFrames, Frame, FrameDecoder, Palette, TextDetector};
 pub use profile::{Dates, Head, KnownDevice, Limits, Pixels, Profile, ProfileError, Rectangle, Risky, Unclear};
 pub use report::{Action, Report};
 pub use sealed::{Deidentified, Instance, Json};

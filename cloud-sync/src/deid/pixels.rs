@@ -9,8 +9,10 @@ use super::profile::{Head, KnownDevice, Profile, Rectangle, Risky};
 use super::{Deidentifier, report::Action, report::Report};
 
 mod mask;
+mod shown;
 mod suspicion;
 
+pub use shown::Palette;
 pub(super) use suspicion::Features;
 
 /// One decoded frame, or one plane of an overlay.
@@ -30,13 +32,17 @@ pub struct Frame<'a> {
     pub signed: bool,
     /// Photometric Interpretation (0028,0004).
     pub photometric: &'a str,
+    /// Colours of stored values, where they are entries of a palette.
+    pub palette: Option<&'a Palette>,
+    /// Lowest and highest stored value that the image's own window shows, where it states one.
+    pub window: Option<(f64, f64)>,
     /// `rows * columns * samples * bits_allocated / 8` bytes.
     pub pixels: &'a [u8],
 }
 
 /// Finds text in images. The runtime has one on its own engines.
 pub trait TextDetector: Send + Sync {
-    /// Every place where there may be text.
+    /// Every place where there may be text: with a margin, so that black there leaves nothing readable.
     ///
     /// # Errors
     /// A reason to hold the instance: what could not be looked at is not clean.
@@ -60,6 +66,8 @@ pub struct DecodedFrames {
     pub photometric: String,
     /// All frames, one after the other.
     pub pixels: Vec<u8>,
+    /// Lossy Image Compression Method (0028,2114), where the transfer syntax itself says that there was one.
+    pub lossy: Option<&'static str>,
 }
 
 /// What was done about the pixel data.
@@ -119,26 +127,30 @@ pub(super) fn treat(
     if masks.is_none() && regions.is_empty() && by.detector.is_none() {
         return Err(Held::BurnedIn(doubt));
     }
-    treated.decoded = mask::decode(by, set, file)?;
-    let mut image = mask::Image::of(set, encoding)?;
+    let mut image = mask::Image::of(by, set, encoding, file)?;
     match masks {
         Some(masks) => masks.iter().for_each(|&mask| image.black_out(mask)),
         None if !regions.is_empty() => image.black_out_but(&regions),
         None => {}
     }
     if let Some(detector) = &by.detector {
+        let mut found = Vec::with_capacity(image.frames());
         for frame in 0..image.frames() {
-            let found = detector.text(image.frame(frame))?;
-            if !found.is_empty() && profile.pixels.risky == Risky::Hold {
+            let text = detector.text(image.frame(frame))?;
+            if !text.is_empty() && profile.pixels.risky == Risky::Hold {
                 return Err(Held::TextInPixels);
             }
-            found.iter().for_each(|&text| image.black_out_in(frame, text));
+            found.push(text);
         }
+        for (frame, text) in found.iter().enumerate() {
+            text.iter().for_each(|&text| image.black_out_in(frame, text));
+        }
+        image.lasting(&found).into_iter().for_each(|text| image.black_out(text));
     }
     if image.changed() {
         report.note(tags::PIXEL_DATA, Action::Masked);
     }
-    image.put_back(set);
+    treated.decoded = image.put_back(set);
     treated.no_text = true;
     Ok(treated)
 }
@@ -208,6 +220,8 @@ fn plane_is_clean(by: &Deidentifier, set: &DataSet<'_>, group: u16, encoding: En
             bits_stored: 8,
             signed: false,
             photometric: "MONOCHROME2",
+            palette: None,
+            window: None,
             pixels: &pixels,
         };
         if !detector.text(frame)?.is_empty() {

@@ -3,7 +3,13 @@
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 
-use super::{DataSet, Deidentifier, Element, Encoding, Frame, Held, Rectangle, Value, ascii, find, number, put, text};
+use super::{
+    DataSet, Deidentifier, Element, Encoding, Frame, Held, Palette, Rectangle, Value, ascii, find, number, put, shown,
+    text,
+};
+
+/// Text that is found in one of so many frames is in all of them.
+const LASTING_PART: usize = 10;
 
 /// Decoded frames of an instance.
 pub(super) struct Image {
@@ -14,31 +20,21 @@ pub(super) struct Image {
     bits_stored: u16,
     signed: bool,
     photometric: String,
+    palette: Option<Palette>,
+    window: Option<(f64, f64)>,
     vr: VR,
     /// Samples of a pixel lie in planes (Planar Configuration 1).
     planes: bool,
     big: bool,
+    /// Bytes are swapped within words, as those of OW in big endian are (PS3.5 A.3), while they lie in the data set.
+    swapped: bool,
+    frames: usize,
     pixels: Vec<u8>,
+    /// What a decoder made: with the method of a lossy transfer syntax.
+    decoded: Option<Option<&'static str>>,
     /// Frames as a detector wants them, made when they are asked for.
     interleaved: Vec<u8>,
     changed: bool,
-}
-
-/// Decodes compressed pixel data in place; whether there were any.
-pub(super) fn decode(by: &Deidentifier, set: &mut DataSet<'_>, file: &[u8]) -> Result<bool, Held> {
-    if !matches!(find(set, tags::PIXEL_DATA).map(|e| &e.value), Some(Value::Fragments(_))) {
-        return Ok(false);
-    }
-    let decoder = by.decoder.as_ref().ok_or(Held::Mask("they are compressed, and nothing here decodes them"))?;
-    let decoded = decoder.frames(file)?;
-    set.retain(|e| e.tag.0 != 0x7FE0);
-    let wide = number(set, tags::BITS_ALLOCATED, Encoding::EXPLICIT).is_some_and(|bits| bits > 8);
-    put(set, Element::text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, &decoded.photometric));
-    if find(set, tags::PLANAR_CONFIGURATION).is_some() {
-        put(set, Element::new(tags::PLANAR_CONFIGURATION, VR::US, vec![0, 0]));
-    }
-    put(set, Element::new(tags::PIXEL_DATA, if wide { VR::OW } else { VR::OB }, decoded.pixels));
-    Ok(true)
 }
 
 /// Clears bits of pixels beyond those stored, where retired overlays lie (PS3.3 C.9.2, before 2004).
@@ -65,40 +61,81 @@ pub(super) fn clear_unused_bits(set: &mut DataSet<'_>, encoding: Encoding) -> Re
 }
 
 impl Image {
-    pub(super) fn of(set: &mut DataSet<'_>, encoding: Encoding) -> Result<Self, Held> {
+    /// The pixel data of a data set: native ones are taken out of it until [`Image::put_back`], compressed ones stay, decoded beside.
+    pub(super) fn of(by: &Deidentifier, set: &mut DataSet<'_>, encoding: Encoding, file: &[u8]) -> Result<Self, Held> {
         let required = |tag| number(set, tag, encoding).ok_or(Held::Attribute(tag));
         let (rows, columns) = (required(tags::ROWS)?, required(tags::COLUMNS)?);
         let (samples, bits_allocated) = (required(tags::SAMPLES_PER_PIXEL)?, required(tags::BITS_ALLOCATED)?);
-        let photometric = text(set, tags::PHOTOMETRIC_INTERPRETATION);
-        if !matches!((samples, bits_allocated), (1, 8 | 16 | 32) | (3, 8 | 16)) || photometric.contains("_42") {
-            return Err(Held::Mask("their layout is not one that can be masked"));
-        }
+        let bits_stored = number(set, tags::BITS_STORED, encoding).unwrap_or(bits_allocated);
+        let high_bit = number(set, tags::HIGH_BIT, encoding).unwrap_or(bits_stored.saturating_sub(1));
+        let signed = number(set, tags::PIXEL_REPRESENTATION, encoding) == Some(1);
         let stated =
             ascii(find(set, tags::NUMBER_OF_FRAMES)).parse().ok().filter(|&frames: &usize| frames > 0).unwrap_or(1);
+        let mut photometric = text(set, tags::PHOTOMETRIC_INTERPRETATION);
+        let mut planes = samples == 3 && number(set, tags::PLANAR_CONFIGURATION, encoding) == Some(1);
+        let window = shown::window(set);
+        let element = find(set, tags::PIXEL_DATA).ok_or(Held::Attribute(tags::PIXEL_DATA))?;
+        let (vr, mut decoded, mut pixels) = (element.vr, None, None);
+        if let Value::Fragments(_) = element.value {
+            let decoder =
+                by.decoder.as_ref().ok_or(Held::Mask("they are compressed, and nothing here decodes them"))?;
+            let made = decoder.frames(file)?;
+            (photometric, planes) = (made.photometric, false);
+            (decoded, pixels) = (Some(made.lossy), Some(made.pixels));
+        }
+        if !matches!((samples, bits_allocated), (1, 8 | 16 | 32) | (3, 8 | 16))
+            || photometric.contains("_42")
+            || !(1..=bits_allocated).contains(&bits_stored)
+            || high_bit.checked_add(1) != Some(bits_stored)
+        {
+            return Err(Held::Mask("their layout is not one that can be masked"));
+        }
+        let palette = (photometric == "PALETTE COLOR").then(|| Palette::of(set, encoding)).transpose()?;
         let frame = usize::from(rows) * usize::from(columns) * usize::from(samples) * usize::from(bits_allocated / 8);
-        let element = set.iter_mut().find(|e| e.tag == tags::PIXEL_DATA).ok_or(Held::Attribute(tags::PIXEL_DATA))?;
-        let vr = element.vr;
-        let Value::Bytes(bytes) = &mut element.value else { return Err(Held::Mask("they are compressed")) };
-        let fits = frame > 0 && frame.checked_mul(stated).is_some_and(|all| bytes.len() == all + all % 2);
-        if !fits {
+        let all = frame.checked_mul(stated).filter(|&all| all > 0);
+        let fits = |bytes: &[u8]| all.is_some_and(|all| bytes.len() == all || bytes.len() == all + all % 2);
+        let swapped = decoded.is_none() && encoding.big && bits_allocated == 8 && vr == VR::OW;
+        let pixels = match pixels {
+            Some(pixels) => pixels,
+            None => {
+                let element = set.iter_mut().find(|e| e.tag == tags::PIXEL_DATA);
+                let Some(Element { value: Value::Bytes(bytes), .. }) = element else {
+                    return Err(Held::Mask("they are no bytes"));
+                };
+                std::mem::take(bytes).into_owned()
+            }
+        };
+        if !fits(&pixels) {
             return Err(Held::Mask("there are not as many as their attributes say"));
         }
-        let pixels = std::mem::take(bytes).into_owned();
-        Ok(Self {
+        let mut image = Self {
             rows,
             columns,
             samples,
             bits_allocated,
-            bits_stored: number(set, tags::BITS_STORED, encoding).unwrap_or(bits_allocated),
-            signed: number(set, tags::PIXEL_REPRESENTATION, encoding) == Some(1),
+            bits_stored,
+            signed,
             photometric,
+            palette,
+            window,
             vr,
-            planes: samples == 3 && number(set, tags::PLANAR_CONFIGURATION, encoding) == Some(1),
+            planes,
             big: encoding.big,
+            swapped,
+            frames: stated,
             pixels,
+            decoded,
             interleaved: Vec::new(),
             changed: false,
-        })
+        };
+        image.swap();
+        Ok(image)
+    }
+
+    fn swap(&mut self) {
+        if self.swapped {
+            self.pixels.as_chunks_mut::<2>().0.iter_mut().for_each(|pair| pair.reverse());
+        }
     }
 
     fn frame_bytes(&self) -> usize {
@@ -111,7 +148,7 @@ impl Image {
     }
 
     pub(super) fn frames(&self) -> usize {
-        self.pixels.len() / self.frame_bytes().max(1)
+        self.frames
     }
 
     pub(super) fn changed(&self) -> bool {
@@ -148,8 +185,50 @@ impl Image {
             bits_stored: self.bits_stored,
             signed: self.signed,
             photometric: &self.photometric,
+            palette: self.palette.as_ref(),
+            window: self.window,
             pixels,
         }
+    }
+
+    /// Where text was found in at least two frames and one of [`LASTING_PART`]: what is burned in stands at its place in all of them,
+    /// also in one in which it was missed.
+    pub(super) fn lasting(&self, found: &[Vec<Rectangle>]) -> Vec<Rectangle> {
+        let (rows, columns) = (usize::from(self.rows), usize::from(self.columns));
+        let least = (found.len() / LASTING_PART).max(2);
+        if found.len() < least || columns == 0 {
+            return Vec::new();
+        }
+        let mut frames = vec![0usize; rows * columns];
+        // The last frame that counted a pixel, so that boxes of one frame that overlap count it once.
+        let mut last = vec![usize::MAX; rows * columns];
+        for (frame, text) in found.iter().enumerate() {
+            for text in text {
+                let side = |from: u32, length: u32, most: usize| {
+                    let end = usize::try_from(from.saturating_add(length)).unwrap_or(most).min(most);
+                    usize::try_from(from).unwrap_or(most).min(end)..end
+                };
+                for y in side(text.y, text.height, rows) {
+                    for at in side(text.x, text.width, columns).map(|x| y * columns + x) {
+                        if last[at] != frame {
+                            (last[at], frames[at]) = (frame, frames[at] + 1);
+                        }
+                    }
+                }
+            }
+        }
+        let mut lasting = Vec::new();
+        for (row, y) in frames.chunks_exact(columns).zip(0..) {
+            let mut x = 0;
+            for run in row.chunk_by(|a, b| (*a >= least) == (*b >= least)) {
+                let width = u32::try_from(run.len()).unwrap_or(u32::MAX);
+                if run.first().is_some_and(|&frames| frames >= least) {
+                    lasting.push(Rectangle { x, y, width, height: 1 });
+                }
+                x += width;
+            }
+        }
+        lasting
     }
 
     /// Blacks out a rectangle of every frame.
@@ -202,26 +281,54 @@ impl Image {
 
     /// Black, for each sample of a pixel, in the byte order of the data set.
     fn black(&self) -> [[u8; 4]; 3] {
-        let bytes = |value: u32| {
-            let mut bytes = value.to_le_bytes();
+        let bytes = |value: i64| {
+            let [a, b, c, d, ..] = value.to_le_bytes();
+            let mut bytes = [a, b, c, d];
             if self.big {
                 bytes[..usize::from(self.bits_allocated / 8)].reverse();
             }
             bytes
         };
-        let stored = u32::from(self.bits_stored.clamp(1, 32));
-        let most = if self.signed { (1u32 << (stored - 1)) - 1 } else { u32::MAX >> (32 - stored) };
-        if self.photometric == "MONOCHROME1" {
-            return [bytes(most); 3];
+        let half = 1i64 << (self.bits_stored - 1);
+        let (least, most) = if self.signed { (-half, half - 1) } else { (0, 2 * half - 1) };
+        if let Some(palette) = &self.palette {
+            return [bytes(palette.darkest().clamp(least, most)); 3];
         }
-        if self.photometric.starts_with("YBR") {
-            let neutral = bytes(1 << (stored - 1));
-            return [bytes(0), neutral, neutral];
+        match self.photometric.as_str() {
+            "MONOCHROME1" => [bytes(most); 3],
+            "MONOCHROME2" => [bytes(least); 3],
+            ybr if ybr.starts_with("YBR") => [bytes(0), bytes(half), bytes(half)],
+            _ => [bytes(0); 3],
         }
-        [bytes(0); 3]
     }
 
-    pub(super) fn put_back(self, set: &mut DataSet<'_>) {
-        put(set, Element::new(tags::PIXEL_DATA, self.vr, self.pixels));
+    /// Puts pixel data back as they were, or masked; whether they are native now and were not. What the image is goes with them.
+    pub(super) fn put_back(mut self, set: &mut DataSet<'_>) -> bool {
+        let Some(lossy) = self.decoded else {
+            self.swap();
+            put(set, Element::new(tags::PIXEL_DATA, self.vr, self.pixels));
+            return false;
+        };
+        if !self.changed {
+            return false;
+        }
+        if self.pixels.len() % 2 == 1 {
+            self.pixels.push(0);
+        }
+        // Offset tables of fragments go too.
+        set.retain(|e| e.tag.0 != 0x7FE0);
+        put(set, Element::text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, &self.photometric));
+        if self.samples > 1 {
+            put(set, Element::new(tags::PLANAR_CONFIGURATION, VR::US, vec![0, 0]));
+        }
+        // PS3.3 C.7.6.1.1.5: once lossy, always lossy.
+        if let Some(method) = lossy {
+            put(set, Element::text(tags::LOSSY_IMAGE_COMPRESSION, VR::CS, "01"));
+            if find(set, tags::LOSSY_IMAGE_COMPRESSION_METHOD).is_none_or(|e| e.is_empty()) {
+                put(set, Element::text(tags::LOSSY_IMAGE_COMPRESSION_METHOD, VR::CS, method));
+            }
+        }
+        put(set, Element::new(tags::PIXEL_DATA, if self.bits_allocated > 8 { VR::OW } else { VR::OB }, self.pixels));
+        true
     }
 }

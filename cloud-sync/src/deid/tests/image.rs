@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::super::{Doubt, Frame, KnownDevice, Pixels, Rectangle, Risky, TextDetector};
+use super::super::{DecodedFrames, Doubt, Frame, FrameDecoder, KnownDevice, Pixels, Rectangle, Risky, TextDetector};
 use super::*;
 
 struct Finds(Vec<Rectangle>);
@@ -11,6 +11,15 @@ impl TextDetector for Finds {
             frame.pixels.len(),
             usize::from(frame.rows) * usize::from(frame.columns) * usize::from(frame.samples)
         );
+        Ok(self.0.clone())
+    }
+}
+
+/// Makes these pixels of every file.
+struct Decodes(DecodedFrames);
+
+impl FrameDecoder for Decodes {
+    fn frames(&self, _: &[u8]) -> Result<DecodedFrames, Held> {
         Ok(self.0.clone())
     }
 }
@@ -108,6 +117,128 @@ fn what_a_detector_finds_is_black_or_held() {
     assert_eq!(pixels(&masked), [9, 9, 0, 0, 9, 9, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9]);
     assert_eq!(by(cleaning(), vec![found]).err(), Some(Held::TextInPixels));
     assert_eq!(pixels(&Out::of(&by(cleaning(), vec![]).expect("released"))), [9; 16]);
+}
+
+/// Finds text in the first column of frames that begin with 9.
+struct FindsNine;
+
+impl TextDetector for FindsNine {
+    fn text(&self, frame: Frame<'_>) -> Result<Vec<Rectangle>, Held> {
+        let column = Rectangle { x: 0, y: 0, width: 1, height: 4 };
+        // Two boxes that overlap are one sighting.
+        Ok(if frame.pixels[0] == 9 { vec![column, Rectangle { height: 2, ..column }] } else { Vec::new() })
+    }
+}
+
+#[test]
+fn text_that_lasts_is_black_in_frames_too_in_which_it_was_missed() {
+    let masking = Profile { pixels: Pixels { risky: Risky::Mask, ..Pixels::default() }, ..cleaning() };
+    let by = with(masking).with_detector(Arc::new(FindsNine));
+    let first = |firsts: &[u8]| {
+        let frames: Vec<u8> = firsts.iter().flat_map(|&first| [&[first][..], &[7; 15]].concat()).collect();
+        let number = text(tags::NUMBER_OF_FRAMES, VR::IS, &firsts.len().to_string());
+        let set = ultrasound(vec![number, Element::new(tags::PIXEL_DATA, VR::OB, frames)]);
+        let masked = pixels(&Out::of(&by.deidentify_bytes(file(&set)).expect("released")));
+        masked.chunks_exact(16).map(|frame| [frame[0], frame[12], frame[1]]).collect::<Vec<_>>()
+    };
+    assert_eq!(first(&[9, 9, 1]), [[0, 0, 7]; 3], "found twice");
+    assert_eq!(first(&[9, 1, 1]), [[0, 0, 7], [1, 7, 7], [1, 7, 7]], "found once");
+    let (thrice, of_forty) = ([[9; 3].as_slice(), &[1; 37]].concat(), [[9; 4].as_slice(), &[1; 36]].concat());
+    assert_eq!(first(&thrice)[3..], [[1, 7, 7]; 37]);
+    assert_eq!(first(&of_forty), [[0, 0, 7]; 40]);
+}
+
+const JPEG: &str = "1.2.840.10008.1.2.4.50";
+
+/// The ultrasound image, compressed, in colours: one item of 4 bytes after an empty offset table.
+fn compressed() -> Vec<u8> {
+    let items = [&[0xFE, 0xFF, 0x00, 0xE0, 0, 0, 0, 0, 0xFE, 0xFF, 0x00, 0xE0, 4, 0, 0, 0][..], &[1, 2, 3, 4]].concat();
+    let set = ultrasound(vec![
+        us(tags::SAMPLES_PER_PIXEL, 3),
+        us(tags::PLANAR_CONFIGURATION, 1),
+        text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "YBR_FULL_422"),
+        Element { tag: tags::PIXEL_DATA, vr: VR::OB, value: Value::Fragments(items.into()) },
+    ]);
+    file_in(&set, JPEG)
+}
+
+fn looked_at(file: Vec<u8>, found: Vec<Rectangle>, pixels: Vec<u8>) -> Result<Out, Held> {
+    let decoded = DecodedFrames { photometric: "RGB".into(), pixels, lossy: Some("ISO_10918_1") };
+    let masking = Profile { pixels: Pixels { risky: Risky::Mask, ..Pixels::default() }, ..cleaning() };
+    let by = with(masking).with_detector(Arc::new(Finds(found))).with_decoder(Arc::new(Decodes(decoded)));
+    by.deidentify_bytes(file).map(|instance| Out::of(&instance))
+}
+
+fn transfer_syntax(out: &Out) -> String {
+    let (meta, _) = super::super::parse::meta(&out.bytes, &super::super::Limits::default()).expect("meta");
+    ascii(find(&meta, tags::TRANSFER_SYNTAX_UID)).to_owned()
+}
+
+#[test]
+fn compressed_pixels_stay_as_they_were_unless_text_is_in_them() {
+    let clean = looked_at(compressed(), vec![], vec![9; 48]).expect("released");
+    assert_eq!(transfer_syntax(&clean), JPEG);
+    assert!(
+        matches!(find(&clean.set(), tags::PIXEL_DATA).map(|e| &e.value), Some(Value::Fragments(bytes)) if bytes.ends_with(&[1, 2, 3, 4]))
+    );
+    assert_eq!(clean.text(tags::PHOTOMETRIC_INTERPRETATION).as_deref(), Some("YBR_FULL_422"));
+    assert_eq!(clean.text(tags::BURNED_IN_ANNOTATION).as_deref(), Some("NO"));
+
+    let found = Rectangle { x: 1, y: 0, width: 1, height: 4 };
+    let masked = looked_at(compressed(), vec![found], vec![9; 48]).expect("released");
+    assert_eq!(transfer_syntax(&masked), EXPLICIT);
+    assert_eq!(pixels(&masked), [9, 9, 9, 0, 0, 0, 9, 9, 9, 9, 9, 9].repeat(4));
+    assert_eq!(masked.text(tags::PHOTOMETRIC_INTERPRETATION).as_deref(), Some("RGB"));
+    assert_eq!(find(&masked.set(), tags::PLANAR_CONFIGURATION).map(|e| e.bytes().to_vec()), Some(vec![0, 0]));
+    assert_eq!(masked.text(tags::LOSSY_IMAGE_COMPRESSION).as_deref(), Some("01"), "what was lost stays lost");
+    assert_eq!(masked.text(tags::LOSSY_IMAGE_COMPRESSION_METHOD).as_deref(), Some("ISO_10918_1"));
+    let short = looked_at(compressed(), vec![found], vec![9; 47]).err();
+    assert_eq!(short, Some(Held::Mask("there are not as many as their attributes say")));
+}
+
+#[test]
+fn black_is_the_darkest_that_the_image_can_show() {
+    let corner = Rectangle { x: 0, y: 0, width: 1, height: 1 };
+    let first = |more: Vec<Element<'static>>| {
+        pixels(&looked_at(file(&ultrasound(more)), vec![corner], vec![]).expect("released"))[..2].to_vec()
+    };
+    assert_eq!(first(vec![]), [0, 9]);
+    assert_eq!(first(vec![text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME1")]), [255, 9]);
+    assert_eq!(first(vec![us(tags::PIXEL_REPRESENTATION, 1)]), [0x80, 9]);
+    let table = |tag, entries: &[u8]| Element::new(tag, VR::OW, entries.to_vec());
+    let descriptor = |tag| Element::new(tag, VR::US, vec![4u8, 0, 8, 0, 8, 0]);
+    let mut palette = vec![
+        text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "PALETTE COLOR"),
+        descriptor(tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR),
+        descriptor(tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR),
+        descriptor(tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR),
+        table(tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA, &[200, 9, 1, 80]),
+        table(tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA, &[200, 0, 2, 80]),
+        table(tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA, &[200, 0, 3, 80]),
+    ];
+    assert_eq!(first(palette.clone()), [10, 9], "the third entry, whose number is 10");
+    palette.pop();
+    let held = looked_at(file(&ultrasound(palette)), vec![corner], vec![]).err();
+    assert_eq!(held, Some(Held::Mask("their palette is missing, segmented or damaged")));
+}
+
+#[test]
+fn bytes_within_words_of_big_endian_are_masked_where_they_are_shown() {
+    let numbered: Vec<u8> = (1..=16).collect();
+    let set = ultrasound(vec![Element::new(tags::PIXEL_DATA, VR::OW, numbered)]);
+    let big = |set: &DataSet<'static>| {
+        let mut set = set.clone();
+        // Numbers of two bytes are the only ones in it.
+        for element in set.iter_mut().filter(|e| e.vr == VR::US) {
+            let Value::Bytes(bytes) = &mut element.value else { continue };
+            bytes.to_mut().as_chunks_mut::<2>().0.iter_mut().for_each(|pair| pair.reverse());
+        }
+        file_in(&set, "1.2.840.10008.1.2.2")
+    };
+    // The second pixel is the first byte of the first word.
+    let second = Rectangle { x: 1, y: 0, width: 1, height: 1 };
+    let masked = looked_at(big(&set), vec![second], vec![]).expect("released");
+    assert_eq!(pixels(&masked)[..4], [0, 2, 3, 4]);
 }
 
 #[test]
