@@ -18,7 +18,7 @@ Everything lands under .cache/ (assets under GANTRY_ASSETS where that is set) an
 Set GANTRY_PYTHON to use another interpreter than python3; it needs pip.
 
 Examples:
-  cargo xtask assets           CT, MR and other DICOM files, and the ONNX Runtime library
+  cargo xtask assets           CT, MR and other DICOM files, the ONNX Runtime library, and a text detector
   cargo xtask assets --peers   also ONNX Runtime with OpenVINO, OHIF, .cache/venv (pydicom, highdicom, dciodvfy, dcmqi ...)
                                and Debian's DCMTK, Orthanc, PixelMed and Chromium; installs those when run as root")]
 pub(crate) struct Options {
@@ -53,7 +53,8 @@ enum Archive {
     Npm,
 }
 
-/// Everything that is needed now. Licences: Apache-2.0, MIT, MIT, MIT; each archive's own text is kept beside its files.
+/// Everything that is needed now. Licences: Apache-2.0, MIT, MIT, MIT, Apache-2.0; each archive's own text is kept beside its files,
+/// or where it has none, what names the licence.
 const ASSETS: &[Asset] = &[
     Asset {
         name: "totalsegmentator",
@@ -93,6 +94,17 @@ const ASSETS: &[Asset] = &[
             ("onnxruntime/capi/libonnxruntime.so.1.32.0", "libonnxruntime.so"),
             ("onnxruntime/LICENSE", ""),
             ("onnxruntime/ThirdPartyNotices.txt", ""),
+        ],
+    },
+    // Finds text in images that are de-identified: `gantry::redact`, which pins the digest of the model itself.
+    Asset {
+        name: "text-detector",
+        requirement: "rapidocr-onnxruntime==1.4.4",
+        sha256: "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf",
+        archive: Archive::Wheel,
+        keep: &[
+            ("rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx", ""),
+            ("rapidocr_onnxruntime-1.4.4.dist-info/METADATA", ""),
         ],
     },
 ];
@@ -264,7 +276,8 @@ impl Archive {
         match self {
             Self::Npm => &[],
             Self::Source => &["--no-binary", ":all:"],
-            Self::Wheel => &["--only-binary", ":all:"],
+            // Whichever Python runs this: nothing of them is run.
+            Self::Wheel => &["--only-binary", ":all:", "--python-version", "3.11"],
             Self::NativeWheel => &[
                 "--only-binary",
                 ":all:",
@@ -327,7 +340,8 @@ mod tests {
             assert!(version.chars().all(|c| c.is_ascii_digit() || c == '.'), "{}", asset.requirement);
             let digits = asset.sha256.chars().filter(|c| c.is_ascii_digit() || ('a'..='f').contains(c)).count();
             assert_eq!((digits, asset.sha256.len()), (64, 64), "digest of {}", asset.requirement);
-            assert!(asset.keep.iter().any(|(pattern, _)| pattern.ends_with("LICENSE")), "licence of {}", asset.name);
+            let licence = |(pattern, _): &(&str, &str)| pattern.ends_with("LICENSE") || pattern.ends_with("METADATA");
+            assert!(asset.keep.iter().any(licence), "licence of {}", asset.name);
         }
     }
 
