@@ -21,6 +21,7 @@ pub mod module;
 pub mod outputs;
 pub mod pipeline;
 pub mod priors;
+pub mod redact;
 pub mod retention;
 pub mod review;
 pub mod routing;

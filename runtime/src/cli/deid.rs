@@ -5,6 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use gantry::config::Config;
+use gantry::redact;
 use gantry_cloud_sync::deid::{Deidentified, Deidentifier, Held, Instance, Profile, Report, Secret, Subject};
 use gantry_cloud_sync::verify::{self, Bytes, Released, Retain, Scanner, Unproven, Verifier};
 use rayon::prelude::*;
@@ -14,6 +16,7 @@ Examples:
   head -c 32 /dev/urandom > site.key && chmod 600 site.key
   gantry deid study/ clean/ --profile retraining --key site.key --report report.json
   gantry deid study/ clean/ --profile our-profile.toml --key site.key
+  gantry deid study/ clean/ --profile retraining --key site.key --text-detector ch_PP-OCRv4_det_infer.onnx
 ";
 
 #[derive(clap::Args)]
@@ -30,6 +33,16 @@ pub(crate) struct DeidArgs {
     /// File with the site's key, 16 to 1024 random bytes. Without one, UIDs, pseudonyms and days are those of this run alone.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// The model that finds text in images, an ONNX file; overrides sync.text_detector of the configuration. `cargo xtask assets`
+    /// fetches one.
+    #[arg(long, value_name = "FILE")]
+    text_detector: Option<PathBuf>,
+    /// SHA-256 of that file, where it is not the one that is known; overrides sync.text_detector_sha256.
+    #[arg(long, value_name = "HEX")]
+    text_detector_sha256: Option<String>,
+    /// Limits and engines, for images that may show text; see examples/gantry.toml. Defaults hold without it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Where to write what was done, as JSON: counts by attribute and action, and reasons. It holds no value and no file name.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -51,6 +64,7 @@ impl From<Held> for Done {
 /// Runs the command; exit code and error otherwise.
 pub(crate) fn run(args: &DeidArgs) -> Result<(), (u8, anyhow::Error)> {
     let by = Deidentifier::new(profile(&args.profile)?, secret(args.key.as_deref())?);
+    let by = redact::equipped(by, &config(args)?).map_err(|e| (2, e.into()))?;
     let (results, instances) = files(&args.input)?;
     let done: Vec<(PathBuf, Done)> =
         instances.into_par_iter().map(|path| one(&by, &args.out, path)).collect::<Result<_, _>>()?;
@@ -77,6 +91,17 @@ pub(crate) fn run(args: &DeidArgs) -> Result<(), (u8, anyhow::Error)> {
 
 fn failed(code: u8, path: &Path, error: std::io::Error) -> (u8, anyhow::Error) {
     (code, anyhow!("{}: {error}", path.display()))
+}
+
+/// As configured, with the options of the command line.
+fn config(args: &DeidArgs) -> Result<Config, (u8, anyhow::Error)> {
+    let config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read);
+    let mut config = config.map_err(|e| (2, e.into()))?;
+    config.sync.text_detector = args.text_detector.clone().or(config.sync.text_detector);
+    if let Some(sha256) = &args.text_detector_sha256 {
+        config.sync.text_detector_sha256.clone_from(sha256);
+    }
+    Ok(config)
 }
 
 fn profile(name: &str) -> Result<Profile, (u8, anyhow::Error)> {

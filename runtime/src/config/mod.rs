@@ -11,6 +11,7 @@ mod pacs;
 mod routing;
 mod seen;
 mod studies;
+mod sync;
 mod web;
 mod worklist;
 
@@ -36,6 +37,7 @@ pub use self::routing::{
 };
 pub use self::seen::{LogConfig, LogFormat, RetentionConfig, TelemetryConfig};
 pub use self::studies::StudiesConfig;
+pub use self::sync::SyncConfig;
 pub use self::web::{Scope, WebClient, WebConfig};
 pub use self::worklist::WorklistConfig;
 
@@ -93,6 +95,8 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// Which studies are open, and who is told of workitems.
     pub worklist: WorklistConfig,
+    /// What is handed to the cloud.
+    pub sync: SyncConfig,
 }
 
 /// What the operator gives a module that asks for it. `--grant` adds to both lists.
@@ -225,6 +229,7 @@ impl Config {
             self.log.check(),
             self.telemetry.check(),
             self.worklist.check(),
+            self.sync.check(),
         ];
         checks.into_iter().collect::<Result<(), String>>().map_err(ConfigError::Value)
     }

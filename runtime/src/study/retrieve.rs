@@ -353,11 +353,20 @@ impl Frame<'_> {
         if !self.encapsulated {
             return Ok(self.bytes.clone());
         }
+        self.decoded().map(|(_, bytes)| bytes)
+    }
+
+    /// The same, with Photometric Interpretation (0028,0004) of what they are then.
+    ///
+    /// # Errors
+    /// They cannot be decoded by this version.
+    pub fn decoded(&self) -> Result<(&'static str, Vec<u8>), ReadError> {
         let pixels = self.pixels()?;
-        if pixels.samples == 1 {
-            return Ok(pixels.pack(&self.stored(&pixels)?));
-        }
-        Ok(self.colours(&pixels)?.1)
+        let (photometric, bytes) = match pixels.samples {
+            1 if self.encapsulated => (pixels.photometric, pixels.pack(&self.stored(&pixels)?)),
+            _ => self.colours(&pixels)?,
+        };
+        Ok((photometric.term(), bytes))
     }
 
     /// What is to be shown.

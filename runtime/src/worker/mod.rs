@@ -40,7 +40,7 @@ pub(crate) use decode::NoFrame;
 pub use decode::{Decode, Decoders};
 pub(crate) use remote::{Common, RemoteEngine};
 pub use remote::{OutOfService, WorkerReport};
-pub(crate) use shared::Mapped;
+pub(crate) use shared::{Mapped, of as in_memory};
 
 use crate::config::{Config, Limits};
 use crate::inference::{Device, EngineConfig, InferenceError, Provider};

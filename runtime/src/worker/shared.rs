@@ -38,7 +38,7 @@ pub(super) fn seal(file: &File) -> io::Result<()> {
 }
 
 /// A sealed file of these bytes.
-pub(super) fn of(bytes: &[u8]) -> io::Result<File> {
+pub(crate) fn of(bytes: &[u8]) -> io::Result<File> {
     let file = empty()?;
     file.write_all_at(bytes, 0)?;
     seal(&file)?;
