@@ -9,7 +9,7 @@ use super::view::Picture;
 pub(super) const BORDER: usize = 16;
 /// The model wants sides that are multiples of this.
 const STEP: usize = 32;
-/// Side of a tile. One takes 0.1 to 0.3 s of one processor, and what is more urgent waits for no more than one.
+/// Side of a tile. One takes half a second of one processor at most, and what is more urgent waits for no more than one.
 const TILE: usize = 1024;
 /// What tiles share: a line of text that one cuts through is whole, or cut elsewhere, in the next.
 const SHARED: usize = 96;

@@ -127,6 +127,9 @@ fn alone(path: &Path) -> Vec<u8> {
         tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
         tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
         tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+        tags::SEGMENTED_RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+        tags::SEGMENTED_GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+        tags::SEGMENTED_BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
     ] {
         if let Some(element) = source.get(tag) {
             object.put(element.clone());
