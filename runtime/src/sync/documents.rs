@@ -41,7 +41,7 @@ pub(super) fn verdict(due: &SyncDue, ran: &Ran, released: Option<Digest>) -> Opt
 /// How long the jobs of a study took; `released` has the digest of a job's result as it leaves.
 pub(super) fn timing(due: &SyncDue, times: Times, jobs: &[Ran], released: impl Fn(i64) -> Option<Digest>) -> Source {
     // What a clock that jumped makes negative is not known.
-    let span = |from: Option<i64>, to: Option<i64>| Some(to?.checked_sub(from?)?).filter(|ms| *ms >= 0);
+    let span = |from: Option<i64>, to: Option<i64>| to?.checked_sub(from?).filter(|ms| *ms >= 0);
     let of = |ran: &Ran| {
         let job = &ran.job;
         let mut about = Map::new();

@@ -172,7 +172,7 @@ async fn urgent_work_is_what_runs_or_could() {
     assert!(!urgent().await, "it is routine");
     store.tamper("UPDATE job SET priority = 2").await;
     assert!(urgent().await);
-    store.tamper(concat!("UPDATE job SET not_before_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + 900")).await;
+    store.tamper("UPDATE job SET not_before_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + 900").await;
     assert!(!urgent().await, "it is tried again later");
     store.tamper("UPDATE job SET state = 'running'").await;
     assert!(urgent().await);
