@@ -249,9 +249,9 @@ mod tests {
             let now = berlin("2026-01-01T00:00:00Z") + TimeDelta::seconds(seconds);
             let opens = window.opens(&now);
             prop_assert!(opens >= now && window.is_open(&opens));
-            prop_assert!(opens == now || !window.is_open(&(opens.clone() - TimeDelta::seconds(1))));
+            prop_assert!(opens == now || !window.is_open(&(opens - TimeDelta::seconds(1))));
             let closes = window.closes(&opens).expect("it closes");
-            prop_assert!(!window.is_open(&closes) && window.is_open(&(closes.clone() - TimeDelta::seconds(1))));
+            prop_assert!(!window.is_open(&closes) && window.is_open(&(closes - TimeDelta::seconds(1))));
         }
     }
 }
