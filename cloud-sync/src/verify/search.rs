@@ -139,8 +139,10 @@ impl Index {
         for entry in entries {
             begins[(hash(entry.gram) >> self.shift) as usize + 1] += 1;
         }
-        for at in 1..begins.len() {
-            begins[at] += begins[at - 1];
+        let mut sum = 0;
+        for begin in &mut begins {
+            sum += *begin;
+            *begin = sum;
         }
         let mut next = begins.clone();
         self.entries = vec![Entry { gram: 0, needle: 0, rest: 0 }; entries.len()];
