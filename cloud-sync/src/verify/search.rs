@@ -19,9 +19,10 @@ const PLACES: usize = 4;
 /// The shortest needle that is found so.
 pub(super) const LONG: usize = GRAM + STRIDE - 1;
 
-/// Four bytes; letters are the same in both cases, and some signs are the same as others.
+/// Four bytes; letters are the same in both cases. Digits and zeros stay what they are: images are full of bytes like them.
 fn gram(four: [u8; GRAM]) -> u32 {
-    u32::from_le_bytes(four) | 0x2020_2020
+    let four = u32::from_le_bytes(four);
+    four | (four & 0x4040_4040) >> 1
 }
 
 fn gram_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -71,6 +72,8 @@ impl<const WORDS: usize> Filter<WORDS> {
 #[derive(Clone, Copy)]
 struct Entry {
     gram: u32,
+    /// The one before it, where the needle is that long.
+    before: Option<u32>,
     needle: u32,
     /// How many bytes of the needle come after it.
     rest: u8,
@@ -119,7 +122,8 @@ impl Index {
             for (rest, at) in grams {
                 let Some(gram) = gram_at(bytes, at) else { continue };
                 filter.add(gram);
-                all.push(Entry { gram, needle, rest: rest as u8 });
+                let before = at.checked_sub(GRAM).and_then(|at| gram_at(bytes, at));
+                all.push(Entry { gram, before, needle, rest: rest as u8 });
             }
             if let (1..GRAM, Some(first)) = (bytes.len(), bytes.first()) {
                 index.short.push(Short { first: first.to_ascii_lowercase(), needle, len: bytes.len() as u8 });
@@ -139,11 +143,13 @@ impl Index {
         for entry in entries {
             begins[(hash(entry.gram) >> self.shift) as usize + 1] += 1;
         }
-        for at in 1..begins.len() {
-            begins[at] += begins[at - 1];
+        let mut sum = 0;
+        for begin in &mut begins {
+            sum += *begin;
+            *begin = sum;
         }
         let mut next = begins.clone();
-        self.entries = vec![Entry { gram: 0, needle: 0, rest: 0 }; entries.len()];
+        self.entries = vec![Entry { gram: 0, before: None, needle: 0, rest: 0 }; entries.len()];
         for entry in entries {
             let place = &mut next[(hash(entry.gram) >> self.shift) as usize];
             self.entries[*place as usize] = *entry;
@@ -211,7 +217,7 @@ impl<'s, const WORDS: usize> Search<'s, WORDS> {
             self.short(first.to_ascii_lowercase(), at, candidate);
         }
         if let Some(gram) = gram_at(bytes, at).filter(|&gram| self.filter.has(gram)) {
-            self.look(gram, at, 1, candidate);
+            self.look(bytes, gram, at, 1, candidate);
         }
     }
 
@@ -226,22 +232,25 @@ impl<'s, const WORDS: usize> Search<'s, WORDS> {
             let any = grams.iter().fold(0, |any, &gram| any | self.filter.bits(gram));
             if any & 1 == 1 {
                 for (place, gram) in grams.into_iter().enumerate().filter(|(_, gram)| self.filter.has(*gram)) {
-                    self.look(gram, at + place * STRIDE, STRIDE, candidate);
+                    self.look(bytes, gram, at + place * STRIDE, STRIDE, candidate);
                 }
             }
             at += PLACES * STRIDE;
         }
         while let Some(gram) = gram_at(within, at) {
             if self.filter.has(gram) {
-                self.look(gram, at, STRIDE, candidate);
+                self.look(bytes, gram, at, STRIDE, candidate);
             }
             at += STRIDE;
         }
     }
 
-    fn look(&self, gram: u32, at: usize, rests: usize, candidate: &mut impl FnMut(Candidate)) {
+    fn look(&self, bytes: &[u8], gram: u32, at: usize, rests: usize, candidate: &mut impl FnMut(Candidate)) {
+        let before = at.checked_sub(GRAM).and_then(|at| gram_at(bytes, at));
         for (number, index) in self.indexes.iter().enumerate() {
-            for entry in index.of(gram).filter(|entry| usize::from(entry.rest) < rests) {
+            let fits =
+                |entry: &&Entry| usize::from(entry.rest) < rests && (entry.before.is_none() || entry.before == before);
+            for entry in index.of(gram).filter(fits) {
                 candidate((number, entry.needle, at + GRAM + usize::from(entry.rest)));
             }
         }
