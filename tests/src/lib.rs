@@ -11,6 +11,7 @@ pub mod node;
 pub mod onnx;
 pub mod orthanc;
 pub mod peers;
+pub mod s3;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

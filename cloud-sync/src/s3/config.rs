@@ -66,6 +66,8 @@ pub struct Config {
     pub backoff_first_ms: u64,
     /// The longest wait between two attempts, 1 to 600,000 ms.
     pub backoff_max_ms: u64,
+    /// The longest that a server's `Retry-After` is waited for, 0 to 3,600 s.
+    pub retry_after_max_s: u64,
     /// Between two tries at a batch when the server cannot be reached, 1 to 3,600 s. This goes on until it can.
     pub outage_pause_s: u64,
     /// Read each object back and hash it before the manifest goes. Without it `verify` is the only proof that the bucket has what
@@ -149,6 +151,7 @@ impl Default for Config {
             attempts_max: 8,
             backoff_first_ms: 200,
             backoff_max_ms: 20_000,
+            retry_after_max_s: 300,
             outage_pause_s: 60,
             read_back: true,
             storage_class: None,
@@ -203,7 +206,7 @@ impl Config {
         self.check_tags()
     }
 
-    fn ranges(&self) -> [(&'static str, u64, u64, u64); 13] {
+    fn ranges(&self) -> [(&'static str, u64, u64, u64); 14] {
         [
             ("parallel_requests_max", self.parallel_requests_max as u64, 1, 64),
             ("memory_max_mib", self.memory_max_mib, 5, 16_384),
@@ -216,6 +219,7 @@ impl Config {
             ("attempts_max", u64::from(self.attempts_max), 1, 100),
             ("backoff_first_ms", self.backoff_first_ms, 1, 60_000),
             ("backoff_max_ms", self.backoff_max_ms, 1, 600_000),
+            ("retry_after_max_s", self.retry_after_max_s, 0, 3600),
             ("outage_pause_s", self.outage_pause_s, 1, 3600),
             ("object_lock.days", self.object_lock.as_ref().map_or(1, |lock| lock.days.into()), 1, 36_500),
         ]

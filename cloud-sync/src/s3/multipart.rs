@@ -26,7 +26,8 @@ pub(super) async fn send(
     only_new: bool,
 ) -> Result<Attempt, Failure> {
     let path = batch::object_path(&job.spool, content.sha256);
-    check(&path, content).await?;
+    // Beside all that follows, so that the file is read while parts are on their way.
+    let checked = tokio::spawn(check(path.clone(), content));
     let (journal, mut parts) = match resumed(job, object, content).await? {
         Some(resumed) => resumed,
         None if only_new && job.store.head(&job.on, object.key).await?.is_some() => {
@@ -38,6 +39,10 @@ pub(super) async fn send(
     let sent = send_parts(job, &journal, &path, &mut parts).await;
     let journal = Arc::into_inner(journal).expect("its tasks have ended");
     let upload = journal.begun.upload();
+    if let Err(failure) = checked.await.expect("it does not panic and is not cancelled") {
+        given_up(job, journal, &upload, String::new()).await?;
+        return Err(failure);
+    }
     match sent {
         Ok(()) => {}
         // Somebody aborted it, or the server forgot it.
@@ -181,8 +186,7 @@ async fn send_part(job: Arc<Job>, journal: Arc<Journal>, piece: Piece) -> Result
 }
 
 /// Whether the file in the spool is what it is called.
-async fn check(path: &Path, content: Content) -> Result<(), Failure> {
-    let path = path.to_owned();
+async fn check(path: PathBuf, content: Content) -> Result<(), Failure> {
     blocking(move || {
         let found = Digest::of_file(&path).map_err(batch::Failure::disk(&path))?;
         if found == (content.sha256, content.bytes) { Ok(()) } else { Err(batch::Failure::Damaged(content.sha256)) }

@@ -95,24 +95,28 @@ pub(super) async fn send(job: &Arc<Job>, content: Content, mut only_new: bool) -
     }
 }
 
-/// Holds what lies in the bucket against what should: by its size and metadata, and, where asked, by all of its bytes.
+/// Holds what lies in the bucket against what should: by its size and metadata, or, where asked, by all of its bytes.
 pub(super) async fn compare(job: &Job, key: &str, content: Content, read: bool) -> Result<Compared, Failure> {
-    let Some(head) = job.store.head(&job.on, key).await? else {
-        return Ok(Compared::Missing);
-    };
-    if head.bytes != content.bytes {
-        return Ok(Compared::Different(format!("it has {} bytes instead of {}", head.bytes, content.bytes)));
-    }
-    if !read {
-        return Ok(match head.sha256 {
-            Some(sha256) if sha256 == content.sha256 => Compared::Same,
-            _ => Compared::Different("its metadata do not give its SHA-256".to_owned()),
+    if read {
+        return Ok(match job.store.digest(&job.on, key, content.bytes).await? {
+            None => Compared::Missing,
+            Some((sha256, _)) if sha256 == content.sha256 => Compared::Same,
+            Some((_, bytes)) if bytes > content.bytes => {
+                Compared::Different(format!("it has more than {} bytes", content.bytes))
+            }
+            Some((_, bytes)) if bytes < content.bytes => {
+                Compared::Different(format!("it has {bytes} bytes instead of {}", content.bytes))
+            }
+            Some((sha256, _)) => Compared::Different(format!("its SHA-256 is {sha256}")),
         });
     }
-    Ok(match job.store.digest(&job.on, key).await? {
+    Ok(match job.store.head(&job.on, key).await? {
         None => Compared::Missing,
-        Some((sha256, _)) if sha256 == content.sha256 => Compared::Same,
-        Some((sha256, _)) => Compared::Different(format!("its SHA-256 is {sha256}")),
+        Some(head) if head.bytes != content.bytes => {
+            Compared::Different(format!("it has {} bytes instead of {}", head.bytes, content.bytes))
+        }
+        Some(head) if head.sha256 == Some(content.sha256) => Compared::Same,
+        Some(_) => Compared::Different("its metadata do not give its SHA-256".to_owned()),
     })
 }
 

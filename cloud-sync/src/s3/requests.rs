@@ -96,9 +96,8 @@ macro_rules! kept_as_configured {
 }
 
 impl Store {
-    /// Creates an object, or nothing when there is one (`only_new`).
+    /// Creates an object, or nothing when there is one (`only_new`). The body is that of which `object` has the digest.
     pub(super) async fn put(&self, on: &Notify, object: &Object<'_>, body: Bytes, only_new: bool) -> Result<(), Stop> {
-        let digest = Digest::of(&body);
         self.insist(on, &format!("PUT of {}", object.key), |client| {
             let progress = Arc::new(Progress::default());
             let request = kept_as_configured!(self, client.put_object())
@@ -106,12 +105,14 @@ impl Store {
                 .key(object.key)
                 .content_type(object.media_type)
                 .metadata(SHA256, object.sha256.to_string())
-                .checksum_sha256(base64::encode(digest.as_bytes()))
+                // Object lock is refused where this is not said too, whatever the checksum.
+                .checksum_algorithm(ChecksumAlgorithm::Sha256)
+                .checksum_sha256(base64::encode(object.sha256.as_bytes()))
                 .set_if_none_match(only_new.then(|| "*".to_owned()))
                 .content_length(body.len() as i64)
                 .body(self.paced(&body, &progress))
                 .customize()
-                .interceptor(Signs(digest));
+                .interceptor(Signs(object.sha256));
             async move { progress.watch(self.stall_max(), async { Ok(request.send().await?) }).await.map(drop) }
         })
         .await
@@ -307,11 +308,10 @@ impl Store {
         }
     }
 
-    /// Reads an object to its end. What breaks off goes on from there.
-    pub(super) async fn digest(&self, on: &Notify, key: &str) -> Result<Option<(Digest, u64)>, Failure> {
-        let reading = tokio::sync::Mutex::new(Reading { digester: Digester::default(), bytes: 0, kept: None });
-        let read = self.read(on, key, &reading).await;
-        match read {
+    /// Reads an object to its end, or until it is longer than `bytes`. What breaks off goes on from there.
+    pub(super) async fn digest(&self, on: &Notify, key: &str, bytes: u64) -> Result<Option<(Digest, u64)>, Failure> {
+        let reading = tokio::sync::Mutex::new(Reading::of(Wanted::Digest(bytes)));
+        match self.read(on, key, &reading).await {
             Ok(()) => Ok(Some(reading.into_inner().digester.finish())),
             Err(Stop::Answer(Kind::Missing, _)) => Ok(None),
             Err(stop) => Err(stop.of(key)),
@@ -320,10 +320,9 @@ impl Store {
 
     /// The bytes of a small object.
     pub(super) async fn get(&self, on: &Notify, key: &str, most: u64) -> Result<Option<Vec<u8>>, Failure> {
-        let kept = Some((Vec::new(), most));
-        let reading = tokio::sync::Mutex::new(Reading { digester: Digester::default(), bytes: 0, kept });
+        let reading = tokio::sync::Mutex::new(Reading::of(Wanted::Bytes(most)));
         match self.read(on, key, &reading).await {
-            Ok(()) => Ok(reading.into_inner().kept.map(|(bytes, _)| bytes)),
+            Ok(()) => Ok(Some(reading.into_inner().kept)),
             Err(Stop::Answer(Kind::Missing, _)) => Ok(None),
             Err(stop) => Err(stop.of(key)),
         }
@@ -350,7 +349,9 @@ impl Store {
                         moved = 0;
                     }
                     left = left.saturating_sub(piece.len() as u64);
-                    reading.take(&piece)?;
+                    if !reading.take(&piece)? {
+                        return Ok(());
+                    }
                 }
                 if left > 0 { Err(Trouble::passing("the answer broke off")) } else { Ok(()) }
             };
@@ -365,28 +366,44 @@ impl Store {
     }
 }
 
+/// What an object is read for.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// Its digest; one that has more bytes is another, whatever these are.
+    Digest(u64),
+    /// Its bytes, at most so many.
+    Bytes(u64),
+}
+
 /// How far an object was read.
 struct Reading {
+    wanted: Wanted,
     digester: Digester,
     bytes: u64,
-    /// With the most that is kept.
-    kept: Option<(Vec<u8>, u64)>,
+    kept: Vec<u8>,
 }
 
 impl Reading {
-    fn take(&mut self, piece: &[u8]) -> Result<(), Trouble> {
-        self.digester.update(piece);
+    fn of(wanted: Wanted) -> Self {
+        Self { wanted, digester: Digester::default(), bytes: 0, kept: Vec::new() }
+    }
+
+    /// Whether more is wanted.
+    fn take(&mut self, piece: &[u8]) -> Result<bool, Trouble> {
         self.bytes += piece.len() as u64;
-        if let Some((kept, most)) = &mut self.kept {
-            if self.bytes > *most {
-                return Err(Trouble {
-                    kind: Kind::Refused,
-                    why: format!("it has more than {most} bytes: it is not ours"),
-                });
+        match self.wanted {
+            Wanted::Digest(most) => {
+                self.digester.update(piece);
+                Ok(self.bytes <= most)
             }
-            kept.extend_from_slice(piece);
+            Wanted::Bytes(most) if self.bytes > most => {
+                Err(Trouble::of(Kind::Refused, format!("it has more than {most} bytes: it is not ours")))
+            }
+            Wanted::Bytes(_) => {
+                self.kept.extend_from_slice(piece);
+                Ok(true)
+            }
         }
-        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use super::body::Progress;
 use super::client::{self, CustomerKey};
 use super::config::Config;
 use super::pace::Pacer;
-use super::trouble::{Kind, Trouble, pause};
+use super::trouble::{Kind, Trouble, after};
 use super::upload::{Event, Notify};
 use crate::batch::Site;
 
@@ -94,7 +94,7 @@ impl Store {
                     Err(trouble) => trouble,
                 }
             };
-            let Trouble { kind, why } = trouble;
+            let Trouble { kind, why, retry_after } = trouble;
             match kind {
                 Kind::Passing | Kind::Garbled | Kind::Expired | Kind::Unsaid if attempt < self.config.attempts_max => {}
                 Kind::Passing => {
@@ -115,7 +115,7 @@ impl Store {
             if kind == Kind::Expired || kind == Kind::Unsaid && attempt % 2 == 0 {
                 self.renew(generation).await?;
             }
-            let after = pause(&self.config, attempt);
+            let after = after(&self.config, attempt, retry_after);
             on(&Event::Again { what: what.to_owned(), why, attempt, after });
             tokio::time::sleep(after).await;
             attempt += 1;

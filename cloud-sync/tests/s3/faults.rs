@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gantry_cloud_sync::s3::{Event, Failure};
 
 use super::proxy::{Fault, Proxy, Rule};
 use super::servers::Server;
-use super::spooled::Spooled;
+use super::spooled::{Spooled, noise};
 use super::{Scene, connect};
 
 const fn rule(method: &'static str, target: &'static str, times: u32, fault: Fault) -> Rule {
@@ -46,6 +47,7 @@ const FAULTS: &[(&str, &[Rule])] = &[
     ("complete-lost", &[rule("POST", "uploadId", 1, Fault::LoseAnswer)]),
     ("begin-lost", &[rule("POST", "uploads", 1, Fault::LoseAnswer)]),
     ("complete-unwell", &[rule("POST", "uploadId", 1, Fault::Answer(500, "InternalError"))]),
+    ("complete-unsaid", &[rule("POST", "uploadId", 1, Fault::Answer(200, "InternalError"))]),
     ("complete-conflict", &[rule("POST", "uploadId", 1, Fault::Answer(409, "ConditionalRequestConflict"))]),
     ("complete-broken", &[rule("POST", "uploadId", 1, Fault::Answer(400, "InvalidPart"))]),
     ("upload-gone", &[rule("PUT", "partNumber=3", 1, Fault::Answer(404, "NoSuchUpload"))]),
@@ -154,30 +156,55 @@ pub(super) async fn credentials_that_expire_are_read_again(server: &Server) {
     scene.assert_whole("expires").await;
 }
 
+pub(super) async fn a_server_that_asks_for_time_gets_it(server: &Server) {
+    let scene = Scene::with(server, "later", vec![noise(70, 1000)]).await;
+    let rules =
+        [rule("PUT", "/objects/", 1, Fault::Later(503, 2)), rule("GET", "/objects/", 1, Fault::Later(429, 3600))];
+    let proxy = Proxy::start(&server.url, &rules).await;
+    let change = |config: &mut gantry_cloud_sync::s3::Config| config.retry_after_max_s = 2;
+    let uploader = connect(server, "later", &proxy.url, &scene.credentials, change).await;
+    scene.upload(&uploader).await.expect("it is in");
+    let waited: Vec<_> = scene
+        .events()
+        .iter()
+        .filter_map(|event| match event {
+            Event::Again { after, .. } => Some(*after),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(waited, [Duration::from_secs(2); 2], "as asked, and as long as s3.retry_after_max_s");
+    scene.assert_whole("later").await;
+}
+
 pub(super) async fn an_outage_costs_only_time(server: &Server) {
     let scene = Scene::new(server, "outage").await;
     let proxy = Proxy::start(&server.url, &[]).await;
     let change = |config: &mut gantry_cloud_sync::s3::Config| config.attempts_max = 2;
     let uploader = connect(server, "outage", &proxy.url, &scene.credentials, change).await;
+    // Away at first, and, for three tries at the batch, when the first part of the large object is in.
     proxy.down(true);
-    let (back, told) = (proxy.clone(), scene.told());
+    let (back, told, outages) = (proxy.clone(), scene.told(), Arc::new(AtomicU32::new(0)));
     let on = move |event: &Event| {
-        if matches!(event, Event::Outage { .. }) {
-            back.down(false);
+        match event {
+            Event::Part { .. } if outages.load(Ordering::Relaxed) == 1 => back.down(true),
+            Event::Outage { .. } if [0, 3].contains(&outages.fetch_add(1, Ordering::Relaxed)) => back.down(false),
+            _ => {}
         }
         told(event);
     };
     let mut spool = scene.spooled.open();
     let done = uploader.drain(&mut spool, on).await.expect("it is in");
-    assert_eq!((done.len(), done[0].sent), (1, 4));
+    assert_eq!((done.len(), done[0].sent + done[0].there), (1, 4));
     assert_eq!((spool.sealed().expect("a list").len(), spool.sent().expect("a list").len()), (0, 1));
     drop(spool);
-    assert!(
-        scene
-            .events()
-            .iter()
-            .any(|event| matches!(event, Event::Outage { after, .. } if *after == Duration::from_secs(1)))
-    );
+    let events = scene.events();
+    let outages = events.iter().filter(|event| matches!(event, Event::Outage { after, .. } if after.as_secs() == 1));
+    assert_eq!(outages.count(), 4);
+    let parts = events.iter().filter(|event| matches!(event, Event::Part { .. })).count();
+    // The list of parts that moto gives is none to the SDK (its root has another name), so there it begins anew.
+    if server.name == "radosgw" {
+        assert_eq!(parts, 3, "what was sent is not sent again: {events:#?}");
+    }
     scene.assert_whole("outage").await;
 }
 

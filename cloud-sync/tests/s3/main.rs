@@ -2,21 +2,35 @@
 //!
 //! A server takes seconds to start, so there is one test for each, of all scenarios, each in a bucket of its own.
 
+#[expect(unreachable_pub, dead_code, reason = "it is public, and whole, elsewhere")]
+#[path = "../../../tests/src/certificates.rs"]
+mod certificates;
 mod crash;
 mod faults;
+mod limits;
 mod plain;
 mod proxy;
+mod reach;
+#[expect(unreachable_pub, dead_code, reason = "it is public, and whole, elsewhere")]
+#[path = "../../../tests/src/s3.rs"]
+mod s3_server;
 mod servers;
 mod spooled;
+mod told;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use gantry_cloud_sync::s3::{Check, Event, Report, Uploader};
 
+use s3_server::S3Server;
 use servers::{Bucket, Server};
 use spooled::{SITE, Spooled, noise};
+
+/// So that one that hangs is told by its name. Most take seconds.
+const SCENARIO_MAX: Duration = Duration::from_secs(150);
 
 /// Runs scenarios one after another, also after one that fails, and says which did.
 macro_rules! run {
@@ -24,7 +38,10 @@ macro_rules! run {
         let mut failed = Vec::new();
         $(
             let server = Arc::clone(&$server);
-            if tokio::spawn(async move { $scenario(&server).await }).await.is_err() {
+            let scenario = tokio::spawn(async move {
+                tokio::time::timeout(SCENARIO_MAX, $scenario(&server)).await.expect("it comes to an end")
+            });
+            if scenario.await.is_err() {
                 failed.push(stringify!($scenario));
             }
         )+
@@ -34,20 +51,25 @@ macro_rules! run {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn radosgw() {
-    let Some(server) = Server::radosgw().map(Arc::new) else { return };
+    let Some(server) = S3Server::radosgw().map(Server).map(Arc::new) else { return };
     let mut failed = every_scenario(&server).await;
-    failed.extend(run!(server, plain::what_the_server_is_told_to_do_it_does));
+    failed.extend(run!(
+        server,
+        told::what_only_our_key_reads_nobody_else_reads,
+        limits::an_object_takes_no_more_memory_than_it_may,
+    ));
     assert_eq!(failed, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn moto() {
-    let Some(server) = Server::moto().map(Arc::new) else { return };
+    let Some(server) = S3Server::moto().map(Server).map(Arc::new) else { return };
     let mut failed = every_scenario(&server).await;
     failed.extend(run!(
         server,
         faults::a_bit_that_flips_on_its_way_is_noticed_by_reading_back,
         faults::a_complete_that_conflicts_is_resolved,
+        reach::credentials_come_from_where_the_chain_finds_them,
     ));
     assert_eq!(failed, [""; 0]);
 }
@@ -58,10 +80,15 @@ async fn every_scenario(server: &Arc<Server>) -> Vec<&'static str> {
         plain::a_batch_is_there_whole_once_and_reads_back,
         plain::what_lies_there_already_is_looked_at,
         plain::what_is_missing_or_damaged_is_found_and_repaired,
-        plain::the_line_is_not_used_beyond_its_limit,
+        limits::the_line_is_not_used_beyond_its_limit,
+        told::what_the_server_is_told_to_do_it_does,
+        told::what_the_server_is_told_about_encryption_it_does_or_refuses,
+        reach::tls_by_an_authority_of_ones_own_through_a_proxy_that_asks_for_a_password,
+        reach::a_bucket_may_be_in_the_host_name,
         faults::each_ends_with_the_batch_in_the_bucket,
         faults::credentials_that_expire_are_read_again,
         faults::an_outage_costs_only_time,
+        faults::a_server_that_asks_for_time_gets_it,
         faults::what_time_does_not_cure_ends_with_a_reason,
         crash::killed_anywhere_it_goes_on,
     )
@@ -85,7 +112,10 @@ impl Scene {
     }
 
     async fn with(server: &Server, name: &str, objects: Vec<Vec<u8>>) -> Self {
-        let spooled = Spooled::new(objects);
+        Self::of(server, name, Spooled::new(objects)).await
+    }
+
+    async fn of(server: &Server, name: &str, spooled: Spooled) -> Self {
         let credentials = spooled.folder.path().join("credentials");
         fs::write(&credentials, server.credentials()).expect("credentials");
         Self { bucket: server.bucket(name, false).await, spooled, credentials, events: Arc::default() }
@@ -131,6 +161,18 @@ impl Scene {
         }
         assert_eq!(self.bucket.unfinished().await, 0, "{what}: multipart uploads");
     }
+}
+
+/// Where peers lie, for `s3_server`.
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository")
+}
+
+/// Says why a test is skipped; in CI, where nothing may be missing, fails it.
+fn skipped(why: &str) {
+    let ci = std::env::var("CI").is_ok_and(|value| !["", "0", "false"].contains(&value.as_str()));
+    assert!(!ci, "{why}");
+    eprintln!("skipped: {why}");
 }
 
 async fn connect(

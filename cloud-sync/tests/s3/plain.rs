@@ -1,13 +1,11 @@
 //! Without faults: what a batch is in a bucket.
 
-use std::time::{Duration, Instant};
+use gantry_cloud_sync::s3::{Failure, Report};
 
-use gantry_cloud_sync::s3::{Encryption, Failure, LockMode, ObjectLock, Report};
-
+use super::Scene;
 use super::proxy::Proxy;
-use super::servers::{Bucket, Server};
+use super::servers::Server;
 use super::spooled::{Spooled, noise};
-use super::{Scene, connect};
 
 pub(super) async fn a_batch_is_there_whole_once_and_reads_back(server: &Server) {
     let scene = Scene::new(server, "plain").await;
@@ -93,60 +91,4 @@ pub(super) async fn what_is_missing_or_damaged_is_found_and_repaired(server: &Se
     std::fs::remove_file(scene.spooled.folder.path().join(Spooled::below(gone))).expect("it was kept");
     let lost = scene.verify(&uploader, true).await;
     assert_eq!((lost.missing, lost.repaired, lost.is_right()), (1, 0, false));
-}
-
-pub(super) async fn the_line_is_not_used_beyond_its_limit(server: &Server) {
-    let scene = Scene::with(server, "slowly", (0..4).map(|seed| noise(seed + 40, 256 * 1024)).collect()).await;
-    let change = |config: &mut gantry_cloud_sync::s3::Config| config.bandwidth_max_kib_s = Some(1024);
-    let uploader = connect(server, "slowly", &server.url, &scene.credentials, change).await;
-    let begun = Instant::now();
-    scene.upload(&uploader).await.expect("it is in");
-    // 1 MiB at 1 MiB/s; the first piece of 64 KiB goes at once.
-    assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
-    scene.assert_whole("slowly").await;
-}
-
-/// Encryption with our own key by way of an HTTP proxy, storage class; object lock and tags.
-pub(super) async fn what_the_server_is_told_to_do_it_does(server: &Server) {
-    let scene = Scene::new(server, "told").await;
-    let key_file = scene.spooled.folder.path().join("sse-c");
-    std::fs::write(&key_file, noise(9, 32)).expect("a key");
-    let proxy = Proxy::start(&server.url, &[]).await;
-    let change = |config: &mut gantry_cloud_sync::s3::Config| {
-        config.encryption = Encryption::SseC { key_file };
-        config.storage_class = Some("STANDARD".to_owned());
-        config.proxy_url = Some(proxy.url.clone());
-    };
-    let uploader = connect(server, "told", &server.url, &scene.credentials, change).await;
-    scene.upload(&uploader).await.expect("it is in");
-    assert!(proxy.seen().iter().any(|line| line.starts_with("PUT http://")), "the proxy was asked");
-    assert!(scene.verify(&uploader, false).await.is_right());
-    for object in &scene.spooled.objects {
-        let key = Spooled::key(object);
-        let bare = scene.bucket.client.get_object().bucket("told").key(&key).send().await;
-        assert!(bare.is_err(), "without the key nobody reads it");
-    }
-
-    let scene = Scene { bucket: server.bucket("locked", true).await, ..Scene::new(server, "unlocked").await };
-    let change = |config: &mut gantry_cloud_sync::s3::Config| {
-        config.tags.insert("study".to_owned(), "a b".to_owned());
-        config.object_lock = Some(ObjectLock { mode: LockMode::Governance, days: 2 });
-    };
-    let uploader = connect(server, "locked", &server.url, &scene.credentials, change).await;
-    scene.upload(&uploader).await.expect("it is in");
-    // Ceph 16 forgets lock and tags of what comes in parts.
-    let large = Spooled::key(scene.spooled.objects.last().expect("the large one"));
-    for key in scene.spooled.keys().into_iter().filter(|key| *key != large) {
-        assert!(is_locked(&scene.bucket, &key).await, "{key}");
-        let tags = scene.bucket.client.get_object_tagging().bucket("locked").key(&key).send().await;
-        let tags = tags.unwrap_or_else(|error| panic!("tags of {key}: {error:?}"));
-        assert_eq!(tags.tag_set().iter().map(|tag| (tag.key(), tag.value())).collect::<Vec<_>>(), [("study", "a b")]);
-    }
-}
-
-async fn is_locked(bucket: &Bucket, key: &str) -> bool {
-    let retention = bucket.client.get_object_retention().bucket(&bucket.name).key(key).send().await.expect("a lock");
-    let until = retention.retention().and_then(|retention| retention.retain_until_date()).expect("a date").secs();
-    let now = std::time::UNIX_EPOCH.elapsed().expect("a time").as_secs();
-    u64::try_from(until).is_ok_and(|until| (now + 86_400..now + 3 * 86_400).contains(&until))
 }

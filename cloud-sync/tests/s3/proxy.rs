@@ -12,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub(crate) enum Fault {
     /// It is answered so, and never gets to the server.
     Answer(u16, &'static str),
+    /// It is answered so, and that it may come again after so many seconds.
+    Later(u16, u64),
     /// It is answered that its clock is wrong, with a time so many seconds from now.
     Skewed(i64),
     /// After so many bytes of its body the connection is reset.
@@ -43,8 +45,10 @@ pub(crate) struct Rule {
 #[derive(Default)]
 struct State {
     rules: Vec<Rule>,
-    seen: Vec<String>,
+    heads: Vec<String>,
     down: bool,
+    /// `Proxy-Authorization` without which nothing is done.
+    asks_for: Option<String>,
 }
 
 /// Runs as long as the runtime.
@@ -79,9 +83,20 @@ impl Proxy {
         self.state.lock().expect("a lock").down = down;
     }
 
+    /// Who comes without this is answered 407.
+    pub(crate) fn ask_for(&self, authorization: &str) {
+        self.state.lock().expect("a lock").asks_for = Some(authorization.to_owned());
+    }
+
     /// Every request line so far.
     pub(crate) fn seen(&self) -> Vec<String> {
-        self.state.lock().expect("a lock").seen.clone()
+        let heads = self.heads();
+        heads.iter().map(|head| head.lines().next().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Every request so far, with its headers.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.state.lock().expect("a lock").heads.clone()
     }
 
     /// Whether every fault happened as often as it should.
@@ -97,8 +112,24 @@ impl Proxy {
         let (head, mut body) = read_head(&mut client).await?;
         let request = head.lines().next().unwrap_or_default().to_owned();
         let length = header(&head, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0usize);
-        let fault = self.fault(&request);
+        let fault = self.fault(&head);
+        let asks_for = self.state.lock().expect("a lock").asks_for.clone();
+        if asks_for.is_some() && asks_for.as_deref() != header(&head, "proxy-authorization") {
+            drain(&mut client, length - body.len()).await?;
+            return answer(&mut client, 407, &request, "", None).await;
+        }
+        if request.starts_with("CONNECT ") {
+            // Whatever it is called, it is the one server.
+            let mut upstream = TcpStream::connect(server).await?;
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+            return tokio::io::copy_bidirectional(&mut client, &mut upstream).await.map(drop);
+        }
         match fault {
+            Some(Fault::Later(status, seconds)) => {
+                drain(&mut client, length - body.len()).await?;
+                return answer(&mut client, status, &request, "", Some(("Retry-After", seconds.to_string().as_str())))
+                    .await;
+            }
             Some(Fault::Answer(status, code)) => {
                 drain(&mut client, length - body.len()).await?;
                 let xml =
@@ -110,7 +141,7 @@ impl Proxy {
                 let now = chrono::Utc::now() + chrono::TimeDelta::seconds(seconds);
                 let date = now.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
                 let xml = "<?xml version=\"1.0\"?><Error><Code>RequestTimeTooSkewed</Code></Error>";
-                return answer(&mut client, 403, &request, xml, Some(&date)).await;
+                return answer(&mut client, 403, &request, xml, Some(("Date", date.as_str()))).await;
             }
             Some(Fault::Reset(bytes)) => {
                 drain(&mut client, bytes.saturating_sub(body.len())).await?;
@@ -180,10 +211,10 @@ impl Proxy {
         }
     }
 
-    fn fault(&self, request: &str) -> Option<Fault> {
+    fn fault(&self, head: &str) -> Option<Fault> {
         let mut state = self.state.lock().expect("a lock");
-        state.seen.push(request.to_owned());
-        let (method, target) = request.split_once(' ')?;
+        state.heads.push(head.to_owned());
+        let (method, target) = head.lines().next()?.split_once(' ')?;
         for rule in &mut state.rules {
             if rule.times == 0 || rule.method != method || !target.contains(rule.target) {
                 continue;
@@ -253,11 +284,11 @@ async fn answer(
     status: u16,
     request: &str,
     xml: &str,
-    date: Option<&str>,
+    field: Option<(&str, &str)>,
 ) -> std::io::Result<()> {
-    let date = date.map(|date| format!("Date: {date}\r\n")).unwrap_or_default();
+    let field = field.map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
     let head = format!(
-        "HTTP/1.1 {status} Injected\r\nContent-Type: application/xml\r\nContent-Length: {}\r\n{date}Connection: close\r\n\r\n",
+        "HTTP/1.1 {status} Injected\r\nContent-Type: application/xml\r\nContent-Length: {}\r\n{field}Connection: close\r\n\r\n",
         xml.len()
     );
     client.write_all(head.as_bytes()).await?;

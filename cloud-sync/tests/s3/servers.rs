@@ -1,72 +1,27 @@
-//! S3 servers of other people on loopback, on ports that were free, gone when they are dropped.
+//! How a server is reached by us, and what is in its buckets by somebody else's eyes.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::ops::Deref;
+use std::path::Path;
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::{Client, Config};
 use gantry_cloud_sync::s3;
-use tempfile::TempDir;
 
-/// Runs until it is dropped, or this process ends.
-pub(crate) struct Server {
-    script: Child,
-    pub(crate) name: &'static str,
-    pub(crate) url: String,
-    key: String,
-    secret: String,
-    _folder: TempDir,
+use super::s3_server::S3Server;
+
+/// A real server.
+pub(crate) struct Server(pub(crate) S3Server);
+
+impl Deref for Server {
+    type Target = S3Server;
+
+    fn deref(&self) -> &S3Server {
+        &self.0
+    }
 }
 
 impl Server {
-    /// Ceph's gateway; nothing where it is not installed.
-    pub(crate) fn radosgw() -> Option<Self> {
-        if !["radosgw", "ceph-mon", "ceph-osd"].iter().all(|program| Path::new("/usr/bin").join(program).exists()) {
-            return skipped(
-                "Ceph is not installed: run `apt-get install --no-install-recommends radosgw ceph-mon ceph-osd`",
-            );
-        }
-        let folder = TempDir::new().expect("a folder");
-        let [port, mon, mon_v1] = free_ports();
-        let mut command = Command::new(peers().join("radosgw.sh"));
-        command.arg(folder.path()).args([port, mon, mon_v1].map(|port| port.to_string()));
-        Some(Self::start("radosgw", command, folder))
-    }
-
-    /// moto; nothing where Python has it not.
-    pub(crate) fn moto() -> Option<Self> {
-        let ours = peers().join("../../.cache/venv/bin/python");
-        let named = std::env::var_os("GANTRY_PYTHON").map(PathBuf::from);
-        let has_it = |python: &PathBuf| {
-            Command::new(python)
-                .args(["-c", "import moto, flask, flask_cors, boto3"])
-                .output()
-                .is_ok_and(|o| o.status.success())
-        };
-        let Some(python) = [Some(ours), named].into_iter().flatten().find(has_it) else {
-            return skipped("moto is not installed: run `cargo xtask assets --peers`");
-        };
-        let [port, ..] = free_ports();
-        let mut command = Command::new(peers().join("moto.sh"));
-        command.arg(python).arg(port.to_string());
-        Some(Self::start("moto", command, TempDir::new().expect("a folder")))
-    }
-
-    fn start(name: &'static str, mut command: Command, folder: TempDir) -> Self {
-        let mut script = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("bash runs");
-        let mut line = String::new();
-        let said = script.stdout.as_mut().map(|said| BufReader::new(said).read_line(&mut line));
-        let mut words = line.split_whitespace().map(str::to_owned);
-        let (Some("ready"), Some(url), Some(key), Some(secret)) =
-            (words.next().as_deref(), words.next(), words.next(), words.next())
-        else {
-            panic!("{name} does not start: {line:?} {said:?}");
-        };
-        Self { script, name, url, key, secret, _folder: folder }
-    }
-
     /// A file of credentials as AWS has them.
     pub(crate) fn credentials(&self) -> String {
         format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", self.key, self.secret)
@@ -113,14 +68,6 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // At the end of its input the script ends its servers.
-        drop(self.script.stdin.take());
-        let _ = self.script.wait();
-    }
-}
-
 /// A bucket, without any code of ours.
 pub(crate) struct Bucket {
     pub(crate) client: Client,
@@ -131,6 +78,10 @@ impl Bucket {
     pub(crate) async fn keys(&self) -> Vec<String> {
         let list = self.client.list_objects_v2().bucket(&self.name).send().await.expect("a list");
         list.contents().iter().filter_map(|object| object.key.clone()).collect()
+    }
+
+    pub(crate) async fn head(&self, key: &str) -> HeadObjectOutput {
+        self.client.head_object().bucket(&self.name).key(key).send().await.expect("an object")
     }
 
     pub(crate) async fn get(&self, key: &str) -> Vec<u8> {
@@ -151,21 +102,4 @@ impl Bucket {
         let list = self.client.list_multipart_uploads().bucket(&self.name).send().await.expect("a list");
         list.uploads().len()
     }
-}
-
-/// Says why a test is skipped; in CI, where nothing may be missing, fails it.
-fn skipped<T>(why: &str) -> Option<T> {
-    let ci = std::env::var("CI").is_ok_and(|value| !["", "0", "false"].contains(&value.as_str()));
-    assert!(!ci, "{why}");
-    eprintln!("skipped: {why}");
-    None
-}
-
-fn peers() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/peers")
-}
-
-fn free_ports() -> [u16; 3] {
-    let free = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    free.map(|listener| listener.local_addr().expect("its address").port())
 }

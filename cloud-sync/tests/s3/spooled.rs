@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use aws_smithy_types::base64;
-use gantry_cloud_sync::batch::{Limits, SiteKey, Spool};
+use gantry_cloud_sync::batch::{Digest, Limits, SiteKey, Spool};
 use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -26,16 +26,35 @@ pub(crate) struct Spooled {
 impl Spooled {
     pub(crate) fn new(objects: Vec<Vec<u8>>) -> Self {
         let folder = TempDir::new().expect("a folder");
+        let named = objects.iter().map(|object| {
+            let path = folder.path().join(Self::below(object));
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, object).expect("an object");
+            (sha256(object), object.len() as u64)
+        });
+        let named = named.collect();
+        Self { objects, ..Self::seal(folder, named) }
+    }
+
+    /// With one object of so many zeros, which takes no room on the disk; `objects` has it not.
+    pub(crate) fn zeros(bytes: u64) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let file = folder.path().join("zeros");
+        fs::File::create(&file).and_then(|file| file.set_len(bytes)).expect("a file with a hole");
+        let hex = Digest::of_file(&file).expect("readable").0.to_string();
+        let path = folder.path().join("objects").join(&hex[..2]);
+        fs::create_dir_all(&path).expect("a folder");
+        fs::rename(file, path.join(&hex)).expect("renamed");
+        Self::seal(folder, vec![(hex, bytes)])
+    }
+
+    /// What lies in the folder already, by name and size.
+    fn seal(folder: TempDir, named: Vec<(String, u64)>) -> Self {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key").as_ref().to_vec();
         let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).expect("a key");
-        let described: Vec<_> = objects
+        let described: Vec<_> = named
             .iter()
-            .map(|object| {
-                let path = folder.path().join(Self::below(object));
-                fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-                fs::write(path, object).expect("an object");
-                json!({ "kind": "instance", "format": "dicom", "sha256": sha256(object), "bytes": object.len() })
-            })
+            .map(|(sha256, bytes)| json!({ "kind": "instance", "format": "dicom", "sha256": sha256, "bytes": bytes }))
             .collect();
         let batch = Uuid::now_v7().to_string();
         let profile = json!({ "name": "retraining", "digest": sha256(b"profile") });
@@ -60,7 +79,7 @@ impl Spooled {
         fs::create_dir_all(folder.path().join("sealed")).expect("a folder");
         fs::write(folder.path().join(format!("sealed/{batch}.json")), envelope.to_string()).expect("an envelope");
         fs::write(folder.path().join("key"), &pkcs8).expect("a key");
-        Self { folder, batch, objects, pkcs8 }
+        Self { folder, batch, objects: Vec::new(), pkcs8 }
     }
 
     pub(crate) fn open(&self) -> Spool {
