@@ -46,7 +46,7 @@ pub(super) async fn tls_by_an_authority_of_ones_own_through_a_proxy_that_asks_fo
     let scene = Scene::new(server, "tls").await;
     let folder = scene.spooled.folder.path().to_owned();
     let root = Root::new(&folder, "authority");
-    let proxy = Proxy::start(&front(server, root.sign("storage")).await, &[]).await;
+    let proxy = Proxy::start(&front(server, root.sign("localhost")).await, &[]).await;
     proxy.ask_for("Basic c2l0ZTpodW50ZXIy");
     let password = folder.join("password");
     let reached = async |ca: &PathBuf, said: &str| {
@@ -57,13 +57,13 @@ pub(super) async fn tls_by_an_authority_of_ones_own_through_a_proxy_that_asks_fo
             config.proxy_credentials_file = Some(password.clone());
             config.attempts_max = 2;
         };
-        connect(server, "tls", "https://storage", &scene.credentials, change).await
+        connect(server, "tls", "https://127.0.0.1", &scene.credentials, change).await
     };
     let uploader = reached(&root.path, "site:hunter2\n").await;
     scene.upload(&uploader).await.unwrap_or_else(|failure| panic!("{}: {failure}", server.name));
     scene.assert_whole("tls").await;
     let asked = proxy.seen();
-    assert!(!asked.is_empty() && asked.iter().all(|line| line.starts_with("CONNECT storage:443 ")), "{asked:?}");
+    assert!(!asked.is_empty() && asked.iter().all(|line| line.starts_with("CONNECT 127.0.0.1:443 ")), "{asked:?}");
 
     let failure = scene.upload(&reached(&root.path, "site:hunter3").await).await.expect_err("another password");
     let said = format!("{failure} {failure:?}");
