@@ -399,7 +399,7 @@ impl Intake<'_> {
     /// Keeps an object; of an intake that is not finished nothing is sent.
     ///
     /// # Errors
-    /// [`Failure::Full`], [`Failure::Disk`], [`Failure::Configuration`]
+    /// [`Failure::Full`], [`Failure::Disk`]; [`Failure::Configuration`] of a study that there is never room for
     pub fn put(&mut self, entry: &Entry<'_>) -> Result<(), Failure> {
         let (content, limits) = (entry.content.bytes(), &self.spool.limits);
         if self.study.objects.len() >= limits.study_objects_max {
@@ -410,6 +410,13 @@ impl Intake<'_> {
         }
         let (bytes, sha256) = (self.spool.bytes.saturating_add(content.len() as u64), Digest::of(content));
         if bytes > limits.spool_max_mib * MIB {
+            let own: u64 = self.study.objects.iter().map(|object| object.bytes).sum();
+            if own.saturating_add(content.len() as u64) > limits.spool_max_mib * MIB {
+                let most = limits.spool_max_mib;
+                return Err(Failure::Configuration(format!(
+                    "a study alone is larger than batch.spool_max_mib = {most}"
+                )));
+            }
             return Err(Failure::Full { bytes, limit_mib: limits.spool_max_mib });
         }
         self.spool.keep(sha256, content, &mut self.folders)?;

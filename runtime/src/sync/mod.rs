@@ -270,20 +270,35 @@ impl Run<'_> {
         };
         reconcile(&self.work.store, &spool).await?;
         self.spool = Some(spool);
+        self.prune()?;
         Ok(true)
+    }
+
+    /// Forgets what was sent long enough ago, which may make room. Only of what the journal was told.
+    fn prune(&mut self) -> Result<(), SyncError> {
+        let Some(spool) = &mut self.spool else { return Ok(()) };
+        if spool.prune(SystemTime::now())? > 0 {
+            self.full_until = None;
+        }
+        Ok(())
     }
 
     /// Takes in the study that stands there longest.
     async fn take_one(&mut self) -> Result<Next, SyncError> {
-        let store = &self.work.store;
-        if store.urgent_work(Due::now(0)).await? {
+        if self.work.store.urgent_work(Due::now(0)).await? {
             self.halt("urgent jobs have the machine", false).await?;
             return Ok(Next::Later);
         }
-        if self.full_until.is_some_and(|at| at > Instant::now()) {
-            return Ok(Next::Nothing);
+        if let Some(until) = self.full_until {
+            if until > Instant::now() {
+                return Ok(Next::Nothing);
+            }
+            self.full_until = None;
+            self.prune()?;
         }
-        let Some(due) = store.sync_due(Due::now(WAIT_MAX_MS), 1).await?.pop() else { return Ok(Next::Nothing) };
+        let Some(due) = self.work.store.sync_due(Due::now(WAIT_MAX_MS), 1).await?.pop() else {
+            return Ok(Next::Nothing);
+        };
         let Some(mut spool) = self.spool.take() else { return Ok(Next::Nothing) };
         let (work, of) = (self.work.clone(), due.clone());
         let handed = crate::ingest::blocking(move || {
@@ -398,11 +413,10 @@ impl Run<'_> {
     /// The journal is told before the spool may forget.
     async fn sent(&mut self, id: Id, uploaded: &Uploaded) -> Result<(), SyncError> {
         let Some(spool) = &mut self.spool else { return Ok(()) };
-        let now = SystemTime::now();
-        spool.finish(id, now)?;
+        spool.finish(id, SystemTime::now())?;
         let records = records(&spool.batch(id)?);
         self.work.store.sync_sent(&id.to_string(), &records, now_ms()).await?;
-        spool.prune(now)?;
+        self.prune()?;
         self.summary.sent += 1;
         self.go_on("").await?;
         (self.on)(&Event::Sent(uploaded));
