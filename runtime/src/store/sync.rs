@@ -649,16 +649,43 @@ impl Batch {
         Ok(())
     }
 
-    /// Whether a study is yet to be looked at, or is being taken in.
+    /// Whether a study is being taken in, or, unless only this is asked, is yet to be looked at.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn sync_needs(&mut self, study_instance_uid: &str) -> Result<bool, StoreError> {
+    pub async fn sync_needs(&mut self, study_instance_uid: &str, also_todo: bool) -> Result<bool, StoreError> {
         let row = sqlx::query(
-            "SELECT EXISTS (SELECT 1 FROM sync_todo WHERE study_instance_uid = ?1) OR \
+            "SELECT ?2 AND EXISTS (SELECT 1 FROM sync_todo WHERE study_instance_uid = ?1) OR \
              EXISTS (SELECT 1 FROM sync_part WHERE study_instance_uid = ?1 AND state = 'taking')",
         );
-        Ok(row.bind(study_instance_uid).fetch_one(&mut *self.transaction).await?.try_get(0)?)
+        Ok(row.bind(study_instance_uid).bind(also_todo).fetch_one(&mut *self.transaction).await?.try_get(0)?)
+    }
+
+    /// A study is about to be deleted for this reason: where it was yet to be looked at, a part and the audit log say so.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_missed(&mut self, study_instance_uid: &str, reason: &str) -> Result<(), StoreError> {
+        let missed = sqlx::query(
+            "INSERT INTO sync_part (study_instance_uid, study_version, change, state, reason, at_ms) \
+             SELECT study_instance_uid, max(version), change, 'skipped', ?2, ?3 FROM sync_todo \
+             JOIN study USING (study_instance_uid) JOIN study_version ON study_version.study = study.id \
+             WHERE study_instance_uid = ?1 GROUP BY study_instance_uid",
+        )
+        .bind(study_instance_uid)
+        .bind(format!("{reason} deleted it before it was looked at"))
+        .bind(now_ms())
+        .execute(&mut *self.transaction)
+        .await?;
+        if missed.rows_affected() == 0 {
+            return Ok(());
+        }
+        let event = Event {
+            study_instance_uid: study_instance_uid.into(),
+            detail: format!("by {reason}"),
+            ..Event::new(NODE, Action::SyncStudyMissed)
+        };
+        self.audit(&event).await
     }
 }
 

@@ -101,7 +101,7 @@ async fn a_part_goes_from_the_journal_to_the_bucket_in_steps_that_can_be_told_ag
     let study = due(&store).await.expect("it is whole");
     let part = store.sync_take(&study, "r1").await.expect("taken");
     let mut batch = store.begin().await.expect("begun");
-    assert!(batch.sync_needs("2.25.1").await.expect("asked"), "retention leaves it");
+    assert!(batch.sync_needs("2.25.1", false).await.expect("asked"), "retention leaves it");
     drop(batch);
 
     // Killed before the spool had it.
