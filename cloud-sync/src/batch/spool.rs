@@ -124,6 +124,20 @@ impl Spool {
         self.records.iter().any(|record| record.study.record == id)
     }
 
+    /// Takes a record back that waits to be sealed; whether it did. Of its objects those go that nothing else names.
+    ///
+    /// # Errors
+    /// [`Failure::Disk`]
+    pub fn take_back(&mut self, id: Id) -> Result<bool, Failure> {
+        let Some(at) = self.records.iter().position(|record| record.study.record == id) else { return Ok(false) };
+        let path = self.path("records", id);
+        remove(&path).map_err(Failure::disk(&path))?;
+        self.sync("records")?;
+        self.records.remove(at);
+        self.sweep()?;
+        Ok(true)
+    }
+
     /// Seals what is large, many or old enough; gives the batches it made.
     ///
     /// # Errors

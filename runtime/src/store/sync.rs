@@ -236,7 +236,7 @@ impl Store {
             .bind(part)
             .execute(&mut *batch.transaction)
             .await?;
-        batch.sync_held(study, looked).await?;
+        batch.hold(&study.study_instance_uid, &looked.profile_sha256, &looked.held).await?;
         batch.sync_looked_at(&study.study_instance_uid, study.change).await?;
         batch.commit().await
     }
@@ -270,7 +270,8 @@ impl Store {
         Ok(())
     }
 
-    /// All of what is taken of a study is in the spool, and its record is about to be; what stays of it is held.
+    /// All of what is taken of a study is in the spool, and its record is about to be; what stays of it is held. Not where somebody
+    /// discarded some of it meanwhile: then it is to be looked at again.
     ///
     /// # Errors
     /// The journal's.
@@ -280,8 +281,11 @@ impl Store {
         part: i64,
         taken: &SyncTaken,
         looked: &SyncLooked,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut batch = self.begin().await?;
+        if batch.is_discarded(&study.study_instance_uid, &looked.along).await? {
+            return Ok(false);
+        }
         sqlx::query("UPDATE sync_part SET objects = ?, objects_held = ?, bytes = ? WHERE id = ?")
             .bind(taken.objects.cast_signed())
             .bind(taken.objects_held.cast_signed())
@@ -289,8 +293,10 @@ impl Store {
             .bind(part)
             .execute(&mut *batch.transaction)
             .await?;
-        batch.sync_held(study, looked).await?;
-        batch.commit().await
+        batch.hold(&study.study_instance_uid, &looked.profile_sha256, &looked.held).await?;
+        batch.along_with(&study.study_instance_uid, part, &looked.along).await?;
+        batch.commit().await?;
+        Ok(true)
     }
 
     /// The spool has a part, with its record. To be told again after a crash.
@@ -333,19 +339,24 @@ impl Store {
     /// # Errors
     /// The journal's.
     pub async fn sync_open(&self) -> Result<Vec<SyncOpen>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, study_instance_uid, record, state FROM sync_part WHERE state IN ('taking', 'spooled') ORDER BY id",
+        let query = sqlx::query("SELECT * FROM sync_part WHERE state IN ('taking', 'spooled') ORDER BY id");
+        let rows = query.fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(SyncOpen::read).collect::<Result<_, _>>()?)
+    }
+
+    /// Parts in the spool with which something went along that somebody discarded since, or may have.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_discarded(&self) -> Result<Vec<SyncOpen>, StoreError> {
+        // An object that goes along twice names the later part.
+        let query = sqlx::query(
+            "SELECT * FROM sync_part WHERE state IN ('taking', 'spooled') AND state <> 'taking' AND EXISTS (SELECT 1 FROM sync_quarantine AS held \
+             WHERE held.study_instance_uid = sync_part.study_instance_uid AND held.state = 'discarded' \
+             AND held.part >= sync_part.id) ORDER BY id",
         );
-        let rows = rows.fetch_all(&self.pool).await?;
-        let read = |row: &SqliteRow| {
-            Ok(SyncOpen {
-                id: row.try_get("id")?,
-                study_instance_uid: row.try_get("study_instance_uid")?,
-                record: row.try_get::<Option<String>, _>("record")?.unwrap_or_default(),
-                spooled: row.try_get::<String, _>("state")? == "spooled",
-            })
-        };
-        Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+        let rows = query.fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(SyncOpen::read).collect::<Result<_, _>>()?)
     }
 
     /// A batch with these records is in the bucket, whole. To be told again after a crash.
@@ -368,11 +379,15 @@ impl Store {
             return Ok(());
         }
         for row in &rows {
+            let late = match batch.sent_of_held(row.try_get("id")?).await? {
+                0 => String::new(),
+                late => format!(", {late} discarded after the batch was sealed"),
+            };
             let part = SyncPart::read(row)?;
             let event = Event {
                 study_instance_uid: part.study_instance_uid,
                 object: format!("record {} v{}", part.record.unwrap_or_default(), part.study_version),
-                detail: format!("in batch {id}: {} objects", part.taken.objects),
+                detail: format!("in batch {id}: {} objects{late}", part.taken.objects),
                 ..Event::new(NODE, Action::SyncStudySent)
             };
             batch.audit(&event).await?;
@@ -617,12 +632,6 @@ impl Store {
 }
 
 impl Batch {
-    async fn sync_held(&mut self, study: &SyncDue, looked: &SyncLooked) -> Result<(), StoreError> {
-        let uid = &study.study_instance_uid;
-        self.hold(uid, &looked.profile_sha256, &looked.held).await?;
-        self.sent_of_held(uid, &looked.along).await
-    }
-
     /// A study was looked at as it is; one that changed since stays.
     async fn sync_looked_at(&mut self, study_instance_uid: &str, change: i64) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM sync_todo WHERE study_instance_uid = ? AND change = ?")
@@ -686,6 +695,17 @@ impl Batch {
             ..Event::new(NODE, Action::SyncStudyMissed)
         };
         self.audit(&event).await
+    }
+}
+
+impl SyncOpen {
+    fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            study_instance_uid: row.try_get("study_instance_uid")?,
+            record: row.try_get::<Option<String>, _>("record")?.unwrap_or_default(),
+            spooled: row.try_get::<&str, _>("state")? == "spooled",
+        })
     }
 }
 

@@ -226,6 +226,7 @@ impl Run<'_> {
             }
             self.look_after_upload().await?;
             let next = self.take_one().await?;
+            self.take_back().await?;
             self.seal(mode, next)?;
             let waits = self.send().await?;
             if next == Next::Took {
@@ -329,6 +330,18 @@ impl Run<'_> {
         }
         (self.on)(&Event::Study(&due, &came));
         Ok(Next::Took)
+    }
+
+    /// What somebody discarded leaves the spool, unless its batch is sealed: the rest of its study is looked at again.
+    async fn take_back(&mut self) -> Result<(), SyncError> {
+        let Some(spool) = &mut self.spool else { return Ok(()) };
+        for part in self.work.store.sync_discarded().await? {
+            let taken_back = part.record.parse().ok().map(|record| spool.take_back(record)).transpose()?;
+            if taken_back == Some(true) {
+                self.work.store.sync_again(&part).await?;
+            }
+        }
+        Ok(())
     }
 
     fn seal(&mut self, mode: Mode, next: Next) -> Result<(), SyncError> {

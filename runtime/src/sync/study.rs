@@ -90,6 +90,8 @@ enum Stop {
     /// For something else, for `sync.wait_max_h` at most.
     Wait(String),
     Skip(String),
+    /// Somebody discarded some of it while it was cleaned.
+    Discarded,
     Cancelled,
 }
 
@@ -115,6 +117,8 @@ impl Work {
             Ok(came) => Ok(came),
             Err(Stop::Error(error)) => Err(error),
             Err(Stop::Cancelled) => Ok(Came::Stopped),
+            // As it stands, it is looked at at once.
+            Err(Stop::Discarded) => Ok(Came::Waits("to be looked at without what was discarded meanwhile".into())),
             Err(Stop::Verdict(until_ms)) => {
                 let why = "for a verdict";
                 self.wait(self.store.sync_wait(due, why, until_ms))?;
@@ -160,7 +164,7 @@ impl Work {
         };
         let came = self.take(due, &sources, taking, part);
         // What failed on the disk may be there or not: the next start asks the spool.
-        if let Err(Stop::Verdict(_) | Stop::Wait(_) | Stop::Skip(_) | Stop::Cancelled) = came {
+        if let Err(Stop::Verdict(_) | Stop::Wait(_) | Stop::Skip(_) | Stop::Discarded | Stop::Cancelled) = came {
             self.wait(self.store.sync_untake(part))?;
         }
         came
@@ -187,7 +191,9 @@ impl Work {
         if let Some(escrow) = self.escrow.as_ref().filter(|_| !mappings.is_empty()) {
             escrow.keep(&mappings)?;
         }
-        self.wait(self.store.sync_taken(due, part, &taken, &looked))?;
+        if !self.wait(self.store.sync_taken(due, part, &taken, &looked))? {
+            return Err(Stop::Discarded);
+        }
         intake.finish(SystemTime::now())?;
         self.wait(self.store.sync_spooled(part))?;
         Ok(Came::Taken(taken))

@@ -123,7 +123,7 @@ async fn a_part_goes_from_the_journal_to_the_bucket_in_steps_that_can_be_told_ag
     let reason = gantry_cloud_sync::held::Reason::from(&gantry_cloud_sync::deid::Held::Recognizable);
     let looked = SyncLooked { held: vec![ToHold { object, reason }], ..SyncLooked::default() };
     let taken = SyncTaken { objects: 3, objects_held: 1, bytes: 30 };
-    store.sync_taken(&study, part, &taken, &looked).await.expect("kept");
+    assert!(store.sync_taken(&study, part, &taken, &looked).await.expect("kept"));
     for _ in 0..2 {
         store.sync_spooled(part).await.expect("kept");
     }
@@ -140,6 +140,55 @@ async fn a_part_goes_from_the_journal_to_the_bucket_in_steps_that_can_be_told_ag
     // Somebody releases what is held.
     store.release_held(&[1], "a", "b").await.expect("the journal").expect("it can be");
     assert!(due(&store).await.is_some(), "it is looked at again");
+}
+
+#[tokio::test]
+async fn a_discard_counts_while_a_study_is_taken_and_until_its_batch_is_sealed() {
+    let (_folder, store) = store().await;
+    route(&store, 1, 0).await;
+    let object = |n: u8| HeldObject {
+        kind: HeldKind::Instance,
+        series_instance_uid: "s".into(),
+        sop_instance_uid: format!("i{n}"),
+        job: None,
+        sha256: [n; 32],
+    };
+    let mut batch = store.begin().await.expect("begun");
+    let reason = gantry_cloud_sync::held::Reason::from(&gantry_cloud_sync::deid::Held::Recognizable);
+    let held = [1, 2].map(|n| ToHold { object: object(n), reason: reason.clone() });
+    batch.hold("2.25.1", &[0; 32], &held).await.expect("held");
+    batch.commit().await.expect("committed");
+    store.release_held(&[1, 2], "a", "b").await.expect("the journal").expect("it can be");
+    let states = async || {
+        let rows = store.held(Default::default(), 10, 0).await.expect("rows");
+        rows.into_iter().rev().map(|row| row.state.name()).collect::<Vec<_>>()
+    };
+
+    // While it is cleaned.
+    let study = due(&store).await.expect("it is whole");
+    let part = store.sync_take(&study, "r1").await.expect("taken");
+    let both = SyncLooked { along: vec![object(1), object(2)], ..SyncLooked::default() };
+    store.discard_held(&[1], "a", "b").await.expect("the journal").expect("it can be");
+    assert!(!store.sync_taken(&study, part, &SyncTaken::default(), &both).await.expect("asked"));
+    store.sync_untake(part).await.expect("kept");
+    assert_eq!(due(&store).await, Some(study.clone()), "it is looked at again");
+
+    // While it is in the spool.
+    let part = store.sync_take(&study, "r2").await.expect("taken");
+    let rest = SyncLooked { along: vec![object(2)], ..SyncLooked::default() };
+    assert!(store.sync_taken(&study, part, &SyncTaken::default(), &rest).await.expect("kept"));
+    store.sync_spooled(part).await.expect("kept");
+    assert!(store.sync_discarded().await.expect("asked").is_empty());
+    assert_eq!(states().await, ["discarded", "released"], "nothing left yet");
+    store.discard_held(&[2], "a", "b").await.expect("the journal").expect("it can be");
+    let back = store.sync_discarded().await.expect("asked");
+    assert_eq!(back.iter().map(|part| part.record.as_str()).collect::<Vec<_>>(), ["r2"]);
+
+    // Its batch was sealed before: it leaves, and nobody says otherwise.
+    store.sync_sent("b1", &["r2".into()], 1).await.expect("kept");
+    assert_eq!(states().await, ["discarded", "sent"]);
+    let told = store.audit_latest(None, 1).await.expect("a log").pop().expect("a row");
+    assert!(told.detail.ends_with(", 1 discarded after the batch was sealed"), "{}", told.detail);
 }
 
 #[tokio::test]
