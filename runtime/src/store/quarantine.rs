@@ -246,6 +246,29 @@ impl Store {
         Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
     }
 
+    /// Numbers of the rows that these objects of a study have and that are not at their end.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn rows_of_held(&self, study: &str, objects: &[HeldObject]) -> Result<Vec<i64>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, kind, sop_instance_uid, job FROM sync_quarantine WHERE study_instance_uid = ? \
+             AND state IN ('held', 'released')",
+        );
+        let rows = rows.bind(study).fetch_all(&self.pool).await?;
+        let called =
+            |object: &HeldObject| (object.kind, object.sop_instance_uid.clone(), object.job.unwrap_or_default());
+        let objects: HashSet<_> = objects.iter().map(called).collect();
+        let mut ids = Vec::new();
+        for row in &rows {
+            let kind = HeldKind::read(row.try_get("kind")?)?;
+            if objects.contains(&(kind, row.try_get("sop_instance_uid")?, row.try_get("job")?)) {
+                ids.push(row.try_get("id")?);
+            }
+        }
+        Ok(ids)
+    }
+
     /// What people decided of the objects of a study, by the digest of their bytes; objects of which nobody decided anything
     /// are not in it. An excuse counts under the profile for which it was given, a discard under every one.
     ///
@@ -412,23 +435,17 @@ impl Batch {
         Ok(reasons.values().sum())
     }
 
-    /// Objects of a study go along with a part: rows that they have are at their end when it is sent.
+    /// Rows of these objects go along with a part: they are at their end when it is sent.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn along_with(&mut self, study: &str, part: i64, objects: &[HeldObject]) -> Result<(), StoreError> {
-        for object in objects {
-            sqlx::query(
-                "UPDATE sync_quarantine SET part = ? WHERE study_instance_uid = ? AND kind = ? \
-                 AND sop_instance_uid = ? AND job = ? AND state IN ('held', 'released')",
-            )
-            .bind(part)
-            .bind(study)
-            .bind(object.kind.name())
-            .bind(&object.sop_instance_uid)
-            .bind(object.job.unwrap_or_default())
-            .execute(&mut *self.transaction)
-            .await?;
+    pub async fn along_with(&mut self, part: i64, rows: &[i64]) -> Result<(), StoreError> {
+        for row in rows {
+            sqlx::query("UPDATE sync_quarantine SET part = ? WHERE id = ?")
+                .bind(part)
+                .bind(row)
+                .execute(&mut *self.transaction)
+                .await?;
         }
         Ok(())
     }

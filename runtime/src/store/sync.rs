@@ -19,6 +19,9 @@ use sqlx::sqlite::SqliteRow;
 use super::{Batch, Due, HeldObject, Store, StoreError, ToHold, now_ms};
 use crate::audit::{Action, Event, NODE, OPERATOR};
 
+/// Rows of objects in one commit: the journal has one writer, and a C-STORE waits for it.
+const ROWS_AT_ONCE: usize = 50;
+
 /// Reasons for which studies wait, of which as many are told apart.
 const WAITS_SHOWN_MAX: i64 = 20;
 
@@ -230,13 +233,13 @@ impl Store {
     /// # Errors
     /// The journal's.
     pub async fn sync_hold(&self, study: &SyncDue, part: i64, looked: &SyncLooked) -> Result<(), StoreError> {
+        self.sync_stays(study, looked).await?;
         let mut batch = self.begin().await?;
         sqlx::query("UPDATE sync_part SET state = 'held', record = NULL, objects_held = ? WHERE id = ?")
             .bind(i64::try_from(looked.held.len()).unwrap_or(i64::MAX))
             .bind(part)
             .execute(&mut *batch.transaction)
             .await?;
-        batch.hold(&study.study_instance_uid, &looked.profile_sha256, &looked.held).await?;
         batch.sync_looked_at(&study.study_instance_uid, study.change).await?;
         batch.commit().await
     }
@@ -282,8 +285,15 @@ impl Store {
         taken: &SyncTaken,
         looked: &SyncLooked,
     ) -> Result<bool, StoreError> {
+        self.sync_stays(study, looked).await?;
+        let uid = &study.study_instance_uid;
+        for some in self.rows_of_held(uid, &looked.along).await?.chunks(ROWS_AT_ONCE) {
+            let mut batch = self.begin().await?;
+            batch.along_with(part, some).await?;
+            batch.commit().await?;
+        }
         let mut batch = self.begin().await?;
-        if batch.is_discarded(&study.study_instance_uid, &looked.along).await? {
+        if batch.is_discarded(uid, &looked.along).await? {
             return Ok(false);
         }
         sqlx::query("UPDATE sync_part SET objects = ?, objects_held = ?, bytes = ? WHERE id = ?")
@@ -293,10 +303,18 @@ impl Store {
             .bind(part)
             .execute(&mut *batch.transaction)
             .await?;
-        batch.hold(&study.study_instance_uid, &looked.profile_sha256, &looked.held).await?;
-        batch.along_with(&study.study_instance_uid, part, &looked.along).await?;
         batch.commit().await?;
         Ok(true)
+    }
+
+    /// Holds what stays of a study, before the commit that ends the look at it: the same rows when it is looked at again.
+    async fn sync_stays(&self, study: &SyncDue, looked: &SyncLooked) -> Result<(), StoreError> {
+        for some in looked.held.chunks(ROWS_AT_ONCE) {
+            let mut batch = self.begin().await?;
+            batch.hold(&study.study_instance_uid, &looked.profile_sha256, some).await?;
+            batch.commit().await?;
+        }
+        Ok(())
     }
 
     /// The spool has a part, with its record. To be told again after a crash.

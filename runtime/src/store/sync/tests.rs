@@ -191,6 +191,32 @@ async fn a_discard_counts_while_a_study_is_taken_and_until_its_batch_is_sealed()
     assert!(told.detail.ends_with(", 1 discarded after the batch was sealed"), "{}", told.detail);
 }
 
+/// A C-STORE waits for whoever writes.
+#[tokio::test]
+async fn a_study_of_which_much_is_held_is_many_commits() {
+    let (_folder, store) = store().await;
+    route(&store, 1, 0).await;
+    let study = due(&store).await.expect("it is whole");
+    let part = store.sync_take(&study, "r1").await.expect("taken");
+    let reason = gantry_cloud_sync::held::Reason::from(&gantry_cloud_sync::deid::Held::Recognizable);
+    let held = |n: usize| {
+        let object = HeldObject {
+            kind: HeldKind::Instance,
+            series_instance_uid: "s".into(),
+            sop_instance_uid: format!("i{n}"),
+            job: None,
+            sha256: [1; 32],
+        };
+        ToHold { object, reason: reason.clone() }
+    };
+    let looked = SyncLooked { held: (0..2 * ROWS_AT_ONCE + 1).map(held).collect(), ..SyncLooked::default() };
+    store.sync_hold(&study, part, &looked).await.expect("held");
+    let told: Vec<_> = store.audit_latest(None, 10).await.expect("a log").into_iter().map(|row| row.detail).collect();
+    assert_eq!(told, [50, 50, 1].map(|n| format!("{n} × instance for recognizable")));
+    let parts = store.sync_parts(None, 10).await.expect("parts");
+    assert_eq!((parts[0].state.as_str(), parts[0].taken.objects_held), ("held", 101));
+}
+
 #[tokio::test]
 async fn a_later_version_is_looked_at_and_what_was_deleted_is_not() {
     let (_folder, store) = store().await;
