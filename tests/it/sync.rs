@@ -197,9 +197,16 @@ fn a_study_its_result_and_its_verdict_come_to_the_bucket_and_nobody_with_them() 
 
     // The process has what others leave, and the node tells of it.
     let child = child(&node).expect("it runs");
-    let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).expect("it runs");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
-    assert_eq!((fields[16], fields[38]), ("19", "5"), "nice, and SCHED_IDLE: {stat}");
+    let tasks = std::fs::read_dir(format!("/proc/{child}/task")).expect("it runs").flatten();
+    let policies = tasks.filter_map(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        assert_eq!(fields[16], "19", "nice: {stat}");
+        Some((stat.contains("sqlx"), fields[38] == "5"))
+    });
+    let policies: BTreeSet<_> = policies.collect();
+    assert!(policies.contains(&(false, true)), "SCHED_IDLE of threads that clean: {policies:?}");
+    assert!(policies.contains(&(true, false)) && !policies.contains(&(true, true)), "the journal's: {policies:?}");
     eventually("it is counted", || {
         let metrics = get(&node, "/metrics").text();
         metrics.contains("gantry_sync_up 1") && !metrics.contains("gantry_sync_last_batch_timestamp_seconds 0.0")

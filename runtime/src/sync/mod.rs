@@ -57,6 +57,8 @@ pub struct Parts {
     pub store: Store,
     /// The node's data folder.
     pub data: PathBuf,
+    /// Whether the node runs, and has the machine first.
+    pub beside_node: bool,
 }
 
 /// For how long it runs.
@@ -139,9 +141,19 @@ pub async fn run(
     stop: CancellationToken,
     on: &(dyn Fn(&Event<'_>) + Sync),
 ) -> Result<Summary, SyncError> {
-    let Parts { site, config: Config { sync: config, .. }, store, data } = parts;
+    let Parts { site, config: Config { sync: config, .. }, store, data, beside_node } = parts;
     let site = Arc::new(site);
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(config.instances_at_once_max).build()?;
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(config.instances_at_once_max).start_handler(move |n| {
+        if beside_node
+            && let Err(e) = crate::trusted_code::take_what_is_left()
+            && n == 0
+        {
+            tracing::warn!(
+                "sync: the host refuses sched_setscheduler or ioprio_set, so that the node's work may be slowed: {e}"
+            );
+        }
+    });
+    let threads = threads.build()?;
     let uploader = Arc::new(Uploader::connect(site.policy.s3.clone(), &site.policy.site).await?);
     let ledger = ledger(&store).await?;
     let escrow = site.escrow()?;
