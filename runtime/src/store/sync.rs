@@ -25,6 +25,32 @@ const ROWS_AT_ONCE: usize = 50;
 /// Reasons for which studies wait, of which as many are told apart.
 const WAITS_SHOWN_MAX: i64 = 20;
 
+/// Studies that are due by a condition, along the index that has them in order: the cross joins keep it outermost, so that the first
+/// ends the search however many wait.
+macro_rules! due {
+    ($condition:literal) => {
+        concat!(
+            "SELECT todo.study_instance_uid AS study_instance_uid, change, since_ms, waits_since_ms, v.version AS version \
+             FROM sync_todo AS todo CROSS JOIN study ON study.study_instance_uid = todo.study_instance_uid \
+             CROSS JOIN study_version AS v ON v.study = study.id \
+             AND v.version = (SELECT max(version) FROM study_version WHERE study = study.id) \
+             CROSS JOIN routed ON routed.study_instance_uid = todo.study_instance_uid AND study_version = v.version \
+             WHERE ",
+            $condition,
+            " AND v.last_received_ms = study.last_received_ms \
+             AND NOT EXISTS (SELECT 1 FROM job WHERE job.study_instance_uid = todo.study_instance_uid \
+             AND job.study_version = v.version AND state IN ('queued', 'gated', 'running')) \
+             AND EXISTS (SELECT 1 FROM series JOIN instance ON instance.series = series.id \
+             WHERE series.study = study.id AND via <> 'pacs') ORDER BY due_ms, since_ms, todo.study_instance_uid LIMIT ?3"
+        )
+    };
+}
+
+/// Those whose time has come.
+const DUE: &str = due!("due_ms <= ?1");
+/// Those that would wait longer than anything does: the clock was another one.
+const DUE_LATEST: &str = due!("due_ms > ?2");
+
 /// A study that is whole, on which nothing runs, and that is to be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyncDue {
@@ -36,6 +62,8 @@ pub struct SyncDue {
     pub change: i64,
     /// Since when it stands there.
     pub since_ms: i64,
+    /// Since when it waits for something else than a verdict; 0 where it does not.
+    pub waits_since_ms: i64,
 }
 
 /// A part that is being taken in, or was and is not sent.
@@ -158,52 +186,44 @@ pub struct SyncState {
 }
 
 impl Store {
-    /// Studies that are to be looked at, those that stand there longest first. Of earlier studies of which an archive gave
-    /// everything there are none: nobody sent them.
+    /// Studies that are to be looked at: first those that were not looked at as they are, the longest there first, then those that
+    /// waited. Of earlier studies of which an archive gave everything there are none: nobody sent them.
     ///
     /// # Errors
     /// The journal's.
     pub async fn sync_due(&self, due: Due, most: u32) -> Result<Vec<SyncDue>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT todo.study_instance_uid AS study_instance_uid, change, since_ms, v.version AS version \
-             FROM sync_todo AS todo JOIN study USING (study_instance_uid) \
-             JOIN study_version AS v ON v.study = study.id \
-             AND v.version = (SELECT max(version) FROM study_version WHERE study = study.id) \
-             JOIN routed ON routed.study_instance_uid = todo.study_instance_uid AND study_version = v.version \
-             WHERE (due_ms <= ?1 OR due_ms > ?2) AND v.last_received_ms = study.last_received_ms \
-             AND NOT EXISTS (SELECT 1 FROM job WHERE job.study_instance_uid = todo.study_instance_uid \
-             AND job.study_version = v.version AND state IN ('queued', 'gated', 'running')) \
-             AND EXISTS (SELECT 1 FROM series JOIN instance ON instance.series = series.id \
-             WHERE series.study = study.id AND via <> 'pacs') ORDER BY since_ms, todo.study_instance_uid LIMIT ?3",
-        )
-        .bind(due.now_ms)
-        .bind(due.latest_ms())
-        .bind(most)
-        .fetch_all(&self.pool)
-        .await?;
-        let read = |row: &SqliteRow| {
-            Ok(SyncDue {
-                study_instance_uid: row.try_get("study_instance_uid")?,
-                study_version: row.try_get("version")?,
-                change: row.try_get("change")?,
-                since_ms: row.try_get("since_ms")?,
-            })
-        };
-        Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+        let mut studies = Vec::new();
+        for sql in [DUE, DUE_LATEST] {
+            let query = sqlx::query(sql).bind(due.now_ms).bind(due.latest_ms());
+            let rows = query.bind(most.saturating_sub(u32::try_from(studies.len()).unwrap_or(u32::MAX)));
+            for row in rows.fetch_all(&self.pool).await? {
+                studies.push(SyncDue {
+                    study_instance_uid: row.try_get("study_instance_uid")?,
+                    study_version: row.try_get("version")?,
+                    change: row.try_get("change")?,
+                    since_ms: row.try_get("since_ms")?,
+                    waits_since_ms: row.try_get("waits_since_ms")?,
+                });
+            }
+        }
+        Ok(studies)
     }
 
-    /// A study waits for something, and is looked at again then, or when it changes.
+    /// A study waits for something, and is looked at again then, or when it changes. `since_ms` is 0 where that is a verdict.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn sync_wait(&self, study: &SyncDue, why: &str, due_ms: i64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE sync_todo SET waits = ?, due_ms = ? WHERE study_instance_uid = ? AND change = ?")
-            .bind(why)
-            .bind(due_ms)
-            .bind(&study.study_instance_uid)
-            .bind(study.change)
-            .execute(&self.pool)
-            .await?;
+    pub async fn sync_wait(&self, study: &SyncDue, why: &str, since_ms: i64, due_ms: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE sync_todo SET waits = ?, waits_since_ms = ?, due_ms = ? WHERE study_instance_uid = ? AND change = ?",
+        )
+        .bind(why)
+        .bind(since_ms)
+        .bind(due_ms)
+        .bind(&study.study_instance_uid)
+        .bind(study.change)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 

@@ -35,8 +35,9 @@ use crate::findings::Urgency;
 use crate::review;
 use crate::store::{Decided, Due, JobState, Store, StoreError, SyncDue, SyncLooked, SyncTaken, ToHold, now_ms};
 
-/// What waits for something else than a verdict is looked at again after so long.
-const LOOK_AGAIN_MS: i64 = 60_000;
+/// What waits for something else than a verdict is looked at again after so long, then after as long as it waited, and at last at
+/// least so often.
+const LOOK_AGAIN_MS: [i64; 2] = [60_000, 3_600_000];
 
 /// What a study is taken in with.
 pub(super) struct Work {
@@ -121,17 +122,22 @@ impl Work {
             Err(Stop::Discarded) => Ok(Came::Waits("to be looked at without what was discarded meanwhile".into())),
             Err(Stop::Verdict(until_ms)) => {
                 let why = "for a verdict";
-                self.wait(self.store.sync_wait(due, why, until_ms))?;
+                self.wait(self.store.sync_wait(due, why, 0, until_ms))?;
                 Ok(Came::Waits(why.into()))
             }
             Err(Stop::Wait(why)) => {
-                let most = due.since_ms.saturating_add(hours_ms(self.config.wait_max_h));
-                if now_ms() >= most {
+                let now_ms = now_ms();
+                // A clock that was set back starts it anew.
+                let since_ms = if (1..=now_ms).contains(&due.waits_since_ms) { due.waits_since_ms } else { now_ms };
+                let most_ms = hours_ms(self.config.wait_max_h);
+                let waited_ms = now_ms - since_ms;
+                if waited_ms >= most_ms {
                     let why = format!("it waited for sync.wait_max_h = {} {why}", self.config.wait_max_h);
                     self.wait(self.store.sync_skip(due, &why))?;
                     return Ok(Came::Skipped(why));
                 }
-                self.wait(self.store.sync_wait(due, &why, now_ms() + LOOK_AGAIN_MS))?;
+                let due_ms = now_ms + look_again_ms(waited_ms).min(most_ms - waited_ms);
+                self.wait(self.store.sync_wait(due, &why, since_ms, due_ms))?;
                 Ok(Came::Waits(why))
             }
             Err(Stop::Skip(why)) => {
@@ -431,6 +437,12 @@ fn verdicts(made: &super::sources::Made) -> impl Iterator<Item = Verdict> + '_ {
         review::Verdict::Rejected => Verdict::Rejected,
         review::Verdict::Corrected => Verdict::Corrected,
     })
+}
+
+/// When it is looked at again what waited for so long.
+fn look_again_ms(waited_ms: i64) -> i64 {
+    let [first, most] = LOOK_AGAIN_MS;
+    waited_ms.clamp(first, most)
 }
 
 fn hours_ms(hours: u64) -> i64 {

@@ -68,7 +68,7 @@ async fn a_study_is_due_once_it_is_whole_and_its_jobs_are_over_and_again_when_it
     assert_eq!((first.study_instance_uid.as_str(), first.study_version), ("2.25.1", 1));
 
     // It waits, until something changes.
-    store.sync_wait(&first, "for a verdict", now_ms() + 1_000_000).await.expect("kept");
+    store.sync_wait(&first, "for a verdict", 0, now_ms() + 1_000_000).await.expect("kept");
     let wait = Due::now(10_000_000);
     assert!(store.sync_due(wait, 10).await.expect("asked").is_empty());
     assert_eq!(due(&store).await.map(|due| due.change), Some(first.change), "no clock jumps that far ahead");
@@ -189,6 +189,34 @@ async fn a_discard_counts_while_a_study_is_taken_and_until_its_batch_is_sealed()
     assert_eq!(states().await, ["discarded", "sent"]);
     let told = store.audit_latest(None, 1).await.expect("a log").pop().expect("a row");
     assert!(told.detail.ends_with(", 1 discarded after the batch was sealed"), "{}", told.detail);
+}
+
+#[tokio::test]
+async fn what_was_not_looked_at_comes_before_what_waited_and_the_first_ends_the_search() {
+    let (_folder, store) = store().await;
+    route(&store, 1, 0).await;
+    store
+        .tamper(
+            "UPDATE instance SET via = 'dimse';
+             INSERT INTO routed SELECT study_instance_uid, 1, 1, 'nothing', '', 1 FROM study WHERE id = 2",
+        )
+        .await;
+    let all = async || {
+        let due = store.sync_due(Due::now(i64::MAX as u64), 10).await.expect("asked");
+        due.into_iter().map(|due| (due.study_instance_uid, due.waits_since_ms)).collect::<Vec<_>>()
+    };
+    assert_eq!(all().await, [("2.25.1".into(), 0), ("2.25.2".into(), 0)]);
+    let first = store.sync_due(Due::now(0), 1).await.expect("asked").pop().expect("it is whole");
+    store.sync_wait(&first, "for others", 7, now_ms()).await.expect("kept");
+    assert_eq!(all().await, [("2.25.2".into(), 0), ("2.25.1".into(), 7)], "it waited, since then");
+
+    for sql in [DUE, DUE_LATEST] {
+        let plan = format!("EXPLAIN QUERY PLAN {sql}");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(plan)).bind(1_i64).bind(2_i64).bind(1).fetch_all(&store.pool).await;
+        let plan: Vec<String> = rows.expect("a plan").iter().map(|row| row.get("detail")).collect();
+        assert!(plan[0].contains("USING INDEX sync_todo_due (due_ms"), "{plan:?}");
+        assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
+    }
 }
 
 /// A C-STORE waits for whoever writes.
