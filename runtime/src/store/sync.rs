@@ -209,6 +209,27 @@ impl Store {
         Ok(studies)
     }
 
+    /// A look at a study begins: how many began before it and came to no end.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_begin(&self, study: &SyncDue) -> Result<u32, StoreError> {
+        let query =
+            sqlx::query("UPDATE sync_todo SET begun = begun + 1 WHERE study_instance_uid = ? RETURNING begun - 1");
+        let row = query.bind(&study.study_instance_uid).fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default())
+    }
+
+    /// It came to its end, whatever that is.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_end(&self, study: &SyncDue) -> Result<(), StoreError> {
+        let query = sqlx::query("UPDATE sync_todo SET begun = 0 WHERE study_instance_uid = ?");
+        query.bind(&study.study_instance_uid).execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// A study waits for something, and is looked at again then, or when it changes. `since_ms` is 0 where that is a verdict.
     ///
     /// # Errors

@@ -39,6 +39,9 @@ use crate::store::{Decided, Due, JobState, Store, StoreError, SyncDue, SyncLooke
 /// least so often.
 const LOOK_AGAIN_MS: [i64; 2] = [60_000, 3_600_000];
 
+/// Looks at a study that may end with their process, one after another, before it is left out.
+const LOOKS_MAX: u32 = 3;
+
 /// What a study is taken in with.
 pub(super) struct Work {
     pub(super) site: Arc<Site>,
@@ -114,7 +117,20 @@ impl<E: Into<StudyError>> From<E> for Stop {
 impl Work {
     /// Looks at a study, and takes in what may leave of it.
     pub(super) fn hand_in(&self, spool: &mut Spool, due: &SyncDue) -> Result<Came, StudyError> {
-        match self.path(spool, due) {
+        let came = self.look(spool, due);
+        self.wait(self.store.sync_end(due))?;
+        came
+    }
+
+    fn look(&self, spool: &mut Spool, due: &SyncDue) -> Result<Came, StudyError> {
+        let path = match self.wait(self.store.sync_begin(due))? {
+            // Whatever it has in it must not stop all others.
+            LOOKS_MAX.. => {
+                Err(Stop::Skip(format!("{LOOKS_MAX} processes ended while they looked at it; the host's log says how")))
+            }
+            _ => self.path(spool, due),
+        };
+        match path {
             Ok(came) => Ok(came),
             Err(Stop::Error(error)) => Err(error),
             Err(Stop::Cancelled) => Ok(Came::Stopped),
@@ -200,7 +216,11 @@ impl Work {
         if !self.wait(self.store.sync_taken(due, part, &taken, &looked))? {
             return Err(Stop::Discarded);
         }
-        intake.finish(SystemTime::now())?;
+        match intake.finish(SystemTime::now()) {
+            // As of `put`.
+            Err(batch::Failure::Configuration(why)) => return Err(Stop::Skip(why)),
+            finished => finished?,
+        };
         self.wait(self.store.sync_spooled(part))?;
         Ok(Came::Taken(taken))
     }

@@ -11,6 +11,8 @@ CREATE TABLE sync_todo (
     due_ms INTEGER NOT NULL DEFAULT 0,
     -- Since when it waits for something else than a verdict; 0 where it does not.
     waits_since_ms INTEGER NOT NULL DEFAULT 0,
+    -- Looks at it that began, one after another, and of which none came to an end: the process was killed or panicked.
+    begun INTEGER NOT NULL DEFAULT 0,
     -- What it waits for, as it was last looked at; no patient data.
     waits TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;

@@ -219,6 +219,23 @@ async fn what_was_not_looked_at_comes_before_what_waited_and_the_first_ends_the_
     }
 }
 
+#[tokio::test]
+async fn looks_that_come_to_no_end_are_counted() {
+    let (_folder, store) = store().await;
+    route(&store, 1, 0).await;
+    let study = due(&store).await.expect("it is whole");
+    for before in 0..3 {
+        assert_eq!(store.sync_begin(&study).await.expect("begun"), before);
+        // Killed, and started again.
+        let part = store.sync_take(&study, "r").await.expect("taken");
+        let open = store.sync_open().await.expect("asked").pop().expect("it is open");
+        assert_eq!(open.id, part);
+        store.sync_again(&open).await.expect("again");
+    }
+    store.sync_end(&study).await.expect("ended");
+    assert_eq!(store.sync_begin(&study).await.expect("begun"), 0);
+}
+
 /// A C-STORE waits for whoever writes.
 #[tokio::test]
 async fn a_study_of_which_much_is_held_is_many_commits() {
