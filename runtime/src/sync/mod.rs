@@ -21,6 +21,7 @@ mod upload;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{Local, Utc};
@@ -157,7 +158,8 @@ pub async fn run(
     let uploader = Arc::new(Uploader::connect(site.policy.s3.clone(), &site.policy.site).await?);
     let ledger = ledger(&store).await?;
     let escrow = site.escrow()?;
-    let work = Arc::new(Work { site, config, store, data, stop, escrow, threads, runtime: Handle::current() });
+    let (leave, runtime) = (AtomicBool::new(false), Handle::current());
+    let work = Arc::new(Work { site, config, store, data, stop, leave, escrow, threads, runtime });
     let turn = Turn::new(&work.config.spool(&work.data))?;
     let mut run = Run {
         work,
@@ -190,6 +192,8 @@ enum Next {
     Nothing,
     /// Not now.
     Later,
+    /// Somebody wants something else than what was begun.
+    Left,
 }
 
 struct Run<'r> {
@@ -238,6 +242,9 @@ impl Run<'_> {
             }
             self.look_after_upload().await?;
             let next = self.take_one().await?;
+            if next == Next::Left {
+                continue;
+            }
             self.take_back().await?;
             self.seal(mode, next)?;
             let waits = self.send().await?;
@@ -314,11 +321,12 @@ impl Run<'_> {
         };
         let Some(mut spool) = self.spool.take() else { return Ok(Next::Nothing) };
         let (work, of) = (self.work.clone(), due.clone());
+        work.leave.store(false, Ordering::Relaxed);
         let handed = crate::ingest::blocking(move || {
             let came = work.hand_in(&mut spool, &of);
             (spool, came)
         });
-        let (spool, came) = handed.await;
+        let (spool, came) = self.beside(handed).await?;
         let came = match came {
             Err(StudyError::Spool(full @ batch::Failure::Full { .. })) => {
                 // What it kept of this study is swept when it is opened again.
@@ -338,10 +346,38 @@ impl Run<'_> {
             Came::Held(objects) => self.summary.objects_held += *objects as u64,
             Came::Skipped(_) => self.summary.skipped += 1,
             Came::Waits(_) => {}
-            Came::Stopped => return Ok(Next::Nothing),
+            Came::Stopped => return Ok(Next::Left),
         }
         (self.on)(&Event::Study(&due, &came));
         Ok(Next::Took)
+    }
+
+    /// Waits for a study, which can take hours, and looks meanwhile after what is on its way and whether somebody wants something else.
+    async fn beside<T>(&mut self, handed: impl Future<Output = T>) -> Result<T, SyncError> {
+        let poll = Duration::from_millis(self.work.config.poll_ms);
+        let mut goes_on = Ok(true);
+        tokio::pin!(handed);
+        loop {
+            tokio::select! {
+                handed = &mut handed => return goes_on.map(|_| handed),
+                () = tokio::time::sleep(poll), if matches!(goes_on, Ok(true)) => {
+                    goes_on = self.goes_on().await;
+                    if !matches!(goes_on, Ok(true)) {
+                        self.work.leave.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a study may be taken in further.
+    async fn goes_on(&mut self) -> Result<bool, SyncError> {
+        if self.work.store.sync_state().await?.paused_ms.is_some() || self.turn.is_wanted() {
+            self.break_off().await?;
+            return Ok(false);
+        }
+        self.look_after_upload().await?;
+        Ok(true)
     }
 
     /// What somebody discarded leaves the spool, unless its batch is sealed: the rest of its study is looked at again.
@@ -420,6 +456,10 @@ impl Run<'_> {
             if !self.work.site.policy.window.is_open(&Local::now()) {
                 self.break_off().await?;
             }
+            return Ok(());
+        }
+        // What ended is for the spool to know, which may be with a study.
+        if self.spool.is_none() {
             return Ok(());
         }
         let ended = upload.end().await;

@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
@@ -49,6 +50,8 @@ pub(super) struct Work {
     pub(super) store: Store,
     pub(super) data: PathBuf,
     pub(super) stop: CancellationToken,
+    /// The study that is being taken in is to be left as it is.
+    pub(super) leave: AtomicBool,
     pub(super) escrow: Option<Escrow>,
     pub(super) threads: rayon::ThreadPool,
     pub(super) runtime: Handle,
@@ -65,7 +68,7 @@ pub enum Came {
     Skipped(String),
     /// It is looked at again: for what it waits.
     Waits(String),
-    /// Somebody wants this process to end.
+    /// Somebody wants this process to end, or to do something else.
     Stopped,
 }
 
@@ -314,7 +317,7 @@ impl Work {
     /// Waits while urgent jobs run or wait for their turn: they have the machine to themselves.
     fn may_go_on(&self) -> Result<(), Stop> {
         loop {
-            if self.stop.is_cancelled() {
+            if self.stop.is_cancelled() || self.leave.load(Ordering::Relaxed) {
                 return Err(Stop::Cancelled);
             }
             if !self.wait(self.store.urgent_work(Due::now(0)))? {

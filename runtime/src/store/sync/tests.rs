@@ -202,7 +202,7 @@ async fn what_was_not_looked_at_comes_before_what_waited_and_the_first_ends_the_
         )
         .await;
     let all = async || {
-        let due = store.sync_due(Due::now(i64::MAX as u64), 10).await.expect("asked");
+        let due = store.sync_due(Due::now(u64::MAX), 10).await.expect("asked");
         due.into_iter().map(|due| (due.study_instance_uid, due.waits_since_ms)).collect::<Vec<_>>()
     };
     assert_eq!(all().await, [("2.25.1".into(), 0), ("2.25.2".into(), 0)]);
