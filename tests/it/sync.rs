@@ -1,6 +1,7 @@
 //! `gantry sync`: from images on the wire to a bucket of a real S3 server, without anybody's identity.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use dicom_core::{Tag, VR};
@@ -31,6 +32,9 @@ impl Cloud {
         std::fs::write(at("identity.key"), [7; 32]).expect("written");
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
         std::fs::write(at("signing.pem"), key.serialize_pem()).expect("written");
+        for key in ["identity.key", "signing.pem"] {
+            std::fs::set_permissions(at(key), PermissionsExt::from_mode(0o600)).expect("set");
+        }
         std::fs::write(at("credentials"), "[default]\naws_access_key_id = k\naws_secret_access_key = s\n")
             .expect("written");
         let policy = format!(
