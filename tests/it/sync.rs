@@ -6,6 +6,7 @@ use std::path::Path;
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
+use gantry::store::Store;
 use gantry_tests::command::{Said, gantry};
 use gantry_tests::moto::{BUCKET, S3};
 use gantry_tests::node::{Node, eventually};
@@ -288,6 +289,39 @@ fn what_is_paused_waits_and_goes_on() {
     assert_eq!(node.says(&["sync", "resume"]).code, Some(0));
     eventually("it goes on", || parts(&node, "sent") == 1);
     assert_eq!((node.audited("sync-paused").len(), node.audited("sync-resumed").len()), (1, 1));
+}
+
+/// It may be at its end before the pause is seen: then the next one is tried.
+#[test]
+fn a_study_that_is_being_taken_in_is_left_when_somebody_pauses() {
+    let cloud = Cloud::new(S3::free_port(), "");
+    let config = format!("[web]\nlisten = \"127.0.0.1:0\"\n{}instances_at_once_max = 1\n", cloud.section());
+    let node = Node::start(&config);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let store = runtime.block_on(Store::open(&node.data())).expect("a journal");
+    let parts = || runtime.block_on(store.sync_parts(None, 100)).expect("parts");
+    let left = (0..20).any(|number| {
+        send_study(&node, number, |folder| {
+            write_head_ct(folder, false).expect("written");
+            change_files(folder, |_, slice| {
+                slice.put_str(tags::BODY_PART_EXAMINED, VR::CS, "CHEST");
+            })
+            .expect("changed");
+        });
+        let before = number as usize;
+        eventually("it is taken in", || parts().len() > before);
+        assert!(runtime.block_on(store.pause_sync("inspection")).expect("paused"));
+        let told = || runtime.block_on(store.sync_state()).expect("readable").doing.contains("inspection");
+        eventually("the process sees it", told);
+        let left = parts().len() == before;
+        assert!(runtime.block_on(store.resume_sync()).expect("resumed"));
+        eventually("it is taken in to its end", || {
+            parts().len() > before && parts().iter().all(|part| part.state != "taking") && !told()
+        });
+        left
+    });
+    assert!(left, "each was taken in to its end");
+    runtime.block_on(store.close());
 }
 
 #[test]
