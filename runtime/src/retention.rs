@@ -8,7 +8,7 @@
 //! without a folder.
 //!
 //! What sync holds for a person's decision keeps its study for `retention.held_days`, and goes before that only where the disk
-//! needs space and nothing else can go. It never goes unsaid: its rows and the audit log tell.
+//! needs space and nothing else can go. So does what sync is yet to look at. Neither goes unsaid: their rows and the audit log tell.
 //!
 //! A crash between two steps leaves notes, and the next round goes on with them. Work that is not done stays whatever the disk
 //! says: [`Protection`] is asked within the commit, so nothing can begin in between.
@@ -35,12 +35,23 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// What must not be deleted.
 pub trait Protection: Send + Sync + 'static {
-    /// Whether a study is not closed, or has a job that is not at its end.
+    /// Whether a study is not closed, or has a job that is not at its end; where nothing else can go, whether it must not go even then.
     fn protects(
         &self,
         batch: &mut Batch,
         study_instance_uid: &str,
+        last: bool,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Says, in the commit that deletes a study for this reason, what that means.
+    fn lets_go(
+        &self,
+        _batch: &mut Batch,
+        _study_instance_uid: &str,
+        _reason: &str,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
+    }
 }
 
 /// What is not closed, has a job that is not at its end, or is yet to be handed to the cloud.
@@ -51,8 +62,16 @@ pub struct Unfinished {
 }
 
 impl Protection for Unfinished {
-    async fn protects(&self, batch: &mut Batch, study_instance_uid: &str) -> Result<bool, StoreError> {
-        Ok(batch.is_unfinished(study_instance_uid).await? || self.sync && batch.sync_needs(study_instance_uid).await?)
+    async fn protects(&self, batch: &mut Batch, study_instance_uid: &str, last: bool) -> Result<bool, StoreError> {
+        Ok(batch.is_unfinished(study_instance_uid).await?
+            || self.sync && batch.sync_needs(study_instance_uid, !last).await?)
+    }
+
+    async fn lets_go(&self, batch: &mut Batch, study_instance_uid: &str, reason: &str) -> Result<(), StoreError> {
+        if self.sync {
+            batch.sync_missed(study_instance_uid, reason).await?;
+        }
+        Ok(())
     }
 }
 
@@ -135,12 +154,12 @@ impl<P: Protection> Retention<P> {
         // Before any study: who sends what cannot be kept pushes out nothing that can.
         while self.wants_space().await? && self.quarantine(i64::MAX, 1, "retention.disk_target_free_mib").await? {}
         let held_since = before(self.held_days);
-        self.studies(self.instances_days.map(before), held_since).await?;
+        self.studies(self.instances_days.map(before), Some(held_since)).await?;
         if let Some(days) = self.results_days {
             self.results(before(days), held_since).await?;
         }
         if self.wants_space().await? {
-            self.studies(None, i64::MAX).await?;
+            self.studies(None, None).await?;
         }
         self.metrics.quarantine(self.store.quarantine_count().await?);
         self.metrics.held(self.store.held_open().await?);
@@ -149,8 +168,9 @@ impl<P: Protection> Retention<P> {
         Ok(free >> 20 >= self.free_min_mib)
     }
 
-    /// The oldest first: those before a time, and as many more as the disk needs, but for those of which something was held since.
-    async fn studies(&self, before: Option<i64>, held_since: i64) -> Result<(), RetentionError> {
+    /// The oldest first: those before a time, and as many more as the disk needs, but for those of which something was held since,
+    /// or that sync is yet to look at. Where nothing else can go, these too.
+    async fn studies(&self, before: Option<i64>, held_since: Option<i64>) -> Result<(), RetentionError> {
         if before.is_none() && self.target_free_mib.is_none() {
             return Ok(());
         }
@@ -173,11 +193,12 @@ impl<P: Protection> Retention<P> {
         }
     }
 
-    async fn delete_study(&self, study: &Doomed, reason: &str, held_since: i64) -> Result<(), RetentionError> {
+    async fn delete_study(&self, study: &Doomed, reason: &str, held_since: Option<i64>) -> Result<(), RetentionError> {
         let mut batch = self.store.begin().await?;
         if self.keeps(&mut batch, &study.uid, held_since).await? {
             return Ok(());
         }
+        self.protection.lets_go(&mut batch, &study.uid, reason).await?;
         let Some(instances) = batch.delete_study(study).await? else { return Ok(()) };
         batch.held_are_gone(&study.uid, None, reason).await?;
         let results = batch.delete_results(&study.uid, None, reason).await?;
@@ -194,8 +215,14 @@ impl<P: Protection> Retention<P> {
         self.remove_files().await
     }
 
-    async fn keeps(&self, batch: &mut Batch, study: &str, held_since: i64) -> Result<bool, StoreError> {
-        Ok(self.protection.protects(batch, study).await? || batch.is_held_since(study, held_since).await?)
+    async fn keeps(&self, batch: &mut Batch, study: &str, held_since: Option<i64>) -> Result<bool, StoreError> {
+        if self.protection.protects(batch, study, held_since.is_none()).await? {
+            return Ok(true);
+        }
+        match held_since {
+            Some(since) => batch.is_held_since(study, since).await,
+            None => Ok(false),
+        }
     }
 
     /// Those of jobs that ended before a time, unless there is work on their study: it may need them.
@@ -209,7 +236,7 @@ impl<P: Protection> Retention<P> {
             let mut batch = self.store.begin().await?;
             let mut results = 0;
             for job in &jobs {
-                if !self.keeps(&mut batch, &job.uid, held_since).await? {
+                if !self.keeps(&mut batch, &job.uid, Some(held_since)).await? {
                     batch.held_are_gone(&job.uid, Some(job.id), "retention.results_days").await?;
                     results += batch.delete_results(&job.uid, Some(job.id), "retention.results_days").await?;
                 }
@@ -310,7 +337,7 @@ mod tests {
     struct Protect(&'static str);
 
     impl Protection for Protect {
-        async fn protects(&self, _: &mut Batch, study_instance_uid: &str) -> Result<bool, StoreError> {
+        async fn protects(&self, _: &mut Batch, study_instance_uid: &str, _: bool) -> Result<bool, StoreError> {
             Ok(study_instance_uid == self.0)
         }
     }
@@ -499,6 +526,27 @@ mod tests {
             site.round(100).await.expect("a round");
             assert_eq!(site.files(), left);
         }
+    }
+
+    /// A bucket that cannot be had must not stop the images that come.
+    #[tokio::test]
+    async fn for_space_what_waits_for_the_cloud_goes_when_nothing_else_can_and_not_unsaid() {
+        let settings = RetentionConfig { disk_target_free_mib: Some(300), ..RetentionConfig::default() };
+        let site = Site::protecting(settings, Unfinished { sync: true }).await.with_results().await;
+        site.retention
+            .store
+            .tamper(
+                "INSERT INTO sync_part (study_instance_uid, study_version, change, state, record, at_ms)
+                 VALUES ('1', 1, 1, 'taking', 'r', 1)",
+            )
+            .await;
+        assert!(site.round(5).await.expect("a round"));
+        assert_eq!(site.files(), "13", "study 1 is being taken in");
+        let parts = site.retention.store.sync_parts(Some("2"), 10).await.expect("parts");
+        let [part] = &parts[..] else { panic!("{parts:?}") };
+        assert_eq!(part.state, "skipped");
+        assert!(part.reason.contains("retention.disk_target_free_mib"), "{}", part.reason);
+        assert!(site.told().await.contains(&own("sync-study-missed", "2")));
     }
 
     /// The wall clock of a host can jump by years: what came last may say an earlier time than what came before.

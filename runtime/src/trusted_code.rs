@@ -24,20 +24,32 @@ pub(crate) fn heaps_at_most(heaps: i32) {
     let _ = heaps;
 }
 
-/// Gives this thread, and those that it starts from now on, what others leave of processors and disks: nice 19, SCHED_IDLE, and
-/// the idle class of I/O.
-pub(crate) fn step_back() {
-    // Slower for others without, and right all the same: the answers are not looked at.
+/// Gives this thread, and those that it starts from now on, little of the processors where others want them: nice 19.
+pub(crate) fn step_back() -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    // SAFETY: setpriority(2) takes numbers and no memory; 0 is whoever calls.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Gives this thread what others leave of processors and disks, which may be nothing for seconds: SCHED_IDLE, and the idle class of
+/// I/O. Not for one that others wait for.
+pub(crate) fn take_what_is_left() -> std::io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         const IOPRIO_WHO_PROCESS: libc::c_int = 1;
         const IOPRIO_CLASS_IDLE: libc::c_int = 3 << 13;
-        // SAFETY: setpriority(2) and ioprio_set(2) take numbers and no memory; 0 is whoever calls. sched_setscheduler(2) reads the
-        // structure that it is given, which lives as long as the call.
-        unsafe {
-            let _ = libc::setpriority(libc::PRIO_PROCESS, 0, 19);
-            let _ = libc::sched_setscheduler(0, libc::SCHED_IDLE, &libc::sched_param { sched_priority: 0 });
-            let _ = libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_CLASS_IDLE);
+        // SAFETY: ioprio_set(2) takes numbers and no memory; 0 is whoever calls. sched_setscheduler(2) reads the structure that it is
+        // given, which lives as long as the call.
+        let done = unsafe {
+            libc::sched_setscheduler(0, libc::SCHED_IDLE, &libc::sched_param { sched_priority: 0 }) == 0
+                && libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_CLASS_IDLE) == 0
+        };
+        if !done {
+            return Err(std::io::Error::last_os_error());
         }
     }
+    Ok(())
 }

@@ -1,10 +1,12 @@
 //! `gantry sync`: from images on the wire to a bucket of a real S3 server, without anybody's identity.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
+use gantry::store::Store;
 use gantry_tests::command::{Said, gantry};
 use gantry_tests::moto::{BUCKET, S3};
 use gantry_tests::node::{Node, eventually};
@@ -31,6 +33,9 @@ impl Cloud {
         std::fs::write(at("identity.key"), [7; 32]).expect("written");
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
         std::fs::write(at("signing.pem"), key.serialize_pem()).expect("written");
+        for key in ["identity.key", "signing.pem"] {
+            std::fs::set_permissions(at(key), PermissionsExt::from_mode(0o600)).expect("set");
+        }
         std::fs::write(at("credentials"), "[default]\naws_access_key_id = k\naws_secret_access_key = s\n")
             .expect("written");
         let policy = format!(
@@ -197,9 +202,16 @@ fn a_study_its_result_and_its_verdict_come_to_the_bucket_and_nobody_with_them() 
 
     // The process has what others leave, and the node tells of it.
     let child = child(&node).expect("it runs");
-    let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).expect("it runs");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
-    assert_eq!((fields[16], fields[38]), ("19", "5"), "nice, and SCHED_IDLE: {stat}");
+    let tasks = std::fs::read_dir(format!("/proc/{child}/task")).expect("it runs").flatten();
+    let policies = tasks.filter_map(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        assert_eq!(fields[16], "19", "nice: {stat}");
+        Some((stat.contains("sqlx"), fields[38] == "5"))
+    });
+    let policies: BTreeSet<_> = policies.collect();
+    assert!(policies.contains(&(false, true)), "SCHED_IDLE of threads that clean: {policies:?}");
+    assert!(policies.contains(&(true, false)) && !policies.contains(&(true, true)), "the journal's: {policies:?}");
     eventually("it is counted", || {
         let metrics = get(&node, "/metrics").text();
         metrics.contains("gantry_sync_up 1") && !metrics.contains("gantry_sync_last_batch_timestamp_seconds 0.0")
@@ -277,6 +289,39 @@ fn what_is_paused_waits_and_goes_on() {
     assert_eq!(node.says(&["sync", "resume"]).code, Some(0));
     eventually("it goes on", || parts(&node, "sent") == 1);
     assert_eq!((node.audited("sync-paused").len(), node.audited("sync-resumed").len()), (1, 1));
+}
+
+/// It may be at its end before the pause is seen: then the next one is tried.
+#[test]
+fn a_study_that_is_being_taken_in_is_left_when_somebody_pauses() {
+    let cloud = Cloud::new(S3::free_port(), "");
+    let config = format!("[web]\nlisten = \"127.0.0.1:0\"\n{}instances_at_once_max = 1\n", cloud.section());
+    let node = Node::start(&config);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let store = runtime.block_on(Store::open(&node.data())).expect("a journal");
+    let parts = || runtime.block_on(store.sync_parts(None, 100)).expect("parts");
+    let left = (0..20).any(|number| {
+        send_study(&node, number, |folder| {
+            write_head_ct(folder, false).expect("written");
+            change_files(folder, |_, slice| {
+                slice.put_str(tags::BODY_PART_EXAMINED, VR::CS, "CHEST");
+            })
+            .expect("changed");
+        });
+        let before = number as usize;
+        eventually("it is taken in", || parts().len() > before);
+        assert!(runtime.block_on(store.pause_sync("inspection")).expect("paused"));
+        let told = || runtime.block_on(store.sync_state()).expect("readable").doing.contains("inspection");
+        eventually("the process sees it", told);
+        let left = parts().len() == before;
+        assert!(runtime.block_on(store.resume_sync()).expect("resumed"));
+        eventually("it is taken in to its end", || {
+            parts().len() > before && parts().iter().all(|part| part.state != "taking") && !told()
+        });
+        left
+    });
+    assert!(left, "each was taken in to its end");
+    runtime.block_on(store.close());
 }
 
 #[test]

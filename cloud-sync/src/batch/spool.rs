@@ -124,6 +124,20 @@ impl Spool {
         self.records.iter().any(|record| record.study.record == id)
     }
 
+    /// Takes a record back that waits to be sealed; whether it did. Of its objects those go that nothing else names.
+    ///
+    /// # Errors
+    /// [`Failure::Disk`]
+    pub fn take_back(&mut self, id: Id) -> Result<bool, Failure> {
+        let Some(at) = self.records.iter().position(|record| record.study.record == id) else { return Ok(false) };
+        let path = self.path("records", id);
+        remove(&path).map_err(Failure::disk(&path))?;
+        self.sync("records")?;
+        self.records.remove(at);
+        self.sweep()?;
+        Ok(true)
+    }
+
     /// Seals what is large, many or old enough; gives the batches it made.
     ///
     /// # Errors
@@ -399,7 +413,7 @@ impl Intake<'_> {
     /// Keeps an object; of an intake that is not finished nothing is sent.
     ///
     /// # Errors
-    /// [`Failure::Full`], [`Failure::Disk`], [`Failure::Configuration`]
+    /// [`Failure::Full`], [`Failure::Disk`]; [`Failure::Configuration`] of a study that there is never room for
     pub fn put(&mut self, entry: &Entry<'_>) -> Result<(), Failure> {
         let (content, limits) = (entry.content.bytes(), &self.spool.limits);
         if self.study.objects.len() >= limits.study_objects_max {
@@ -410,6 +424,13 @@ impl Intake<'_> {
         }
         let (bytes, sha256) = (self.spool.bytes.saturating_add(content.len() as u64), Digest::of(content));
         if bytes > limits.spool_max_mib * MIB {
+            let own: u64 = self.study.objects.iter().map(|object| object.bytes).sum();
+            if own.saturating_add(content.len() as u64) > limits.spool_max_mib * MIB {
+                let most = limits.spool_max_mib;
+                return Err(Failure::Configuration(format!(
+                    "a study alone is larger than batch.spool_max_mib = {most}"
+                )));
+            }
             return Err(Failure::Full { bytes, limit_mib: limits.spool_max_mib });
         }
         self.spool.keep(sha256, content, &mut self.folders)?;

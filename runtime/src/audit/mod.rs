@@ -139,6 +139,8 @@ actions! {
     SyncStudyTaken = "sync-study-taken",
     /// A batch with a part of a study is in the bucket.
     SyncStudySent = "sync-study-sent",
+    /// Retention needed the space of a study that was yet to be looked at.
+    SyncStudyMissed = "sync-study-missed",
     /// Somebody stopped what is handed to the cloud.
     SyncPaused = "sync-paused",
     /// Somebody let it go on.

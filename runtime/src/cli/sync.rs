@@ -144,9 +144,7 @@ fn opened(node: &NodeArgs) -> Result<(Config, Site, PathBuf), Failure> {
 }
 
 fn hand_on(args: &RunArgs) -> Result<(), Failure> {
-    if args.of_node {
-        sync::step_back();
-    }
+    let stepped_back = if args.of_node { sync::step_back() } else { Ok(()) };
     let usage = |e: anyhow::Error| (2, e);
     let (config, site, data) = opened(&args.node)?;
     let site = site.equipped(&config).map_err(|e| usage(e.into()))?;
@@ -156,6 +154,9 @@ fn hand_on(args: &RunArgs) -> Result<(), Failure> {
     let (subscriber, _telemetry) =
         telemetry::subscriber(&config.log, &none, runtime.handle(), std::io::stderr).map_err(|e| usage(e.into()))?;
     subscriber.try_init().map_err(|e| usage(e.into()))?;
+    if let Err(e) = stepped_back {
+        tracing::warn!("sync: the host refuses setpriority, so that the node's work may be slowed: {e}");
+    }
     let stop = CancellationToken::new();
     if args.of_node {
         let parent_gone = stop.clone();
@@ -175,7 +176,7 @@ fn hand_on(args: &RunArgs) -> Result<(), Failure> {
             }
         });
         let store = Store::open(&data).await.map_err(|e| usage(e.into()))?;
-        let parts = Parts { site, config, store: store.clone(), data };
+        let parts = Parts { site, config, store: store.clone(), data, beside_node: args.of_node };
         let quiet = args.node.json || args.of_node;
         let on = |event: &Progress<'_>| {
             if !quiet {

@@ -20,7 +20,7 @@ pub struct SyncConfig {
     pub poll_ms: u64,
     /// Instances that are worked on at once.
     pub instances_at_once_max: usize,
-    /// How long a study waits for what the policy wants of it, a verdict for one, before it is left out.
+    /// How long a study waits for what the policy wants of it, but for a verdict, before it is left out.
     pub wait_max_h: u64,
     /// The longest pause before `gantry serve` starts the process again that did not last.
     pub restart_pause_max_ms: u64,

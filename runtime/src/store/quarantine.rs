@@ -10,9 +10,10 @@
 //!        discarded ───────────┘  gone
 //! ```
 //!
-//! A release sends nothing: it excuses the reason, of these bytes under this profile, and sync looks at the object again.
+//! A release sends nothing: it excuses the reason, of these bytes under this profile, and sync looks at the object again. What goes
+//! along names its part, and is `sent` when its batch is in the bucket; a discard before its batch is sealed takes the part back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use gantry_cloud_sync::deid::{Excuse, Excuses, UnknownExcuse};
 use gantry_cloud_sync::held::{Reason, ReasonKind};
@@ -245,6 +246,29 @@ impl Store {
         Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
     }
 
+    /// Numbers of the rows that these objects of a study have and that are not at their end.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn rows_of_held(&self, study: &str, objects: &[HeldObject]) -> Result<Vec<i64>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, kind, sop_instance_uid, job FROM sync_quarantine WHERE study_instance_uid = ? \
+             AND state IN ('held', 'released')",
+        );
+        let rows = rows.bind(study).fetch_all(&self.pool).await?;
+        let called =
+            |object: &HeldObject| (object.kind, object.sop_instance_uid.clone(), object.job.unwrap_or_default());
+        let objects: HashSet<_> = objects.iter().map(called).collect();
+        let mut ids = Vec::new();
+        for row in &rows {
+            let kind = HeldKind::read(row.try_get("kind")?)?;
+            if objects.contains(&(kind, row.try_get("sop_instance_uid")?, row.try_get("job")?)) {
+                ids.push(row.try_get("id")?);
+            }
+        }
+        Ok(ids)
+    }
+
     /// What people decided of the objects of a study, by the digest of their bytes; objects of which nobody decided anything
     /// are not in it. An excuse counts under the profile for which it was given, a discard under every one.
     ///
@@ -375,7 +399,7 @@ impl Batch {
                  series_instance_uid = excluded.series_instance_uid, sha256 = excluded.sha256, \
                  profile_sha256 = excluded.profile_sha256, reason = excluded.reason, detail = excluded.detail, \
                  excuses = excluded.excuses, held_ms = excluded.held_ms, state = 'held', state_ms = excluded.state_ms, \
-                 decided_by = '', decided_why = '' \
+                 decided_by = '', decided_why = '', part = NULL \
                  WHERE old.sha256 <> excluded.sha256 OR old.state <> 'discarded' AND (old.state IN ('sent', 'gone') \
                  OR old.profile_sha256 <> excluded.profile_sha256 OR old.reason <> excluded.reason \
                  OR old.excuses <> excluded.excuses)",
@@ -411,26 +435,46 @@ impl Batch {
         Ok(reasons.values().sum())
     }
 
-    /// Objects of a study go along, or need not be held any more: rows that they have are at their end. To be called in the
-    /// commit that says so.
+    /// Rows of these objects go along with a part: they are at their end when it is sent.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn sent_of_held(&mut self, study: &str, objects: &[HeldObject]) -> Result<(), StoreError> {
-        for object in objects {
-            sqlx::query(
-                "UPDATE sync_quarantine SET state = 'sent', state_ms = ? WHERE study_instance_uid = ? AND kind = ? \
-                 AND sop_instance_uid = ? AND job = ? AND state IN ('held', 'released')",
-            )
-            .bind(now_ms())
-            .bind(study)
-            .bind(object.kind.name())
-            .bind(&object.sop_instance_uid)
-            .bind(object.job.unwrap_or_default())
-            .execute(&mut *self.transaction)
-            .await?;
+    pub async fn along_with(&mut self, part: i64, rows: &[i64]) -> Result<(), StoreError> {
+        for row in rows {
+            sqlx::query("UPDATE sync_quarantine SET part = ? WHERE id = ?")
+                .bind(part)
+                .bind(row)
+                .execute(&mut *self.transaction)
+                .await?;
         }
         Ok(())
+    }
+
+    /// A part was sent: what went along with it is at its end, also what somebody discarded after its batch was sealed; how much that was.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sent_of_held(&mut self, part: i64) -> Result<u64, StoreError> {
+        let count = "SELECT count(*) FROM sync_quarantine WHERE part = ? AND state = 'discarded'";
+        let late: i64 = sqlx::query(count).bind(part).fetch_one(&mut *self.transaction).await?.try_get(0)?;
+        sqlx::query("UPDATE sync_quarantine SET state = 'sent', state_ms = ? WHERE part = ?")
+            .bind(now_ms())
+            .bind(part)
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(late.unsigned_abs())
+    }
+
+    /// Whether a person discarded one of these objects of a study.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn is_discarded(&mut self, study: &str, objects: &[HeldObject]) -> Result<bool, StoreError> {
+        let rows =
+            sqlx::query("SELECT sha256 FROM sync_quarantine WHERE study_instance_uid = ? AND state = 'discarded'");
+        let rows = rows.bind(study).fetch_all(&mut *self.transaction).await?;
+        let discarded: HashSet<_> = rows.iter().map(|row| digest(row, "sha256")).collect::<Result<_, _>>()?;
+        Ok(objects.iter().any(|object| discarded.contains(&object.sha256)))
     }
 
     /// Whether something of a study, or of one job on it, was held since then and waits for a person or for sync.

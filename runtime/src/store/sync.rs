@@ -19,8 +19,37 @@ use sqlx::sqlite::SqliteRow;
 use super::{Batch, Due, HeldObject, Store, StoreError, ToHold, now_ms};
 use crate::audit::{Action, Event, NODE, OPERATOR};
 
+/// Rows of objects in one commit: the journal has one writer, and a C-STORE waits for it.
+const ROWS_AT_ONCE: usize = 50;
+
 /// Reasons for which studies wait, of which as many are told apart.
 const WAITS_SHOWN_MAX: i64 = 20;
+
+/// Studies that are due by a condition, along the index that has them in order: the cross joins keep it outermost, so that the first
+/// ends the search however many wait.
+macro_rules! due {
+    ($condition:literal) => {
+        concat!(
+            "SELECT todo.study_instance_uid AS study_instance_uid, change, since_ms, waits_since_ms, v.version AS version \
+             FROM sync_todo AS todo CROSS JOIN study ON study.study_instance_uid = todo.study_instance_uid \
+             CROSS JOIN study_version AS v ON v.study = study.id \
+             AND v.version = (SELECT max(version) FROM study_version WHERE study = study.id) \
+             CROSS JOIN routed ON routed.study_instance_uid = todo.study_instance_uid AND study_version = v.version \
+             WHERE ",
+            $condition,
+            " AND v.last_received_ms = study.last_received_ms \
+             AND NOT EXISTS (SELECT 1 FROM job WHERE job.study_instance_uid = todo.study_instance_uid \
+             AND job.study_version = v.version AND state IN ('queued', 'gated', 'running')) \
+             AND EXISTS (SELECT 1 FROM series JOIN instance ON instance.series = series.id \
+             WHERE series.study = study.id AND via <> 'pacs') ORDER BY due_ms, since_ms, todo.study_instance_uid LIMIT ?3"
+        )
+    };
+}
+
+/// Those whose time has come.
+const DUE: &str = due!("due_ms <= ?1");
+/// Those that would wait longer than anything does: the clock was another one.
+const DUE_LATEST: &str = due!("due_ms > ?2");
 
 /// A study that is whole, on which nothing runs, and that is to be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +62,8 @@ pub struct SyncDue {
     pub change: i64,
     /// Since when it stands there.
     pub since_ms: i64,
+    /// Since when it waits for something else than a verdict; 0 where it does not.
+    pub waits_since_ms: i64,
 }
 
 /// A part that is being taken in, or was and is not sent.
@@ -155,52 +186,65 @@ pub struct SyncState {
 }
 
 impl Store {
-    /// Studies that are to be looked at, those that stand there longest first. Of earlier studies of which an archive gave
-    /// everything there are none: nobody sent them.
+    /// Studies that are to be looked at: first those that were not looked at as they are, the longest there first, then those that
+    /// waited. Of earlier studies of which an archive gave everything there are none: nobody sent them.
     ///
     /// # Errors
     /// The journal's.
     pub async fn sync_due(&self, due: Due, most: u32) -> Result<Vec<SyncDue>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT todo.study_instance_uid AS study_instance_uid, change, since_ms, v.version AS version \
-             FROM sync_todo AS todo JOIN study USING (study_instance_uid) \
-             JOIN study_version AS v ON v.study = study.id \
-             AND v.version = (SELECT max(version) FROM study_version WHERE study = study.id) \
-             JOIN routed ON routed.study_instance_uid = todo.study_instance_uid AND study_version = v.version \
-             WHERE (due_ms <= ?1 OR due_ms > ?2) AND v.last_received_ms = study.last_received_ms \
-             AND NOT EXISTS (SELECT 1 FROM job WHERE job.study_instance_uid = todo.study_instance_uid \
-             AND job.study_version = v.version AND state IN ('queued', 'gated', 'running')) \
-             AND EXISTS (SELECT 1 FROM series JOIN instance ON instance.series = series.id \
-             WHERE series.study = study.id AND via <> 'pacs') ORDER BY since_ms, todo.study_instance_uid LIMIT ?3",
-        )
-        .bind(due.now_ms)
-        .bind(due.latest_ms())
-        .bind(most)
-        .fetch_all(&self.pool)
-        .await?;
-        let read = |row: &SqliteRow| {
-            Ok(SyncDue {
-                study_instance_uid: row.try_get("study_instance_uid")?,
-                study_version: row.try_get("version")?,
-                change: row.try_get("change")?,
-                since_ms: row.try_get("since_ms")?,
-            })
-        };
-        Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+        let mut studies = Vec::new();
+        for sql in [DUE, DUE_LATEST] {
+            let query = sqlx::query(sql).bind(due.now_ms).bind(due.latest_ms());
+            let rows = query.bind(most.saturating_sub(u32::try_from(studies.len()).unwrap_or(u32::MAX)));
+            for row in rows.fetch_all(&self.pool).await? {
+                studies.push(SyncDue {
+                    study_instance_uid: row.try_get("study_instance_uid")?,
+                    study_version: row.try_get("version")?,
+                    change: row.try_get("change")?,
+                    since_ms: row.try_get("since_ms")?,
+                    waits_since_ms: row.try_get("waits_since_ms")?,
+                });
+            }
+        }
+        Ok(studies)
     }
 
-    /// A study waits for something, and is looked at again then, or when it changes.
+    /// A look at a study begins: how many began before it and came to no end.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn sync_wait(&self, study: &SyncDue, why: &str, due_ms: i64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE sync_todo SET waits = ?, due_ms = ? WHERE study_instance_uid = ? AND change = ?")
-            .bind(why)
-            .bind(due_ms)
-            .bind(&study.study_instance_uid)
-            .bind(study.change)
-            .execute(&self.pool)
-            .await?;
+    pub async fn sync_begin(&self, study: &SyncDue) -> Result<u32, StoreError> {
+        let query =
+            sqlx::query("UPDATE sync_todo SET begun = begun + 1 WHERE study_instance_uid = ? RETURNING begun - 1");
+        let row = query.bind(&study.study_instance_uid).fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default())
+    }
+
+    /// It came to its end, whatever that is.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_end(&self, study: &SyncDue) -> Result<(), StoreError> {
+        let query = sqlx::query("UPDATE sync_todo SET begun = 0 WHERE study_instance_uid = ?");
+        query.bind(&study.study_instance_uid).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// A study waits for something, and is looked at again then, or when it changes. `since_ms` is 0 where that is a verdict.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_wait(&self, study: &SyncDue, why: &str, since_ms: i64, due_ms: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE sync_todo SET waits = ?, waits_since_ms = ?, due_ms = ? WHERE study_instance_uid = ? AND change = ?",
+        )
+        .bind(why)
+        .bind(since_ms)
+        .bind(due_ms)
+        .bind(&study.study_instance_uid)
+        .bind(study.change)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
@@ -230,13 +274,13 @@ impl Store {
     /// # Errors
     /// The journal's.
     pub async fn sync_hold(&self, study: &SyncDue, part: i64, looked: &SyncLooked) -> Result<(), StoreError> {
+        self.sync_stays(study, looked).await?;
         let mut batch = self.begin().await?;
         sqlx::query("UPDATE sync_part SET state = 'held', record = NULL, objects_held = ? WHERE id = ?")
             .bind(i64::try_from(looked.held.len()).unwrap_or(i64::MAX))
             .bind(part)
             .execute(&mut *batch.transaction)
             .await?;
-        batch.sync_held(study, looked).await?;
         batch.sync_looked_at(&study.study_instance_uid, study.change).await?;
         batch.commit().await
     }
@@ -270,7 +314,8 @@ impl Store {
         Ok(())
     }
 
-    /// All of what is taken of a study is in the spool, and its record is about to be; what stays of it is held.
+    /// All of what is taken of a study is in the spool, and its record is about to be; what stays of it is held. Not where somebody
+    /// discarded some of it meanwhile: then it is to be looked at again.
     ///
     /// # Errors
     /// The journal's.
@@ -280,8 +325,18 @@ impl Store {
         part: i64,
         taken: &SyncTaken,
         looked: &SyncLooked,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
+        self.sync_stays(study, looked).await?;
+        let uid = &study.study_instance_uid;
+        for some in self.rows_of_held(uid, &looked.along).await?.chunks(ROWS_AT_ONCE) {
+            let mut batch = self.begin().await?;
+            batch.along_with(part, some).await?;
+            batch.commit().await?;
+        }
         let mut batch = self.begin().await?;
+        if batch.is_discarded(uid, &looked.along).await? {
+            return Ok(false);
+        }
         sqlx::query("UPDATE sync_part SET objects = ?, objects_held = ?, bytes = ? WHERE id = ?")
             .bind(taken.objects.cast_signed())
             .bind(taken.objects_held.cast_signed())
@@ -289,8 +344,18 @@ impl Store {
             .bind(part)
             .execute(&mut *batch.transaction)
             .await?;
-        batch.sync_held(study, looked).await?;
-        batch.commit().await
+        batch.commit().await?;
+        Ok(true)
+    }
+
+    /// Holds what stays of a study, before the commit that ends the look at it: the same rows when it is looked at again.
+    async fn sync_stays(&self, study: &SyncDue, looked: &SyncLooked) -> Result<(), StoreError> {
+        for some in looked.held.chunks(ROWS_AT_ONCE) {
+            let mut batch = self.begin().await?;
+            batch.hold(&study.study_instance_uid, &looked.profile_sha256, some).await?;
+            batch.commit().await?;
+        }
+        Ok(())
     }
 
     /// The spool has a part, with its record. To be told again after a crash.
@@ -333,19 +398,24 @@ impl Store {
     /// # Errors
     /// The journal's.
     pub async fn sync_open(&self) -> Result<Vec<SyncOpen>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, study_instance_uid, record, state FROM sync_part WHERE state IN ('taking', 'spooled') ORDER BY id",
+        let query = sqlx::query("SELECT * FROM sync_part WHERE state IN ('taking', 'spooled') ORDER BY id");
+        let rows = query.fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(SyncOpen::read).collect::<Result<_, _>>()?)
+    }
+
+    /// Parts in the spool with which something went along that somebody discarded since, or may have.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_discarded(&self) -> Result<Vec<SyncOpen>, StoreError> {
+        // An object that goes along twice names the later part.
+        let query = sqlx::query(
+            "SELECT * FROM sync_part WHERE state IN ('taking', 'spooled') AND state <> 'taking' AND EXISTS (SELECT 1 FROM sync_quarantine AS held \
+             WHERE held.study_instance_uid = sync_part.study_instance_uid AND held.state = 'discarded' \
+             AND held.part >= sync_part.id) ORDER BY id",
         );
-        let rows = rows.fetch_all(&self.pool).await?;
-        let read = |row: &SqliteRow| {
-            Ok(SyncOpen {
-                id: row.try_get("id")?,
-                study_instance_uid: row.try_get("study_instance_uid")?,
-                record: row.try_get::<Option<String>, _>("record")?.unwrap_or_default(),
-                spooled: row.try_get::<String, _>("state")? == "spooled",
-            })
-        };
-        Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+        let rows = query.fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(SyncOpen::read).collect::<Result<_, _>>()?)
     }
 
     /// A batch with these records is in the bucket, whole. To be told again after a crash.
@@ -368,11 +438,15 @@ impl Store {
             return Ok(());
         }
         for row in &rows {
+            let late = match batch.sent_of_held(row.try_get("id")?).await? {
+                0 => String::new(),
+                late => format!(", {late} discarded after the batch was sealed"),
+            };
             let part = SyncPart::read(row)?;
             let event = Event {
                 study_instance_uid: part.study_instance_uid,
                 object: format!("record {} v{}", part.record.unwrap_or_default(), part.study_version),
-                detail: format!("in batch {id}: {} objects", part.taken.objects),
+                detail: format!("in batch {id}: {} objects{late}", part.taken.objects),
                 ..Event::new(NODE, Action::SyncStudySent)
             };
             batch.audit(&event).await?;
@@ -617,12 +691,6 @@ impl Store {
 }
 
 impl Batch {
-    async fn sync_held(&mut self, study: &SyncDue, looked: &SyncLooked) -> Result<(), StoreError> {
-        let uid = &study.study_instance_uid;
-        self.hold(uid, &looked.profile_sha256, &looked.held).await?;
-        self.sent_of_held(uid, &looked.along).await
-    }
-
     /// A study was looked at as it is; one that changed since stays.
     async fn sync_looked_at(&mut self, study_instance_uid: &str, change: i64) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM sync_todo WHERE study_instance_uid = ? AND change = ?")
@@ -649,16 +717,54 @@ impl Batch {
         Ok(())
     }
 
-    /// Whether a study is yet to be looked at, or is being taken in.
+    /// Whether a study is being taken in, or, unless only this is asked, is yet to be looked at.
     ///
     /// # Errors
     /// The journal's.
-    pub async fn sync_needs(&mut self, study_instance_uid: &str) -> Result<bool, StoreError> {
+    pub async fn sync_needs(&mut self, study_instance_uid: &str, also_todo: bool) -> Result<bool, StoreError> {
         let row = sqlx::query(
-            "SELECT EXISTS (SELECT 1 FROM sync_todo WHERE study_instance_uid = ?1) OR \
+            "SELECT ?2 AND EXISTS (SELECT 1 FROM sync_todo WHERE study_instance_uid = ?1) OR \
              EXISTS (SELECT 1 FROM sync_part WHERE study_instance_uid = ?1 AND state = 'taking')",
         );
-        Ok(row.bind(study_instance_uid).fetch_one(&mut *self.transaction).await?.try_get(0)?)
+        Ok(row.bind(study_instance_uid).bind(also_todo).fetch_one(&mut *self.transaction).await?.try_get(0)?)
+    }
+
+    /// A study is about to be deleted for this reason: where it was yet to be looked at, a part and the audit log say so.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_missed(&mut self, study_instance_uid: &str, reason: &str) -> Result<(), StoreError> {
+        let missed = sqlx::query(
+            "INSERT INTO sync_part (study_instance_uid, study_version, change, state, reason, at_ms) \
+             SELECT study_instance_uid, max(version), change, 'skipped', ?2, ?3 FROM sync_todo \
+             JOIN study USING (study_instance_uid) JOIN study_version ON study_version.study = study.id \
+             WHERE study_instance_uid = ?1 GROUP BY study_instance_uid",
+        )
+        .bind(study_instance_uid)
+        .bind(format!("{reason} deleted it before it was looked at"))
+        .bind(now_ms())
+        .execute(&mut *self.transaction)
+        .await?;
+        if missed.rows_affected() == 0 {
+            return Ok(());
+        }
+        let event = Event {
+            study_instance_uid: study_instance_uid.into(),
+            detail: format!("by {reason}"),
+            ..Event::new(NODE, Action::SyncStudyMissed)
+        };
+        self.audit(&event).await
+    }
+}
+
+impl SyncOpen {
+    fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            study_instance_uid: row.try_get("study_instance_uid")?,
+            record: row.try_get::<Option<String>, _>("record")?.unwrap_or_default(),
+            spooled: row.try_get::<&str, _>("state")? == "spooled",
+        })
     }
 }
 

@@ -24,9 +24,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often what waits is counted.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
-/// Gives this process what others leave of the machine. To be called before any thread is started: they inherit it.
-pub fn step_back() {
-    crate::trusted_code::step_back();
+/// Leaves the machine to others where they want it. To be called before any thread is started: they inherit it. Threads that clean
+/// step back further (`run`); those that write to the journal do not, since C-STOREs wait for whoever writes.
+///
+/// # Errors
+/// The host refuses it.
+pub fn step_back() -> std::io::Result<()> {
+    crate::trusted_code::step_back()
 }
 
 /// The process of a node.

@@ -21,6 +21,7 @@ mod upload;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{Local, Utc};
@@ -57,6 +58,8 @@ pub struct Parts {
     pub store: Store,
     /// The node's data folder.
     pub data: PathBuf,
+    /// Whether the node runs, and has the machine first.
+    pub beside_node: bool,
 }
 
 /// For how long it runs.
@@ -139,13 +142,24 @@ pub async fn run(
     stop: CancellationToken,
     on: &(dyn Fn(&Event<'_>) + Sync),
 ) -> Result<Summary, SyncError> {
-    let Parts { site, config: Config { sync: config, .. }, store, data } = parts;
+    let Parts { site, config: Config { sync: config, .. }, store, data, beside_node } = parts;
     let site = Arc::new(site);
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(config.instances_at_once_max).build()?;
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(config.instances_at_once_max).start_handler(move |n| {
+        if beside_node
+            && let Err(e) = crate::trusted_code::take_what_is_left()
+            && n == 0
+        {
+            tracing::warn!(
+                "sync: the host refuses sched_setscheduler or ioprio_set, so that the node's work may be slowed: {e}"
+            );
+        }
+    });
+    let threads = threads.build()?;
     let uploader = Arc::new(Uploader::connect(site.policy.s3.clone(), &site.policy.site).await?);
     let ledger = ledger(&store).await?;
     let escrow = site.escrow()?;
-    let work = Arc::new(Work { site, config, store, data, stop, escrow, threads, runtime: Handle::current() });
+    let (leave, runtime) = (AtomicBool::new(false), Handle::current());
+    let work = Arc::new(Work { site, config, store, data, stop, leave, escrow, threads, runtime });
     let turn = Turn::new(&work.config.spool(&work.data))?;
     let mut run = Run {
         work,
@@ -178,6 +192,8 @@ enum Next {
     Nothing,
     /// Not now.
     Later,
+    /// Somebody wants something else than what was begun.
+    Left,
 }
 
 struct Run<'r> {
@@ -226,6 +242,10 @@ impl Run<'_> {
             }
             self.look_after_upload().await?;
             let next = self.take_one().await?;
+            if next == Next::Left {
+                continue;
+            }
+            self.take_back().await?;
             self.seal(mode, next)?;
             let waits = self.send().await?;
             if next == Next::Took {
@@ -270,27 +290,43 @@ impl Run<'_> {
         };
         reconcile(&self.work.store, &spool).await?;
         self.spool = Some(spool);
+        self.prune()?;
         Ok(true)
+    }
+
+    /// Forgets what was sent long enough ago, which may make room. Only of what the journal was told.
+    fn prune(&mut self) -> Result<(), SyncError> {
+        let Some(spool) = &mut self.spool else { return Ok(()) };
+        if spool.prune(SystemTime::now())? > 0 {
+            self.full_until = None;
+        }
+        Ok(())
     }
 
     /// Takes in the study that stands there longest.
     async fn take_one(&mut self) -> Result<Next, SyncError> {
-        let store = &self.work.store;
-        if store.urgent_work(Due::now(0)).await? {
+        if self.work.store.urgent_work(Due::now(0)).await? {
             self.halt("urgent jobs have the machine", false).await?;
             return Ok(Next::Later);
         }
-        if self.full_until.is_some_and(|at| at > Instant::now()) {
-            return Ok(Next::Nothing);
+        if let Some(until) = self.full_until {
+            if until > Instant::now() {
+                return Ok(Next::Nothing);
+            }
+            self.full_until = None;
+            self.prune()?;
         }
-        let Some(due) = store.sync_due(Due::now(WAIT_MAX_MS), 1).await?.pop() else { return Ok(Next::Nothing) };
+        let Some(due) = self.work.store.sync_due(Due::now(WAIT_MAX_MS), 1).await?.pop() else {
+            return Ok(Next::Nothing);
+        };
         let Some(mut spool) = self.spool.take() else { return Ok(Next::Nothing) };
         let (work, of) = (self.work.clone(), due.clone());
+        work.leave.store(false, Ordering::Relaxed);
         let handed = crate::ingest::blocking(move || {
             let came = work.hand_in(&mut spool, &of);
             (spool, came)
         });
-        let (spool, came) = handed.await;
+        let (spool, came) = self.beside(handed).await?;
         let came = match came {
             Err(StudyError::Spool(full @ batch::Failure::Full { .. })) => {
                 // What it kept of this study is swept when it is opened again.
@@ -310,10 +346,50 @@ impl Run<'_> {
             Came::Held(objects) => self.summary.objects_held += *objects as u64,
             Came::Skipped(_) => self.summary.skipped += 1,
             Came::Waits(_) => {}
-            Came::Stopped => return Ok(Next::Nothing),
+            Came::Stopped => return Ok(Next::Left),
         }
         (self.on)(&Event::Study(&due, &came));
         Ok(Next::Took)
+    }
+
+    /// Waits for a study, which can take hours, and looks meanwhile after what is on its way and whether somebody wants something else.
+    async fn beside<T>(&mut self, handed: impl Future<Output = T>) -> Result<T, SyncError> {
+        let poll = Duration::from_millis(self.work.config.poll_ms);
+        let mut goes_on = Ok(true);
+        tokio::pin!(handed);
+        loop {
+            tokio::select! {
+                handed = &mut handed => return goes_on.map(|_| handed),
+                () = tokio::time::sleep(poll), if matches!(goes_on, Ok(true)) => {
+                    goes_on = self.goes_on().await;
+                    if !matches!(goes_on, Ok(true)) {
+                        self.work.leave.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a study may be taken in further.
+    async fn goes_on(&mut self) -> Result<bool, SyncError> {
+        if self.work.store.sync_state().await?.paused_ms.is_some() || self.turn.is_wanted() {
+            self.break_off().await?;
+            return Ok(false);
+        }
+        self.look_after_upload().await?;
+        Ok(true)
+    }
+
+    /// What somebody discarded leaves the spool, unless its batch is sealed: the rest of its study is looked at again.
+    async fn take_back(&mut self) -> Result<(), SyncError> {
+        let Some(spool) = &mut self.spool else { return Ok(()) };
+        for part in self.work.store.sync_discarded().await? {
+            let taken_back = part.record.parse().ok().map(|record| spool.take_back(record)).transpose()?;
+            if taken_back == Some(true) {
+                self.work.store.sync_again(&part).await?;
+            }
+        }
+        Ok(())
     }
 
     fn seal(&mut self, mode: Mode, next: Next) -> Result<(), SyncError> {
@@ -382,6 +458,10 @@ impl Run<'_> {
             }
             return Ok(());
         }
+        // What ended is for the spool to know, which may be with a study.
+        if self.spool.is_none() {
+            return Ok(());
+        }
         let ended = upload.end().await;
         let bytes = bytes + upload.bytes();
         self.upload = None;
@@ -398,11 +478,10 @@ impl Run<'_> {
     /// The journal is told before the spool may forget.
     async fn sent(&mut self, id: Id, uploaded: &Uploaded) -> Result<(), SyncError> {
         let Some(spool) = &mut self.spool else { return Ok(()) };
-        let now = SystemTime::now();
-        spool.finish(id, now)?;
+        spool.finish(id, SystemTime::now())?;
         let records = records(&spool.batch(id)?);
         self.work.store.sync_sent(&id.to_string(), &records, now_ms()).await?;
-        spool.prune(now)?;
+        self.prune()?;
         self.summary.sent += 1;
         self.go_on("").await?;
         (self.on)(&Event::Sent(uploaded));

@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
@@ -35,8 +36,12 @@ use crate::findings::Urgency;
 use crate::review;
 use crate::store::{Decided, Due, JobState, Store, StoreError, SyncDue, SyncLooked, SyncTaken, ToHold, now_ms};
 
-/// What waits for something else than a verdict is looked at again after so long.
-const LOOK_AGAIN_MS: i64 = 60_000;
+/// What waits for something else than a verdict is looked at again after so long, then after as long as it waited, and at last at
+/// least so often.
+const LOOK_AGAIN_MS: [i64; 2] = [60_000, 3_600_000];
+
+/// Looks at a study that may end with their process, one after another, before it is left out.
+const LOOKS_MAX: u32 = 3;
 
 /// What a study is taken in with.
 pub(super) struct Work {
@@ -45,6 +50,8 @@ pub(super) struct Work {
     pub(super) store: Store,
     pub(super) data: PathBuf,
     pub(super) stop: CancellationToken,
+    /// The study that is being taken in is to be left as it is.
+    pub(super) leave: AtomicBool,
     pub(super) escrow: Option<Escrow>,
     pub(super) threads: rayon::ThreadPool,
     pub(super) runtime: Handle,
@@ -61,7 +68,7 @@ pub enum Came {
     Skipped(String),
     /// It is looked at again: for what it waits.
     Waits(String),
-    /// Somebody wants this process to end.
+    /// Somebody wants this process to end, or to do something else.
     Stopped,
 }
 
@@ -90,6 +97,8 @@ enum Stop {
     /// For something else, for `sync.wait_max_h` at most.
     Wait(String),
     Skip(String),
+    /// Somebody discarded some of it while it was cleaned.
+    Discarded,
     Cancelled,
 }
 
@@ -111,23 +120,43 @@ impl<E: Into<StudyError>> From<E> for Stop {
 impl Work {
     /// Looks at a study, and takes in what may leave of it.
     pub(super) fn hand_in(&self, spool: &mut Spool, due: &SyncDue) -> Result<Came, StudyError> {
-        match self.path(spool, due) {
+        let came = self.look(spool, due);
+        self.wait(self.store.sync_end(due))?;
+        came
+    }
+
+    fn look(&self, spool: &mut Spool, due: &SyncDue) -> Result<Came, StudyError> {
+        let path = match self.wait(self.store.sync_begin(due))? {
+            // Whatever it has in it must not stop all others.
+            LOOKS_MAX.. => {
+                Err(Stop::Skip(format!("{LOOKS_MAX} processes ended while they looked at it; the host's log says how")))
+            }
+            _ => self.path(spool, due),
+        };
+        match path {
             Ok(came) => Ok(came),
             Err(Stop::Error(error)) => Err(error),
             Err(Stop::Cancelled) => Ok(Came::Stopped),
+            // As it stands, it is looked at at once.
+            Err(Stop::Discarded) => Ok(Came::Waits("to be looked at without what was discarded meanwhile".into())),
             Err(Stop::Verdict(until_ms)) => {
                 let why = "for a verdict";
-                self.wait(self.store.sync_wait(due, why, until_ms))?;
+                self.wait(self.store.sync_wait(due, why, 0, until_ms))?;
                 Ok(Came::Waits(why.into()))
             }
             Err(Stop::Wait(why)) => {
-                let most = due.since_ms.saturating_add(hours_ms(self.config.wait_max_h));
-                if now_ms() >= most {
+                let now_ms = now_ms();
+                // A clock that was set back starts it anew.
+                let since_ms = if (1..=now_ms).contains(&due.waits_since_ms) { due.waits_since_ms } else { now_ms };
+                let most_ms = hours_ms(self.config.wait_max_h);
+                let waited_ms = now_ms - since_ms;
+                if waited_ms >= most_ms {
                     let why = format!("it waited for sync.wait_max_h = {} {why}", self.config.wait_max_h);
                     self.wait(self.store.sync_skip(due, &why))?;
                     return Ok(Came::Skipped(why));
                 }
-                self.wait(self.store.sync_wait(due, &why, now_ms() + LOOK_AGAIN_MS))?;
+                let due_ms = now_ms + look_again_ms(waited_ms).min(most_ms - waited_ms);
+                self.wait(self.store.sync_wait(due, &why, since_ms, due_ms))?;
                 Ok(Came::Waits(why))
             }
             Err(Stop::Skip(why)) => {
@@ -160,7 +189,7 @@ impl Work {
         };
         let came = self.take(due, &sources, taking, part);
         // What failed on the disk may be there or not: the next start asks the spool.
-        if let Err(Stop::Verdict(_) | Stop::Wait(_) | Stop::Skip(_) | Stop::Cancelled) = came {
+        if let Err(Stop::Verdict(_) | Stop::Wait(_) | Stop::Skip(_) | Stop::Discarded | Stop::Cancelled) = came {
             self.wait(self.store.sync_untake(part))?;
         }
         came
@@ -187,8 +216,14 @@ impl Work {
         if let Some(escrow) = self.escrow.as_ref().filter(|_| !mappings.is_empty()) {
             escrow.keep(&mappings)?;
         }
-        self.wait(self.store.sync_taken(due, part, &taken, &looked))?;
-        intake.finish(SystemTime::now())?;
+        if !self.wait(self.store.sync_taken(due, part, &taken, &looked))? {
+            return Err(Stop::Discarded);
+        }
+        match intake.finish(SystemTime::now()) {
+            // As of `put`.
+            Err(batch::Failure::Configuration(why)) => return Err(Stop::Skip(why)),
+            finished => finished?,
+        };
         self.wait(self.store.sync_spooled(part))?;
         Ok(Came::Taken(taken))
     }
@@ -282,7 +317,7 @@ impl Work {
     /// Waits while urgent jobs run or wait for their turn: they have the machine to themselves.
     fn may_go_on(&self) -> Result<(), Stop> {
         loop {
-            if self.stop.is_cancelled() {
+            if self.stop.is_cancelled() || self.leave.load(Ordering::Relaxed) {
                 return Err(Stop::Cancelled);
             }
             if !self.wait(self.store.urgent_work(Due::now(0)))? {
@@ -425,6 +460,12 @@ fn verdicts(made: &super::sources::Made) -> impl Iterator<Item = Verdict> + '_ {
         review::Verdict::Rejected => Verdict::Rejected,
         review::Verdict::Corrected => Verdict::Corrected,
     })
+}
+
+/// When it is looked at again what waited for so long.
+fn look_again_ms(waited_ms: i64) -> i64 {
+    let [first, most] = LOOK_AGAIN_MS;
+    waited_ms.clamp(first, most)
 }
 
 fn hours_ms(hours: u64) -> i64 {

@@ -41,8 +41,8 @@ pub enum TakeError {
     Spool(#[from] batch::Failure),
 }
 
-/// Takes the spool from the process that follows, which has it again when both of these are dropped. It may be within a study,
-/// and is waited for.
+/// Takes the spool from the process that follows, which has it again when both of these are dropped. It may be within an object
+/// of a study, and is waited for.
 ///
 /// # Errors
 /// [`TakeError`]; [`batch::Failure::InUse`] when it is not let go of within this time.

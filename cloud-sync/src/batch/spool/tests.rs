@@ -112,6 +112,34 @@ fn what_was_sent_is_kept_for_a_while_and_then_forgotten_with_what_only_it_names(
     assert!(matches!(spool.batch(first), Err(Failure::Unknown(id)) if id == first));
 }
 
+#[test]
+fn a_full_spool_has_a_study_wait_but_not_one_that_there_is_never_room_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let limits = Limits { spool_max_mib: 1, ..Limits::default() };
+    let mut spool = open(folder.path(), &limits, &key()).expect("a spool");
+    let (half, more) = (vec![1; MIB as usize / 2], vec![2; MIB as usize / 2 + 1]);
+    add(&mut spool, &[&half], at(0)).expect("taken in");
+    let full = add(&mut spool, &[&more], at(0)).expect_err("it is full");
+    assert!(matches!(full, Failure::Full { .. }), "{full}");
+    let never = add(&mut spool, &[&half, &more], at(0)).expect_err("it is larger than all of it");
+    assert!(matches!(never, Failure::Configuration(_)), "{never}");
+}
+
+#[test]
+fn a_record_is_taken_back_until_it_is_sealed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path(), &Limits::default(), &key()).expect("a spool");
+    let first = add(&mut spool, &[b"only here", b"shared"], at(0)).expect("taken in");
+    let second = add(&mut spool, &[b"shared"], at(0)).expect("taken in");
+    assert!(spool.take_back(first).expect("taken back") && !spool.take_back(first).expect("asked"));
+    assert!(!object_path(folder.path(), Digest::of(b"only here")).exists());
+    let sealed = spool.seal_all(at(1)).expect("sealed")[0];
+    let batch = spool.batch(sealed).expect("it waits");
+    batch.check().expect("it is whole");
+    assert_eq!(batch.manifest().studies.iter().map(|study| study.record).collect::<Vec<_>>(), [second]);
+    assert!(!spool.take_back(second).expect("asked"), "it is in a batch");
+}
+
 /// A run for each object, since each is a result that nobody can read.
 #[test]
 fn the_catalogue_of_a_batch_is_kept_and_named_with_it() {

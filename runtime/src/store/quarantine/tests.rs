@@ -77,8 +77,11 @@ async fn a_release_excuses_one_reason_of_these_bytes_under_this_profile() {
     let both: Excuses = [Excuse::FaceAllowed, Excuse::FoundTextRead].into_iter().collect();
     assert_eq!(decided(&store, PROFILE, 1).await.excuses, both);
 
+    assert_eq!(store.rows_of_held(STUDY, &[instance(1), instance(3)]).await.expect("asked"), [1]);
     let mut batch = store.begin().await.expect("begun");
-    batch.sent_of_held(STUDY, &[instance(1)]).await.expect("sent");
+    batch.along_with(5, &[1]).await.expect("taken along");
+    assert_eq!(batch.sent_of_held(4).await.expect("another part"), 0);
+    assert_eq!(batch.sent_of_held(5).await.expect("sent"), 0);
     batch.commit().await.expect("committed");
     assert_eq!(states(&store).await[1], (1, HeldState::Sent));
     let again = store.discard_held(&[1], "Dr. B", "no").await.expect("asked");

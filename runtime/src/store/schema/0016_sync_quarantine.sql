@@ -26,9 +26,12 @@ CREATE TABLE sync_quarantine (
     -- Who decided last, and why in their words.
     decided_by TEXT NOT NULL DEFAULT '',
     decided_why TEXT NOT NULL DEFAULT '',
+    -- The part of sync with which these bytes go along, if they do.
+    part INTEGER,
     UNIQUE (study_instance_uid, kind, sop_instance_uid, job)
 ) STRICT;
 CREATE INDEX sync_quarantine_state ON sync_quarantine (state, reason);
+CREATE INDEX sync_quarantine_part ON sync_quarantine (part) WHERE part IS NOT NULL;
 
 -- What a person excused: of these bytes under this profile, and of nothing else.
 CREATE TABLE sync_excuse (

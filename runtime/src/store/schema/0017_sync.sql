@@ -7,12 +7,17 @@ CREATE TABLE sync_todo (
     -- Another number each time that something changed: what was looked at before is looked at again.
     change INTEGER NOT NULL DEFAULT 1,
     since_ms INTEGER NOT NULL,
-    -- Not looked at before.
+    -- Not looked at before; 0 where it was not looked at as it is, which comes first.
     due_ms INTEGER NOT NULL DEFAULT 0,
+    -- Since when it waits for something else than a verdict; 0 where it does not.
+    waits_since_ms INTEGER NOT NULL DEFAULT 0,
+    -- Looks at it that began, one after another, and of which none came to an end: the process was killed or panicked.
+    begun INTEGER NOT NULL DEFAULT 0,
     -- What it waits for, as it was last looked at; no patient data.
     waits TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX sync_todo_due ON sync_todo (due_ms, since_ms);
+-- In the order in which they are looked at.
+CREATE INDEX sync_todo_due ON sync_todo (due_ms, since_ms, study_instance_uid);
 
 CREATE TRIGGER sync_closed AFTER INSERT ON study_version BEGIN
     INSERT INTO sync_todo (study_instance_uid, since_ms)

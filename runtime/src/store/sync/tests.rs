@@ -68,7 +68,7 @@ async fn a_study_is_due_once_it_is_whole_and_its_jobs_are_over_and_again_when_it
     assert_eq!((first.study_instance_uid.as_str(), first.study_version), ("2.25.1", 1));
 
     // It waits, until something changes.
-    store.sync_wait(&first, "for a verdict", now_ms() + 1_000_000).await.expect("kept");
+    store.sync_wait(&first, "for a verdict", 0, now_ms() + 1_000_000).await.expect("kept");
     let wait = Due::now(10_000_000);
     assert!(store.sync_due(wait, 10).await.expect("asked").is_empty());
     assert_eq!(due(&store).await.map(|due| due.change), Some(first.change), "no clock jumps that far ahead");
@@ -101,7 +101,7 @@ async fn a_part_goes_from_the_journal_to_the_bucket_in_steps_that_can_be_told_ag
     let study = due(&store).await.expect("it is whole");
     let part = store.sync_take(&study, "r1").await.expect("taken");
     let mut batch = store.begin().await.expect("begun");
-    assert!(batch.sync_needs("2.25.1").await.expect("asked"), "retention leaves it");
+    assert!(batch.sync_needs("2.25.1", false).await.expect("asked"), "retention leaves it");
     drop(batch);
 
     // Killed before the spool had it.
@@ -123,7 +123,7 @@ async fn a_part_goes_from_the_journal_to_the_bucket_in_steps_that_can_be_told_ag
     let reason = gantry_cloud_sync::held::Reason::from(&gantry_cloud_sync::deid::Held::Recognizable);
     let looked = SyncLooked { held: vec![ToHold { object, reason }], ..SyncLooked::default() };
     let taken = SyncTaken { objects: 3, objects_held: 1, bytes: 30 };
-    store.sync_taken(&study, part, &taken, &looked).await.expect("kept");
+    assert!(store.sync_taken(&study, part, &taken, &looked).await.expect("kept"));
     for _ in 0..2 {
         store.sync_spooled(part).await.expect("kept");
     }
@@ -140,6 +140,126 @@ async fn a_part_goes_from_the_journal_to_the_bucket_in_steps_that_can_be_told_ag
     // Somebody releases what is held.
     store.release_held(&[1], "a", "b").await.expect("the journal").expect("it can be");
     assert!(due(&store).await.is_some(), "it is looked at again");
+}
+
+#[tokio::test]
+async fn a_discard_counts_while_a_study_is_taken_and_until_its_batch_is_sealed() {
+    let (_folder, store) = store().await;
+    route(&store, 1, 0).await;
+    let object = |n: u8| HeldObject {
+        kind: HeldKind::Instance,
+        series_instance_uid: "s".into(),
+        sop_instance_uid: format!("i{n}"),
+        job: None,
+        sha256: [n; 32],
+    };
+    let mut batch = store.begin().await.expect("begun");
+    let reason = gantry_cloud_sync::held::Reason::from(&gantry_cloud_sync::deid::Held::Recognizable);
+    let held = [1, 2].map(|n| ToHold { object: object(n), reason: reason.clone() });
+    batch.hold("2.25.1", &[0; 32], &held).await.expect("held");
+    batch.commit().await.expect("committed");
+    store.release_held(&[1, 2], "a", "b").await.expect("the journal").expect("it can be");
+    let states = async || {
+        let rows = store.held(Default::default(), 10, 0).await.expect("rows");
+        rows.into_iter().rev().map(|row| row.state.name()).collect::<Vec<_>>()
+    };
+
+    // While it is cleaned.
+    let study = due(&store).await.expect("it is whole");
+    let part = store.sync_take(&study, "r1").await.expect("taken");
+    let both = SyncLooked { along: vec![object(1), object(2)], ..SyncLooked::default() };
+    store.discard_held(&[1], "a", "b").await.expect("the journal").expect("it can be");
+    assert!(!store.sync_taken(&study, part, &SyncTaken::default(), &both).await.expect("asked"));
+    store.sync_untake(part).await.expect("kept");
+    assert_eq!(due(&store).await, Some(study.clone()), "it is looked at again");
+
+    // While it is in the spool.
+    let part = store.sync_take(&study, "r2").await.expect("taken");
+    let rest = SyncLooked { along: vec![object(2)], ..SyncLooked::default() };
+    assert!(store.sync_taken(&study, part, &SyncTaken::default(), &rest).await.expect("kept"));
+    store.sync_spooled(part).await.expect("kept");
+    assert!(store.sync_discarded().await.expect("asked").is_empty());
+    assert_eq!(states().await, ["discarded", "released"], "nothing left yet");
+    store.discard_held(&[2], "a", "b").await.expect("the journal").expect("it can be");
+    let back = store.sync_discarded().await.expect("asked");
+    assert_eq!(back.iter().map(|part| part.record.as_str()).collect::<Vec<_>>(), ["r2"]);
+
+    // Its batch was sealed before: it leaves, and nobody says otherwise.
+    store.sync_sent("b1", &["r2".into()], 1).await.expect("kept");
+    assert_eq!(states().await, ["discarded", "sent"]);
+    let told = store.audit_latest(None, 1).await.expect("a log").pop().expect("a row");
+    assert!(told.detail.ends_with(", 1 discarded after the batch was sealed"), "{}", told.detail);
+}
+
+#[tokio::test]
+async fn what_was_not_looked_at_comes_before_what_waited_and_the_first_ends_the_search() {
+    let (_folder, store) = store().await;
+    route(&store, 1, 0).await;
+    store
+        .tamper(
+            "UPDATE instance SET via = 'dimse';
+             INSERT INTO routed SELECT study_instance_uid, 1, 1, 'nothing', '', 1 FROM study WHERE id = 2",
+        )
+        .await;
+    let all = async || {
+        let due = store.sync_due(Due::now(u64::MAX), 10).await.expect("asked");
+        due.into_iter().map(|due| (due.study_instance_uid, due.waits_since_ms)).collect::<Vec<_>>()
+    };
+    assert_eq!(all().await, [("2.25.1".into(), 0), ("2.25.2".into(), 0)]);
+    let first = store.sync_due(Due::now(0), 1).await.expect("asked").pop().expect("it is whole");
+    store.sync_wait(&first, "for others", 7, now_ms()).await.expect("kept");
+    assert_eq!(all().await, [("2.25.2".into(), 0), ("2.25.1".into(), 7)], "it waited, since then");
+
+    for sql in [DUE, DUE_LATEST] {
+        let plan = format!("EXPLAIN QUERY PLAN {sql}");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(plan)).bind(1_i64).bind(2_i64).bind(1).fetch_all(&store.pool).await;
+        let plan: Vec<String> = rows.expect("a plan").iter().map(|row| row.get("detail")).collect();
+        assert!(plan[0].contains("USING INDEX sync_todo_due (due_ms"), "{plan:?}");
+        assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
+    }
+}
+
+#[tokio::test]
+async fn looks_that_come_to_no_end_are_counted() {
+    let (_folder, store) = store().await;
+    route(&store, 1, 0).await;
+    let study = due(&store).await.expect("it is whole");
+    for before in 0..3 {
+        assert_eq!(store.sync_begin(&study).await.expect("begun"), before);
+        // Killed, and started again.
+        let part = store.sync_take(&study, "r").await.expect("taken");
+        let open = store.sync_open().await.expect("asked").pop().expect("it is open");
+        assert_eq!(open.id, part);
+        store.sync_again(&open).await.expect("again");
+    }
+    store.sync_end(&study).await.expect("ended");
+    assert_eq!(store.sync_begin(&study).await.expect("begun"), 0);
+}
+
+/// A C-STORE waits for whoever writes.
+#[tokio::test]
+async fn a_study_of_which_much_is_held_is_many_commits() {
+    let (_folder, store) = store().await;
+    route(&store, 1, 0).await;
+    let study = due(&store).await.expect("it is whole");
+    let part = store.sync_take(&study, "r1").await.expect("taken");
+    let reason = gantry_cloud_sync::held::Reason::from(&gantry_cloud_sync::deid::Held::Recognizable);
+    let held = |n: usize| {
+        let object = HeldObject {
+            kind: HeldKind::Instance,
+            series_instance_uid: "s".into(),
+            sop_instance_uid: format!("i{n}"),
+            job: None,
+            sha256: [1; 32],
+        };
+        ToHold { object, reason: reason.clone() }
+    };
+    let looked = SyncLooked { held: (0..2 * ROWS_AT_ONCE + 1).map(held).collect(), ..SyncLooked::default() };
+    store.sync_hold(&study, part, &looked).await.expect("held");
+    let told: Vec<_> = store.audit_latest(None, 10).await.expect("a log").into_iter().map(|row| row.detail).collect();
+    assert_eq!(told, [50, 50, 1].map(|n| format!("{n} × instance for recognizable")));
+    let parts = store.sync_parts(None, 10).await.expect("parts");
+    assert_eq!((parts[0].state.as_str(), parts[0].taken.objects_held), ("held", 101));
 }
 
 #[tokio::test]
