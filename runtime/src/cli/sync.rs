@@ -144,9 +144,7 @@ fn opened(node: &NodeArgs) -> Result<(Config, Site, PathBuf), Failure> {
 }
 
 fn hand_on(args: &RunArgs) -> Result<(), Failure> {
-    if args.of_node {
-        sync::step_back();
-    }
+    let refused = if args.of_node { sync::step_back() } else { Vec::new() };
     let usage = |e: anyhow::Error| (2, e);
     let (config, site, data) = opened(&args.node)?;
     let site = site.equipped(&config).map_err(|e| usage(e.into()))?;
@@ -156,6 +154,10 @@ fn hand_on(args: &RunArgs) -> Result<(), Failure> {
     let (subscriber, _telemetry) =
         telemetry::subscriber(&config.log, &none, runtime.handle(), std::io::stderr).map_err(|e| usage(e.into()))?;
     subscriber.try_init().map_err(|e| usage(e.into()))?;
+    if !refused.is_empty() {
+        let refused = refused.join(", ");
+        tracing::warn!("sync has as much of the machine as what is urgent ({refused}): allow these calls in the unit");
+    }
     let stop = CancellationToken::new();
     if args.of_node {
         let parent_gone = stop.clone();

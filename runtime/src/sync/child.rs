@@ -24,9 +24,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often what waits is counted.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
-/// Gives this process what others leave of the machine. To be called before any thread is started: they inherit it.
-pub fn step_back() {
-    crate::trusted_code::step_back();
+/// Gives this process what others leave of the machine; names the system calls that were refused. To be called before any thread is
+/// started: they inherit it.
+pub fn step_back() -> Vec<String> {
+    crate::trusted_code::step_back()
 }
 
 /// The process of a node.
