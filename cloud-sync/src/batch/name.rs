@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-/// A batch, or what one study brought to it: a UUID of version 7 (RFC 9562), so that names are in order of time.
+/// A batch, or what one study brought to it: a UUID (RFC 9562).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(Uuid);
 
@@ -17,9 +17,15 @@ impl Default for Id {
 }
 
 impl Id {
-    /// One that nobody else has, later than those before.
+    /// One that nobody else has, of version 4: beside dates that were moved, a name that tells the time tells how far.
     #[must_use]
     pub fn new() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// One of a batch, of version 7: later than those before.
+    #[must_use]
+    pub fn of_batch() -> Self {
         Self(Uuid::now_v7())
     }
 }

@@ -15,6 +15,9 @@ use crate::catalog::Rows;
 #[serde(deny_unknown_fields)]
 pub(super) struct Record {
     version: u32,
+    /// Among those that wait: the greater the later.
+    #[serde(default)]
+    pub(super) number: u64,
     pub(super) taken_s: u64,
     pub(super) modules: Vec<Module>,
     pub(super) study: Study,
@@ -23,8 +26,10 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(taken_s: u64, modules: Vec<Module>, study: Study) -> Self {
-        Self { version: MANIFEST_VERSION, taken_s, modules, study, _rows: IgnoredAny }
+    /// After the last that waits.
+    pub(super) fn after(last: Option<&Self>, taken_s: u64, modules: Vec<Module>, study: Study) -> Self {
+        let number = last.map_or(0, |last| last.number.saturating_add(1));
+        Self { version: MANIFEST_VERSION, number, taken_s, modules, study, _rows: IgnoredAny }
     }
 
     /// Of its objects.

@@ -267,7 +267,7 @@ impl Spool {
                 modules.push(module.clone());
             }
         }
-        let batch = Id::new();
+        let batch = Id::of_batch();
         let (catalog, more) = self.catalog(batch, chosen)?;
         let manifest = Manifest {
             version: MANIFEST_VERSION,
@@ -330,6 +330,7 @@ impl Spool {
             }
             self.records.push(Record::read(&path)?);
         }
+        self.records.sort_by_key(|record| record.number);
         self.sync("records")?;
         self.sweep()
     }
@@ -460,7 +461,7 @@ impl Intake<'_> {
         for folder in std::mem::take(&mut self.folders) {
             sync_folder(&folder).map_err(Failure::disk(&folder))?;
         }
-        let record = Record::new(seconds(now), self.modules, self.study);
+        let record = Record::after(self.spool.records.last(), seconds(now), self.modules, self.study);
         let json = record.written(&self.rows.finish()?)?;
         let id = record.study.record;
         self.spool.put("records", id, &json)?;

@@ -16,7 +16,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use super::rows::{Cell, Row, Rows};
-use super::tables::{Table, Type};
+use super::tables::{OF_RECORD, Table, Type};
 use crate::batch::{Digest, Failure, Id};
 
 /// Version of the tables, in each file as `gantry.catalog`.
@@ -49,6 +49,8 @@ impl Table {
 pub(crate) struct Files<'s> {
     scratch: &'s Path,
     batch: Id,
+    /// Records so far.
+    records: i32,
     files: Vec<Writing>,
 }
 
@@ -66,17 +68,20 @@ struct Writing {
     schema: Arc<Schema>,
     path: PathBuf,
     writer: ArrowWriter<File>,
-    pending: Vec<(Id, Row)>,
+    /// With their records and the places of these.
+    pending: Vec<(Id, i32, Row)>,
     rows: u64,
 }
 
 impl<'s> Files<'s> {
     pub(crate) fn new(scratch: &'s Path, batch: Id) -> Self {
-        Self { scratch, batch, files: Vec::new() }
+        Self { scratch, batch, records: 0, files: Vec::new() }
     }
 
-    /// Writes one record's rows.
+    /// Writes one record's rows; records come in the order of the manifest.
     pub(crate) fn add(&mut self, record: Id, rows: &Rows) -> Result<(), Failure> {
+        let number = self.records;
+        self.records = self.records.saturating_add(1);
         for table in Table::ALL {
             let rows = rows.of(table);
             if rows.is_empty() {
@@ -91,7 +96,7 @@ impl<'s> Files<'s> {
             };
             let file = &mut self.files[place];
             for row in rows {
-                file.pending.push((record, row.clone()));
+                file.pending.push((record, number, row.clone()));
                 if file.pending.len() == ROWS_AT_ONCE {
                     file.write(self.batch)?;
                 }
@@ -129,9 +134,11 @@ impl Writing {
         let batch = batch.to_string();
         let columns = self.table.columns().iter().enumerate().map(|(place, column)| match place {
             0 => Arc::new(StringArray::from(vec![batch.as_str(); self.pending.len()])) as ArrayRef,
-            1 => Arc::new(self.pending.iter().map(|(record, _)| Some(record.to_string())).collect::<StringArray>()),
+            1 => Arc::new(self.pending.iter().map(|(record, ..)| Some(record.to_string())).collect::<StringArray>()),
+            2 => Arc::new(self.pending.iter().map(|(_, number, _)| *number).collect::<Int32Array>()),
             place => {
-                let cells = self.pending.iter().map(|(_, row)| row.cells().get(place - 2).unwrap_or(&Cell::Null));
+                let place = place - OF_RECORD.len();
+                let cells = self.pending.iter().map(|(.., row)| row.cells().get(place).unwrap_or(&Cell::Null));
                 array(column.kind, cells)
             }
         });

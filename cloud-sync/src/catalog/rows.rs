@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::instances::Instances;
 use super::results::Results;
-use super::tables::Table;
+use super::tables::{OF_RECORD, Table};
 use crate::batch::{Digest, Failure, Format, Kind};
 
 /// Characters of a cell; longer text is cut.
@@ -74,7 +74,7 @@ impl<T: Into<Cell>> From<Option<T>> for Cell {
     }
 }
 
-/// One row: cells in the order of its table's columns, without `batch` and `record`.
+/// One row: cells in the order of its table's columns, without [`OF_RECORD`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Row(Vec<Cell>);
@@ -82,7 +82,7 @@ pub(crate) struct Row(Vec<Cell>);
 impl Row {
     /// Of nulls.
     pub(super) fn of(table: Table) -> Self {
-        Self(vec![Cell::Null; table.columns().len() - 2])
+        Self(vec![Cell::Null; table.columns().len() - OF_RECORD.len()])
     }
 
     /// Puts a value into a column of its table.
@@ -112,7 +112,7 @@ impl Row {
 }
 
 fn place(table: Table, column: &str) -> usize {
-    let place = table.columns().iter().skip(2).position(|there| there.name == column);
+    let place = table.columns().iter().skip(OF_RECORD.len()).position(|there| there.name == column);
     place.expect("the table has a column of this name")
 }
 
@@ -149,7 +149,7 @@ impl Rows {
     pub(crate) fn is_whole(&self) -> bool {
         Table::ALL
             .into_iter()
-            .all(|table| self.of(table).iter().all(|row| row.cells().len() == table.columns().len() - 2))
+            .all(|table| self.of(table).iter().all(|row| row.cells().len() == table.columns().len() - OF_RECORD.len()))
     }
 }
 

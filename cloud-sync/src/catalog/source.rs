@@ -9,7 +9,7 @@ use chrono::NaiveDate;
 
 use super::tables::Table;
 use crate::batch::{self, Digest, Id, MANIFEST_BYTES_MAX, Manifest, PublicKey, Sealed, Site};
-use crate::s3::{self, Reader};
+use crate::s3::{self, Pages, Reader};
 
 const MIB: u64 = 1024 * 1024;
 /// Files of a catalogue that are looked at.
@@ -144,11 +144,11 @@ impl Source {
         match self {
             Self::Folder(folder) => walk(folder, "catalog", 4, &mut add)?,
             Self::Bucket(reader) => {
-                let mut from = None;
+                let (mut pages, mut from) = (Pages::of("listing the catalogue"), None);
                 loop {
                     let (page, next) = reader.list("catalog/", from).await?;
                     page.iter().try_for_each(|(path, bytes)| add(path, *bytes))?;
-                    from = next;
+                    from = pages.next(page.len(), next)?;
                     if from.is_none() {
                         break;
                     }

@@ -29,6 +29,13 @@ pub struct Column {
     pub kind: Type,
 }
 
+/// What every row begins with: the batch, the record, and its place in the batch, by which records are in the order of time.
+pub(super) const OF_RECORD: [Column; 3] = [
+    Column { name: "batch", kind: Type::Varchar },
+    Column { name: "record", kind: Type::Varchar },
+    Column { name: "record_number", kind: Type::Integer },
+];
+
 /// A type, by the name that SQL has for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Type {
@@ -84,7 +91,7 @@ impl Table {
         Self::ALL.into_iter().find(|table| table.name() == name)
     }
 
-    /// Its columns, without `site` and `date`, which are in the key. The first two are `batch` and `record`.
+    /// Its columns, without `site` and `date`, which are in the key. The first are [`OF_RECORD`].
     #[must_use]
     pub fn columns(self) -> &'static [Column] {
         match self {
@@ -101,14 +108,15 @@ impl Table {
 macro_rules! columns {
     ($($kind:ident $name:ident),+ $(,)?) => {
         [
-            Column { name: "batch", kind: Type::Varchar },
-            Column { name: "record", kind: Type::Varchar },
+            OF_RECORD[0],
+            OF_RECORD[1],
+            OF_RECORD[2],
             $(Column { name: stringify!($name), kind: Type::$kind }),+
         ]
     };
 }
 
-const STUDY: [Column; 17] = columns! {
+const STUDY: [Column; 18] = columns! {
     Varchar profile,
     Varchar study_instance_uid,
     Varchar patient,
@@ -126,7 +134,7 @@ const STUDY: [Column; 17] = columns! {
     Varchar manufacturer,
 };
 
-const SERIES: [Column; 22] = columns! {
+const SERIES: [Column; 23] = columns! {
     Varchar study_instance_uid,
     Varchar series_instance_uid,
     Varchar kind,
@@ -149,7 +157,7 @@ const SERIES: [Column; 22] = columns! {
     Bigint bytes,
 };
 
-const INSTANCE: [Column; 22] = columns! {
+const INSTANCE: [Column; 23] = columns! {
     Varchar study_instance_uid,
     Varchar series_instance_uid,
     Varchar sop_instance_uid,
@@ -172,7 +180,7 @@ const INSTANCE: [Column; 22] = columns! {
     Bigint bytes,
 };
 
-const FINDING: [Column; 25] = columns! {
+const FINDING: [Column; 26] = columns! {
     Varchar study_instance_uid,
     Varchar module,
     Varchar module_version,
@@ -198,7 +206,7 @@ const FINDING: [Column; 25] = columns! {
     Bigint size_z,
 };
 
-const VERDICT: [Column; 17] = columns! {
+const VERDICT: [Column; 18] = columns! {
     Varchar study_instance_uid,
     Varchar module,
     Varchar module_version,
@@ -216,7 +224,7 @@ const VERDICT: [Column; 17] = columns! {
     Boolean corrected_present,
 };
 
-const RUN: [Column; 32] = columns! {
+const RUN: [Column; 33] = columns! {
     Varchar study_instance_uid,
     Varchar module,
     Varchar module_version,

@@ -11,7 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::*;
 use crate::batch::{Digest, Entry, Format, Harmless, Id, Kind, Limits, Manifest, Profile, PublicKey, SiteKey, Spool};
 
-const RECORDS: [&str; 2] = ["0197e3a4-0000-7000-8000-000000000001", "0197e3a4-0000-7000-8000-000000000002"];
+const RECORDS: [&str; 2] = ["c07db8b6-0000-4000-8000-000000000001", "3f1c2a9e-0000-4000-8000-000000000002"];
 
 fn id(text: &str) -> Id {
     text.parse().expect("an ID")
@@ -115,6 +115,9 @@ fn a_result_is_a_run_with_its_findings() {
     let rows = gathered(&[(Kind::Result, result())]);
     let (run, _) = written(&[&rows], Table::Run);
     assert_eq!(texts(&run, "module"), [Some("m")]);
+    let (twice, _) = written(&[&rows, &rows], Table::Run);
+    assert_eq!(texts(&twice, "record"), RECORDS.map(Some));
+    assert_eq!(column(&twice, "record_number").as_primitive::<Int32Type>().values()[..], [0, 1]);
     assert_eq!(texts(&run, "device"), [Some("gpu")]);
     assert_eq!(texts(&run, "result_sha256"), [Some(Digest::of(&result()).to_string().as_str())]);
     assert_eq!(numbers(&run, "compute_milliseconds"), [Some(3.5)]);

@@ -2,13 +2,13 @@
 
 use super::tables::Table;
 
-/// Views of what is the latest, as names and what they select. A record that is handed in again makes rows again; names of records are in
-/// the order of time.
+/// Views of what is the latest, as names and what they select. A study that is handed in again makes rows again; batches are in
+/// the order of time by their names, and records in a batch by their numbers.
 #[must_use]
 pub fn latest_views() -> Vec<(&'static str, String)> {
     let of = |table: &str, by: &str, order: &str| {
         format!(
-            "SELECT * FROM {table} QUALIFY row_number() OVER (PARTITION BY site, {by} ORDER BY {order}record DESC) = 1"
+            "SELECT * FROM {table} QUALIFY row_number() OVER (PARTITION BY site, {by} ORDER BY {order}batch DESC, record_number DESC) = 1"
         )
     };
     vec![

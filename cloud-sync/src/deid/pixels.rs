@@ -6,7 +6,7 @@ use dicom_dictionary_std::tags;
 use super::excuse::{Excuse, Excuses};
 use super::held::{Doubt, Held};
 use super::parse::{DataSet, Element, Encoding, Value, ascii, find, number};
-use super::profile::{Head, KnownDevice, Profile, Rectangle, Risky};
+use super::profile::{Head, KnownDevice, Limits, Profile, Rectangle, Risky};
 use super::{Deidentifier, report::Action, report::Report};
 
 mod mask;
@@ -177,15 +177,30 @@ fn face(features: &Features, profile: &Profile, excuses: &Excuses, report: &mut 
     Ok(shows)
 }
 
+/// An object must not take the time and memory of all others.
+impl Limits {
+    fn frames(&self, frames: usize) -> Result<(), Held> {
+        at_most("frames_max", frames as u64, self.frames_max as u64)
+    }
+
+    fn frame_pixels(&self, rows: u16, columns: u16) -> Result<(), Held> {
+        at_most("frame_pixels_max", u64::from(rows) * u64::from(columns), self.frame_pixels_max)
+    }
+}
+
+fn at_most(limit: &'static str, there: u64, maximum: u64) -> Result<(), Held> {
+    if there > maximum { Err(Held::Limit { limit, maximum }) } else { Ok(()) }
+}
+
 /// Overlays stay where graphics are cleaned and a detector saw no text in them; otherwise they go, whole groups of them.
 fn overlays(by: &Deidentifier, set: &mut DataSet<'_>, encoding: Encoding, report: &mut Report) -> Result<(), Held> {
-    let mut gone = Vec::new();
+    let (mut gone, mut planes) = (Vec::new(), 0);
     for group in (0x6000..=0x60FE).step_by(2) {
         if !set.iter().any(|e| e.tag.0 == group) {
             continue;
         }
         let within = number(set, Tag(group, 0x0102), encoding).is_some_and(|bit| bit != 0);
-        let stays = by.profile.clean_graphics && !within && plane_is_clean(by, set, group, encoding)?;
+        let stays = by.profile.clean_graphics && !within && overlay_is_clean(by, set, group, encoding, &mut planes)?;
         if stays {
             continue;
         }
@@ -200,20 +215,38 @@ fn overlays(by: &Deidentifier, set: &mut DataSet<'_>, encoding: Encoding, report
     Ok(())
 }
 
-fn plane_is_clean(by: &Deidentifier, set: &DataSet<'_>, group: u16, encoding: Encoding) -> Result<bool, Held> {
+/// `planes` counts those of all overlays.
+fn overlay_is_clean(
+    by: &Deidentifier,
+    set: &DataSet<'_>,
+    group: u16,
+    encoding: Encoding,
+    planes: &mut usize,
+) -> Result<bool, Held> {
     let (Some(detector), Some(data)) = (&by.detector, find(set, Tag(group, 0x3000))) else { return Ok(false) };
     let (Some(rows), Some(columns)) =
         (number(set, Tag(group, 0x10), encoding), number(set, Tag(group, 0x11), encoding))
     else {
         return Ok(false);
     };
+    let limits = &by.profile.limits;
+    limits.frame_pixels(rows, columns)?;
     let plane = usize::from(rows) * usize::from(columns);
-    let bits = data.bytes();
-    if plane == 0 || bits.len() * 8 < plane {
+    // PS3.3 C.9.3: Number of Frames in Overlay (60xx,0015).
+    let frames = match ascii(find(set, Tag(group, 0x15))) {
+        "" => Some(1),
+        stated => stated.parse::<usize>().ok(),
+    };
+    let all = frames.and_then(|frames| plane.checked_mul(frames)).filter(|&all| all > 0);
+    let (Some(frames), Some(all), bits) = (frames, all, data.bytes()) else { return Ok(false) };
+    // More than what is stated is looked at by nobody.
+    if bits.len() != all.div_ceil(16) * 2 {
         return Ok(false);
     }
+    *planes = planes.saturating_add(frames);
+    at_most("overlay_planes_max", *planes as u64, limits.overlay_planes_max as u64)?;
     let bit = |n: usize| bits.get(n / 8).is_some_and(|byte| byte >> (n % 8) & 1 == 1);
-    for first in (0..bits.len() * 8 - plane + 1).step_by(plane) {
+    for first in (0..all).step_by(plane) {
         let pixels: Vec<u8> = (first..first + plane).map(|n| if bit(n) { 255 } else { 0 }).collect();
         let frame = Frame {
             rows,

@@ -166,6 +166,12 @@ pub struct Limits {
     pub elements_max: usize,
     /// Of a text that is cleaned; longer ones count as doubtful: 1 to 65536 KiB.
     pub text_max_kib: u64,
+    /// Frames of an instance that is looked at or masked: 1 to 1000000.
+    pub frames_max: usize,
+    /// Pixels of such a frame, and of a plane of an overlay, which a detector holds several times: 65536 to 1000000000.
+    pub frame_pixels_max: u64,
+    /// Planes of all overlays of an instance that are looked at: 1 to 1000000.
+    pub overlay_planes_max: usize,
 }
 
 impl Default for Profile {
@@ -208,7 +214,15 @@ impl Default for Pixels {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { file_max_mib: 4096, sequence_depth_max: 16, elements_max: 4_000_000, text_max_kib: 1024 }
+        Self {
+            file_max_mib: 4096,
+            sequence_depth_max: 16,
+            elements_max: 4_000_000,
+            text_max_kib: 1024,
+            frames_max: 10_000,
+            frame_pixels_max: 32 << 20,
+            overlay_planes_max: 1000,
+        }
     }
 }
 
@@ -302,6 +316,13 @@ impl Profile {
             ("limits.sequence_depth_max", (1..=64).contains(&limits.sequence_depth_max), "1 to 64"),
             ("limits.elements_max", (1_000..=100_000_000).contains(&limits.elements_max), "1000 to 100000000"),
             ("limits.text_max_kib", (1..=65_536).contains(&limits.text_max_kib), "1 to 65536"),
+            ("limits.frames_max", (1..=1_000_000).contains(&limits.frames_max), "1 to 1000000"),
+            (
+                "limits.frame_pixels_max",
+                (65_536..=1_000_000_000).contains(&limits.frame_pixels_max),
+                "65536 to 1000000000",
+            ),
+            ("limits.overlay_planes_max", (1..=1_000_000).contains(&limits.overlay_planes_max), "1 to 1000000"),
         ];
         match rules.into_iter().find(|(_, holds, _)| !holds) {
             Some((key, _, range)) => Err(ProfileError::Range { key, range }),

@@ -84,13 +84,20 @@ impl Reader {
                     .set_sse_customer_key(customer_key.map(CustomerKey::encoded))
                     .set_sse_customer_key_md5(customer_key.map(|key| key.md5.clone()));
                 async move {
+                    let (wanted, mut piece) = (until - from, Vec::new());
                     let answered = store.answered(async {
-                        let got = request.send().await?;
-                        let broke_off = |error| Trouble::passing(format!("the answer broke off: {error}"));
-                        Ok(got.body.collect().await.map_err(broke_off)?.into_bytes())
+                        let mut body = request.send().await?.body;
+                        // Of what has no end no more is read than shows that it is another.
+                        while piece.len() as u64 <= wanted
+                            && let Some(more) = body.next().await
+                        {
+                            let broke_off = |error| Trouble::passing(format!("the answer broke off: {error}"));
+                            piece.extend_from_slice(&more.map_err(broke_off)?);
+                        }
+                        Ok(())
                     });
-                    let piece = answered.await?;
-                    match piece.len() as u64 == until - from {
+                    answered.await?;
+                    match piece.len() as u64 == wanted {
                         true => Ok(piece),
                         false => Err(Trouble::passing("the answer has another length than was asked for")),
                     }
@@ -102,5 +109,66 @@ impl Reader {
             from = until;
         }
         Ok(digester.finish().0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::catalog::{Mirror, Source};
+
+    /// Answers GET of an object with bytes that do not end, and a listing with the same page again and again.
+    async fn hostile() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut head, mut piece) = (Vec::new(), [0; 4096]);
+                    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                        let read = client.read(&mut piece).await.expect("a request");
+                        head.extend_from_slice(&piece[..read]);
+                    }
+                    let page = "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>\
+                                <Contents><Key>catalog/x</Key><Size>1</Size></Contents></ListBucketResult>";
+                    let list = head.windows(11).any(|there| there == b"list-type=2");
+                    let answer = match list {
+                        true => format!(
+                            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{page}",
+                            page.len()
+                        ),
+                        false => "HTTP/1.1 206 Partial Content\r\nconnection: close\r\n\r\n".to_owned(),
+                    };
+                    client.write_all(answer.as_bytes()).await.expect("it listens");
+                    while !list && client.write_all(&[0; 65_536]).await.is_ok() {}
+                });
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_end_is_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let credentials = folder.path().join("credentials");
+        std::fs::write(&credentials, "[default]\naws_access_key_id = a\naws_secret_access_key = b\n").expect("written");
+        let config = Config {
+            bucket: "bucket".to_owned(),
+            region: Some("us-east-1".to_owned()),
+            endpoint_url: Some(hostile().await),
+            path_style: true,
+            credentials_file: Some(credentials),
+            attempts_max: 1,
+            ..Config::default()
+        };
+        let reader = Reader::connect(config).await.expect("a reader");
+        let failure = reader.fetch("x", &folder.path().join("x"), 1000).await.expect_err("it is longer");
+        assert!(failure.to_string().contains("another length than was asked for"), "{failure}");
+        let mirror = Mirror { folder: folder.path(), mirror_max_mib: 1 };
+        let failure = Source::Bucket(Box::new(reader)).local(mirror, None).await.err().expect("it goes round");
+        assert!(failure.to_string().contains("its pages go round in a circle"), "{failure}");
     }
 }

@@ -18,6 +18,7 @@ use super::Failure;
 use super::body::{PIECE, Paced, Progress};
 use super::client::CustomerKey;
 use super::config::{Encryption, LockMode};
+use super::pages::Pages;
 use super::store::{Stop, Store};
 use super::trouble::{Kind, Trouble};
 use super::upload::Notify;
@@ -25,8 +26,6 @@ use crate::batch::{Digest, Digester};
 
 /// The metadata that holds an object's SHA-256.
 const SHA256: &str = "sha256";
-/// Pages of a listing that are asked for; each has up to 1,000 entries.
-const PAGES_MAX: usize = 1_000_000;
 
 /// What an object is to the server.
 #[derive(Debug, Clone, Copy)]
@@ -215,8 +214,8 @@ impl Store {
     /// All parts of an upload that the server has.
     pub(super) async fn parts(&self, on: &Notify, upload: &Unfinished) -> Result<Vec<Part>, Stop> {
         let mut parts = Vec::new();
-        let mut marker: Option<String> = None;
-        for _ in 0..PAGES_MAX {
+        let (mut pages, mut marker) = (Pages::of("listing parts"), None::<String>);
+        loop {
             let page = self
                 .insist(on, &format!("listing the parts of {}", upload.key), |client| {
                     let request = with_customer_key!(self, client.list_parts())
@@ -231,12 +230,13 @@ impl Store {
                 let bytes = u64::try_from(part.size?).ok()?;
                 Some(Part { number: part.part_number?, etag: part.e_tag.clone()?, bytes })
             }));
-            marker = page.next_part_number_marker;
-            if page.is_truncated != Some(true) || marker.is_none() {
-                break;
+            let next = page.next_part_number_marker().filter(|_| page.is_truncated == Some(true));
+            let next = pages.next(page.parts().len(), next.map(str::to_owned));
+            marker = next.map_err(|endless| Stop::Answer(Kind::Refused, endless.to_string()))?;
+            if marker.is_none() {
+                return Ok(parts);
             }
         }
-        Ok(parts)
     }
 
     /// All uploads of this site that are not complete, also to the catalogue, where other sites' are too.
@@ -250,8 +250,9 @@ impl Store {
 
     async fn unfinished_below(&self, on: &Notify, below: &str) -> Result<Vec<Unfinished>, Failure> {
         let mut found = Vec::new();
-        let (mut key_marker, mut id_marker) = (None::<String>, None::<String>);
-        for _ in 0..PAGES_MAX {
+        let (mut pages, mut from) = (Pages::of("listing multipart uploads"), None::<(String, Option<String>)>);
+        loop {
+            let (key_marker, id_marker) = from.clone().map_or((None, None), |(key, id)| (Some(key), id));
             let page = self
                 .insist(on, "listing multipart uploads", |client| {
                     let request = client
@@ -268,12 +269,13 @@ impl Store {
                 let key = upload.key.clone().filter(|key| key.starts_with(below))?;
                 Some(Unfinished { key, upload_id: upload.upload_id.clone()? })
             }));
-            (key_marker, id_marker) = (page.next_key_marker, page.next_upload_id_marker);
-            if page.is_truncated != Some(true) || key_marker.is_none() {
-                break;
+            let uploads = page.uploads().len();
+            let next = page.next_key_marker.filter(|_| page.is_truncated == Some(true));
+            from = pages.next(uploads, next.map(|key| (key, page.next_upload_id_marker)))?;
+            if from.is_none() {
+                return Ok(found);
             }
         }
-        Ok(found)
     }
 
     /// One page of the keys of manifests, and from where the next goes on.

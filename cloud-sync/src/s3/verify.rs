@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::Failure;
 use super::journal::Journal;
 use super::object::{Compared, Job, Outcome, compare, send_as};
+use super::pages::Pages;
 use super::upload::{Event, Uploader, send_manifest};
 use crate::batch::{Content, Id, MANIFEST_BYTES_MAX, Manifest, PublicKey, Sealed, Spool};
 
@@ -100,9 +101,10 @@ impl Uploader {
         let keys: Vec<_> = [spool.public_key()].into_iter().chain(trusted.iter().cloned()).collect();
         let mut report = Report::default();
         let mut seen = BTreeSet::new();
-        let mut from = None;
+        let (mut pages, mut from) = (Pages::of("listing batches"), None);
         loop {
             let (page, next) = job.store.manifests(&job.on, from).await?;
+            from = pages.next(page.len(), next)?;
             for key in page {
                 seen.extend(batch_of(&key));
                 if let Some(manifest) = self.manifest(&job, spool, &key, &keys, check, &mut report).await? {
@@ -110,7 +112,6 @@ impl Uploader {
                     catalog(&job, &manifest, check, &mut report).await?;
                 }
             }
-            from = next;
             if from.is_none() {
                 break;
             }

@@ -29,7 +29,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::documents;
-use super::site::{Cleaner, Site};
+use super::site::{Cleaner, Site, SiteError};
 use super::sources::{Content, GatherError, Source, Sources, gather};
 use crate::config::SyncConfig;
 use crate::findings::Urgency;
@@ -84,6 +84,9 @@ pub enum StudyError {
     /// The escrow.
     #[error("escrow: {0}")]
     Escrow(#[from] EscrowError),
+    /// Who opted out is not known.
+    #[error(transparent)]
+    Site(#[from] SiteError),
     /// What the journal keeps of earlier decisions.
     #[error("the journal's {0} is not what this version wrote: {1}")]
     Kept(&'static str, serde_json::Error),
@@ -275,7 +278,8 @@ impl Work {
             settled: DateTime::from_timestamp_millis(settled).unwrap_or_default(),
         };
         let now = Utc::now();
-        let context = Context { secret: &self.site.secret, opt_out: self.site.opt_out.as_ref(), now };
+        let opt_out = self.site.opt_out()?;
+        let context = Context { secret: &self.site.secret, opt_out: opt_out.as_deref(), now };
         let kept = self.wait(self.store.sync_cohort())?;
         let mut cohort = match kept.as_str() {
             "" => Cohort::default(),

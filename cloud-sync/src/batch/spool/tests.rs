@@ -96,6 +96,24 @@ fn after_a_crash_each_study_is_in_one_batch_and_nothing_half_done_is_left() {
     assert_eq!(studies.iter().map(|study| study.record).collect::<Vec<_>>(), [other]);
 }
 
+/// Beside dates that were moved, when a study was looked at would say how far.
+#[test]
+fn names_of_records_tell_no_time_and_their_order_lasts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = key();
+    let mut spool = open(folder.path(), &Limits::default(), &key).expect("a spool");
+    let mut added: Vec<_> = (0..8u8).map(|n| add(&mut spool, &[&[n]], at(0)).expect("taken in")).collect();
+    drop(spool);
+    let mut spool = open(folder.path(), &Limits::default(), &key).expect("a spool");
+    added.push(add(&mut spool, &[b"last"], at(0)).expect("taken in"));
+    let batch = spool.seal_all(at(1)).expect("sealed")[0];
+    let sealed = spool.batch(batch).expect("a batch");
+    assert_eq!(sealed.manifest().studies.iter().map(|study| study.record).collect::<Vec<_>>(), added);
+    let version = |id: Id| id.to_string().as_bytes().get(14).copied();
+    assert_eq!(version(batch), Some(b'7'));
+    assert!(added.into_iter().all(|id| version(id) == Some(b'4')));
+}
+
 #[test]
 fn what_was_sent_is_kept_for_a_while_and_then_forgotten_with_what_only_it_names() {
     let folder = tempfile::tempdir().expect("a folder");

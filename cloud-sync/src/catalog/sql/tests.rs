@@ -29,9 +29,14 @@ async fn tables_and_views_are_read_where_they_lie_and_nothing_else_is() {
         assert_eq!(text, format!("n\n{n}\n"), "{table}");
     }
     let (_, text) = asked(&local, "SELECT * FROM study", LIMITS, Form::Csv).await.expect("no rows");
-    assert!(text.starts_with("batch,record,profile,") && text.trim_end().ends_with(",site,date"), "{text}");
+    assert!(
+        text.starts_with("batch,record,record_number,profile,") && text.trim_end().ends_with(",site,date"),
+        "{text}"
+    );
     let (_, text) = asked(&local, "SELECT module FROM run_latest", LIMITS, Form::Table).await.expect("a row");
     assert!(text.contains("| module |") && text.contains("| m      |"), "{text}");
+    let (_, text) = asked(&local, "SELECT record_number FROM run_latest", LIMITS, Form::Csv).await.expect("a row");
+    assert_eq!(text, "record_number\n1\n", "the later record");
     asked(&local, "DESCRIBE instance", LIMITS, Form::Table).await.expect("columns");
 
     let few = Limits { rows_max: 3, ..LIMITS };

@@ -71,6 +71,9 @@ impl Image {
         let signed = number(set, tags::PIXEL_REPRESENTATION, encoding) == Some(1);
         let stated =
             ascii(find(set, tags::NUMBER_OF_FRAMES)).parse().ok().filter(|&frames: &usize| frames > 0).unwrap_or(1);
+        // Before anything is decoded.
+        by.profile.limits.frames(stated)?;
+        by.profile.limits.frame_pixels(rows, columns)?;
         let mut photometric = text(set, tags::PHOTOMETRIC_INTERPRETATION);
         let mut planes = samples == 3 && number(set, tags::PLANAR_CONFIGURATION, encoding) == Some(1);
         let window = shown::window(set);

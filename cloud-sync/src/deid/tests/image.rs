@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use super::super::{DecodedFrames, Doubt, Frame, FrameDecoder, KnownDevice, Pixels, Rectangle, Risky, TextDetector};
+use super::super::{
+    DecodedFrames, Doubt, Frame, FrameDecoder, KnownDevice, Limits, Pixels, Rectangle, Risky, TextDetector,
+};
 use super::*;
 
 pub(super) struct Finds(pub(super) Vec<Rectangle>);
@@ -280,6 +282,60 @@ fn overlays_go_and_with_them_what_lies_in_unused_bits() {
     let by = with(Profile { clean_graphics: true, ..Profile::default() });
     let looked = by.with_detector(Arc::new(Finds(vec![]))).deidentify_bytes(file(&overlay(false))).expect("released");
     assert!(Out::of(&looked).set().iter().any(|e| e.tag == Tag(0x6000, 0x3000)));
+}
+
+/// Counts how often it is asked.
+#[derive(Default)]
+struct Counts(std::sync::atomic::AtomicUsize);
+
+impl TextDetector for Counts {
+    fn text(&self, _: Frame<'_>) -> Result<Vec<Rectangle>, Held> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(vec![])
+    }
+}
+
+#[test]
+fn one_object_takes_no_more_looks_and_no_more_memory_than_its_limits_say() {
+    let counts = Arc::new(Counts::default());
+    let looks = || counts.0.swap(0, std::sync::atomic::Ordering::Relaxed);
+    let limits = Limits { frames_max: 2, frame_pixels_max: 65_536, overlay_planes_max: 3, ..Limits::default() };
+    let profile = Profile { clean_graphics: true, limits, ..cleaning() };
+    let by = with(profile).with_detector(counts.clone());
+    let limit = |set: &DataSet<'static>| match by.deidentify_bytes(file(set)) {
+        Err(Held::Limit { limit, .. }) => Some(limit),
+        other => other.map(|_| None).expect("released"),
+    };
+
+    let images = |frames: &str, rows: u16, columns: u16, pixels: usize| {
+        ultrasound(vec![
+            text(tags::NUMBER_OF_FRAMES, VR::IS, frames),
+            us(tags::ROWS, rows),
+            us(tags::COLUMNS, columns),
+            Element::new(tags::PIXEL_DATA, VR::OB, vec![9; pixels]),
+        ])
+    };
+    assert_eq!((limit(&images("2", 1, 2, 4)), looks()), (None, 2));
+    assert_eq!((limit(&images("3", 1, 2, 6)), looks()), (Some("frames_max"), 0));
+    assert_eq!((limit(&images("1", 257, 256, 257 * 256)), looks()), (Some("frame_pixels_max"), 0));
+
+    let overlay = |group: u16, frames: &str, rows: u16, columns: u16, bytes: usize| {
+        vec![
+            us(Tag(group, 0x0010), rows),
+            us(Tag(group, 0x0011), columns),
+            text(Tag(group, 0x0015), VR::IS, frames),
+            us(Tag(group, 0x0102), 0),
+            Element::new(Tag(group, 0x3000), VR::OW, vec![0x55; bytes]),
+        ]
+    };
+    let two = |first, second| ct_with([overlay(0x6000, first, 1, 2, 2), overlay(0x6002, second, 1, 2, 2)].concat());
+    assert_eq!((limit(&two("1", "2")), looks()), (None, 3));
+    assert_eq!((limit(&two("2", "2")), looks()), (Some("overlay_planes_max"), 2));
+    assert_eq!(limit(&ct_with(overlay(0x6000, "1", 257, 256, 8224))), Some("frame_pixels_max"));
+
+    // Bits of planes that are not stated go with their overlay.
+    let more = Out::of(&by.deidentify_bytes(file(&ct_with(overlay(0x6000, "1", 1, 2, 1 << 20)))).expect("released"));
+    assert_eq!((looks(), more.set().iter().any(|e| e.tag.0 == 0x6000)), (0, false));
 }
 
 #[test]
