@@ -203,7 +203,10 @@ pub(super) async fn an_outage_costs_only_time(server: &Server) {
     let parts = events.iter().filter(|event| matches!(event, Event::Part { .. })).count();
     // The list of parts that moto gives is none to the SDK (its root has another name), so there it begins anew.
     if server.name == "radosgw" {
-        assert!((3..=4).contains(&parts), "{parts}: what was sent is not sent again, unless its answer was lost: {events:#?}");
+        assert!(
+            (3..=4).contains(&parts),
+            "{parts}: what was sent is not sent again, unless its answer was lost: {events:#?}"
+        );
     }
     scene.assert_whole("outage").await;
 }
