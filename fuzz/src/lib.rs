@@ -83,6 +83,7 @@ pub mod inference {
 /// Of `crate::module`, what the configuration names.
 #[path = "../../runtime/src/module"]
 pub mod module {
+    pub mod location;
     #[expect(dead_code, reason = "no target reads a manifest")]
     pub mod needs;
 }
@@ -98,6 +99,25 @@ pub mod sandbox {
 pub mod worker {
     mod choice;
     pub use choice::{Program, Wall};
+}
+
+// The configuration names it as a crate of its own.
+extern crate self as gantry_cloud_sync;
+
+/// Of `gantry_cloud_sync::s3`, what the configuration names.
+#[path = "../../cloud-sync/src/s3"]
+pub mod s3 {
+    #[expect(dead_code, reason = "no target uploads")]
+    mod config;
+    pub use config::{Config, Encryption, LockMode, ObjectLock};
+
+    /// Of its failures, the one of a configuration.
+    #[derive(Debug, thiserror::Error)]
+    pub enum Failure {
+        /// What is wrong.
+        #[error("{0}")]
+        Configuration(String),
+    }
 }
 
 /// The first byte of an input says how many of the next ones are sizes of pieces; the rest is what comes in those pieces.

@@ -40,7 +40,7 @@ pub use self::routing::{
 pub use self::seen::{LogConfig, LogFormat, RetentionConfig, TelemetryConfig};
 pub use self::sources::ModuleSource;
 pub use self::studies::StudiesConfig;
-pub use self::sync::SyncConfig;
+pub use self::sync::{SyncConfig, TEXT_DETECTOR_SHA256};
 pub use self::web::{Scope, WebClient, WebConfig};
 pub use self::worklist::WorklistConfig;
 

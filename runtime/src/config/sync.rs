@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Range;
 
+/// SHA-256 of the text detector that `cargo xtask assets` fetches.
+pub const TEXT_DETECTOR_SHA256: &str = "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9";
+
 /// Studies, results, verdicts and timings, de-identified, to a bucket: see `docs/sync.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -45,7 +48,7 @@ impl Default for SyncConfig {
             restart_pause_max_ms: 60_000,
             stop_timeout_ms: 5000,
             text_detector: None,
-            text_detector_sha256: crate::redact::PINNED_SHA256.into(),
+            text_detector_sha256: TEXT_DETECTOR_SHA256.into(),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::tensor::{ElementType, Tensor, TensorError};
 
 /// SHA-256 of the detector that thresholds and recall here are of: `ch_PP-OCRv4_det_infer.onnx` of rapidocr-onnxruntime 1.4.4, which
 /// `cargo xtask assets` fetches (`.cache/assets/text-detector`).
-pub const PINNED_SHA256: &str = "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9";
+pub const PINNED_SHA256: &str = crate::config::TEXT_DETECTOR_SHA256;
 
 /// Whose model it is to those who count workers: no vendor of a module shares a process with it.
 const VENDOR: &str = "text detector";
