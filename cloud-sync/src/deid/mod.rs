@@ -53,6 +53,7 @@ pub use sealed::{Deidentified, Instance, Json};
 pub use secret::{Secret, SecretError};
 pub use subject::Subject;
 pub use values::{Attribute, Values};
+pub use write::has_long_length;
 
 use std::io::Read;
 use std::path::Path;

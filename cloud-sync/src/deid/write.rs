@@ -184,7 +184,8 @@ fn bytes_u32(bytes: usize) -> Result<u32, Held> {
 }
 
 /// Whether the length of such a value takes four bytes after two that are reserved (PS3.5 7.1.2).
-pub(super) fn has_long_length(vr: VR) -> bool {
+#[must_use]
+pub fn has_long_length(vr: VR) -> bool {
     matches!(
         vr,
         VR::OB

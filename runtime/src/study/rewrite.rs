@@ -374,22 +374,7 @@ fn put_item(out: &mut Vec<u8>, was: &[u8], as_is: bool) {
 /// The header of an element (PS3.5 section 7.1.2).
 fn put_header(out: &mut Vec<u8>, tag: Tag, vr: VR, length: Option<u32>) {
     let length = length.unwrap_or(u32::MAX);
-    let long = matches!(
-        vr,
-        VR::OB
-            | VR::OD
-            | VR::OF
-            | VR::OL
-            | VR::OV
-            | VR::OW
-            | VR::SQ
-            | VR::SV
-            | VR::UC
-            | VR::UN
-            | VR::UR
-            | VR::UT
-            | VR::UV
-    );
+    let long = gantry_cloud_sync::deid::has_long_length(vr);
     put_tag(out, tag);
     match u16::try_from(length) {
         Ok(short) if !long => {
