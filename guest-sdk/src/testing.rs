@@ -56,6 +56,7 @@ type PlayModel = dyn Fn(&[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, St
 pub struct FakeSeries {
     pub(crate) modality: String,
     pub(crate) attributes: Vec<(String, Option<String>)>,
+    pub(crate) of_volumes: Vec<(u32, String, Option<String>)>,
     pub(crate) volumes: Vec<(Geometry, Vec<f32>)>,
 }
 
@@ -168,7 +169,7 @@ impl FakeSeries {
     /// Of a modality (0008,0060), such as `CT`.
     #[must_use]
     pub fn new(modality: &str) -> Self {
-        Self { modality: modality.into(), attributes: Vec::new(), volumes: Vec::new() }
+        Self { modality: modality.into(), attributes: Vec::new(), of_volumes: Vec::new(), volumes: Vec::new() }
     }
 
     /// With the value of an attribute; an empty one is absent. Attributes that are not given are denied, as those
@@ -176,6 +177,13 @@ impl FakeSeries {
     #[must_use]
     pub fn attribute(mut self, keyword: &str, value: &str) -> Self {
         self.attributes.push((keyword.into(), (!value.is_empty()).then(|| value.into())));
+        self
+    }
+
+    /// With the value of an attribute of one volume, counted from 0, where it is another than that of the series.
+    #[must_use]
+    pub fn volume_attribute(mut self, index: u32, keyword: &str, value: &str) -> Self {
+        self.of_volumes.push((index, keyword.into(), (!value.is_empty()).then(|| value.into())));
         self
     }
 

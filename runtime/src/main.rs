@@ -62,6 +62,9 @@ enum Command {
         "  gantry run --module GROWTH --grant gantry:imaging/priors --prior last-year/ study/ --out results/\n"
     ))]
     Run(RunArgs),
+    /// Tell which volumes the files of a study become, and why others become none.
+    #[command(after_help = cli::inspect::EXAMPLES)]
+    Inspect(cli::inspect::InspectArgs),
     /// Take studies in from scanners and archives, and run the site's modules on them, until SIGTERM or Ctrl-C.
     #[command(after_help = "Example:\n  gantry serve --config /etc/gantry/gantry.toml\n")]
     Serve {
@@ -289,6 +292,7 @@ fn main() -> ExitCode {
     }
     let done = match command {
         Command::Run(args) => run(&args),
+        Command::Inspect(args) => cli::inspect::run(&args),
         Command::Serve { config } => serve(&config),
         Command::Token(command) => token::run(&command),
         Command::Job(command) => job::job(command),

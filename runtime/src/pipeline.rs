@@ -2,6 +2,7 @@
 //!
 //! Nothing is in the output folder before the last step, and then everything is.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -473,7 +474,9 @@ impl<'a> Record<'a> {
     }
 
     fn input_series(&self, series: &Series) -> InputSeries {
-        let decoded = series.instances.iter().filter_map(|instance| {
+        let mut seen = BTreeSet::new();
+        let files = series.instances.iter().filter(|instance| seen.insert(instance.sop_instance_uid.as_str()));
+        let decoded = files.filter_map(|instance| {
             let digest = self.outcome.input.digests.get(&instance.sop_instance_uid)?;
             Some(InputFile { sop_instance_uid: instance.sop_instance_uid.clone(), sha256: crate::hex(digest) })
         });

@@ -38,6 +38,7 @@ mod ups;
 mod upstream;
 mod vendor;
 mod viewer;
+mod volumes;
 mod wado;
 mod workers;
 mod worklist;

@@ -3,6 +3,7 @@
 pub(crate) mod catalog;
 pub(crate) mod deid;
 pub(crate) mod escrow;
+pub(crate) mod inspect;
 pub(crate) mod job;
 pub(crate) mod node;
 pub(crate) mod opt_out;

@@ -264,7 +264,8 @@ impl Subject<'_> {
         let corners = [[left, top], [right, top], [right, bottom], [left, bottom]];
         let outline = |slice: usize| {
             let instance = self.marks.instance(slice).ok_or(SrError::Source(slice))?;
-            let image = Item::image(&instance.sop_class_uid, &instance.sop_instance_uid);
+            let image = Item::image(&instance.sop_class_uid, &instance.sop_instance_uid, instance.frame);
+            let corners = corners.map(|corner| self.marks.in_image(slice, corner));
             Ok(Item::outline(c::IMAGE_REGION, &corners, image))
         };
         let outlines = (first..first + slices).map(outline).collect::<Result<Vec<_>, SrError>>()?;

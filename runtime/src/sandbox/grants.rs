@@ -12,16 +12,23 @@ pub const DEFAULT_INTERFACES: [Interface; 6] =
     [Interface::Study, Interface::Volumes, Interface::Findings, Interface::Marks, Interface::Log, Interface::Nn];
 
 /// Granted to any module that asks: how the images were made, not whose they are.
-pub const DEFAULT_ATTRIBUTES: [&str; 31] = [
+pub const DEFAULT_ATTRIBUTES: [&str; 43] = [
     "AcquisitionMatrix",
+    "AcquisitionNumber",
     "BitsStored",
     "BodyPartExamined",
+    "ComplexImageComponent",
     "ContrastBolusAgent",
     "ConvolutionKernel",
     "DiffusionBValue",
+    "DiffusionGradientOrientation",
+    "EchoNumbers",
     "EchoTime",
+    "EffectiveEchoTime",
     "Exposure",
     "FlipAngle",
+    "FrameReferenceTime",
+    "FrameType",
     "GantryDetectorTilt",
     "ImageOrientationPatient",
     "ImageType",
@@ -31,6 +38,8 @@ pub const DEFAULT_ATTRIBUTES: [&str; 31] = [
     "Laterality",
     "MagneticFieldStrength",
     "Modality",
+    "NominalCardiacTriggerDelayTime",
+    "NominalPercentageOfCardiacPhase",
     "PatientPosition",
     "PhotometricInterpretation",
     "PixelSpacing",
@@ -41,6 +50,9 @@ pub const DEFAULT_ATTRIBUTES: [&str; 31] = [
     "SequenceVariant",
     "SliceThickness",
     "SpacingBetweenSlices",
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "TriggerTime",
     "ViewPosition",
     "WindowCenter",
     "WindowWidth",

@@ -41,6 +41,8 @@ enum Value {
     Image {
         class: String,
         instance: String,
+        /// From 1, of an instance of several.
+        frame: Option<u32>,
         segment: Option<u16>,
     },
 }
@@ -89,14 +91,14 @@ impl Item {
         Self::new(Some(concept.into()), Value::Outline(closed)).with("SELECTED FROM", image)
     }
 
-    /// IMAGE without a concept name.
-    pub(super) fn image(class: &str, instance: &str) -> Self {
-        Self::new(None, Value::Image { class: class.into(), instance: instance.into(), segment: None })
+    /// IMAGE without a concept name: an instance, or a frame of one.
+    pub(super) fn image(class: &str, instance: &str, frame: Option<u32>) -> Self {
+        Self::new(None, Value::Image { class: class.into(), instance: instance.into(), frame, segment: None })
     }
 
     /// IMAGE: one segment of a segmentation.
     pub(super) fn segment(concept: impl Into<Code>, class: &str, instance: &str, number: u16) -> Self {
-        let value = Value::Image { class: class.into(), instance: instance.into(), segment: Some(number) };
+        let value = Value::Image { class: class.into(), instance: instance.into(), frame: None, segment: Some(number) };
         Self::new(Some(concept.into()), value)
     }
 
@@ -204,8 +206,11 @@ impl Value {
                 put(object, tags::GRAPHIC_DATA, VR::FL, PrimitiveValue::F32(points.iter().copied().collect()));
                 put(object, tags::GRAPHIC_TYPE, VR::CS, "POLYLINE");
             }
-            Self::Image { class, instance, segment } => {
+            Self::Image { class, instance, frame, segment } => {
                 let mut item = reference(class, instance);
+                if let Some(frame) = frame {
+                    put(&mut item, tags::REFERENCED_FRAME_NUMBER, VR::IS, frame.to_string());
+                }
                 if let Some(number) = segment {
                     put(&mut item, tags::REFERENCED_SEGMENT_NUMBER, VR::US, *number);
                 }

@@ -37,14 +37,14 @@ fn group(source: &Source<'_>) -> Item {
     let group = common.fold(Item::container(c::IMAGE_LIBRARY_GROUP), Item::acquired_in);
     let slices = source.layout.slices.iter().filter_map(|&i| series.instances.get(i));
     group.contains_all(slices.map(|instance| {
-        let image = Item::image(&instance.sop_class_uid, &instance.sop_instance_uid);
+        let image = Item::image(&instance.sop_class_uid, &instance.sop_instance_uid, instance.frame);
         let coordinates = instance.position.into_iter().flat_map(|at| c::POSITION.into_iter().zip(at));
         coordinates.map(|(axis, at)| millimetres(axis, at)).fold(image, Item::acquired_in)
     }))
 }
 
 fn size(source: &Source<'_>) -> [Item; 2] {
-    let [columns, rows, _] = source.layout.geometry.size().map(|n| n as f64);
+    let [columns, rows] = source.image_size().map(|n| n as f64);
     [Item::number(c::ROWS, rows, c::PIXELS), Item::number(c::COLUMNS, columns, c::PIXELS)]
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct StudyView {
     read: ReadOptions,
     budget: Budget,
     decoded: BTreeMap<(SeriesHandle, u32), Volume>,
+    /// What was granted of each volume that was asked about.
+    of_volumes: BTreeMap<(SeriesHandle, u32), BTreeMap<String, String>>,
     digests: BTreeMap<String, [u8; 32]>,
     decoding: Duration,
     /// What of earlier studies could not be given.
@@ -82,6 +84,7 @@ impl StudyView {
             read,
             budget,
             decoded: BTreeMap::new(),
+            of_volumes: BTreeMap::new(),
             digests: BTreeMap::new(),
             decoding: Duration::ZERO,
             warnings: Vec::new(),
@@ -121,6 +124,35 @@ impl StudyView {
     fn geometry(&self, handle: SeriesHandle, index: u32) -> Result<&Geometry, Failure> {
         let volumes = &self.series(handle).volumes;
         volumes.get(index as usize).map(|v| &v.geometry).ok_or_else(|| no_volume(index, volumes.len()))
+    }
+
+    /// What only the granted may ask.
+    fn granted(&self, keyword: &str) -> Result<(), Failure> {
+        if self.attributes.contains(keyword) {
+            return Ok(());
+        }
+        let shown: String = keyword.chars().take(64).collect();
+        Err(Failure::Denied(format!(
+            "the attribute `{shown}` was not granted: the manifest must list it under needs.attributes and the \
+             operator must allow it (--grant attribute:{shown})"
+        )))
+    }
+
+    fn volume_attribute(&mut self, handle: SeriesHandle, index: u32, keyword: &str) -> Result<Option<String>, Failure> {
+        self.granted(keyword)?;
+        self.geometry(handle, index)?;
+        if !self.of_volumes.contains_key(&(handle, index)) {
+            let found = self.series(handle).volume_attributes(index as usize, &self.attributes, &self.read);
+            match found {
+                Ok(found) => {
+                    let found =
+                        found.into_iter().filter_map(|(volume, said)| Some((u32::try_from(volume).ok()?, said)));
+                    self.of_volumes.extend(found.map(|(volume, said)| ((handle, volume), said)));
+                }
+                Err(error) => return Err(self.remember(handle, error)),
+            }
+        }
+        Ok(self.of_volumes.get(&(handle, index)).and_then(|said| said.get(keyword).cloned()))
     }
 
     fn volume(&mut self, handle: SeriesHandle, index: u32) -> Result<Volume, Failure> {
@@ -193,14 +225,18 @@ impl study::HostSeries for JobState {
 
     fn attribute(&mut self, this: Resource<SeriesHandle>, keyword: String) -> Result<Option<String>, Failure> {
         let handle = *self.table.get(&this)?;
-        if !self.study.attributes.contains(&keyword) {
-            let shown: String = keyword.chars().take(64).collect();
-            return Err(Failure::Denied(format!(
-                "the attribute `{shown}` was not granted: the manifest must list it under needs.attributes and the \
-                 operator must allow it (--grant attribute:{shown})"
-            )));
-        }
+        self.study.granted(&keyword)?;
         Ok(self.study.series(handle).attribute(&keyword))
+    }
+
+    fn volume_attribute(
+        &mut self,
+        this: Resource<SeriesHandle>,
+        index: u32,
+        keyword: String,
+    ) -> Result<Option<String>, Failure> {
+        let handle = *self.table.get(&this)?;
+        self.study.volume_attribute(handle, index, &keyword)
     }
 
     fn volumes(&mut self, this: Resource<SeriesHandle>) -> wasmtime::Result<u32> {

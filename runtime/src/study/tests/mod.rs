@@ -1,6 +1,7 @@
 //! Synthetic files, one kind of trouble at a time, and real ones.
 
 mod characters;
+mod frames;
 mod geometry;
 mod hostile;
 mod identity;
@@ -8,6 +9,7 @@ mod inspect;
 mod pixels;
 mod real;
 mod retrieve;
+mod split;
 
 use std::path::{Path, PathBuf};
 
