@@ -8,6 +8,7 @@ use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use gantry::store::Store;
 use gantry_tests::command::{Said, gantry};
+use gantry_tests::gate::Gate;
 use gantry_tests::node::{Node, eventually};
 use gantry_tests::s3::{S3Server, free_port};
 use gantry_tests::{Scenario, change_files, repository, write_ct, write_head_ct};
@@ -188,6 +189,11 @@ fn nobody_is_in(s3: &S3Server) {
     }
 }
 
+fn kill(process: u32) {
+    let id = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
+    let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+}
+
 /// The process of a node that hands things on.
 fn child(node: &Node) -> Option<u32> {
     let processes = std::fs::read_dir("/proc").expect("readable").flatten();
@@ -366,6 +372,31 @@ fn a_study_that_is_being_taken_in_is_left_when_somebody_pauses() {
     runtime.block_on(store.close());
 }
 
+/// The batch is there and its catalogue is not: whoever reads the one must not miss it in the other for ever.
+#[test]
+fn killed_between_manifest_and_catalogue_it_catches_up() {
+    let Some(s3) = bucket() else { return };
+    let server = s3.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let gate = Gate::before(server, &format!("PUT /{BUCKET}/gantry/catalog/"));
+    let cloud = Cloud::new(&format!("http://127.0.0.1:{}", gate.port()), [&s3.key, &s3.secret], "");
+    let node = Node::start(&format!("[web]\nlisten = \"127.0.0.1:0\"\n{}", cloud.section()));
+    send_study(&node, 1, small);
+    eventually("it begins with the catalogue", || gate.is_reached());
+    let count = |part: &str| s3.keys(BUCKET).iter().filter(|key| key.contains(part)).count();
+    assert_eq!((count("/batches/"), count("/catalog/"), parts(&node, "sent")), (1, 0, 0));
+    kill(child(&node).expect("it runs"));
+    assert_eq!((count("/batches/"), count("/catalog/"), parts(&node, "sent")), (1, 0, 0));
+
+    gate.open();
+    eventually("it is in the bucket", || parts(&node, "sent") == 1);
+    let all = studies(&s3);
+    assert_eq!((all.len(), count("/batches/")), (1, 1), "once");
+    // Study, series and instances.
+    assert_eq!(count("/catalog/"), 3, "{:?}", s3.keys(BUCKET));
+    let verified = printed(&node.says(&["sync", "verify", "--read", "--json"]));
+    assert_eq!(verified["right"], true, "{verified}");
+}
+
 #[test]
 fn whatever_is_killed_each_study_is_there_once() {
     let Some(s3) = bucket() else { return };
@@ -377,8 +408,7 @@ fn whatever_is_killed_each_study_is_there_once() {
         if let Some(id) = child(&node) {
             // Wherever it is just then.
             std::thread::park_timeout(std::time::Duration::from_millis(u64::from(number) * 40));
-            let id = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
-            let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+            kill(id);
         }
         if number == 3 {
             let left = child(&node);

@@ -5,6 +5,7 @@ pub mod command;
 pub mod complete;
 pub mod dimse;
 pub mod fhir;
+pub mod gate;
 pub mod guests;
 pub mod nets;
 pub mod node;

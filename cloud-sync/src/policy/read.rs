@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::{Policy, PolicyError, presets, rules};
 use crate::deid::Profile;
+use crate::escrow::RECIPIENTS_MAX;
 use crate::s3::Encryption;
 
 pub(super) fn policy(text: &str) -> Result<Policy, PolicyError> {
@@ -101,7 +102,7 @@ impl Policy {
         self.fits_a_request()?;
         let Some(escrow) = &self.escrow else { return Ok(()) };
         let is_key = |key: &String| key.parse::<age::x25519::Recipient>().is_ok();
-        if !(1..=16).contains(&escrow.recipients.len()) || !escrow.recipients.iter().all(is_key) {
+        if !(1..=RECIPIENTS_MAX).contains(&escrow.recipients.len()) || !escrow.recipients.iter().all(is_key) {
             return Err(PolicyError::range("escrow.recipients", "1 to 16 public keys, as `age-keygen` prints them"));
         }
         Ok(())
