@@ -51,7 +51,7 @@ pub(crate) struct Options {
 
 /// How pixel data lie in the slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Kind {
+pub(crate) enum Kind {
     /// JPEG 2000 without loss, as the scanner's archive gave them: 157 kB each.
     Compressed,
     /// 512 × 512 × 16 bits.
@@ -296,7 +296,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The study of so many slices below `folder`, made where it is missing: the real slices again and again, as one patient's.
-fn study(folder: &Path, kind: Kind, slices: usize) -> Result<PathBuf> {
+pub(crate) fn study(folder: &Path, kind: Kind, slices: usize) -> Result<PathBuf> {
     let study = folder.join(format!("deid-{kind:?}-{slices}").to_lowercase());
     if study.is_dir() {
         return Ok(study);

@@ -4,10 +4,11 @@
 //! busy machine would fail the best code.
 //!
 //! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `workers` goes on in `neighbours` and `processor`; `ingest` and
-//! `hospital` share `synthetic`, `sender` and `receivers`; `outputs` is `seg` and `outbox` on what `organs` has; `deid` stands alone;
+//! `hospital` share `synthetic`, `sender` and `receivers`; `outputs` is `seg` and `outbox` on what `organs` has; `deid` stands alone, and `decode` beside it;
 //! `sync` shares `spooled` with the tests of what it measures.
 
 mod command;
+mod decode;
 mod deid;
 mod disk;
 mod gpu;
@@ -68,6 +69,8 @@ enum Subject {
     Outputs(outputs::Options),
     /// De-identified slices beside other people's de-identifiers, and what memory that takes.
     Deid(deid::Options),
+    /// A CT in JPEG 2000 to a volume, beside pydicom with OpenJPEG.
+    Decode(decode::Options),
     /// A batch into a bucket, many small objects and few large ones, beside s5cmd.
     Sync(sync::Options),
     /// What everything around an engine costs on a GPU, beside the bare engine. Needs nothing but this program, the engine's library
@@ -147,6 +150,7 @@ fn main() -> Result<()> {
         Subject::Outputs(options) => &options.built,
         Subject::Deid(options) => &options.built,
         Subject::Sync(options) => &options.built,
+        Subject::Decode(options) => &options.built,
     };
     let processors = pin(built.processors)?;
     let folder = built.folder.clone().unwrap_or_else(|| repository().join(".cache/bench"));
@@ -183,6 +187,11 @@ fn main() -> Result<()> {
         Subject::Deid(options) => {
             let mut report = Report::begin(format!("deid, {}", profile(&gantry)), processors);
             deid::measure(&folder, &gantry, options, processors, &mut report)?;
+            report
+        }
+        Subject::Decode(options) => {
+            let mut report = Report::begin(format!("decode, {}", profile(&std::env::current_exe()?)), processors);
+            decode::measure(&folder, options, processors, &mut report)?;
             report
         }
         Subject::Sync(options) => {

@@ -13,6 +13,7 @@ mod dicomweb;
 mod dimse;
 mod examples;
 mod fhir;
+mod files;
 mod grants;
 mod input;
 mod jobs;

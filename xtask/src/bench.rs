@@ -59,6 +59,8 @@ enum Subject {
     Outputs,
     /// 400 slices without identities, proven, beside dicom-anonymizer and gdcmanon; the memory of 100, 400 and 1600
     Deid,
+    /// A CT of 300 slices in JPEG 2000 to a volume, beside pydicom with OpenJPEG, on two processors
+    Decode,
     /// A batch of 2,000 small objects, and one of four large ones, to radosgw by our uploader and by s5cmd
     Sync,
     /// Models by the bare engine in a loop, by the engine in the process, and by a worker; urgent runs; a killed worker
@@ -76,10 +78,11 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
         Subject::SyncTriage => ("sync-triage", true),
         Subject::Outputs => ("outputs", false),
         Subject::Deid => ("deid", false),
+        Subject::Decode => ("decode", false),
         Subject::Sync => ("sync", false),
         Subject::Gpu => ("gpu", false),
     };
-    if runs_modules || matches!(options.subject, Subject::Outputs | Subject::Deid) {
+    if runs_modules || matches!(options.subject, Subject::Outputs | Subject::Deid | Subject::Decode) {
         assets::run(repository, &assets::Options { peers: false })?;
     }
     repository.build(&["gantry", "bench", "faulty-worker"], profile)?;

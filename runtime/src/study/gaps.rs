@@ -19,7 +19,7 @@ const SAME_POSITION_MM: f64 = 1e-3;
 /// # Errors
 /// Files that are damaged or over a limit. Not that they are no images, or form no volume.
 pub fn gap(paths: &[PathBuf], options: &ReadOptions) -> Result<Option<String>, ReadError> {
-    let candidates = files::list(paths, options)?;
+    let candidates = files::list(paths, options)?.candidates;
     let (objects, _) = header::read_all(&candidates, options)?;
     let mut stacks: BTreeMap<(String, [i64; 3]), Vec<f64>> = BTreeMap::new();
     for object in &objects {

@@ -16,7 +16,7 @@ use flate2::read::DeflateDecoder;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::attributes::{Attributes, NO_UID, is_code, is_uid};
+use super::attributes::{self, Attributes, NO_UID, is_code, is_uid};
 use super::characters;
 use super::files::Candidate;
 use super::pixels::{Pixels, Syntax, not_decoded, syntax};
@@ -148,8 +148,21 @@ pub(super) struct Meta {
     pub(super) transfer_syntax: String,
 }
 
+/// Opens a DICOMDIR; `None` where it is none.
+pub(super) fn open_directory(path: &Path, options: &ReadOptions) -> Result<Option<Box<Opened>>, ReadError> {
+    match open_any(path, options, true)? {
+        Opening::Dicom(opened) if opened.meta.class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE => Ok(Some(opened)),
+        _ => Ok(None),
+    }
+}
+
 /// Opens a file and walks its header.
 fn open(path: &Path, options: &ReadOptions) -> Result<Opening, ReadError> {
+    open_any(path, options, false)
+}
+
+/// As [`open`], and as any other file a DICOMDIR, where `directories` are wanted.
+fn open_any(path: &Path, options: &ReadOptions, directories: bool) -> Result<Opening, ReadError> {
     let file = File::open(path).map_err(|e| ReadError::io(path, e))?;
     let file_bytes = file.metadata().map_err(|e| ReadError::io(path, e))?.len();
     let mut window = Window::new(file);
@@ -159,7 +172,7 @@ fn open(path: &Path, options: &ReadOptions) -> Result<Opening, ReadError> {
     options.check_file(path, "a file", file_bytes)?;
     let stopped = |stop: Stop| stop.of(path);
     let (meta, start) = meta(&mut window, options).map_err(stopped)?;
-    if meta.class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE {
+    if meta.class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE && !directories {
         return Ok(Opening::Directory);
     }
     if !is_uid(&meta.transfer_syntax) {
@@ -307,6 +320,7 @@ impl Opened {
         if let Some(characters) = characters {
             characters.give_back(&mut object);
         }
+        attributes::know(&mut object);
         Ok(object)
     }
 
