@@ -11,7 +11,6 @@ use super::super::storage::Voxels;
 use super::super::view::{self, View};
 use super::super::{Interpolation, Volume, VolumeError, invalid};
 use crate::geometry::{Geometry, Region, Vec3};
-use crate::memory::Budget;
 
 /// How values between voxel centres are found, of all that there are. See `filters.sampling`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +31,8 @@ const HORIZON: usize = 16;
 const LARGEST: f32 = 1e30;
 /// What remains of a voxel in its own coefficient.
 const GAIN: f32 = 6.0;
+/// What the recursion back begins with.
+const LAST: f32 = POLE / (POLE * POLE - 1.0);
 /// Values that one thread changes before it looks for more.
 const PIECE: usize = if cfg!(test) { 8 } else { 1 << 14 };
 
@@ -86,15 +87,18 @@ impl Volume {
             )));
         }
         let [nx, ny, nz] = self.geometry.size();
-        // Along x, then y, then z.
+        let in_time = || Ok::<(), VolumeError>(self.budget.check_time()?);
         if nx > 1 {
-            voxels.par_chunks_mut(nx).try_for_each(|row| recursions(row, nx, &self.budget))?;
+            voxels.par_chunks_mut(nx * (PIECE / nx).max(1)).try_for_each(|rows| {
+                rows.chunks_exact_mut(nx).for_each(along_row);
+                in_time()
+            })?;
         }
         if ny > 1 {
-            voxels.par_chunks_mut(nx * ny).try_for_each(|slice| recursions(slice, ny, &self.budget))?;
+            voxels.par_chunks_mut(nx * ny).try_for_each(|slice| along_columns(slice, ny, in_time))?;
         }
         if nz > 1 {
-            recursions(&mut voxels, nz, &self.budget)?;
+            along_columns(&mut voxels, nz, in_time)?;
         }
         Ok(Self::stored(self.geometry.clone(), Voxels::F32(voxels), charge, &self.budget))
     }
@@ -282,35 +286,57 @@ fn weighted<'r>(out: &mut [f32], taps: Option<&Taps>, row: impl Fn(usize) -> &'r
     }
 }
 
+/// Makes coefficients of a row of values.
+fn along_row(row: &mut [f32]) {
+    let n = row.len();
+    let first: f32 = terms(n).map(|(at, weight)| weight * row[at]).sum();
+    let mut before = GAIN * first;
+    row[0] = before;
+    for v in &mut row[1..] {
+        before = GAIN * *v + POLE * before;
+        *v = before;
+    }
+    let mut behind = LAST * (POLE * row[n - 2] + row[n - 1]);
+    row[n - 1] = behind;
+    for v in row[..n - 1].iter_mut().rev() {
+        behind = POLE * (behind - *v);
+        *v = behind;
+    }
+}
+
 /// Makes coefficients of `n` rows of values, along the columns that they form.
-fn recursions(values: &mut [f32], n: usize, budget: &Budget) -> Result<(), VolumeError> {
-    budget.check_time()?;
+fn along_columns(
+    values: &mut [f32],
+    n: usize,
+    in_time: impl Fn() -> Result<(), VolumeError>,
+) -> Result<(), VolumeError> {
     let columns = values.len() / n;
     let row = |i: usize| i * columns..(i + 1) * columns;
-    // The first value, with all mirrored ones before it: exactly in a short column, where what is mirrored at both ends comes
-    // again and again.
-    let period = 2 * (n - 1);
-    let (terms, again) = if n <= HORIZON { (period, 1.0 - POLE.powi(period as i32)) } else { (HORIZON, 1.0) };
     let mut first = vec![0.0; columns];
-    for k in 0..terms {
-        let weight = POLE.powi(k as i32) / again;
-        each(&mut first, &values[row(k.min(period - k))], |f, v| *f += weight * v);
-    }
+    terms(n).for_each(|(at, weight)| each(&mut first, &values[row(at)], |f, v| *f += weight * v));
     each(&mut values[row(0)], &first, |v, f| *v = GAIN * f);
     drop(first);
+    in_time()?;
     for i in 1..n {
         let (before, rest) = values.split_at_mut(i * columns);
         each(&mut rest[..columns], &before[row(i - 1)], |v, b| *v = GAIN * *v + POLE * b);
     }
-    budget.check_time()?;
-    let scale = POLE / (POLE * POLE - 1.0);
+    in_time()?;
     let (before, last) = values.split_at_mut((n - 1) * columns);
-    each(last, &before[row(n - 2)], |v, b| *v = scale * (POLE * b + *v));
+    each(last, &before[row(n - 2)], |v, b| *v = LAST * (POLE * b + *v));
     for i in (0..n - 1).rev() {
         let (head, behind) = values.split_at_mut((i + 1) * columns);
         each(&mut head[row(i)], &behind[..columns], |v, b| *v = POLE * (b - *v));
     }
     Ok(())
+}
+
+/// Which of `n` values a column's first sum is made of, and the weight of each: of all mirrored ones before it. In a short column
+/// exactly, where what is mirrored at both ends comes again and again.
+fn terms(n: usize) -> impl Iterator<Item = (usize, f32)> {
+    let period = 2 * (n - 1);
+    let (count, again) = if n <= HORIZON { (period, 1.0 - POLE.powi(period as i32)) } else { (HORIZON, 1.0) };
+    (0..count).map(move |k| (k.min(period - k), POLE.powi(k as i32) / again))
 }
 
 /// Changes each value by the other at its place; on all threads where there are many.
@@ -330,8 +356,10 @@ mod tests {
     fn the_spline_goes_through_every_value() {
         for n in [2, 3, 9, 16, 17, 40] {
             let values: Vec<f32> = (0..n).map(|i| ((i * 37 + 11) % 23) as f32 - 9.0).collect();
-            let mut coefficients = values.clone();
-            recursions(&mut coefficients, n, &Budget::unlimited()).expect("time");
+            let (mut coefficients, mut column) = (values.clone(), values.clone());
+            along_row(&mut coefficients);
+            along_columns(&mut column, n, || Ok(())).expect("time");
+            assert!(coefficients.iter().zip(&column).all(|(a, b)| (a - b).abs() < 1e-4));
             for (i, v) in values.iter().enumerate() {
                 let sampled = Taps::new(i as f64, n).expect("inside").sum(|at| coefficients[at]);
                 assert!((sampled - v).abs() < 1e-4, "{i} of {n}: {sampled}, {v}");
