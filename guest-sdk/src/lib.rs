@@ -121,6 +121,10 @@
 //! - **Modules come after one another where the site says so.** [`upstream`] has what earlier ones found, their
 //!   segmentations too.
 //!
+//! - **What a network needs before and after** is there: smoothing, percentiles, projections, splines, morphology, masks of the
+//!   body, as methods of [`Volume`]; the manifest lists `"gantry:imaging/filters"`. A network that takes windows of a volume is
+//!   run over all of it by [`Model::sliding_window`] (`"gantry:imaging/patches"`).
+//!
 //! - **What is seen is believed.** [`marks`] has a heatmap and boxes, which the host shows over the images.
 //!
 //! Order of reading: [`Analyzer`], [`Study`], [`Volume`] and [`volumes`], [`Model`], [`findings`], [`marks`],
@@ -133,9 +137,11 @@ pub mod bindings;
 mod error;
 #[cfg(not(target_arch = "wasm32"))]
 mod fake;
+mod filters;
 pub mod findings;
 mod log;
 pub mod marks;
+mod patches;
 mod study;
 mod tensor;
 #[cfg(not(target_arch = "wasm32"))]
@@ -148,17 +154,17 @@ pub use error::Error;
 pub use study::{Prior, Series, Study};
 pub use tensor::{Model, Outputs, Tensor};
 pub use types::{
-    Code, Component, ErrorCode, Extent, Failure, Geometry, Interpolation, Region, Segment, Statistics, TensorType,
-    Urgency, Vec3,
+    Axes, Axis, Blend, Code, Component, ErrorCode, Extent, Failure, Geometry, Interpolation, Morphology, Projection,
+    Region, Sampling, Segment, Statistics, TensorType, Urgency, Vec3, Windows,
 };
 pub use volumes::Volume;
 
 /// What a module's source begins with: `use gantry_guest::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Analyzer, Code, Component, Error, ErrorCode, Extent, Failure, Geometry, Interpolation, Model, Outputs, Prior,
-        Region, Segment, Series, Statistics, Study, Tensor, TensorType, Urgency, Vec3, Volume, debug, findings, info,
-        marks, upstream, volumes, warn,
+        Analyzer, Axes, Axis, Blend, Code, Component, Error, ErrorCode, Extent, Failure, Geometry, Interpolation,
+        Model, Morphology, Outputs, Prior, Projection, Region, Sampling, Segment, Series, Statistics, Study, Tensor,
+        TensorType, Urgency, Vec3, Volume, Windows, debug, findings, info, marks, upstream, volumes, warn,
     };
 }
 
@@ -166,12 +172,12 @@ pub mod prelude {
 mod sys {
     #[cfg(target_arch = "wasm32")]
     pub(crate) use crate::bindings::{
-        gantry::imaging::{findings, log, marks, priors, study, upstream, volumes},
+        gantry::imaging::{filters, findings, log, marks, patches, priors, study, upstream, volumes},
         wasi::nn::{errors, graph, inference, tensor},
     };
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) use crate::fake::{
-        errors, findings, graph, inference, log, marks, priors, study, tensor, upstream, volumes,
+        errors, filters, findings, graph, inference, log, marks, patches, priors, study, tensor, upstream, volumes,
     };
 }
 

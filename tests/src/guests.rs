@@ -128,6 +128,8 @@ pub fn endless() -> Vec<Guest> {
         endless("compute-loop").with_net(),
         endless("sleep").granted(clock),
         endless("poll-clock").granted(clock),
+        endless("endless-filter").granted(&["gantry:imaging/filters"]),
+        endless("endless-windows").with_net().granted(&["gantry:imaging/patches"]),
     ]
 }
 
@@ -219,6 +221,7 @@ pub fn refused() -> Vec<Guest> {
         guest("not-finite", End::Done),
         guest("zero-size", End::Done),
         guest("wrong-inputs", End::Done).with_net(),
+        guest("wrong-filters", End::Done).with_net().granted(&["gantry:imaging/filters", "gantry:imaging/patches"]),
         guest("nan-inputs", End::Done).with_net(),
         guest("given-twice", End::Module("input 'x' was given twice")).with_net(),
         guest("missing-input", End::Module("input 'x' is missing")).with_net(),

@@ -5,7 +5,10 @@
 mod grid;
 mod job;
 mod labels;
+mod near;
 mod ops;
+mod spline;
+mod windows;
 
 pub(crate) use job::Job;
 
@@ -20,6 +23,18 @@ pub(crate) mod priors {
 pub(crate) mod volumes {
     pub(crate) use super::grid::Volume;
     pub(crate) use super::ops::{argmax, from_list, from_tensor, softmax, stack};
+}
+
+pub(crate) mod filters {
+    pub(crate) use super::near::{
+        body_mask, breast_mask, equalise, gaussian, gradient_magnitude, median, morphology, normalise, percentiles,
+        project, slab,
+    };
+    pub(crate) use super::spline::{onto, resample_cubic};
+}
+
+pub(crate) mod patches {
+    pub(crate) use super::windows::sliding_window;
 }
 
 pub(crate) mod findings {

@@ -51,6 +51,10 @@ pub enum Interface {
     Priors,
     /// Voxels.
     Volumes,
+    /// More that can be done to voxels.
+    Filters,
+    /// Models over volumes larger than what they take.
+    Patches,
     /// Findings.
     Findings,
     /// Heatmaps and boxes.
@@ -75,10 +79,12 @@ pub enum Interface {
 
 impl Interface {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Study,
         Self::Priors,
         Self::Volumes,
+        Self::Filters,
+        Self::Patches,
         Self::Findings,
         Self::Marks,
         Self::Upstream,
@@ -98,6 +104,8 @@ impl Interface {
             Self::Study => "gantry:imaging/study",
             Self::Priors => "gantry:imaging/priors",
             Self::Volumes => "gantry:imaging/volumes",
+            Self::Filters => "gantry:imaging/filters",
+            Self::Patches => "gantry:imaging/patches",
             Self::Findings => "gantry:imaging/findings",
             Self::Marks => "gantry:imaging/marks",
             Self::Upstream => "gantry:imaging/upstream",
@@ -130,9 +138,15 @@ impl Interface {
     #[must_use]
     pub fn offers(self, version: &str) -> bool {
         match self {
-            Self::Study | Self::Priors | Self::Volumes | Self::Findings | Self::Marks | Self::Upstream | Self::Log => {
-                version == "0.1.0"
-            }
+            Self::Study
+            | Self::Priors
+            | Self::Volumes
+            | Self::Filters
+            | Self::Patches
+            | Self::Findings
+            | Self::Marks
+            | Self::Upstream
+            | Self::Log => version == "0.1.0",
             Self::Nn => version == "0.2.0-rc-2024-10-28",
             // WASI 0.2 only ever grew.
             _ => version.starts_with("0.2."),
@@ -143,9 +157,15 @@ impl Interface {
     #[must_use]
     pub fn offered(self) -> &'static str {
         match self {
-            Self::Study | Self::Priors | Self::Volumes | Self::Findings | Self::Marks | Self::Upstream | Self::Log => {
-                "0.1.0"
-            }
+            Self::Study
+            | Self::Priors
+            | Self::Volumes
+            | Self::Filters
+            | Self::Patches
+            | Self::Findings
+            | Self::Marks
+            | Self::Upstream
+            | Self::Log => "0.1.0",
             Self::Nn => "0.2.0-rc-2024-10-28",
             _ => "0.2",
         }

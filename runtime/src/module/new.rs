@@ -24,7 +24,7 @@ macro_rules! files {
 }
 
 /// Sources of the SDK, below `sdk/gantry-guest`.
-const SDK: [(&str, &str); 17] = files!(
+const SDK: [(&str, &str); 22] = files!(
     "guest-sdk",
     [
         "src/bindings.rs",
@@ -33,11 +33,16 @@ const SDK: [(&str, &str); 17] = files!(
         "src/fake/job.rs",
         "src/fake/labels.rs",
         "src/fake/mod.rs",
+        "src/fake/near.rs",
         "src/fake/ops.rs",
+        "src/fake/spline.rs",
+        "src/fake/windows.rs",
+        "src/filters.rs",
         "src/findings.rs",
         "src/lib.rs",
         "src/log.rs",
         "src/marks.rs",
+        "src/patches.rs",
         "src/study.rs",
         "src/tensor.rs",
         "src/testing.rs",
@@ -48,7 +53,7 @@ const SDK: [(&str, &str); 17] = files!(
 );
 
 /// The contract, below `sdk/wit`.
-const WIT: [(&str, &str); 3] = files!("wit", ["deps/wasi-nn/nn.wit", "imaging.wit", "next.wit"]);
+const WIT: [(&str, &str); 2] = files!("wit", ["deps/wasi-nn/nn.wit", "imaging.wit"]);
 
 /// Why no module was made. The vendor's to mend.
 #[derive(Debug, thiserror::Error)]

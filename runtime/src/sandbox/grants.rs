@@ -8,8 +8,16 @@ use crate::module::needs::{Interface, Needs};
 
 /// Granted to any module that asks: its own study, voxels, findings, marks, log and models carry no authority beyond
 /// the study that the operator handed over.
-pub const DEFAULT_INTERFACES: [Interface; 6] =
-    [Interface::Study, Interface::Volumes, Interface::Findings, Interface::Marks, Interface::Log, Interface::Nn];
+pub const DEFAULT_INTERFACES: [Interface; 8] = [
+    Interface::Study,
+    Interface::Volumes,
+    Interface::Filters,
+    Interface::Patches,
+    Interface::Findings,
+    Interface::Marks,
+    Interface::Log,
+    Interface::Nn,
+];
 
 /// Granted to any module that asks: how the images were made, not whose they are.
 pub const DEFAULT_ATTRIBUTES: [&str; 31] = [

@@ -36,7 +36,7 @@ pub use state::{Failure, JobState};
 use crate::config::Limits;
 use crate::findings::{Findings, LogLine};
 use crate::inference::{Engines, Isolation, LoadedModel, Turn};
-use crate::memory::Budget;
+use crate::memory::{self, Budget};
 use crate::module::manifest::Manifest;
 use crate::module::package::{Package, PackageError};
 use crate::study::{ReadError, ReadOptions, Study};
@@ -383,10 +383,14 @@ impl Prepared {
 
     fn store(&self, input: JobInput) -> Store<JobState> {
         let limits = self.limits.clone();
-        let budget = Budget::mib(limits.host_memory_mib);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles_max);
         let deadline = state::deadline(&limits);
+        // Findings are judged when the guest is gone, and no deadline holds any more: so it must not keep this alive.
+        let clock = Arc::new(state::Clock { deadline, turn: input.turn.clone() });
+        let watched = Arc::downgrade(&clock);
+        let over = move || watched.upgrade().is_some_and(|clock| clock.is_over());
+        let budget = Budget::of_job(memory::bytes_of(limits.host_memory_mib), over);
         let models = capability::nn::Models::new(
             self.package.clone(),
             input.engines,
@@ -418,8 +422,7 @@ impl Prepared {
             findings: Findings::default(),
             log: capability::log::JobLog::new(limits.log_kib),
             wasi: None,
-            deadline,
-            turn: input.turn,
+            clock,
             limits,
         };
         let mut store = Store::new(self.analyzer.engine(), state);

@@ -285,11 +285,10 @@ impl Oblique {
             for y in tile.start[1]..tile.start[1] + tile.size[1] {
                 let row = ((z - region.start[2]) * region.size[1] + y - region.start[1]) * region.size[0];
                 let at = row + tile.start[0] - region.start[0];
-                for (x, o) in (tile.start[0]..).zip(&mut out[at..at + tile.size[0]]) {
-                    *o = match &voxels {
-                        Some((held, voxels)) => self.sample([x, y, z], *held, voxels),
-                        None => self.fill,
-                    };
+                let out = &mut out[at..at + tile.size[0]];
+                match &voxels {
+                    Some((held, voxels)) => self.row([tile.start[0], y, z], *held, voxels, out),
+                    None => out.fill(self.fill),
                 }
             }
         }
@@ -323,8 +322,37 @@ impl Oblique {
         Some(Region { start, size: [0, 1, 2].map(|a| end[a] - start[a]) })
     }
 
-    fn sample(&self, index: [usize; 3], held: Region, voxels: &[f32]) -> f32 {
-        let at = self.position(index);
+    /// Samples from `first` on, next to one another along x.
+    fn row(&self, first: [usize; 3], held: Region, voxels: &[f32], out: &mut [f32]) {
+        let [y, z] = [held.size[0], held.size[0] * held.size[1]];
+        let last = self.source.map(|n| (n - 1) as f64);
+        for (x, o) in (first[0]..).zip(out) {
+            let at = self.position([x, first[1], first[2]]);
+            // Most samples lie between eight voxels, and on none of them.
+            let low = at.map(|at| at as usize);
+            let part = [0, 1, 2].map(|a| at[a] - low[a] as f64);
+            let between = (0..3).all(|a| at[a] >= 0.0 && at[a] < last[a] && part[a] > SNAP && part[a] < 1.0 - SNAP);
+            *o = if between && self.how == Interpolation::Linear {
+                let [i, j, k] = [0, 1, 2].map(|a| low[a] - held.start[a]);
+                let [u, v, w] = part.map(|part| part as f32);
+                let pair = |at: usize| {
+                    let [a, b] = *voxels[at..].first_chunk().expect("both neighbours are held");
+                    a + u * (b - a)
+                };
+                let at = i + j * y + k * z;
+                let plane = |at: usize| {
+                    let (a, b) = (pair(at), pair(at + y));
+                    a + v * (b - a)
+                };
+                let (a, b) = (plane(at), plane(at + z));
+                a + w * (b - a)
+            } else {
+                self.sample(at, held, voxels)
+            };
+        }
+    }
+
+    fn sample(&self, at: Vec3, held: Region, voxels: &[f32]) -> f32 {
         if !(0..3).all(|a| lies_in(at[a], self.source[a])) {
             return self.fill;
         }

@@ -70,8 +70,8 @@ fn components_that_no_compiler_writes_are_contained_too() {
 }
 
 /// Examples that do nothing wrong.
-const WELL_BEHAVED: [&str; 9] =
-    ["well-behaved", "segments", "shown", "boxes", "slow", "unfit", "follow", "priors", "plain-nn"];
+const WELL_BEHAVED: [&str; 10] =
+    ["well-behaved", "segments", "shown", "boxes", "slow", "unfit", "follow", "priors", "plain-nn", "windows"];
 
 #[test]
 fn every_guest_of_the_folder_is_tried_and_they_are_many() {

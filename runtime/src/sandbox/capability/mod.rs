@@ -2,10 +2,12 @@
 //!
 //! A capability that was not granted is not in the linker: its functions do not exist for the guest.
 
+pub(super) mod filters;
 pub(super) mod findings;
 pub(super) mod log;
 pub(super) mod marks;
 pub(super) mod nn;
+pub(super) mod patches;
 pub(super) mod priors;
 pub(super) mod study;
 pub(super) mod upstream;
@@ -32,6 +34,8 @@ pub(super) fn link(linker: &mut Linker<JobState>, grants: &Grants) -> wasmtime::
             Interface::Study => gi::study::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Priors => gi::priors::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Volumes => gi::volumes::add_to_linker::<_, State>(linker, |s| s)?,
+            Interface::Filters => gi::filters::add_to_linker::<_, State>(linker, |s| s)?,
+            Interface::Patches => gi::patches::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Findings => gi::findings::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Marks => gi::marks::add_to_linker::<_, State>(linker, |s| s)?,
             Interface::Upstream => gi::upstream::add_to_linker::<_, State>(linker, |s| s)?,

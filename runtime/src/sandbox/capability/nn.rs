@@ -1,18 +1,15 @@
 //! `wasi:nn`: the module's own models, through the runtime's engines.
 //!
-//! The interface is the standard one and the backend contract ([`BackendGraph`], [`BackendExecutionContext`]) is
-//! that of the `wasmtime-wasi-nn` crate. The host functions are ours, because the crate's neither account for
-//! tensors nor let the guest see why a call failed.
+//! The interface is the standard one. The host functions are ours, because those of the `wasmtime-wasi-nn` crate neither
+//! account for tensors nor let the guest see why a call failed: docs/decisions/0001.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use wasmtime::component::Resource;
-use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
-use wasmtime_wasi_nn::{ExecutionContext, Graph};
 
-use crate::inference::{Batch, Call, Engines, InferenceError, LoadedModel, Request, Turn};
+use crate::inference::{Batch, Call, Engines, InferenceError, LoadedModel, Request, TensorSpec, Turn};
 use crate::memory::Budget;
 use crate::module::manifest::ModelEntry;
 use crate::module::package::{Package, PackageError};
@@ -24,7 +21,6 @@ use crate::tensor::{ElementType, Tensor, TensorError};
 
 /// What `errors.error` holds.
 #[derive(Debug)]
-#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct NnError {
     code: ErrorCode,
     text: String,
@@ -61,7 +57,6 @@ pub(crate) struct Models {
     engines: Arc<Engines>,
     job: Job,
     loaded: BTreeMap<String, Arc<LoadedModel>>,
-    outputs: Outputs,
     /// Why a model of the package could not be read, if one could not.
     pub(in crate::sandbox) failed: Option<PackageError>,
     /// Why an engine could not load or run a model, if one could not.
@@ -70,8 +65,7 @@ pub(crate) struct Models {
 
 impl Models {
     pub(crate) fn new(package: Arc<Package>, engines: Arc<Engines>, job: Job) -> Self {
-        let (loaded, outputs) = Default::default();
-        Self { package, engines, job, loaded, outputs, failed: None, engine_failed: None }
+        Self { package, engines, job, loaded: BTreeMap::new(), failed: None, engine_failed: None }
     }
 
     /// Those that were used.
@@ -90,8 +84,7 @@ impl Models {
         };
         let entry = self.package.manifest().models.iter().find(|entry| entry.name == name);
         let batch = entry.map_or(Batch::Whole, ModelEntry::batch);
-        let graph = GantryGraph { model, job: self.job.clone(), batch, outputs: self.outputs.clone() };
-        Ok(Graph::from(Box::new(graph) as Box<dyn BackendGraph>))
+        Ok(Graph { model, job: self.job.clone(), batch })
     }
 
     fn load(&mut self, name: &str) -> Result<LoadedModel, NnError> {
@@ -117,95 +110,48 @@ impl Models {
     }
 }
 
-/// What the last run of a job gave. The crate's tensors are vectors; what a worker wrote lies in a sealed file, and would be copied
-/// into one for nobody. So outputs pass the contract by.
-type Outputs = Arc<Mutex<Vec<(String, Tensor)>>>;
-
-/// A model as wasi-nn sees it; also a context of it, since a model keeps no state between calls.
+/// A model of the package as wasi-nn sees it.
 #[derive(Clone)]
-struct GantryGraph {
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct Graph {
     model: Arc<LoadedModel>,
     job: Job,
     batch: Batch,
-    outputs: Outputs,
 }
 
-impl BackendGraph for GantryGraph {
-    fn init_execution_context(&self) -> Result<ExecutionContext, BackendError> {
-        Ok(ExecutionContext::from(Box::new(self.clone()) as Box<dyn BackendExecutionContext>))
-    }
-}
+/// A model to be run; it keeps no state between runs.
+#[derive(Clone)]
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct Context(Graph);
 
-impl BackendExecutionContext for GantryGraph {
-    fn set_input(&mut self, _id: Id, _tensor: &wasmtime_wasi_nn::Tensor) -> Result<(), BackendError> {
-        Err(only_components())
-    }
-
-    fn get_output(&mut self, _id: Id) -> Result<wasmtime_wasi_nn::Tensor, BackendError> {
-        Err(only_components())
+impl Context {
+    /// Runs it on named inputs; gives every output with its name.
+    pub(super) fn run(&self, inputs: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>, NnError> {
+        let Graph { model, job, batch } = &self.0;
+        model.run(inputs, &job.call(*batch)).map_err(Into::into)
     }
 
-    /// Its outputs are in [`Outputs`].
-    fn compute(&mut self, inputs: Option<Vec<NamedTensor>>) -> Result<Option<Vec<NamedTensor>>, BackendError> {
-        let failed = |e: InferenceError| BackendError::BackendAccess(wasmtime::Error::new(e));
-        let inputs = inputs
-            .ok_or_else(only_components)?
-            .into_iter()
-            .map(|input| Ok((input.name, from_wasi_nn(input.tensor, &self.job.budget)?)))
-            .collect::<Result<Vec<_>, TensorError>>()
-            .map_err(|e| failed(e.into()))?;
-        let outputs = self.model.run(inputs, &self.job.call(self.batch)).map_err(failed)?;
-        *self.outputs.lock().unwrap_or_else(PoisonError::into_inner) = outputs;
-        Ok(Some(Vec::new()))
+    /// What it takes.
+    pub(super) fn inputs(&self) -> &[TensorSpec] {
+        self.0.model.inputs()
     }
-}
 
-/// The other half of the backend contract is for core modules, which cannot run here.
-fn only_components() -> BackendError {
-    BackendError::BackendAccess(wasmtime::format_err!("only components are supported"))
-}
-
-fn from_wasi_nn(t: wasmtime_wasi_nn::Tensor, budget: &Budget) -> Result<Tensor, TensorError> {
-    use wasmtime_wasi_nn::wit::TensorType as T;
-    let element = match t.ty {
-        T::Fp16 => ElementType::F16,
-        T::Fp32 => ElementType::F32,
-        T::Fp64 => ElementType::F64,
-        T::Bf16 => ElementType::Bf16,
-        T::U8 => ElementType::U8,
-        T::I32 => ElementType::I32,
-        T::I64 => ElementType::I64,
-    };
-    Tensor::new(t.dimensions.iter().map(|&d| d as usize).collect(), element, t.data, budget)
-}
-
-fn to_wasi_nn(t: Tensor) -> wasmtime_wasi_nn::Tensor {
-    use wasmtime_wasi_nn::wit::TensorType as T;
-    let ty = match t.element() {
-        ElementType::F16 => T::Fp16,
-        ElementType::F32 => T::Fp32,
-        ElementType::F64 => T::Fp64,
-        ElementType::Bf16 => T::Bf16,
-        ElementType::U8 => T::U8,
-        ElementType::I32 => T::I32,
-        ElementType::I64 => T::I64,
-    };
-    let (dimensions, data) = (dimensions(&t), t.into_data());
-    wasmtime_wasi_nn::Tensor { dimensions, ty, data }
+    /// What it gives.
+    pub(super) fn outputs(&self) -> &[TensorSpec] {
+        self.0.model.outputs()
+    }
 }
 
 fn dimensions(t: &Tensor) -> Vec<u32> {
     t.shape().iter().map(|&d| u32::try_from(d).unwrap_or(u32::MAX)).collect()
 }
 
-impl From<BackendError> for NnError {
-    fn from(error: BackendError) -> Self {
-        match error {
-            BackendError::BackendAccess(e) => match e.downcast::<InferenceError>() {
-                Ok(e) => e.into(),
-                Err(e) => Self::refused(ErrorCode::RuntimeError, e.to_string()),
-            },
-            other => Self::refused(ErrorCode::RuntimeError, other.to_string()),
+impl From<NnError> for Failure {
+    fn from(error: NnError) -> Self {
+        match (error.limit, error.code) {
+            (Some(limit), _) => Self::Limit(limit, error.text),
+            (None, ErrorCode::InvalidArgument) => Self::Invalid(error.text),
+            (None, _) => Self::Unavailable(error.text),
         }
     }
 }
@@ -248,19 +194,25 @@ impl JobState {
     }
 
     fn error_handle(&mut self, error: NnError) -> wasmtime::Result<Resource<NnError>> {
+        self.note(&error);
+        self.push_or_trap(error)
+    }
+
+    /// Remembers what the operator is to hear of an error, whatever the guest makes of it.
+    pub(super) fn note(&mut self, error: &NnError) {
         if let Some(limit) = error.limit {
             self.growth.record(limit, error.text.clone());
         }
         if error.of_engine {
             self.models.engine_failed.get_or_insert_with(|| error.text.clone());
         }
-        self.push_or_trap(error)
     }
 
     fn push_or_trap<T: Send + 'static>(&mut self, entry: T) -> wasmtime::Result<Resource<T>> {
         self.push(entry).map_err(|failure| match failure {
             Failure::Limit(limit, detail) => self.limit_trap(limit, detail),
             Failure::Trap(error) => error,
+            Failure::Over => self.over(),
             other => wasmtime::format_err!("{other:?}"),
         })
     }
@@ -279,9 +231,9 @@ impl graph::Host for JobState {
 }
 
 impl graph::HostGraph for JobState {
-    fn init_execution_context(&mut self, this: Resource<Graph>) -> NnResult<ExecutionContext> {
-        let context = self.table.get(&this)?.init_execution_context().map_err(Into::into);
-        self.answer(context)
+    fn init_execution_context(&mut self, this: Resource<Graph>) -> NnResult<Context> {
+        let context = Context(self.table.get(&this)?.clone());
+        self.answer(Ok(context))
     }
 
     fn drop(&mut self, this: Resource<Graph>) -> wasmtime::Result<()> {
@@ -295,19 +247,18 @@ impl inference::Host for JobState {}
 impl inference::HostGraphExecutionContext for JobState {
     fn compute(
         &mut self,
-        this: Resource<ExecutionContext>,
+        this: Resource<Context>,
         inputs: Vec<(String, Resource<Tensor>)>,
     ) -> wasmtime::Result<Result<Vec<(String, Resource<Tensor>)>, Resource<NnError>>> {
         let mut named = Vec::with_capacity(inputs.len());
         for (name, tensor) in inputs {
-            named.push(NamedTensor { name, tensor: to_wasi_nn(self.table.delete(tensor)?) });
+            named.push((name, self.table.delete(tensor)?));
         }
-        let ran = self.table.get_mut(&this)?.compute_with_io(named).map_err(NnError::from);
-        let outputs = std::mem::take(&mut *self.models.outputs.lock().unwrap_or_else(PoisonError::into_inner));
+        let ran = self.table.get(&this)?.run(named);
         // A job that ran out of time in an engine ends here, whatever the guest would make of the error.
         self.check_time()?;
         match ran {
-            Ok(_) => {
+            Ok(outputs) => {
                 let handles = outputs.into_iter().map(|(name, tensor)| Ok((name, self.push_or_trap(tensor)?)));
                 Ok(Ok(handles.collect::<wasmtime::Result<Vec<_>>>()?))
             }
@@ -315,7 +266,7 @@ impl inference::HostGraphExecutionContext for JobState {
         }
     }
 
-    fn drop(&mut self, this: Resource<ExecutionContext>) -> wasmtime::Result<()> {
+    fn drop(&mut self, this: Resource<Context>) -> wasmtime::Result<()> {
         self.table.delete(this)?;
         Ok(())
     }

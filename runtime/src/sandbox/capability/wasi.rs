@@ -70,6 +70,8 @@ pub(super) fn link(linker: &mut Linker<JobState>, interface: Interface) -> wasmt
         Interface::Study
         | Interface::Priors
         | Interface::Volumes
+        | Interface::Filters
+        | Interface::Patches
         | Interface::Findings
         | Interface::Marks
         | Interface::Upstream
