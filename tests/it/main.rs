@@ -16,6 +16,7 @@ mod fhir;
 mod grants;
 mod input;
 mod jobs;
+mod languages;
 mod malformed;
 mod messages;
 mod models;
