@@ -12,7 +12,9 @@ use gantry::config::Config;
 use gantry::inference::{EnginePreference, Engines, Turn, bring_in, local};
 use gantry::module::build::{self, BuildError};
 use gantry::module::check::{self, CheckError};
+use gantry::module::foreign;
 use gantry::module::inspect;
+use gantry::module::language::Language;
 use gantry::module::new::{self, NewError};
 use gantry::module::package::{Package, PackageError};
 use gantry::outputs::{RESULT_FILE, Stamp};
@@ -146,6 +148,7 @@ enum Command {
     #[command(subcommand, after_help = concat!(
         "Examples:\n",
         "  gantry module new liver\n",
+        "  gantry module new lungs --language c\n",
         "  gantry module build liver\n",
         "  gantry module check liver/package\n",
         "  gantry module inspect liver/package\n",
@@ -176,7 +179,7 @@ struct RunArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Allow an interface, such as `wasi:clocks`, or `attribute:KEYWORD`, if the module asks for it. Repeatable. Allowed
-    /// without it: the module's own study, volumes, findings, log and models, and technical attributes.
+    /// without it: the module's own study, volumes, findings, log and models, a WASI with nothing in it, and technical attributes.
     #[arg(long, value_name = "WHAT")]
     grant: Vec<String>,
     /// Limits, grants and engines; see examples/gantry.toml. Defaults hold without it, and no file is looked for.
@@ -198,8 +201,12 @@ struct RunArgs {
 
 #[derive(Subcommand)]
 enum ModuleCommand {
-    /// Write the source of a new module, which builds and passes its tests at once.
-    #[command(after_help = "Example:\n  gantry module new liver && cd liver && cargo test && gantry module build .\n")]
+    /// Write the source of a new module, in Rust, C, Python or JavaScript, which builds and runs at once.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  gantry module new liver && cd liver && cargo test && gantry module build .\n",
+        "  gantry module new liver --language python\n"
+    ))]
     New {
         /// Its name, and that of its folder.
         name: String,
@@ -209,11 +216,14 @@ enum ModuleCommand {
         /// Depend on the SDK there instead of on a copy of it: guest-sdk of a checkout.
         #[arg(long, value_name = "DIR")]
         sdk: Option<PathBuf>,
+        /// What it is written in.
+        #[arg(long, value_enum, default_value_t)]
+        language: Language,
     },
     /// Compile a module's source into a package.
     #[command(after_help = "Example:\n  gantry module build modules/ct-organs\n")]
     Build {
-        /// The folder with module.toml and Cargo.toml.
+        /// The folder with module.toml, and Cargo.toml, module.c, module.py or module.js.
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
@@ -256,6 +266,16 @@ enum ModuleCommand {
     /// Fetch a package from a bucket, look whether it is what its vendor signed, and install it beside those that are there.
     #[command(after_help = package::PULL_EXAMPLES)]
     Pull(package::PullArgs),
+    /// Say what any WebAssembly file wants, and what of it a module could be given. Nothing of it is run.
+    #[command(after_help = "Example:\n  gantry module explain structured-report-to-text.wasi.wasm\n")]
+    Explain {
+        /// A component or a core module.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// For scripts.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what a package is, asks for and imports.
     #[command(after_help = "Example:\n  gantry module inspect modules/ct-organs/package --json\n")]
     Inspect {
@@ -441,17 +461,33 @@ fn serve(file: &Path) -> Result<(), (u8, anyhow::Error)> {
     done
 }
 
+fn explain(file: &Path, json: bool) -> Result<(), (u8, anyhow::Error)> {
+    let limits = gantry::config::Limits::default();
+    let explained = foreign::explain_file(file, limits.component_max_mib).map_err(|e| (4, e.into()))?;
+    print(
+        match json {
+            true => serde_json::to_string_pretty(&explained).map_err(|e| (1, e.into()))? + "\n",
+            false => explained.to_string(),
+        }
+        .as_bytes(),
+    )
+}
+
 fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {
     let limits = gantry::config::Limits::default();
     let mut progress = |step: &str| eprintln!("{step}");
     let not_made = |e: NewError| (if e.is_usage() { 2 } else { 1 }, e.into());
     let not_built = |e: BuildError| (if e.is_usage() { 2 } else { 4 }, e.into());
     match command {
-        ModuleCommand::New { name, dir, sdk } => {
-            let folder = new::new(&name, &dir, sdk.as_deref()).map_err(not_made)?;
-            print(
-                format!("{0}: next, `cargo test` there, then `gantry module build {0}`\n", folder.display()).as_bytes(),
-            )
+        ModuleCommand::New { name, dir, sdk, language } => {
+            let folder = new::new(&name, &dir, language, sdk.as_deref()).map_err(not_made)?;
+            let first = match language {
+                Language::Rust => "`cargo test` there",
+                Language::C => "install a compiler as its README.md says",
+                Language::Python => "`python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` there",
+                Language::JavaScript => "`npm install` there",
+            };
+            print(format!("{0}: next, {first}, then `gantry module build {0}`\n", folder.display()).as_bytes())
         }
         ModuleCommand::Build { folder } => {
             let built = build::build(&folder, &mut progress).map_err(not_built)?;
@@ -475,6 +511,7 @@ fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {
                 .as_bytes(),
             )
         }
+        ModuleCommand::Explain { file, json } => explain(&file, json),
         ModuleCommand::Sign(args) => package::sign(&args),
         ModuleCommand::Push(args) => package::push(&args),
         ModuleCommand::Pull(args) => package::pull(&args),

@@ -17,6 +17,7 @@ mod files;
 mod grants;
 mod input;
 mod jobs;
+mod languages;
 mod malformed;
 mod messages;
 mod models;

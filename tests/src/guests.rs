@@ -145,6 +145,7 @@ pub fn traps() -> Vec<Guest> {
         guest("wrong-length", End::Trap("has 256 bytes, but 252 were given")),
         guest("tensor-overflow", End::Trap("cannot be addressed")),
         guest("wraps", End::Trap("cannot be addressed")),
+        guest("leaves", End::Module("it ended itself with exit status 1")).granted(&["wasi:empty"]),
     ];
     let lengths = [
         End::Trap("a f16 tensor of shape [3] has 6 bytes, but 7 were given"),

@@ -13,8 +13,10 @@
 
 pub mod build;
 pub mod check;
+pub mod foreign;
 pub mod inspect;
 pub mod installed;
+pub mod language;
 pub mod location;
 pub mod manifest;
 pub mod needs;

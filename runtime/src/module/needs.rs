@@ -71,15 +71,18 @@ pub enum Interface {
     Random,
     /// Streams, which other WASI interfaces need.
     Io,
-    /// Standard streams that lead nowhere, an empty environment, exit.
+    /// Standard streams that lead to the log, an empty environment, exit.
     Cli,
     /// A file system without a single folder.
     Filesystem,
+    /// All of WASI 0.2 with nothing in it, for languages that cannot do without: a clock that stands still, bytes that are
+    /// the same in every job instead of random ones, no network, and the three above.
+    Empty,
 }
 
 impl Interface {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Study,
         Self::Priors,
         Self::Volumes,
@@ -95,6 +98,7 @@ impl Interface {
         Self::Io,
         Self::Cli,
         Self::Filesystem,
+        Self::Empty,
     ];
 
     /// As written in manifests and grants.
@@ -116,6 +120,7 @@ impl Interface {
             Self::Io => "wasi:io",
             Self::Cli => "wasi:cli",
             Self::Filesystem => "wasi:filesystem",
+            Self::Empty => "wasi:empty",
         }
     }
 
@@ -128,10 +133,20 @@ impl Interface {
     /// The one that covers an import without its version: `wasi:clocks/wall-clock` is [`Interface::Clocks`].
     #[must_use]
     pub fn of_import(path: &str) -> Option<Self> {
+        // There is a network only where nothing can be reached.
+        if path.starts_with("wasi:sockets/") {
+            return Some(Self::Empty);
+        }
         Self::ALL.into_iter().find(|interface| {
             let name = interface.name();
             path == name || (!name.contains('/') && path.strip_prefix(name).is_some_and(|rest| rest.starts_with('/')))
         })
+    }
+
+    /// Whether an import of it is covered by [`Interface::Empty`] as well.
+    #[must_use]
+    pub fn is_wasi(self) -> bool {
+        matches!(self, Self::Clocks | Self::Random | Self::Io | Self::Cli | Self::Filesystem | Self::Empty)
     }
 
     /// Which versions of it this runtime offers.

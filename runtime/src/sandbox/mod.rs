@@ -9,7 +9,8 @@
 //! code), `state` (what one guest can reach), `capability` (the host functions, one file each), `limits`.
 //!
 //! What a guest cannot do is mostly what is *not* here: no file, socket, environment, clock or randomness is
-//! linked unless it was granted by name, and nothing that names a patient crosses the boundary.
+//! linked unless it was granted by name, and nothing that names a patient crosses the boundary. A language that cannot do
+//! without them gets an empty world (`capability/wasi.rs`), in which there is none of them either.
 
 pub mod grants;
 mod limits;
@@ -357,8 +358,8 @@ impl Prepared {
         let started = Instant::now();
         let answer = instance.call_analyze(&mut store);
         let analysis = started.elapsed();
-        let mut state = store.into_data();
-        let log = std::mem::take(&mut state.log).finish();
+        let state = store.into_data();
+        let log = state.log.finish();
         let error = match answer {
             // A guest that goes on without what the host could not give it would conclude from less than it was sent.
             Ok(Ok(())) if state.input_failed() => deeper_cause(state).expect("one of them is there"),
@@ -412,6 +413,7 @@ impl Prepared {
             budget.clone(),
         );
         let list_bytes = limits.guest_list_mib << 20;
+        let log = capability::log::JobLog::new(limits.log_kib);
         let state = JobState {
             table,
             growth: limits::GrowthLimiter::new(&limits),
@@ -420,8 +422,8 @@ impl Prepared {
             upstream,
             models,
             findings: Findings::default(),
-            log: capability::log::JobLog::new(limits.log_kib),
-            wasi: None,
+            wasi: capability::wasi::Wasi::new(log.clone(), &self.grants),
+            log,
             clock,
             limits,
         };
@@ -459,6 +461,10 @@ fn judge(error: wasmtime::Error, state: JobState) -> JobError {
     }
     if error.is::<PoolConcurrencyLimitError>() {
         return JobError::Host(last_words(&error));
+    }
+    if let Some(wasmtime_wasi::I32Exit(status)) = error.downcast_ref() {
+        let text = format!("it ended itself with exit status {status}; its last lines in the log may say why");
+        return deeper_cause(state).unwrap_or(JobError::Module(text));
     }
     deeper_cause(state).unwrap_or_else(|| JobError::Trap(last_words(&error)))
 }

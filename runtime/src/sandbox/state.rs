@@ -10,7 +10,7 @@ use super::capability::log::JobLog;
 use super::capability::nn::Models;
 use super::capability::study::StudyView;
 use super::capability::upstream::UpstreamView;
-use super::capability::wasi::EmptyWasi;
+use super::capability::wasi::Wasi;
 use super::limits::GrowthLimiter;
 use crate::config::Limits;
 use crate::findings::Findings;
@@ -29,7 +29,7 @@ pub struct JobState {
     pub(super) models: Models,
     pub(super) findings: Findings,
     pub(super) log: JobLog,
-    pub(super) wasi: Option<EmptyWasi>,
+    pub(super) wasi: Wasi,
     pub(super) clock: Arc<Clock>,
 }
 

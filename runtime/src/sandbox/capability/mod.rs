@@ -9,6 +9,7 @@ pub(super) mod marks;
 pub(super) mod nn;
 pub(super) mod patches;
 pub(super) mod priors;
+pub(super) mod stdio;
 pub(super) mod study;
 pub(super) mod upstream;
 pub(super) mod volumes;
@@ -45,8 +46,14 @@ pub(super) fn link(linker: &mut Linker<JobState>, grants: &Grants) -> wasmtime::
                 wasi_nn::inference::add_to_linker::<_, State>(linker, |s| s)?;
                 wasi_nn::errors::add_to_linker::<_, State>(linker, |s| s)?;
             }
-            other => wasi::link(linker, *other)?,
+            // Below, together.
+            Interface::Clocks
+            | Interface::Random
+            | Interface::Io
+            | Interface::Cli
+            | Interface::Filesystem
+            | Interface::Empty => {}
         }
     }
-    Ok(())
+    wasi::link(linker, grants)
 }

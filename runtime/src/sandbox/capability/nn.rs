@@ -1,13 +1,16 @@
 //! `wasi:nn`: the module's own models, through the runtime's engines.
 //!
-//! The interface is the standard one. The host functions are ours, because those of the `wasmtime-wasi-nn` crate neither
-//! account for tensors nor let the guest see why a call failed: docs/decisions/0001.
+//! The interface is the standard one and the backend contract ([`BackendGraph`], [`BackendExecutionContext`]) is
+//! that of the `wasmtime-wasi-nn` crate. The host functions are ours, because the crate's neither account for
+//! tensors nor let the guest see why a call failed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use wasmtime::component::Resource;
+use wasmtime_wasi_nn::ExecutionContext;
+use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
 
 use crate::inference::{Batch, Call, Engines, InferenceError, LoadedModel, Request, TensorSpec, Turn};
 use crate::memory::Budget;
@@ -119,27 +122,119 @@ pub struct Graph {
     batch: Batch,
 }
 
-/// A model to be run; it keeps no state between runs.
-#[derive(Clone)]
+/// A model to be run: the backend contract of `wasmtime-wasi-nn`, and what that hides of the model. It keeps no state between runs.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
-pub struct Context(Graph);
+pub struct Context {
+    graph: Graph,
+    backend: ExecutionContext,
+    outputs: Outputs,
+}
+
+/// What the last run gave. The crate's tensors are vectors; what a worker wrote lies in a sealed file, and would be copied into one
+/// for nobody. So outputs pass the contract by.
+type Outputs = Arc<Mutex<Vec<(String, Tensor)>>>;
 
 impl Context {
+    fn of(graph: &Graph) -> Result<Self, NnError> {
+        let outputs = Outputs::default();
+        let backend = Box::new(Backend { graph: graph.clone(), outputs: outputs.clone() }) as Box<dyn BackendGraph>;
+        let backend = wasmtime_wasi_nn::Graph::from(backend).init_execution_context()?;
+        Ok(Self { graph: graph.clone(), backend, outputs })
+    }
+
+    /// The same model to be run by somebody else.
+    pub(super) fn again(&self) -> Result<Self, NnError> {
+        Self::of(&self.graph)
+    }
+
     /// Runs it on named inputs; gives every output with its name.
-    pub(super) fn run(&self, inputs: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>, NnError> {
-        let Graph { model, job, batch } = &self.0;
-        model.run(inputs, &job.call(*batch)).map_err(Into::into)
+    pub(super) fn run(&mut self, inputs: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>, NnError> {
+        let named = inputs.into_iter().map(|(name, tensor)| NamedTensor { name, tensor: to_wasi_nn(tensor) });
+        self.backend.compute_with_io(named.collect())?;
+        Ok(std::mem::take(&mut *self.outputs.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// What it takes.
     pub(super) fn inputs(&self) -> &[TensorSpec] {
-        self.0.model.inputs()
+        self.graph.model.inputs()
     }
 
     /// What it gives.
     pub(super) fn outputs(&self) -> &[TensorSpec] {
-        self.0.model.outputs()
+        self.graph.model.outputs()
     }
+}
+
+/// A graph to the crate; also a context of it.
+#[derive(Clone)]
+struct Backend {
+    graph: Graph,
+    outputs: Outputs,
+}
+
+impl BackendGraph for Backend {
+    fn init_execution_context(&self) -> Result<ExecutionContext, BackendError> {
+        Ok(ExecutionContext::from(Box::new(self.clone()) as Box<dyn BackendExecutionContext>))
+    }
+}
+
+impl BackendExecutionContext for Backend {
+    fn set_input(&mut self, _id: Id, _tensor: &wasmtime_wasi_nn::Tensor) -> Result<(), BackendError> {
+        Err(only_components())
+    }
+
+    fn get_output(&mut self, _id: Id) -> Result<wasmtime_wasi_nn::Tensor, BackendError> {
+        Err(only_components())
+    }
+
+    /// Its outputs are in [`Outputs`].
+    fn compute(&mut self, inputs: Option<Vec<NamedTensor>>) -> Result<Option<Vec<NamedTensor>>, BackendError> {
+        let failed = |e: InferenceError| BackendError::BackendAccess(wasmtime::Error::new(e));
+        let Graph { model, job, batch } = &self.graph;
+        let inputs = inputs
+            .ok_or_else(only_components)?
+            .into_iter()
+            .map(|input| Ok((input.name, from_wasi_nn(input.tensor, &job.budget)?)))
+            .collect::<Result<Vec<_>, TensorError>>()
+            .map_err(|e| failed(e.into()))?;
+        let outputs = model.run(inputs, &job.call(*batch)).map_err(failed)?;
+        *self.outputs.lock().unwrap_or_else(PoisonError::into_inner) = outputs;
+        Ok(Some(Vec::new()))
+    }
+}
+
+/// The other half of the backend contract is for core modules, which cannot run here.
+fn only_components() -> BackendError {
+    BackendError::BackendAccess(wasmtime::format_err!("only components are supported"))
+}
+
+fn from_wasi_nn(t: wasmtime_wasi_nn::Tensor, budget: &Budget) -> Result<Tensor, TensorError> {
+    use wasmtime_wasi_nn::wit::TensorType as T;
+    let element = match t.ty {
+        T::Fp16 => ElementType::F16,
+        T::Fp32 => ElementType::F32,
+        T::Fp64 => ElementType::F64,
+        T::Bf16 => ElementType::Bf16,
+        T::U8 => ElementType::U8,
+        T::I32 => ElementType::I32,
+        T::I64 => ElementType::I64,
+    };
+    Tensor::new(t.dimensions.iter().map(|&d| d as usize).collect(), element, t.data, budget)
+}
+
+fn to_wasi_nn(t: Tensor) -> wasmtime_wasi_nn::Tensor {
+    use wasmtime_wasi_nn::wit::TensorType as T;
+    let ty = match t.element() {
+        ElementType::F16 => T::Fp16,
+        ElementType::F32 => T::Fp32,
+        ElementType::F64 => T::Fp64,
+        ElementType::Bf16 => T::Bf16,
+        ElementType::U8 => T::U8,
+        ElementType::I32 => T::I32,
+        ElementType::I64 => T::I64,
+    };
+    let (dimensions, data) = (dimensions(&t), t.into_data());
+    wasmtime_wasi_nn::Tensor { dimensions, ty, data }
 }
 
 fn dimensions(t: &Tensor) -> Vec<u32> {
@@ -152,6 +247,18 @@ impl From<NnError> for Failure {
             (Some(limit), _) => Self::Limit(limit, error.text),
             (None, ErrorCode::InvalidArgument) => Self::Invalid(error.text),
             (None, _) => Self::Unavailable(error.text),
+        }
+    }
+}
+
+impl From<BackendError> for NnError {
+    fn from(error: BackendError) -> Self {
+        match error {
+            BackendError::BackendAccess(e) => match e.downcast::<InferenceError>() {
+                Ok(e) => e.into(),
+                Err(e) => Self::refused(ErrorCode::RuntimeError, e.to_string()),
+            },
+            other => Self::refused(ErrorCode::RuntimeError, other.to_string()),
         }
     }
 }
@@ -232,8 +339,8 @@ impl graph::Host for JobState {
 
 impl graph::HostGraph for JobState {
     fn init_execution_context(&mut self, this: Resource<Graph>) -> NnResult<Context> {
-        let context = Context(self.table.get(&this)?.clone());
-        self.answer(Ok(context))
+        let context = Context::of(self.table.get(&this)?);
+        self.answer(context)
     }
 
     fn drop(&mut self, this: Resource<Graph>) -> wasmtime::Result<()> {
@@ -254,7 +361,7 @@ impl inference::HostGraphExecutionContext for JobState {
         for (name, tensor) in inputs {
             named.push((name, self.table.delete(tensor)?));
         }
-        let ran = self.table.get(&this)?.run(named);
+        let ran = self.table.get_mut(&this)?.run(named);
         // A job that ran out of time in an engine ends here, whatever the guest would make of the error.
         self.check_time()?;
         match ran {

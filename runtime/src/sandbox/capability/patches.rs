@@ -23,7 +23,7 @@ impl patches::Host for JobState {
         of: Vec<Resource<Volume>>,
         how: patches::Windows,
     ) -> Result<Resource<Tensor>, Failure> {
-        let context = self.table.get(&context)?.clone();
+        let mut context = self.table.get(&context)?.again()?;
         let network = Network::of(&context, of.len(), &how)?;
         let volumes = of.iter().map(|v| self.table.get(v)).collect::<Result<Vec<_>, _>>()?;
         let mut sliding = Sliding::new(&volumes, how.into())?;
