@@ -6,12 +6,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The template: where each file goes, and its text with `{{…}}` to be filled in.
-const TEMPLATE: [(&str, &str); 6] = [
+const TEMPLATE: [(&str, &str); 7] = [
     ("Cargo.toml", include_str!("../../../guest-sdk/template/Cargo.toml.in")),
     ("src/lib.rs", include_str!("../../../guest-sdk/template/lib.rs.in")),
     ("module.toml", include_str!("../../../guest-sdk/template/module.toml.in")),
     ("MODEL_CARD.md", include_str!("../../../guest-sdk/template/MODEL_CARD.md.in")),
     ("README.md", include_str!("../../../guest-sdk/template/README.md.in")),
+    ("cases/bone/expect.toml", include_str!("../../../guest-sdk/template/case.toml.in")),
     (".gitignore", include_str!("../../../guest-sdk/template/gitignore.in")),
 ];
 
