@@ -99,7 +99,7 @@
 //!    [`testing`] has fake studies, and closures that play models.
 //! 5. Rewrite `liver/MODEL_CARD.md`. Then `gantry module build liver` makes the package `liver/package/`: the
 //!    component, the models, the manifest with the digest of each, and the model card.
-//! 6. `gantry module check liver/package` loads its models as a node will, and tells what they are made of.
+//! 6. `gantry module test liver` runs the cases of `liver/cases/`, and `gantry module check liver` asks what a hospital will.
 //! 7. `gantry run --module liver/package STUDY --out OUT` runs it.
 //!
 //! `examples/module.toml` in the repository of Gantry explains every key of the manifest.

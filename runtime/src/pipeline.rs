@@ -57,6 +57,8 @@ pub enum Event<'a> {
     Step(&'static str),
     /// The guest starts: its first instruction runs as soon as it is instantiated, within a millisecond or so.
     Guest,
+    /// It ended well: what it used, and what it stated before the gate has judged it.
+    Ran(&'a Outcome),
     /// A line that the module logged in a job that then failed. Those of a job that did not are in the result.
     Log(&'a LogLine),
 }
@@ -218,6 +220,7 @@ pub fn run_prepared(
         failure.error
     })?;
     phases.end("analysis");
+    observe(Event::Ran(&outcome));
 
     observe(Event::Step("checking findings"));
     let grants: Vec<String> = grant_names(prepared.grants());

@@ -1,5 +1,6 @@
 //! One binary of scenarios.
 
+mod cases;
 mod catalog;
 mod check;
 mod command;
@@ -23,6 +24,7 @@ mod messages;
 mod models;
 mod node;
 mod openvino;
+mod packs;
 mod peers;
 mod priors;
 mod pull;

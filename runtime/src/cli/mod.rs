@@ -13,6 +13,7 @@ pub(crate) mod review;
 pub(crate) mod summary;
 pub(crate) mod sync;
 pub(crate) mod token;
+pub(crate) mod vendor;
 pub(crate) mod worker;
 pub(crate) mod worklist;
 

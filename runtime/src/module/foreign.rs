@@ -12,7 +12,8 @@ use wasmparser::{Parser, Payload};
 
 use super::inspect;
 use super::manifest::Interface;
-use super::package::{PackageError, read_bounded};
+use super::files::read_bounded;
+use super::package::PackageError;
 
 /// What a file is and wants.
 #[derive(Debug, Serialize)]

@@ -1,13 +1,16 @@
 //! `gantry module inspect`: what a hospital wants to know before it grants anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
 use wit_component::DecodedWasm;
 
+use super::cases::{CASE_FILE, CASES_FOLDER};
 use super::manifest::{Interface, Manifest, Sha256Hex};
 use super::package::{Package, PackageError};
+use super::sbom::{self, SBOM_FILE, SBOM_MAX_KIB};
+use super::statement::ENVELOPE_FILE;
 
 /// What a package says, and what its component really imports.
 #[derive(Debug, Serialize)]
@@ -24,6 +27,14 @@ pub struct Inspection {
     pub component_bytes: usize,
     /// Bytes of each model.
     pub models: Vec<(String, usize)>,
+    /// Every file of the package, by path.
+    pub files: Vec<String>,
+    /// Libraries that the component is made of, by name, with versions and licences: what the package's SBOM says; none without one.
+    pub libraries: Option<BTreeMap<String, String>>,
+    /// Names of its cases, for `gantry module test`.
+    pub cases: Vec<String>,
+    /// Whether an envelope lies beside it; whether it is a trusted one, `gantry module push` and `pull` tell.
+    pub has_envelope: bool,
     /// What somebody should look at.
     pub warnings: Vec<String>,
 }
@@ -55,7 +66,20 @@ pub fn inspect(package: &Package, component_max_mib: u64, model_max_mib: u64) ->
         models.push((model.name.clone(), package.model(&model.name, model_max_mib)?.len()));
     }
     let warnings = warnings(&manifest, &imports);
+    let files = package.files().list()?;
+    let libraries = match files.iter().any(|file| file == SBOM_FILE) {
+        true => sbom::listed(&package.files().read(SBOM_FILE, SBOM_MAX_KIB << 10, "the 16 MiB of an SBOM", 0)?),
+        false => None,
+    };
+    let case = |file: &String| {
+        let name = file.strip_prefix(CASES_FOLDER)?.strip_prefix('/')?.strip_suffix(CASE_FILE)?.strip_suffix('/')?;
+        Some(name.to_owned())
+    };
     Ok(Inspection {
+        cases: files.iter().filter_map(case).collect(),
+        has_envelope: files.iter().any(|file| file == ENVELOPE_FILE),
+        files,
+        libraries,
         identity_sha256: Sha256Hex(package.identity()).into(),
         manifest,
         imports,
@@ -158,8 +182,22 @@ impl fmt::Display for Inspection {
         }
         writeln!(f, "  component   {} KiB", self.component_bytes.div_ceil(1024))?;
         for (model, (name, bytes)) in m.models.iter().zip(&self.models) {
-            writeln!(f, "  model       {name} on {}, {} KiB", model.target, bytes.div_ceil(1024))?;
+            write!(f, "  model       {name} on {}, {} KiB", model.target, bytes.div_ceil(1024))?;
+            model.license.iter().try_for_each(|license| write!(f, ", {license}"))?;
+            writeln!(f)?;
         }
+        if let Some(license) = &m.license {
+            writeln!(f, "  license     {license}")?;
+        }
+        match &self.libraries {
+            Some(libraries) => writeln!(f, "  libraries   {} in {SBOM_FILE}", libraries.len())?,
+            None => writeln!(f, "  libraries   not told: it has no {SBOM_FILE}")?,
+        }
+        if !self.cases.is_empty() {
+            writeln!(f, "  cases       {}", self.cases.join(", "))?;
+        }
+        let files: Vec<_> = self.files.iter().map(|file| crate::printable(file)).collect();
+        writeln!(f, "  files       {}", files.join(", "))?;
         for warning in &self.warnings {
             writeln!(f, "  warning     {warning}")?;
         }

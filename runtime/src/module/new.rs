@@ -17,7 +17,11 @@ macro_rules! template {
 }
 
 /// In every language.
-const ALL: Template = template!["module.toml": "module.toml.in", "MODEL_CARD.md": "MODEL_CARD.md.in"];
+const ALL: Template = template![
+    "module.toml": "module.toml.in",
+    "MODEL_CARD.md": "MODEL_CARD.md.in",
+    "cases/bone/expect.toml": "case.toml.in",
+];
 
 fn template(language: Language) -> Template {
     match language {

@@ -20,8 +20,10 @@ mod bindings;
 mod cache;
 mod capability;
 mod engine;
+mod meter;
 mod state;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,13 +34,14 @@ pub use cache::{CacheError, CodeCache, Origin};
 pub use capability::study::{InputRecord, SeriesHandle};
 pub use capability::upstream::FinishedHandle;
 pub use limits::LimitHit;
+pub use meter::HostCalls;
 pub use state::{Failure, JobState};
 
 use crate::config::Limits;
 use crate::findings::{Findings, LogLine};
 use crate::inference::{Engines, Isolation, LoadedModel, Turn};
 use crate::memory::{self, Budget};
-use crate::module::manifest::Manifest;
+use crate::module::manifest::{Interface, Manifest};
 use crate::module::package::{Package, PackageError};
 use crate::study::{ReadError, ReadOptions, Study};
 use crate::threads::Threads;
@@ -114,10 +117,20 @@ pub struct Outcome {
     pub limit: Option<LimitHit>,
     /// The most voxels and tensors that were on the host at once, bytes.
     pub host_memory_peak: u64,
+    /// All memories of the guest together when it ended, bytes: they never shrink.
+    pub guest_memory_peak: u64,
+    /// What the guest called.
+    pub host_calls: BTreeMap<Interface, HostCalls>,
     /// From an empty store to the first guest instruction.
     pub instantiation: Duration,
     /// Inside the guest and the host functions that it called.
     pub analysis: Duration,
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outcome").field("host_calls", &self.host_calls).finish_non_exhaustive()
+    }
 }
 
 /// Why a component could not be made ready. The vendor's or the operator's to mend.
@@ -365,8 +378,10 @@ impl Prepared {
             Ok(Ok(())) if state.input_failed() => deeper_cause(state).expect("one of them is there"),
             Ok(Ok(())) => {
                 return Ok(Outcome {
+                    guest_memory_peak: state.growth.memory_bytes_used(),
                     limit: state.growth.hit,
                     host_memory_peak: state.budget.peak(),
+                    host_calls: state.meter.record(),
                     findings: state.findings,
                     log,
                     input: state.study.record(),
@@ -424,6 +439,7 @@ impl Prepared {
             findings: Findings::default(),
             wasi: capability::wasi::Wasi::new(log.clone(), &self.grants),
             log,
+            meter: meter::Meter::default(),
             clock,
             limits,
         };

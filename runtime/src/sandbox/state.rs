@@ -12,10 +12,12 @@ use super::capability::study::StudyView;
 use super::capability::upstream::UpstreamView;
 use super::capability::wasi::Wasi;
 use super::limits::GrowthLimiter;
+use super::meter::Meter;
 use crate::config::Limits;
 use crate::findings::Findings;
 use crate::inference::Turn;
 use crate::memory::{Budget, OverBudget};
+use crate::module::needs::Interface;
 use crate::volumes::VolumeError;
 
 /// The host side of one job.
@@ -30,6 +32,7 @@ pub struct JobState {
     pub(super) findings: Findings,
     pub(super) log: JobLog,
     pub(super) wasi: Wasi,
+    pub(super) meter: Meter,
     pub(super) clock: Arc<Clock>,
 }
 
@@ -104,8 +107,15 @@ impl JobState {
         self.study.failed.is_some() || self.upstream.failed.is_some() || self.models.failed.is_some()
     }
 
-    /// Puts a resource into the guest's table.
+    /// The guest calls a function of this interface.
+    pub(super) fn called(&mut self, interface: Interface) -> &mut Self {
+        self.meter.called(interface);
+        self
+    }
+
+    /// Puts a resource into the guest's table: the last thing that a function does that makes one.
     pub(super) fn push<T: Send + 'static>(&mut self, entry: T) -> Result<wasmtime::component::Resource<T>, Failure> {
+        self.meter.answered();
         Ok(self.table.push(entry)?)
     }
 

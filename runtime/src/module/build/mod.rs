@@ -21,11 +21,14 @@ use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 
+use super::accompany;
 use super::inspect;
 use super::language::Language;
 use super::manifest::{Manifest, Sha256Hex};
 use super::package::MANIFEST_FILE;
+use super::sbom::SBOM_FILE;
 pub use rust::build_examples;
+pub use toolchain::GuestToolchain;
 
 /// The folder of a built package inside its source folder.
 pub const PACKAGE_FOLDER: &str = "package";
@@ -124,6 +127,9 @@ pub enum BuildError {
     /// Nothing can be called.
     #[error("the component does not export {ANALYZE}: add gantry_guest::export!(YourType) to src/lib.rs")]
     NoExport,
+    /// The lock file is none.
+    #[error("what the component is made of cannot be told: {0}")]
+    Lock(String),
     /// The compiled module is no component.
     #[error("{path} cannot be made a component: {reason}", path = path.display())]
     Component {
@@ -187,6 +193,11 @@ pub fn build(source: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Bui
     let text =
         toml::to_string(&manifest).map_err(|e| BuildError::Manifest { path: manifest_path, reason: e.to_string() })?;
     let Sha256Hex(identity) = put(fresh.path(), MANIFEST_FILE, text.as_bytes())?;
+    for (name, bytes) in accompany::of_source(source).map_err(|(path, reason)| file(&path, reason))? {
+        put(fresh.path(), &name, &bytes)?;
+    }
+    let sbom = accompany::sbom(source, &manifest, &identity, &card).map_err(BuildError::Lock)?;
+    put(fresh.path(), SBOM_FILE, &sbom)?;
     open_to_all(fresh.path()).map_err(|e| file(fresh.path(), e))?;
     if package.exists() {
         std::fs::remove_dir_all(&package).map_err(|reason| file(&package, reason))?;

@@ -26,24 +26,25 @@ use crate::module::manifest::Interface;
 /// Links exactly what was granted.
 pub(super) fn link(linker: &mut Linker<JobState>, grants: &Grants) -> wasmtime::Result<()> {
     gi::types::add_to_linker::<_, State>(linker, |s| s)?;
+    // A getter is a plain function, and wasmtime calls it once for each call of the guest: that is where they are counted.
     let has = |interface| grants.interfaces.contains(&interface);
     if has(Interface::Volumes) || has(Interface::Nn) {
-        wasi_nn::tensor::add_to_linker::<_, State>(linker, |s| s)?;
+        wasi_nn::tensor::add_to_linker::<_, State>(linker, |s| s.called(Interface::Nn))?;
     }
     for interface in &grants.interfaces {
         match interface {
-            Interface::Study => gi::study::add_to_linker::<_, State>(linker, |s| s)?,
-            Interface::Priors => gi::priors::add_to_linker::<_, State>(linker, |s| s)?,
-            Interface::Volumes => gi::volumes::add_to_linker::<_, State>(linker, |s| s)?,
-            Interface::Filters => gi::filters::add_to_linker::<_, State>(linker, |s| s)?,
-            Interface::Patches => gi::patches::add_to_linker::<_, State>(linker, |s| s)?,
-            Interface::Findings => gi::findings::add_to_linker::<_, State>(linker, |s| s)?,
-            Interface::Marks => gi::marks::add_to_linker::<_, State>(linker, |s| s)?,
-            Interface::Upstream => gi::upstream::add_to_linker::<_, State>(linker, |s| s)?,
-            Interface::Log => gi::log::add_to_linker::<_, State>(linker, |s| s)?,
+            Interface::Study => gi::study::add_to_linker::<_, State>(linker, |s| s.called(Interface::Study))?,
+            Interface::Priors => gi::priors::add_to_linker::<_, State>(linker, |s| s.called(Interface::Priors))?,
+            Interface::Volumes => gi::volumes::add_to_linker::<_, State>(linker, |s| s.called(Interface::Volumes))?,
+            Interface::Filters => gi::filters::add_to_linker::<_, State>(linker, |s| s.called(Interface::Filters))?,
+            Interface::Patches => gi::patches::add_to_linker::<_, State>(linker, |s| s.called(Interface::Patches))?,
+            Interface::Findings => gi::findings::add_to_linker::<_, State>(linker, |s| s.called(Interface::Findings))?,
+            Interface::Marks => gi::marks::add_to_linker::<_, State>(linker, |s| s.called(Interface::Marks))?,
+            Interface::Upstream => gi::upstream::add_to_linker::<_, State>(linker, |s| s.called(Interface::Upstream))?,
+            Interface::Log => gi::log::add_to_linker::<_, State>(linker, |s| s.called(Interface::Log))?,
             Interface::Nn => {
-                wasi_nn::graph::add_to_linker::<_, State>(linker, |s| s)?;
-                wasi_nn::inference::add_to_linker::<_, State>(linker, |s| s)?;
+                wasi_nn::graph::add_to_linker::<_, State>(linker, |s| s.called(Interface::Nn))?;
+                wasi_nn::inference::add_to_linker::<_, State>(linker, |s| s.called(Interface::Nn))?;
                 wasi_nn::errors::add_to_linker::<_, State>(linker, |s| s)?;
             }
             // Below, together.

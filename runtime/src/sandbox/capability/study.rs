@@ -1,6 +1,6 @@
 //! `gantry:imaging/study`: the input, read-only and pseudonymous; series of earlier studies are looked at the same way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,9 @@ pub(crate) struct StudyView {
     pub(super) priors: Vec<Prior>,
     /// Whether the module asked for earlier studies.
     pub(super) asked_for_priors: bool,
-    attributes: std::collections::BTreeSet<String>,
+    attributes: BTreeSet<String>,
+    /// Those of them that the guest asked for.
+    attributes_read: BTreeSet<String>,
     pseudonym_key: [u8; 32],
     read: ReadOptions,
     budget: Budget,
@@ -60,6 +62,8 @@ pub struct InputRecord {
     pub warnings: Vec<String>,
     /// Time spent reading and decoding pixels.
     pub decoding: Duration,
+    /// Attributes of those granted that the module asked for, by keyword.
+    pub attributes_read: BTreeSet<String>,
 }
 
 impl StudyView {
@@ -78,6 +82,7 @@ impl StudyView {
             priors,
             asked_for_priors: false,
             attributes: grants.attributes.clone(),
+            attributes_read: BTreeSet::new(),
             pseudonym_key,
             read,
             budget,
@@ -97,8 +102,8 @@ impl StudyView {
         let uids = self.accepted.iter().map(|&index| &self.study.series[index].uid).chain(earlier);
         let pseudonyms = uids.map(|uid| (uid.clone(), self.pseudonym(uid))).collect();
         let priors = priors.to_vec();
-        let Self { digests, warnings, decoding, .. } = self;
-        InputRecord { digests, pseudonyms, priors, warnings, decoding }
+        let Self { digests, warnings, decoding, attributes_read, .. } = self;
+        InputRecord { digests, pseudonyms, priors, warnings, decoding, attributes_read }
     }
 
     fn series(&self, handle: SeriesHandle) -> &Series {
@@ -200,7 +205,9 @@ impl study::HostSeries for JobState {
                  operator must allow it (--grant attribute:{shown})"
             )));
         }
-        Ok(self.study.series(handle).attribute(&keyword))
+        let value = self.study.series(handle).attribute(&keyword);
+        self.study.attributes_read.insert(keyword);
+        Ok(value)
     }
 
     fn volumes(&mut self, this: Resource<SeriesHandle>) -> wasmtime::Result<u32> {
