@@ -5,7 +5,7 @@
 //!
 //! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `workers` goes on in `neighbours` and `processor`; `ingest` and
 //! `hospital` share `synthetic`, `sender` and `receivers`; `outputs` is `seg` and `outbox` on what `organs` has; `deid` stands alone;
-//! `sync` shares `spooled` with the tests of what it measures.
+//! `sync` shares `spooled` with the tests of what it measures; `stream` stands alone.
 
 mod command;
 mod deid;
@@ -29,6 +29,7 @@ mod sender;
 #[expect(dead_code, reason = "it is whole where it is at home")]
 #[path = "../../cloud-sync/tests/s3/spooled.rs"]
 mod spooled;
+mod stream;
 mod study;
 mod sync;
 mod sync_triage;
@@ -70,6 +71,8 @@ enum Subject {
     Deid(deid::Options),
     /// A batch into a bucket, many small objects and few large ones, beside s5cmd.
     Sync(sync::Options),
+    /// Two streams at once at 30 frames a second, against the frame budget and against one alone.
+    Stream(stream::Options),
     /// What everything around an engine costs on a GPU, beside the bare engine. Needs nothing but this program, the engine's library
     /// and models.
     Gpu(gpu::Options),
@@ -147,6 +150,7 @@ fn main() -> Result<()> {
         Subject::Outputs(options) => &options.built,
         Subject::Deid(options) => &options.built,
         Subject::Sync(options) => &options.built,
+        Subject::Stream(options) => &options.built,
     };
     let processors = pin(built.processors)?;
     let folder = built.folder.clone().unwrap_or_else(|| repository().join(".cache/bench"));
@@ -188,6 +192,11 @@ fn main() -> Result<()> {
         Subject::Sync(options) => {
             let mut report = Report::begin(format!("sync, {}", profile(&gantry)), processors);
             sync::measure(options, &mut report)?;
+            report
+        }
+        Subject::Stream(options) => {
+            let mut report = Report::begin(format!("stream, {}", profile(&gantry)), processors);
+            stream::measure(&folder, options, &mut report)?;
             report
         }
         Subject::Gpu(_) | Subject::Worker | Subject::WriteSeg(_) | Subject::Upload(_) => unreachable!("done above"),

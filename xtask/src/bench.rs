@@ -26,6 +26,7 @@ Examples:
   cargo xtask bench outputs -- --only seg    the SEG alone; also: orthanc, gone
   cargo xtask bench deid                     slices without identities, beside dicom-anonymizer and gdcmanon
   cargo xtask bench sync                     a batch into a bucket (radosgw), beside s5cmd
+  cargo xtask bench stream                   two ultrasound streams at once, against the frame budget and one alone
   cargo xtask bench gpu -- --library LIBRARY --out ratios.json
                                              what everything around an engine costs on a GPU, beside the bare engine
   cargo xtask bench gpu -- --device cpu      the same on processors
@@ -61,6 +62,8 @@ enum Subject {
     Deid,
     /// A batch of 2,000 small objects, and one of four large ones, to radosgw by our uploader and by s5cmd
     Sync,
+    /// A real ultrasound cine at 30 frames a second through us-guidance: two streams at once against 33 ms, and against one
+    Stream,
     /// Models by the bare engine in a loop, by the engine in the process, and by a worker; urgent runs; a killed worker
     Gpu,
 }
@@ -77,6 +80,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
         Subject::Outputs => ("outputs", false),
         Subject::Deid => ("deid", false),
         Subject::Sync => ("sync", false),
+        Subject::Stream => ("stream", true),
         Subject::Gpu => ("gpu", false),
     };
     if runs_modules || matches!(options.subject, Subject::Outputs | Subject::Deid) {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! [`manifest`] says what a module is and needs; [`package`] opens what was built and checks digests; [`build`],
-//! [`new`], [`inspect`] and [`check`] are the commands.
+//! [`new`], [`inspect`] and [`check`] are the commands. [`world`] is what kinds of modules there are.
 //!
 //! A package goes from a vendor to hospitals through a bucket: [`statement`] is what is signed of it, [`sign`] signs and publishes it,
 //! [`pull`] fetches it into a folder of packages ([`installed`]). docs/modules-in-a-bucket.md.
@@ -23,3 +23,4 @@ pub mod package;
 pub mod pull;
 pub mod sign;
 pub mod statement;
+pub mod world;

@@ -57,6 +57,8 @@ pub enum Interface {
     Marks,
     /// Results of modules that ran before.
     Upstream,
+    /// Frames of a stream.
+    Frames,
     /// Log lines.
     Log,
     /// The package's models.
@@ -75,13 +77,14 @@ pub enum Interface {
 
 impl Interface {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Study,
         Self::Priors,
         Self::Volumes,
         Self::Findings,
         Self::Marks,
         Self::Upstream,
+        Self::Frames,
         Self::Log,
         Self::Nn,
         Self::Clocks,
@@ -101,6 +104,7 @@ impl Interface {
             Self::Findings => "gantry:imaging/findings",
             Self::Marks => "gantry:imaging/marks",
             Self::Upstream => "gantry:imaging/upstream",
+            Self::Frames => "gantry:imaging/frames",
             Self::Log => "gantry:imaging/log",
             Self::Nn => "wasi:nn",
             Self::Clocks => "wasi:clocks",
@@ -130,9 +134,14 @@ impl Interface {
     #[must_use]
     pub fn offers(self, version: &str) -> bool {
         match self {
-            Self::Study | Self::Priors | Self::Volumes | Self::Findings | Self::Marks | Self::Upstream | Self::Log => {
-                version == "0.1.0"
-            }
+            Self::Study
+            | Self::Priors
+            | Self::Volumes
+            | Self::Findings
+            | Self::Marks
+            | Self::Upstream
+            | Self::Frames
+            | Self::Log => version == "0.1.0",
             Self::Nn => version == "0.2.0-rc-2024-10-28",
             // WASI 0.2 only ever grew.
             _ => version.starts_with("0.2."),
@@ -143,9 +152,14 @@ impl Interface {
     #[must_use]
     pub fn offered(self) -> &'static str {
         match self {
-            Self::Study | Self::Priors | Self::Volumes | Self::Findings | Self::Marks | Self::Upstream | Self::Log => {
-                "0.1.0"
-            }
+            Self::Study
+            | Self::Priors
+            | Self::Volumes
+            | Self::Findings
+            | Self::Marks
+            | Self::Upstream
+            | Self::Frames
+            | Self::Log => "0.1.0",
             Self::Nn => "0.2.0-rc-2024-10-28",
             _ => "0.2",
         }

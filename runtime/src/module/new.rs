@@ -24,23 +24,27 @@ macro_rules! files {
 }
 
 /// Sources of the SDK, below `sdk/gantry-guest`.
-const SDK: [(&str, &str); 17] = files!(
+const SDK: [(&str, &str); 21] = files!(
     "guest-sdk",
     [
         "src/bindings.rs",
         "src/error.rs",
+        "src/fake/frames.rs",
         "src/fake/grid.rs",
         "src/fake/job.rs",
         "src/fake/labels.rs",
         "src/fake/mod.rs",
         "src/fake/ops.rs",
         "src/findings.rs",
+        "src/frames.rs",
         "src/lib.rs",
         "src/log.rs",
         "src/marks.rs",
+        "src/stream_bindings.rs",
         "src/study.rs",
         "src/tensor.rs",
         "src/testing.rs",
+        "src/testing/played.rs",
         "src/types.rs",
         "src/upstream.rs",
         "src/volumes.rs",
@@ -48,7 +52,7 @@ const SDK: [(&str, &str); 17] = files!(
 );
 
 /// The contract, below `sdk/wit`.
-const WIT: [(&str, &str); 3] = files!("wit", ["deps/wasi-nn/nn.wit", "imaging.wit", "next.wit"]);
+const WIT: [(&str, &str); 4] = files!("wit", ["deps/wasi-nn/nn.wit", "imaging.wit", "next.wit", "stream.wit"]);
 
 /// Why no module was made. The vendor's to mend.
 #[derive(Debug, thiserror::Error)]

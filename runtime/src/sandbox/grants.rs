@@ -6,10 +6,17 @@ use std::str::FromStr;
 use crate::config::GrantConfig;
 use crate::module::needs::{Interface, Needs};
 
-/// Granted to any module that asks: its own study, voxels, findings, marks, log and models carry no authority beyond
-/// the study that the operator handed over.
-pub const DEFAULT_INTERFACES: [Interface; 6] =
-    [Interface::Study, Interface::Volumes, Interface::Findings, Interface::Marks, Interface::Log, Interface::Nn];
+/// Granted to any module that asks: its own study or stream, voxels, findings, marks, log and models carry no authority
+/// beyond the images that the operator handed over.
+pub const DEFAULT_INTERFACES: [Interface; 7] = [
+    Interface::Study,
+    Interface::Volumes,
+    Interface::Findings,
+    Interface::Marks,
+    Interface::Frames,
+    Interface::Log,
+    Interface::Nn,
+];
 
 /// Granted to any module that asks: how the images were made, not whose they are.
 pub const DEFAULT_ATTRIBUTES: [&str; 31] = [

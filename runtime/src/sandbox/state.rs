@@ -6,7 +6,7 @@ use wasmtime::component::{HasSelf, ResourceTable, ResourceTableError};
 
 use super::bindings::gantry::imaging::types;
 use super::capability::log::JobLog;
-use super::capability::nn::Models;
+use super::capability::nn::{Deadline, Models};
 use super::capability::study::StudyView;
 use super::capability::upstream::UpstreamView;
 use super::capability::wasi::EmptyWasi;
@@ -29,7 +29,7 @@ pub struct JobState {
     pub(super) findings: Findings,
     pub(super) log: JobLog,
     pub(super) wasi: Option<EmptyWasi>,
-    pub(super) deadline: Instant,
+    pub(super) deadline: Deadline,
     pub(super) turn: Turn,
 }
 
@@ -72,7 +72,7 @@ impl JobState {
         if self.turn.is_cancelled() {
             return Err(Cancelled.into());
         }
-        if Instant::now() >= self.deadline {
+        if Instant::now() >= self.deadline.get() {
             return Err(DeadlineReached(self.limits.job_deadline_ms).into());
         }
         Ok(())

@@ -73,6 +73,7 @@ pub(super) fn link(linker: &mut Linker<JobState>, interface: Interface) -> wasmt
         | Interface::Findings
         | Interface::Marks
         | Interface::Upstream
+        | Interface::Frames
         | Interface::Log
         | Interface::Nn => {}
     }
