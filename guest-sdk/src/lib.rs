@@ -127,8 +127,11 @@
 //!
 //! - **What is seen is believed.** [`marks`] has a heatmap and boxes, which the host shows over the images.
 //!
+//! - **Frames one after another are another kind of module.** One that guides whoever holds an ultrasound probe implements
+//!   [`frames::FrameAnalyzer`] instead of [`Analyzer`], and `gantry stream` runs it.
+//!
 //! Order of reading: [`Analyzer`], [`Study`], [`Volume`] and [`volumes`], [`Model`], [`findings`], [`marks`],
-//! [`upstream`], [`testing`].
+//! [`upstream`], [`frames`], [`testing`].
 
 #![expect(clippy::test_attr_in_doctest, reason = "hidden lines take the attribute out, and `main` calls the test")]
 
@@ -139,9 +142,12 @@ mod error;
 mod fake;
 mod filters;
 pub mod findings;
+pub mod frames;
 mod log;
 pub mod marks;
 mod patches;
+#[doc(hidden)]
+pub mod stream_bindings;
 mod study;
 mod tensor;
 #[cfg(not(target_arch = "wasm32"))]
@@ -175,6 +181,10 @@ mod sys {
         gantry::imaging::{filters, findings, log, marks, patches, priors, study, upstream, volumes},
         wasi::nn::{errors, graph, inference, tensor},
     };
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) use crate::stream_bindings::gantry::imaging::frames;
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) use crate::fake::stream as frames;
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) use crate::fake::{
         errors, filters, findings, graph, inference, log, marks, patches, priors, study, tensor, upstream, volumes,
@@ -209,15 +219,46 @@ macro_rules! export {
 /// For the macros.
 #[doc(hidden)]
 pub mod __private {
+    use std::cell::RefCell;
+
     pub use crate::bindings;
     pub use crate::bindings::gantry::imaging::log::Level;
+    use crate::frames::{Answer, Frame, FrameAnalyzer, StreamInfo, Summary};
+    pub use crate::stream_bindings;
 
     /// What the component exports.
     pub fn analyze<A: crate::Analyzer>() -> Result<(), String> {
-        // A panic ends the component without a word, so say it before.
+        say_panics();
+        A::analyze(&crate::Study::of_this_job()).map_err(|error| error.to_string())
+    }
+
+    /// A panic ends the component without a word, so say it before.
+    fn say_panics() {
         #[cfg(target_arch = "wasm32")]
         std::panic::set_hook(Box::new(|panic| log(Level::Warn, format_args!("{panic}"))));
-        A::analyze(&crate::Study::of_this_job()).map_err(|error| error.to_string())
+    }
+
+    /// What the component of a module that looks at frames exports.
+    pub fn open<A: FrameAnalyzer>(session: &RefCell<Option<A>>, info: &StreamInfo) -> Result<(), String> {
+        say_panics();
+        session.replace(Some(A::open(info).map_err(|error| error.to_string())?));
+        Ok(())
+    }
+
+    /// As [`open`].
+    pub fn next<A: FrameAnalyzer>(
+        session: &RefCell<Option<A>>,
+        image: &crate::sys::frames::Frame,
+    ) -> Result<Answer, String> {
+        let mut session = session.borrow_mut();
+        let analyzer = session.as_mut().ok_or("a frame before `open`")?;
+        analyzer.next(&Frame(image)).map_err(|error| error.to_string())
+    }
+
+    /// As [`open`].
+    pub fn close<A: FrameAnalyzer>(session: &RefCell<Option<A>>) -> Result<Summary, String> {
+        let analyzer = session.take().ok_or("`close` before `open`")?;
+        analyzer.close().map_err(|error| error.to_string())
     }
 
     /// One line of the log.

@@ -29,6 +29,8 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+mod played;
+
 use std::fmt;
 use std::rc::Rc;
 
@@ -39,6 +41,8 @@ use crate::tensor::Tensor;
 use crate::types::{Code, Geometry, Region, Segment, Urgency};
 use crate::upstream::{Alert, Classification, Measurement, Origin, Refusal};
 use crate::{Analyzer, fake};
+
+pub use self::played::{FakeStream, Streamed, stream};
 
 /// A study of made-up series, and the models of the package.
 #[derive(Default)]

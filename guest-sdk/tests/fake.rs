@@ -1,7 +1,8 @@
 //! The fake host does what the contract says: small grids with results worked out by hand.
 
+use gantry_guest::frames::{Answer, Frame, FrameAnalyzer, Rectangle, StreamInfo, Summary};
 use gantry_guest::prelude::*;
-use gantry_guest::testing::{FakeSeries, FakeStudy, Line, run};
+use gantry_guest::testing::{FakeSeries, FakeStream, FakeStudy, Line, run, stream};
 
 fn row(values: &[f32]) -> Volume {
     let grid = Geometry::upright(Extent::new(values.len() as u32, 1, 1), Vec3::new(1.0, 1.0, 1.0));
@@ -299,6 +300,35 @@ impl Analyzer for OverWindows {
     }
 }
 
+/// Keeps the brightness of the frame before, and tells how much it changed.
+struct Change {
+    whole: Rectangle,
+    before: Option<u8>,
+    restarts: u32,
+}
+
+impl FrameAnalyzer for Change {
+    fn open(info: &StreamInfo) -> Result<Self, Error> {
+        Ok(Self { whole: info.whole(), before: None, restarts: info.restarts })
+    }
+
+    fn next(&mut self, frame: &Frame<'_>) -> Result<Answer, Error> {
+        let now = frame.brightness(self.whole)?[0];
+        let change = self.before.replace(now).map_or(0, |before| now.abs_diff(before));
+        if now == 13 {
+            return Err("unlucky".into());
+        }
+        info!("{} at {} µs, {} skipped, {change}", frame.number(), frame.time_us(), frame.skipped());
+        let channel = frame.volume(Some(2)).map_or(f32::NAN, |blue| all(&blue)[0]);
+        let answer = Answer::of_quality(f32::from(change) / 255.0);
+        Ok(if channel.is_nan() { answer } else { answer.label(Code::new("BLUE", "99TEST", "Blue"), channel / 255.0) })
+    }
+
+    fn close(self) -> Result<Summary, Error> {
+        Ok(Summary::new().measure(Code::new("R", "99TEST", "Restarts"), self.restarts.into(), "1", vec![1]))
+    }
+}
+
 #[test]
 fn a_network_looks_at_windows_under_every_turn() {
     let grid = Geometry::upright(Extent::new(5, 4, 1), Vec3::new(1.0, 1.0, 1.0));
@@ -313,4 +343,47 @@ fn a_network_looks_at_windows_under_every_turn() {
     });
     let stated = run::<OverWindows>(study).expect("analyzed");
     assert!(stated.measurements[0].1 < 1e-5, "{:?}", stated.measurements);
+}
+
+#[test]
+fn a_module_that_looks_at_frames_keeps_what_it_knows_until_it_is_ended() {
+    let played = FakeStream::grey(2, 1).frame(|_, _| 10).frame(|_, _| 13).skip(2).frame(|_, _| 61).restart();
+    let played = stream::<Change>(played.frame(|_, _| 0)).expect("played");
+    let quality: Vec<_> = played.answers.iter().map(|(n, a)| (*n, a.as_ref().map(|a| a.quality).ok())).collect();
+    assert_eq!(quality, [(1, Some(Some(0.0))), (2, None), (5, Some(Some(48.0 / 255.0))), (7, Some(Some(0.0)))]);
+    let log = ["1 at 0 µs, 0 skipped, 0", "5 at 133332 µs, 3 skipped, 48", "7 at 199998 µs, 1 skipped, 0"];
+    assert_eq!(played.log, log.map(|line| Line::Info(line.into())));
+    assert_eq!(played.summary.quantities[0].value, 1.0, "begun anew once");
+}
+
+#[test]
+fn colours_have_channels_and_a_brightness() {
+    let colours = FakeStream::colour(1, 1).frame_of_colours(|_, _| [0, 255, 51]);
+    let played = stream::<Change>(colours).expect("played");
+    let answer = played.answers[0].1.as_ref().expect("an answer");
+    assert_eq!(answer.labels[0].probability, 0.2);
+}
+
+#[test]
+fn an_answer_that_the_host_would_refuse_is_refused() {
+    struct Wild;
+    impl FrameAnalyzer for Wild {
+        fn open(_: &StreamInfo) -> Result<Self, Error> {
+            Ok(Self)
+        }
+        fn next(&mut self, frame: &Frame<'_>) -> Result<Answer, Error> {
+            let place = Rectangle { column: 1, row: 0, columns: 2, rows: 1 };
+            let what = Code::new("A", "99TEST", "A");
+            Ok(match frame.number() {
+                1 => Answer::of_quality(1.5),
+                _ => Answer::of_quality(1.0).locate(place, what, 1.0),
+            })
+        }
+        fn close(self) -> Result<Summary, Error> {
+            Ok(Summary::default())
+        }
+    }
+    let refused = |played: FakeStream| stream::<Wild>(played).expect_err("refused").to_string();
+    assert!(refused(FakeStream::grey(2, 1).frame(|_, _| 0)).contains("1.5 is not in 0..=1"));
+    assert!(refused(FakeStream::grey(2, 1).skip(1).frame(|_, _| 0)).contains("leaves the frame"));
 }

@@ -63,6 +63,9 @@ enum Command {
         "  gantry run --module GROWTH --grant gantry:imaging/priors --prior last-year/ study/ --out results/\n"
     ))]
     Run(RunArgs),
+    /// Play an ultrasound cine to a module that looks at frames one after another, and tell how it kept up.
+    #[command(after_help = cli::stream::EXAMPLES)]
+    Stream(cli::stream::StreamArgs),
     /// Take studies in from scanners and archives, and run the site's modules on them, until SIGTERM or Ctrl-C.
     #[command(after_help = "Example:\n  gantry serve --config /etc/gantry/gantry.toml\n")]
     Serve {
@@ -326,6 +329,7 @@ fn main() -> ExitCode {
     }
     let done = match command {
         Command::Run(args) => run(&args),
+        Command::Stream(args) => cli::stream::run(&args),
         Command::Serve { config } => serve(&config),
         Command::Token(command) => token::run(&command),
         Command::Job(command) => job::job(command),
@@ -436,6 +440,7 @@ fn exit_code(error: &RunError) -> u8 {
             false => 3,
         },
         RunError::Job(JobError::Cancelled) => 130,
+        RunError::Prepare(PrepareError::OtherWorld { .. }) => 2,
         RunError::Prepare(_) | RunError::Job(_) | RunError::Refused(_) => 4,
         RunError::Nonconforming(_) | RunError::Write(_) => 1,
     }

@@ -34,6 +34,7 @@ mod record;
 mod review;
 mod seg;
 mod shown;
+mod streams;
 mod sync;
 mod tls;
 mod tools;

@@ -1,6 +1,7 @@
 //! What scenarios are made of: a small CT, a package around any component, and one call that runs both.
 
 pub mod certificates;
+pub mod cine;
 pub mod command;
 pub mod complete;
 pub mod dimse;

@@ -28,6 +28,7 @@ Examples:
   cargo xtask bench sync                     a batch into a bucket (radosgw), beside s5cmd
   cargo xtask bench volumes                  each operation on a volume, beside scipy and SimpleITK
   cargo xtask bench volumes -- --only median --slices 300
+  cargo xtask bench stream                   two ultrasound streams at once, against the frame budget and one alone
   cargo xtask bench gpu -- --library LIBRARY --out ratios.json
                                              what everything around an engine costs on a GPU, beside the bare engine
   cargo xtask bench gpu -- --device cpu      the same on processors
@@ -67,6 +68,8 @@ enum Subject {
     Sync,
     /// Smoothing, projections, morphology, resampling and the like on a CT of 512 × 512 × 100, beside scipy and SimpleITK
     Volumes,
+    /// A real ultrasound cine at 30 frames a second through us-guidance: two streams at once against 33 ms, and against one
+    Stream,
     /// Models by the bare engine in a loop, by the engine in the process, and by a worker; urgent runs; a killed worker
     Gpu,
 }
@@ -85,6 +88,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
         Subject::Decode => ("decode", false),
         Subject::Sync => ("sync", false),
         Subject::Volumes => ("volumes", false),
+        Subject::Stream => ("stream", true),
         Subject::Gpu => ("gpu", false),
     };
     if runs_modules || matches!(options.subject, Subject::Outputs | Subject::Deid | Subject::Decode) {

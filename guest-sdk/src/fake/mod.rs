@@ -2,6 +2,7 @@
 //!
 //! The operations are written to be obviously right, one voxel at a time; the host's own are the fast ones.
 
+mod frames;
 mod grid;
 mod job;
 mod labels;
@@ -10,6 +11,7 @@ mod ops;
 mod spline;
 mod windows;
 
+pub(crate) use frames::judge;
 pub(crate) use job::Job;
 
 pub(crate) mod study {
@@ -47,6 +49,10 @@ pub(crate) mod marks {
 
 pub(crate) mod upstream {
     pub(crate) use super::job::{Finished, results};
+}
+
+pub(crate) mod stream {
+    pub(crate) use super::frames::Frame;
 }
 
 pub(crate) mod log {

@@ -7,7 +7,7 @@
 //!
 //! [`manifest`] says what a module is and needs; [`package`] opens what was built and checks digests, in a folder or in one file
 //! ([`files`], [`mod@pack`]). [`new`], [`from_onnx`], [`build`], [`cases`] on [`phantom`]s, [`examine`], [`mod@bench`], [`inspect`] and [`mod@diff`]
-//! are the commands; those that run a module do so by [`trial`]. docs/vendor.md.
+//! are the commands; those that run a module do so by [`trial`]. [`world`] is what kinds of modules there are. docs/vendor.md.
 //!
 //! A package goes from a vendor to hospitals through a bucket: [`statement`] is what is signed of it, [`sign`] signs and publishes it,
 //! [`pull`] fetches it into a folder of packages ([`installed`]). docs/modules-in-a-bucket.md.
@@ -39,3 +39,4 @@ pub mod sign;
 pub mod statement;
 pub mod target;
 pub mod trial;
+pub mod world;

@@ -61,6 +61,8 @@ pub enum Interface {
     Marks,
     /// Results of modules that ran before.
     Upstream,
+    /// Frames of a stream.
+    Frames,
     /// Log lines.
     Log,
     /// The package's models.
@@ -82,7 +84,7 @@ pub enum Interface {
 
 impl Interface {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Study,
         Self::Priors,
         Self::Volumes,
@@ -91,6 +93,7 @@ impl Interface {
         Self::Findings,
         Self::Marks,
         Self::Upstream,
+        Self::Frames,
         Self::Log,
         Self::Nn,
         Self::Clocks,
@@ -113,6 +116,7 @@ impl Interface {
             Self::Findings => "gantry:imaging/findings",
             Self::Marks => "gantry:imaging/marks",
             Self::Upstream => "gantry:imaging/upstream",
+            Self::Frames => "gantry:imaging/frames",
             Self::Log => "gantry:imaging/log",
             Self::Nn => "wasi:nn",
             Self::Clocks => "wasi:clocks",
@@ -161,6 +165,7 @@ impl Interface {
             | Self::Findings
             | Self::Marks
             | Self::Upstream
+            | Self::Frames
             | Self::Log => version == "0.1.0",
             Self::Nn => version == "0.2.0-rc-2024-10-28",
             // WASI 0.2 only ever grew.
@@ -180,6 +185,7 @@ impl Interface {
             | Self::Findings
             | Self::Marks
             | Self::Upstream
+            | Self::Frames
             | Self::Log => "0.1.0",
             Self::Nn => "0.2.0-rc-2024-10-28",
             _ => "0.2",

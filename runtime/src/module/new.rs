@@ -74,11 +74,12 @@ macro_rules! files {
 }
 
 /// Sources of the SDK, below `sdk/gantry-guest`.
-const SDK: [(&str, &str); 22] = files!(
+const SDK: [(&str, &str); 24] = files!(
     "guest-sdk",
     [
         "src/bindings.rs",
         "src/error.rs",
+        "src/fake/frames.rs",
         "src/fake/grid.rs",
         "src/fake/job.rs",
         "src/fake/labels.rs",
@@ -89,13 +90,16 @@ const SDK: [(&str, &str); 22] = files!(
         "src/fake/windows.rs",
         "src/filters.rs",
         "src/findings.rs",
+        "src/frames.rs",
         "src/lib.rs",
         "src/log.rs",
         "src/marks.rs",
         "src/patches.rs",
+        "src/stream_bindings.rs",
         "src/study.rs",
         "src/tensor.rs",
         "src/testing.rs",
+        "src/testing/played.rs",
         "src/types.rs",
         "src/upstream.rs",
         "src/volumes.rs",
@@ -103,7 +107,7 @@ const SDK: [(&str, &str); 22] = files!(
 );
 
 /// The contract, below `sdk/wit`.
-const WIT: [(&str, &str); 2] = files!("wit", ["deps/wasi-nn/nn.wit", "imaging.wit"]);
+const WIT: [(&str, &str); 3] = files!("wit", ["deps/wasi-nn/nn.wit", "imaging.wit", "stream.wit"]);
 
 /// Why no module was made. The vendor's to mend.
 #[derive(Debug, thiserror::Error)]

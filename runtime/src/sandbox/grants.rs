@@ -6,15 +6,16 @@ use std::str::FromStr;
 use crate::config::GrantConfig;
 use crate::module::needs::{Interface, Needs};
 
-/// Granted to any module that asks: its own study, voxels, findings, marks, log and models carry no authority beyond
-/// the study that the operator handed over, and an empty WASI carries none at all.
-pub const DEFAULT_INTERFACES: [Interface; 9] = [
+/// Granted to any module that asks: its own study or stream, voxels, findings, marks, log and models carry no authority
+/// beyond the images that the operator handed over, and an empty WASI carries none at all.
+pub const DEFAULT_INTERFACES: [Interface; 10] = [
     Interface::Study,
     Interface::Volumes,
     Interface::Filters,
     Interface::Patches,
     Interface::Findings,
     Interface::Marks,
+    Interface::Frames,
     Interface::Log,
     Interface::Nn,
     Interface::Empty,

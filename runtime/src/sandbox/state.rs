@@ -7,7 +7,7 @@ use wasmtime::component::{HasSelf, ResourceTable, ResourceTableError};
 
 use super::bindings::gantry::imaging::types;
 use super::capability::log::JobLog;
-use super::capability::nn::Models;
+use super::capability::nn::{Deadline, Models};
 use super::capability::study::StudyView;
 use super::capability::upstream::UpstreamView;
 use super::capability::wasi::Wasi;
@@ -39,14 +39,14 @@ pub struct JobState {
 /// When a job is to end.
 #[derive(Debug)]
 pub(super) struct Clock {
-    pub(super) deadline: Instant,
+    pub(super) deadline: Deadline,
     pub(super) turn: Turn,
 }
 
 impl Clock {
     /// Whether its deadline came, or it was cancelled.
     pub(super) fn is_over(&self) -> bool {
-        self.turn.is_cancelled() || Instant::now() >= self.deadline
+        self.turn.is_cancelled() || Instant::now() >= self.deadline.get()
     }
 }
 
@@ -91,7 +91,7 @@ impl JobState {
         if self.clock.turn.is_cancelled() {
             return Err(Cancelled.into());
         }
-        if Instant::now() >= self.clock.deadline {
+        if Instant::now() >= self.clock.deadline.get() {
             return Err(DeadlineReached(self.limits.job_deadline_ms).into());
         }
         Ok(())

@@ -15,6 +15,7 @@
 
 mod attributes;
 mod characters;
+mod cine;
 mod codec;
 mod colour;
 mod decode;
@@ -50,6 +51,7 @@ use dicom_dictionary_std::StandardDataDictionary;
 use dicom_object::InMemDicomObject;
 
 pub use self::attributes::is_code;
+pub use self::cine::{Cine, Picture, Timing, cines};
 pub use self::codec::CompressedFrame;
 pub use self::error::ReadError;
 pub use self::gaps::gap;

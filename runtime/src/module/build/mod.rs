@@ -27,6 +27,7 @@ use super::language::Language;
 use super::manifest::{Manifest, Sha256Hex};
 use super::package::MANIFEST_FILE;
 use super::sbom::SBOM_FILE;
+use super::world::World;
 pub use rust::build_examples;
 pub use toolchain::GuestToolchain;
 
@@ -34,8 +35,6 @@ pub use toolchain::GuestToolchain;
 pub const PACKAGE_FOLDER: &str = "package";
 /// What a hospital reads first.
 const CARD_FILE: &str = "MODEL_CARD.md";
-/// What every module exports.
-const ANALYZE: &str = "analyze";
 /// Lines of a failed command that are shown.
 const LINES_SHOWN: usize = 40;
 
@@ -125,7 +124,10 @@ pub enum BuildError {
     #[error("the component {}: add it to needs.interfaces of {MANIFEST_FILE}, or do without", .0.join("; it "))]
     Imports(Vec<String>),
     /// Nothing can be called.
-    #[error("the component does not export {ANALYZE}: add gantry_guest::export!(YourType) to src/lib.rs")]
+    #[error(
+        "the component exports nothing that can be run: add gantry_guest::export!(YourType) to src/lib.rs, or export_frames! for one that \
+         looks at frames"
+    )]
     NoExport,
     /// The lock file is none.
     #[error("what the component is made of cannot be told: {0}")]
@@ -243,7 +245,7 @@ fn check_world(
 ) -> Result<(), BuildError> {
     let (imports, exports) =
         inspect::world(component).map_err(|reason| BuildError::Component { path: wasm.to_path_buf(), reason })?;
-    if !exports.iter().any(|export| export == ANALYZE) {
+    if World::of_exports(exports.iter().map(String::as_str)).is_none() {
         return Err(BuildError::NoExport);
     }
     let beyond = inspect::beyond_the_manifest(manifest, &imports);

@@ -40,17 +40,35 @@ impl NnError {
     }
 }
 
+/// When a job must be over. Of a stream it moves on with each frame, for all that was made of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Deadline(Arc<Mutex<Instant>>);
+
+impl Deadline {
+    pub(crate) fn new(at: Instant) -> Self {
+        Self(Arc::new(Mutex::new(at)))
+    }
+
+    pub(in crate::sandbox) fn get(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::sandbox) fn set(&self, at: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+}
+
 /// For which job models run.
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) budget: Budget,
-    pub(crate) deadline: Instant,
+    pub(crate) deadline: Deadline,
     pub(crate) turn: Turn,
 }
 
 impl Job {
     fn call(&self, batch: Batch) -> Call<'_> {
-        Call { budget: &self.budget, deadline: Some(self.deadline), turn: &self.turn, batch }
+        Call { budget: &self.budget, deadline: Some(self.deadline.get()), turn: &self.turn, batch }
     }
 }
 
@@ -74,6 +92,11 @@ impl Models {
     /// Those that were used.
     pub(crate) fn record(self) -> Vec<Arc<LoadedModel>> {
         self.loaded.into_values().collect()
+    }
+
+    /// Those that were used until now, by name.
+    pub(in crate::sandbox) fn loaded(&self) -> impl Iterator<Item = (&String, &Arc<LoadedModel>)> {
+        self.loaded.iter()
     }
 
     fn graph(&mut self, name: &str) -> Result<Graph, NnError> {
