@@ -74,7 +74,7 @@ macro_rules! files {
 }
 
 /// Sources of the SDK, below `sdk/gantry-guest`.
-const SDK: [(&str, &str); 24] = files!(
+const SDK: [(&str, &str); 26] = files!(
     "guest-sdk",
     [
         "src/bindings.rs",

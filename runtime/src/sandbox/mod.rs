@@ -447,7 +447,8 @@ impl Prepared {
     }
 
     fn store(&self, input: JobInput) -> Store<JobState> {
-        store(self.analyzer.engine(), &self.package, &self.grants, &self.limits, input)
+        let log = capability::log::JobLog::new(self.limits.log_kib);
+        store(self.analyzer.engine(), &self.package, &self.grants, &self.limits, input, log)
     }
 }
 
@@ -458,6 +459,7 @@ fn store(
     grants: &Grants,
     limits: &Limits,
     input: JobInput,
+    log: capability::log::JobLog,
 ) -> Store<JobState> {
     let limits = limits.clone();
     let mut table = ResourceTable::new();
@@ -489,7 +491,6 @@ fn store(
         budget.clone(),
     );
     let list_bytes = limits.guest_list_mib << 20;
-    let log = capability::log::JobLog::new(limits.log_kib);
     let state = JobState {
         table,
         growth: limits::GrowthLimiter::new(&limits),

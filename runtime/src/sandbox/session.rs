@@ -74,7 +74,6 @@ struct Live {
 }
 
 /// What outlives an instance.
-#[derive(Default)]
 struct Kept {
     log: JobLog,
     models: BTreeMap<String, Arc<LoadedModel>>,
@@ -152,7 +151,8 @@ impl PreparedStream {
     /// # Errors
     /// It cannot be started, or does not open.
     pub fn begin(&self, begin: Begin) -> Result<Session<'_>, JobFailure> {
-        let kept = Kept { log: JobLog::new(self.limits.log_kib), ..Kept::default() };
+        let log = JobLog::new(self.limits.log_kib);
+        let kept = Kept { log, models: BTreeMap::new(), limit: None, host_memory_peak: 0 };
         let mut session = Session { prepared: self, begin, live: None, restarts: 0, in_a_row: 0, kept };
         match session.open() {
             Ok(()) => Ok(session),
@@ -276,8 +276,7 @@ impl Session<'_> {
             turn: begin.turn.clone(),
         };
         let engine = prepared.analyzer.engine();
-        let mut store = store(engine, &prepared.package, &prepared.grants, &prepared.limits, input);
-        std::mem::swap(&mut store.data_mut().log, &mut kept.log);
+        let mut store = store(engine, &prepared.package, &prepared.grants, &prepared.limits, input, kept.log.clone());
         store.data().clock.deadline.set(Instant::now() + deadline);
         let guest = match prepared.analyzer.instantiate(&mut store) {
             Ok(guest) => guest,
@@ -345,7 +344,6 @@ impl Session<'_> {
             Err(error) if error.downcast_ref::<super::state::Cancelled>().is_some() => JobError::Cancelled,
             Err(error) => JobError::Trap(super::last_words(&error)),
         };
-        std::mem::swap(&mut live.store.data_mut().log, &mut self.kept.log);
         Err(error)
     }
 }
@@ -357,8 +355,7 @@ impl Kept {
 
     /// Keeps what outlives the instance, and drops the rest.
     fn take<T>(&mut self, store: Store<JobState>, look: impl FnOnce(JobState) -> T) -> T {
-        let mut state = store.into_data();
-        self.log = std::mem::take(&mut state.log);
+        let state = store.into_data();
         self.models.extend(state.models.loaded().map(|(name, model)| (name.clone(), model.clone())));
         self.host_memory_peak = self.host_memory_peak.max(state.budget.peak());
         if self.limit.is_none() {

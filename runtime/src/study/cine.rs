@@ -76,7 +76,7 @@ struct Grey {
 /// A file that was named and is not DICOM, damage, and limits.
 pub fn cines(paths: &[PathBuf], options: &ReadOptions) -> Result<Vec<Cine>, ReadError> {
     let mut cines = Vec::new();
-    for candidate in files::list(paths, options)? {
+    for candidate in files::list(paths, options)?.candidates {
         let kept = match keep(&candidate.path, options) {
             Err(ReadError::NotDicom(_)) if !candidate.named => continue,
             kept => kept?,

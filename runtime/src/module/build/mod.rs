@@ -29,7 +29,6 @@ use super::package::MANIFEST_FILE;
 use super::sbom::SBOM_FILE;
 use super::world::World;
 pub use rust::build_examples;
-pub use toolchain::GuestToolchain;
 
 /// The folder of a built package inside its source folder.
 pub const PACKAGE_FOLDER: &str = "package";
