@@ -22,8 +22,10 @@ use question::Question;
 
 /// No question is longer, MiB.
 const QUESTION_MAX_MIB: u64 = 16;
-/// What the program itself takes, and rows on their way.
+/// What the program itself takes, its threads' stacks, and rows on their way.
 const OWN_MIB: u64 = 192;
+/// Threads that compute, and that read: the stack of each counts as memory.
+const THREADS: [usize; 2] = [4, 16];
 
 fn main() -> ExitCode {
     match answer() {
@@ -39,10 +41,10 @@ fn main() -> ExitCode {
 fn answer() -> Result<(), (u8, String)> {
     let question = question()?;
     bound(question.memory_max_mib)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| (1, format!("no threads: {e}")))?;
+    let [compute, read] = THREADS;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(compute).max_blocking_threads(read).enable_all().build();
+    let runtime = runtime.map_err(|e| (1, format!("no threads: {e}")))?;
     let (mut stdout, mut written) = (std::io::stdout(), Ok(()));
     let mut out = |piece: &[u8]| {
         if written.is_ok() {

@@ -30,6 +30,8 @@ pub enum Failure {
     Query(String),
 }
 
+/// Of a table, at once: as many as threads compute, on machines with many processors too.
+const PARTITIONS: usize = 4;
 /// Functions that make much of little: one row of theirs takes memory that nobody counts.
 const UNCOUNTED: [&str; 3] = ["repeat", "lpad", "rpad"];
 
@@ -87,7 +89,7 @@ async fn context(question: &Question, room: usize) -> Result<SessionContext, Dat
         .with_memory_limit(room, 1.0)
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
         .build_arc()?;
-    let config = SessionConfig::new().with_information_schema(true);
+    let config = SessionConfig::new().with_information_schema(true).with_target_partitions(PARTITIONS);
     let context = SessionContext::new_with_config_rt(config, runtime);
     for name in UNCOUNTED {
         context.deregister_udf(name);

@@ -111,11 +111,12 @@ impl Store {
         loop {
             let (generation, client) = self.client.read().await.clone();
             let trouble = {
+                let _turn = self.requests.acquire().await.expect("it is never closed");
+                // Last of all: what was right before it waited for its turn may not be any more.
                 let _leaves = match (&self.gate, leaves) {
                     (Some(gate), Some(bytes)) => Some(gate.leave(bytes as u64).await.map_err(Failure::Withheld)?),
                     _ => None,
                 };
-                let _turn = self.requests.acquire().await.expect("it is never closed");
                 match request(client).await {
                     Ok(answer) => return Ok(answer),
                     Err(trouble) => trouble,
