@@ -54,8 +54,8 @@ impl Volume {
         let lower = self.counted(others + OTHERS, |v| {
             let key = key(v) as usize;
             match of_group[key >> 16] {
-                usize::MAX => others | key % OTHERS,
-                first => first | key & 0xffff,
+                usize::MAX => others + key % OTHERS,
+                first => first + (key & 0xffff),
             }
         })?;
         let value = |rank: u64| {
@@ -74,7 +74,7 @@ impl Volume {
     /// `(v - a) / (b - a)`, limited to 0..1, where `low` and `high` percent of the finite voxels lie below a and b. A volume
     /// in which these are the same becomes 0. See `filters.normalise`.
     pub fn normalise(&self, low: f32, high: f32) -> Result<Self, VolumeError> {
-        if !(low < high) {
+        if low.is_nan() || high.is_nan() || low >= high {
             return Err(invalid(format!("the percentiles {low} and {high} are not one below the other")));
         }
         let [a, b] = *self.percentiles(&[low, high])? else { return Err(invalid("two percentiles")) };
