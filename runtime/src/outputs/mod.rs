@@ -221,6 +221,12 @@ impl<'a> Source<'a> {
         self.layout.slices.get(slice).and_then(|&i| self.series.instances.get(i))
     }
 
+    /// Whether its image lies nowhere in the patient, so that its grid says nothing of where anything is.
+    #[must_use]
+    pub fn unplaced(&self) -> bool {
+        self.instance(0).is_some_and(|instance| instance.unplaced)
+    }
+
     /// Frame of Reference UID (0020,0052) of the series, or one derived from it where it has none.
     #[must_use]
     pub fn frame_of_reference_uid(&self) -> String {

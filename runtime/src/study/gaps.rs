@@ -36,7 +36,7 @@ pub fn gap(paths: &[PathBuf], options: &ReadOptions) -> Result<Option<String>, R
 /// along it.
 fn place(object: &Object) -> Option<([i64; 3], f64)> {
     let slice = object.slice.as_ref()?.as_ref().ok()?;
-    if object.localizer {
+    if object.localizer || slice.unplaced {
         return None;
     }
     let (normal, height) = slice.along_normal();

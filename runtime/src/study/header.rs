@@ -41,6 +41,7 @@ pub(super) struct Object {
     /// A code, or empty.
     pub(super) modality: String,
     pub(super) series_number: Option<f64>,
+    pub(super) instance_number: Option<f64>,
     pub(super) series_date: String,
     pub(super) series_time: String,
     pub(super) series_description: String,
@@ -362,6 +363,7 @@ impl Opened {
                 sex: a.text(tags::PATIENT_SEX).to_uppercase(),
             },
             series_number: a.numbers::<1>(tags::SERIES_NUMBER).ok().flatten().map(|[n]| n),
+            instance_number: a.numbers::<1>(tags::INSTANCE_NUMBER).ok().flatten().map(|[n]| n),
             series_date: a.text(tags::SERIES_DATE),
             series_time: a.text(tags::SERIES_TIME),
             series_description: a.text(tags::SERIES_DESCRIPTION),
@@ -385,10 +387,13 @@ fn is_image(tag: Tag, vr: VR, class: &str) -> bool {
     pixels && vr != VR::SQ && !matches!(class, SEGMENTATION | LABEL_MAP)
 }
 
+/// What SOP classes of storage (PS3.4 annex B.5) begin with.
+pub(super) const STORAGE: &str = "1.2.840.10008.5.1.4.1.1.";
+
 /// Whether instances of a SOP class (PS3.4 annex B.5) always have pixel data: radiography, CT, ultrasound, MR,
 /// secondary capture, angiography, nuclear medicine, visible light and PET.
 pub(super) fn has_pixels(class: &str) -> bool {
-    let Some(class) = class.strip_prefix("1.2.840.10008.5.1.4.1.1.") else { return false };
+    let Some(class) = class.strip_prefix(STORAGE) else { return false };
     let family = class.split('.').next().unwrap_or_default();
     let spectroscopy_or_stereometry = matches!(class, "4.2" | "77.1.5.3");
     matches!(family, "1" | "2" | "3" | "4" | "6" | "7" | "12" | "13" | "14" | "20" | "77" | "128" | "130")

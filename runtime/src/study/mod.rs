@@ -40,6 +40,7 @@ mod stack;
 mod suv;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unplaced;
 pub mod voi;
 
 use std::path::{Path, PathBuf};
@@ -111,6 +112,9 @@ pub struct Instance {
     pub transfer_syntax_uid: String,
     /// Image Position (Patient) (0020,0032): centre of the first pixel, mm; `None` where the series is refused.
     pub position: Option<Vec3>,
+    /// It lies nowhere in the patient, as a projection or a photograph: its grid is its own plane, from 0, and says nothing of
+    /// where the patient is.
+    pub unplaced: bool,
     /// Which of its grey values are shown; nothing where the series is refused.
     pub voi: Voi,
     /// The file when its header was read.

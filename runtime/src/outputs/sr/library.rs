@@ -55,6 +55,9 @@ fn size(source: &Source<'_>) -> [Item; 2] {
 
 /// TID 1604.
 fn cross_section(source: &Source<'_>) -> Vec<Item> {
+    if source.unplaced() {
+        return Vec::new();
+    }
     let grid = &source.layout.geometry;
     let ([dx, dy, dz], [x, y, _]): (Vec3, [Vec3; 3]) = (grid.spacing(), grid.axes());
     let thickness = source.series.attribute("SliceThickness").and_then(|t| t.trim().parse::<f64>().ok());

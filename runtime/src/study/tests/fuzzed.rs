@@ -7,7 +7,7 @@ use super::hostile::most_memory;
 use super::*;
 
 /// How often each file is damaged.
-const TIMES: u64 = 6;
+const TIMES: u64 = 20;
 /// Larger ones are left out: damage in them is in their pixels.
 const FILE_MAX_BYTES: u64 = 128 << 10;
 /// What one file may take; far above what it takes.

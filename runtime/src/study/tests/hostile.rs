@@ -214,6 +214,19 @@ fn lengths_beyond_the_file_take_no_memory() {
     says(&refusal_of_bytes(&[&[0; 128], b"DICM".as_slice(), &[8; 40]].concat()), &["TransferSyntaxUID (0002,0010)"]);
 }
 
+/// The parser would read two of three words, and take what is left for an element of any length.
+#[test]
+fn a_value_is_a_whole_number_of_numbers() {
+    for (vr, length) in [(b"US", 3), (b"OW", 5), (b"FL", 6), (b"AT", 2), (b"OD", 12), (b"SV", 4)] {
+        let long = matches!(vr, b"OW" | b"OD" | b"SV");
+        let head =
+            [&[0x09, 0, 0x01, 0x10, vr[0], vr[1]][..], if long { &[0, 0, length, 0, 0, 0] } else { &[length, 0] }];
+        let hidden = [0x08, 0, 0x15, 0x11, b'U', b'T', 0, 0, 0, 0, 0, 0x70];
+        let bytes = [&head.concat()[..], &vec![0; usize::from(length)], &hidden[..]].concat();
+        says(&refusal_of_bytes(&raw(&bytes)), &["damaged", "bytes for each"]);
+    }
+}
+
 #[test]
 fn a_flood_of_elements_is_a_limit() {
     let empty = [0x08, 0, 0x15, 0x11, b'L', b'O', 0, 0];
