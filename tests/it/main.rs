@@ -1,5 +1,6 @@
 //! One binary of scenarios.
 
+mod cases;
 mod catalog;
 mod check;
 mod command;
@@ -13,14 +14,17 @@ mod dicomweb;
 mod dimse;
 mod examples;
 mod fhir;
+mod files;
 mod grants;
 mod input;
 mod jobs;
+mod languages;
 mod malformed;
 mod messages;
 mod models;
 mod node;
 mod openvino;
+mod packs;
 mod peers;
 mod priors;
 mod pull;
@@ -30,6 +34,7 @@ mod record;
 mod review;
 mod seg;
 mod shown;
+mod streams;
 mod sync;
 mod tls;
 mod tools;

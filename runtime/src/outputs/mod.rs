@@ -43,13 +43,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use capture::{CaptureError, KeySlice, key_slice, secondary_capture};
 pub use conformance::{CheckError, Inputs, Nonconforming, check as conforms};
 pub use encode::write_file;
-pub use gate::{Refusal, gate};
+pub use gate::{Refusal, frame_answer, gate, stream_summary};
 pub use kind::OutputKind;
 pub use overlay::overlay;
 pub use parametric::{ParametricError, parametric_map};
 pub use presentation::{PresentationError, presentation_state};
 pub use seg::{SegError, fractional_segmentation, segmentation};
-pub use sr::{Evidence, Reference, SrError, has_report, predecessor, report, report_of};
+pub use sr::{Evidence, Reference, SrError, frames_report, has_report, predecessor, report, report_of};
 pub use uid::OutputUids;
 pub use write::{
     CAPTURE_FILE, Content, FRACTIONAL_FILE, OUTPUT_FILES, OVERLAY_FILE, Output, PARAMETRIC_MAP_FILE, PRESENTATION_FILE,
@@ -237,6 +237,12 @@ impl<'a> Source<'a> {
         let [across, down] = tilt.shifts.get(slice).copied().unwrap_or_default().map(|shift| shift as f32);
         let [columns, rows] = self.image_size().map(|n| n as f32);
         [(x - across).clamp(0.0, columns), (y - down).clamp(0.0, rows)]
+    }
+
+    /// Whether its image lies nowhere in the patient, so that its grid says nothing of where anything is.
+    #[must_use]
+    pub fn unplaced(&self) -> bool {
+        self.instance(0).is_some_and(|instance| instance.unplaced)
     }
 
     /// Frame of Reference UID (0020,0052) of the series, or one derived from it where it has none.

@@ -40,6 +40,10 @@ pub(super) fn voxels(
     let linear = linear(slices);
     let bytes = whole as u64 * if linear.is_some() { 2 } else { 4 };
     options.check_volume(bytes)?;
+    for (instance, pixels) in slices.iter().filter(|(_, pixels)| pixels.length.is_none()) {
+        let most = usize::try_from(instance.source.file_bytes).unwrap_or(usize::MAX);
+        codec::plausible(pixels, most).map_err(|reason| ReadError::damaged(&instance.path, reason))?;
+    }
     // Held while the voxels are made; the volume then takes its part for itself.
     let _charge = budget.charge(bytes)?;
     let threads = rayon::current_num_threads().min(slices.len()) as u64;
@@ -48,20 +52,13 @@ pub(super) fn voxels(
     if let Some((slope, intercept)) = linear {
         let mut values = vec![0i16; whole];
         let digests = fill(slices, &mut values, options, &|scratch, instance, pixels, value, out| {
-            codec::decode(pixels, &instance.transfer_syntax_uid, value, decoders, &mut scratch.decoded, out)
+            codec::decode(pixels, &instance.transfer_syntax_uid, value, decoders, &mut scratch.codec.decoded, out)
         })?;
         return Ok((Voxels::I16 { values, slope, intercept }, digests));
     }
     let mut values = vec![0f32; whole];
     let digests = fill(slices, &mut values, options, &|scratch, instance, pixels, value, out| {
-        let Scratch { decoded, stored, .. } = scratch;
-        stored.resize(out.len(), 0);
-        codec::decode(pixels, &instance.transfer_syntax_uid, value, decoders, decoded, stored)?;
-        let (slope, intercept, bias) = (pixels.slope as f32, pixels.intercept as f32, pixels.bias());
-        for (out, stored) in out.iter_mut().zip(stored) {
-            *out = slope * (i32::from(*stored) + bias) as f32 + intercept;
-        }
-        Ok(())
+        codec::values(pixels, &instance.transfer_syntax_uid, value, decoders, &mut scratch.codec, out)
     })?;
     Ok((Voxels::F32(values), digests))
 }
@@ -111,7 +108,7 @@ fn fill<T: Send>(
 fn linear(slices: &[(&Instance, &Pixels)]) -> Option<(f32, f32)> {
     let (_, first) = slices.first()?;
     let same = |p: &Pixels| (p.slope, p.intercept, p.bias()) == (first.slope, first.intercept, first.bias());
-    if !slices.iter().all(|(_, pixels)| same(pixels)) {
+    if !slices.iter().all(|(_, pixels)| pixels.is_linear() && same(pixels)) {
         return None;
     }
     let (slope, intercept) = (first.slope as f32, first.intercept as f32);
@@ -127,8 +124,7 @@ fn linear(slices: &[(&Instance, &Pixels)]) -> Option<(f32, f32)> {
 pub(super) struct Scratch {
     /// What decoding needs of the value of Pixel Data.
     value: Vec<u8>,
-    decoded: Vec<u8>,
-    stored: Vec<i16>,
+    codec: codec::Scratch,
 }
 
 /// Compressed pixel data may be so many times as large as the image, and [`COMPRESSED_MORE_BYTES`] more. Noise that
@@ -156,11 +152,13 @@ fn scratch_bytes(slices: &[(&Instance, &Pixels)], linear: bool) -> u64 {
     let slice = |(instance, pixels): &(&Instance, &Pixels)| {
         let value = room(instance, pixels) as u64;
         let copies = match pixels.coding {
-            Coding::Native { .. } => 0,
+            Coding::Native { .. } if pixels.samples == 1 && pixels.is_narrow() => 0,
+            Coding::Native { .. } => value,
             // Fragments are joined, and decoders want a copy of their own.
             _ => value.saturating_mul(2).saturating_add(pixels.bytes() as u64),
         };
-        let stored = if linear { 0 } else { pixels.voxels() as u64 * 2 };
+        // Stored values, or colours on their way to 8 bits and to luminance.
+        let stored = if linear { 0 } else { pixels.voxels() as u64 * if pixels.samples == 1 { 2 } else { 6 } };
         value.saturating_add(copies).saturating_add(stored)
     };
     slices.iter().map(slice).max().unwrap_or(0)

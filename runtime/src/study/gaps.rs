@@ -19,7 +19,7 @@ const SAME_POSITION_MM: f64 = 1e-3;
 /// # Errors
 /// Files that are damaged or over a limit. Not that they are no images, or form no volume.
 pub fn gap(paths: &[PathBuf], options: &ReadOptions) -> Result<Option<String>, ReadError> {
-    let candidates = files::list(paths, options)?;
+    let candidates = files::list(paths, options)?.candidates;
     let (objects, _) = header::read_all(&candidates, options)?;
     let mut stacks: BTreeMap<(String, [i64; 3]), Vec<f64>> = BTreeMap::new();
     for object in &objects {
@@ -37,7 +37,7 @@ pub fn gap(paths: &[PathBuf], options: &ReadOptions) -> Result<Option<String>, R
 /// apart, and the height along it.
 fn places(object: &Object) -> impl Iterator<Item = ([i64; 3], f64)> {
     let slices = object.slices.as_ref().and_then(|slices| slices.as_ref().ok()).filter(|_| !object.localizer);
-    slices.into_iter().flatten().map(|slice| {
+    slices.into_iter().flatten().filter(|slice| !slice.unplaced).map(|slice| {
         let (normal, height) = slice.along_normal();
         (normal.map(|c| (c * 50.0).round() as i64), height)
     })

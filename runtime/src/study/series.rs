@@ -11,7 +11,7 @@ use dicom_object::InMemDicomObject;
 use super::frames;
 use super::header::{self, Object, Source};
 use super::split::{self, Part};
-use super::stack::{Placed, Slice, Stack};
+use super::stack::{self, Placed, Slice, Stack};
 use super::{Instance, ReadError, ReadOptions, Series, VolumeLayout};
 
 /// The images among `objects`. What else there is (SR, SEG, presentation states, …) is left out with a warning.
@@ -94,6 +94,11 @@ fn one(mut group: Vec<Object>, options: &ReadOptions, warnings: &mut Vec<String>
              plane by linear interpolation, and around it is the darkest value"
         ));
     }
+    if instances.iter().any(|instance| instance.unplaced) {
+        warnings.push(format!(
+            "series {uid}: its images have no place in the patient; each is a volume of its own, in its own plane"
+        ));
+    }
     if let Some(told) = split::told(&volumes) {
         warnings.push(format!("series {uid}: {} volumes, told apart by {told}", volumes.len()));
     }
@@ -148,19 +153,26 @@ fn layout(
         let frames = u32::try_from(of_object.len()).unwrap_or(u32::MAX);
         slices.extend(of_object.into_iter().map(|slice| (object, slice, frames)));
     }
+    let unplaced_first = slices.first().is_some_and(|(_, first, _)| first.unplaced);
     for object in group {
         if let Some(before) = by_uid.insert(&object.instance, &object.path) {
             let files = [before, &object.path];
             return Err(ReadError::apart("two files have one SOP Instance UID", files, "; remove the copy"));
         }
-        if object.frame_of_reference != group[0].frame_of_reference {
+        if object.frame_of_reference != group[0].frame_of_reference && !unplaced_first {
             let files = [group[0].path.as_path(), &object.path];
             return Err(ReadError::apart("the slices differ in FrameOfReferenceUID (0020,0052)", files, ""));
         }
     }
     let placed: Vec<Placed<'_>> = slices.iter().map(|(object, slice, _)| (object.path.as_path(), slice)).collect();
+    let Some((path, first)) = placed.first() else { return Err(ReadError::NoVolume("no slices".into())) };
+    if let Some((other, _)) = placed.iter().find(|(_, slice)| slice.unplaced != first.unplaced) {
+        let problem = "one image has a place in the patient (ImagePositionPatient (0020,0032)), and one has none";
+        return Err(ReadError::apart(problem, [path, other], ""));
+    }
+    let parts = if first.unplaced { unplaced(&slices, &placed)? } else { split::volumes(&placed)? };
     let (mut instances, mut volumes) = (Vec::with_capacity(slices.len()), Vec::new());
-    for Part { stack, told_by } in split::volumes(&placed)? {
+    for Part { stack, told_by } in parts {
         if let Some(tilt) = stack.tilt.as_ref().filter(|_| options.strict) {
             return Err(ReadError::NoVolume(format!(
                 "the slices are stacked {:.1} degrees off their normal (gantry tilt), and strict reading moves none; \
@@ -179,6 +191,15 @@ fn layout(
     Ok((instances, volumes))
 }
 
+/// One volume for each image that has no place, in order of Instance Number.
+fn unplaced(slices: &[(&Object, Slice, u32)], placed: &[Placed<'_>]) -> Result<Vec<Part>, ReadError> {
+    let mut order: Vec<usize> = (0..slices.len()).collect();
+    let number = |i: &usize| slices[*i].0.instance_number.unwrap_or(f64::INFINITY);
+    let name = |i: &usize| (placed[*i].0, placed[*i].1.frame);
+    order.sort_by(|a, b| number(a).total_cmp(&number(b)).then_with(|| name(a).cmp(&name(b))));
+    order.into_iter().map(|i| Ok(Part { stack: stack::stack(placed, &[i])?, told_by: Vec::new() })).collect()
+}
+
 fn instance(object: &Object, frames: u32, slice: Option<&Slice>) -> Instance {
     Instance {
         path: object.path.clone(),
@@ -187,7 +208,8 @@ fn instance(object: &Object, frames: u32, slice: Option<&Slice>) -> Instance {
         transfer_syntax_uid: object.transfer_syntax.clone(),
         frame: slice.and_then(|slice| slice.frame),
         frames,
-        position: slice.map(|slice| slice.position),
+        position: slice.filter(|slice| !slice.unplaced).map(|slice| slice.position),
+        unplaced: slice.is_some_and(|slice| slice.unplaced),
         voi: slice.map(|slice| slice.voi).unwrap_or_default(),
         source: object.source.clone(),
         pixels: slice.map(|slice| slice.pixels.clone()),

@@ -68,7 +68,7 @@ pub(super) fn told(volumes: &[VolumeLayout]) -> Option<String> {
         };
         format!("{name}: {}{more}", values[..values.len().min(TOLD_MAX)].join(", "))
     };
-    (volumes.len() > 1).then(|| names.iter().map(shown).collect::<Vec<_>>().join("; "))
+    (volumes.len() > 1 && !names.is_empty()).then(|| names.iter().map(shown).collect::<Vec<_>>().join("; "))
 }
 
 /// Slices of one orientation, spacing and size each.

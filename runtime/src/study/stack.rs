@@ -9,7 +9,7 @@ use super::attributes::Attributes;
 use super::facts::{self, Facts};
 use super::pixels::Pixels;
 use super::voi::Voi;
-use super::{ReadError, Tilt};
+use super::{ReadError, Tilt, unplaced};
 use crate::geometry::{Geometry, Vec3, cross, dot};
 
 /// The farthest position on an axis: a hundred metres.
@@ -53,6 +53,8 @@ pub(super) struct Slice {
     pub(super) pixels: Pixels,
     pub(super) voi: Voi,
     pub(super) facts: Facts,
+    /// It lies nowhere in the patient; the above is of its own plane.
+    pub(super) unplaced: bool,
 }
 
 /// A slice and the file that it is in.
@@ -70,6 +72,13 @@ pub(super) struct Stack {
 impl Slice {
     /// Reads the image plane module.
     pub(super) fn read(a: &Attributes<'_>, frame: Option<u32>, pixels: Pixels) -> Result<Self, ReadError> {
+        let (voi, facts) = (Voi::read(a), facts::read(a));
+        if unplaced::is(a) {
+            let (position, [row, column]) = ([0.0; 3], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]);
+            let spacing = sensible_spacing(a, unplaced::spacing(a)?)?;
+            let (thickness, unplaced) = (None, true);
+            return Ok(Self { frame, position, row, column, spacing, thickness, pixels, voi, facts, unplaced });
+        }
         let position: Vec3 = a.needed(tags::IMAGE_POSITION_PATIENT)?;
         if position.iter().any(|p| p.abs() > POSITION_MAX_MM) {
             let problem = format!("is more than {POSITION_MAX_MM} mm from the origin, where no patient is");
@@ -77,10 +86,7 @@ impl Slice {
         }
         let [r0, r1, r2, c0, c1, c2] = a.needed(tags::IMAGE_ORIENTATION_PATIENT)?;
         let [rows, columns] = a.needed(tags::PIXEL_SPACING)?;
-        if !SPACING_MM.contains(&rows) || !SPACING_MM.contains(&columns) {
-            let (low, high) = (SPACING_MM.start(), SPACING_MM.end());
-            return Err(a.fault(tags::PIXEL_SPACING, format!("is not between {low} and {high} mm")));
-        }
+        let spacing = sensible_spacing(a, [columns, rows])?;
         let (row, column) = ([r0, r1, r2], [c0, c1, c2]);
         let lengths_off = [dot(row, row) - 1.0, dot(column, column) - 1.0, dot(row, column)];
         if lengths_off.iter().any(|off| off.abs() > COSINE_TOLERANCE) {
@@ -92,9 +98,8 @@ impl Slice {
         let column = unit([column[0] - along * row[0], column[1] - along * row[1], column[2] - along * row[2]]);
         let sensible = |tag| a.numbers::<1>(tag).ok().flatten().map(|[n]| n).filter(|n| SPACING_MM.contains(n));
         let thickness = sensible(tags::SPACING_BETWEEN_SLICES).or_else(|| sensible(tags::SLICE_THICKNESS));
-        let spacing = [columns, rows];
-        let (voi, facts) = (Voi::read(a), facts::read(a));
-        Ok(Self { frame, position, row, column, spacing, thickness, pixels, voi, facts })
+        let unplaced = false;
+        Ok(Self { frame, position, row, column, spacing, thickness, pixels, voi, facts, unplaced })
     }
 
     /// The normal, row × column, and how far along it the slice lies, mm.
@@ -150,6 +155,15 @@ impl Differs {
             Self::Size => "Rows (0028,0010) and Columns (0028,0011)",
         }
     }
+}
+
+/// Along a row and a column, mm, if it makes sense.
+fn sensible_spacing(a: &Attributes<'_>, spacing: [f64; 2]) -> Result<[f64; 2], ReadError> {
+    if spacing.iter().all(|mm| SPACING_MM.contains(mm)) {
+        return Ok(spacing);
+    }
+    let (low, high) = (SPACING_MM.start(), SPACING_MM.end());
+    Err(a.fault(tags::PIXEL_SPACING, format!("is not between {low} and {high} mm")))
 }
 
 /// The grid that the `members` of `slices` form, all of one orientation, spacing and size.

@@ -1,6 +1,6 @@
 //! `gantry:imaging/study`: the input, read-only and pseudonymous; series of earlier studies are looked at the same way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,9 @@ pub(crate) struct StudyView {
     pub(super) priors: Vec<Prior>,
     /// Whether the module asked for earlier studies.
     pub(super) asked_for_priors: bool,
-    attributes: std::collections::BTreeSet<String>,
+    attributes: BTreeSet<String>,
+    /// Those of them that the guest asked for.
+    attributes_read: BTreeSet<String>,
     pseudonym_key: [u8; 32],
     read: ReadOptions,
     budget: Budget,
@@ -62,6 +64,8 @@ pub struct InputRecord {
     pub warnings: Vec<String>,
     /// Time spent reading and decoding pixels.
     pub decoding: Duration,
+    /// Attributes of those granted that the module asked for, by keyword.
+    pub attributes_read: BTreeSet<String>,
 }
 
 impl StudyView {
@@ -80,6 +84,7 @@ impl StudyView {
             priors,
             asked_for_priors: false,
             attributes: grants.attributes.clone(),
+            attributes_read: BTreeSet::new(),
             pseudonym_key,
             read,
             budget,
@@ -100,8 +105,8 @@ impl StudyView {
         let uids = self.accepted.iter().map(|&index| &self.study.series[index].uid).chain(earlier);
         let pseudonyms = uids.map(|uid| (uid.clone(), self.pseudonym(uid))).collect();
         let priors = priors.to_vec();
-        let Self { digests, warnings, decoding, .. } = self;
-        InputRecord { digests, pseudonyms, priors, warnings, decoding }
+        let Self { digests, warnings, decoding, attributes_read, .. } = self;
+        InputRecord { digests, pseudonyms, priors, warnings, decoding, attributes_read }
     }
 
     fn series(&self, handle: SeriesHandle) -> &Series {
@@ -226,7 +231,9 @@ impl study::HostSeries for JobState {
     fn attribute(&mut self, this: Resource<SeriesHandle>, keyword: String) -> Result<Option<String>, Failure> {
         let handle = *self.table.get(&this)?;
         self.study.granted(&keyword)?;
-        Ok(self.study.series(handle).attribute(&keyword))
+        let value = self.study.series(handle).attribute(&keyword);
+        self.study.attributes_read.insert(keyword);
+        Ok(value)
     }
 
     fn volume_attribute(
@@ -236,7 +243,9 @@ impl study::HostSeries for JobState {
         keyword: String,
     ) -> Result<Option<String>, Failure> {
         let handle = *self.table.get(&this)?;
-        self.study.volume_attribute(handle, index, &keyword)
+        let value = self.study.volume_attribute(handle, index, &keyword)?;
+        self.study.attributes_read.insert(keyword);
+        Ok(value)
     }
 
     fn volumes(&mut self, this: Resource<SeriesHandle>) -> wasmtime::Result<u32> {
@@ -253,6 +262,19 @@ impl study::HostSeries for JobState {
         let handle = *self.table.get(&this)?;
         let volume = self.study.volume(handle, index)?;
         self.push(volume)
+    }
+
+    fn suv_factor(&mut self, this: Resource<SeriesHandle>) -> Result<f64, Failure> {
+        let handle = *self.table.get(&this)?;
+        if !self.study.attributes.contains("PatientWeight") {
+            return Err(Failure::Denied(
+                "the factor follows from PatientWeight, which was not granted: the manifest must list it under \
+                 needs.attributes and the operator must allow it (--grant attribute:PatientWeight)"
+                    .into(),
+            ));
+        }
+        let factor = self.study.series(handle).suv_factor();
+        factor.map_err(|why| Failure::Unavailable(format!("there is no SUV: {why}")))
     }
 
     fn drop(&mut self, this: Resource<SeriesHandle>) -> wasmtime::Result<()> {

@@ -1,7 +1,9 @@
 //! Synthetic files, one kind of trouble at a time, and real ones.
 
 mod characters;
+mod directory;
 mod frames;
+mod fuzzed;
 mod geometry;
 mod hostile;
 mod identity;
