@@ -175,14 +175,14 @@ mod sys {
         gantry::imaging::{findings, log, marks, priors, study, upstream, volumes},
         wasi::nn::{errors, graph, inference, tensor},
     };
-    #[cfg(target_arch = "wasm32")]
-    pub(crate) use crate::stream_bindings::gantry::imaging::frames;
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) use crate::fake::stream as frames;
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) use crate::fake::{
         errors, findings, graph, inference, log, marks, priors, study, tensor, upstream, volumes,
     };
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) use crate::stream_bindings::gantry::imaging::frames;
 }
 
 /// A module: sees one study, states findings.
@@ -235,7 +235,8 @@ pub mod __private {
     /// What the component of a module that looks at frames exports.
     pub fn open<A: FrameAnalyzer>(session: &RefCell<Option<A>>, info: &StreamInfo) -> Result<(), String> {
         say_panics();
-        session.replace(Some(A::open(info).map_err(|error| error.to_string())?));
+        let analyzer = A::open(info).map_err(|error| error.to_string())?;
+        *session.borrow_mut() = Some(analyzer);
         Ok(())
     }
 
