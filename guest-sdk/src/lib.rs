@@ -213,11 +213,10 @@ macro_rules! export {
 /// For the macros.
 #[doc(hidden)]
 pub mod __private {
-    use std::cell::RefCell;
-
     pub use crate::bindings;
     pub use crate::bindings::gantry::imaging::log::Level;
-    use crate::frames::{Answer, Frame, FrameAnalyzer, StreamInfo, Summary};
+    #[cfg(target_arch = "wasm32")]
+    pub use crate::frames::session::{close, next, open};
     pub use crate::stream_bindings;
 
     /// What the component exports.
@@ -227,33 +226,9 @@ pub mod __private {
     }
 
     /// A panic ends the component without a word, so say it before.
-    fn say_panics() {
+    pub(crate) fn say_panics() {
         #[cfg(target_arch = "wasm32")]
         std::panic::set_hook(Box::new(|panic| log(Level::Warn, format_args!("{panic}"))));
-    }
-
-    /// What the component of a module that looks at frames exports.
-    pub fn open<A: FrameAnalyzer>(session: &RefCell<Option<A>>, info: &StreamInfo) -> Result<(), String> {
-        say_panics();
-        let analyzer = A::open(info).map_err(|error| error.to_string())?;
-        *session.borrow_mut() = Some(analyzer);
-        Ok(())
-    }
-
-    /// As [`open`].
-    pub fn next<A: FrameAnalyzer>(
-        session: &RefCell<Option<A>>,
-        image: &crate::sys::frames::Frame,
-    ) -> Result<Answer, String> {
-        let mut session = session.borrow_mut();
-        let analyzer = session.as_mut().ok_or("a frame before `open`")?;
-        analyzer.next(&Frame(image)).map_err(|error| error.to_string())
-    }
-
-    /// As [`open`].
-    pub fn close<A: FrameAnalyzer>(session: &RefCell<Option<A>>) -> Result<Summary, String> {
-        let analyzer = session.take().ok_or("`close` before `open`")?;
-        analyzer.close().map_err(|error| error.to_string())
     }
 
     /// One line of the log.

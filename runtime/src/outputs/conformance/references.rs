@@ -132,7 +132,9 @@ impl<'a> Walk<'a> {
                         None => fault(tags::REFERENCED_SOP_CLASS_UID, "is no class of objects that results have"),
                     };
                 }
-                (Some(image), _) => (image.class, image.series.uid.as_str(), (&[][..], image.frames), None),
+                (Some(image), _) => {
+                    (image.class, image.series.uid.as_str(), (&[] as &[Option<u32>], image.frames), None)
+                }
                 (None, Some(known)) => (known.class, known.series, (known.frames.as_slice(), 0), Some(&known.segments)),
                 (None, None) => {
                     let rule = "refers to an object that is neither an input nor of this result";
