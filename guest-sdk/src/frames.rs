@@ -179,6 +179,38 @@ impl Default for Summary {
     }
 }
 
+/// For the macro: what the component exports.
+#[cfg(target_arch = "wasm32")]
+pub(crate) mod session {
+    use std::cell::RefCell;
+
+    use super::{Answer, Frame, FrameAnalyzer, StreamInfo, Summary};
+
+    /// `open` of the contract.
+    pub fn open<A: FrameAnalyzer>(session: &RefCell<Option<A>>, info: &StreamInfo) -> Result<(), String> {
+        crate::__private::say_panics();
+        let analyzer = A::open(info).map_err(|error| error.to_string())?;
+        *session.borrow_mut() = Some(analyzer);
+        Ok(())
+    }
+
+    /// `next` of the contract.
+    pub fn next<A: FrameAnalyzer>(
+        session: &RefCell<Option<A>>,
+        image: &crate::sys::frames::Frame,
+    ) -> Result<Answer, String> {
+        let mut session = session.borrow_mut();
+        let analyzer = session.as_mut().ok_or("a frame before `open`")?;
+        analyzer.next(&Frame(image)).map_err(|error| error.to_string())
+    }
+
+    /// `close` of the contract.
+    pub fn close<A: FrameAnalyzer>(session: &RefCell<Option<A>>) -> Result<Summary, String> {
+        let analyzer = session.take().ok_or("`close` before `open`")?;
+        analyzer.close().map_err(|error| error.to_string())
+    }
+}
+
 /// Makes a type that implements [`FrameAnalyzer`] the module of this crate. Once in a crate of type `cdylib`.
 #[macro_export]
 macro_rules! export_frames {

@@ -181,14 +181,14 @@ mod sys {
         gantry::imaging::{filters, findings, log, marks, patches, priors, study, upstream, volumes},
         wasi::nn::{errors, graph, inference, tensor},
     };
-    #[cfg(target_arch = "wasm32")]
-    pub(crate) use crate::stream_bindings::gantry::imaging::frames;
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) use crate::fake::stream as frames;
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) use crate::fake::{
         errors, filters, findings, graph, inference, log, marks, patches, priors, study, tensor, upstream, volumes,
     };
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) use crate::stream_bindings::gantry::imaging::frames;
 }
 
 /// A module: sees one study, states findings.
@@ -219,11 +219,10 @@ macro_rules! export {
 /// For the macros.
 #[doc(hidden)]
 pub mod __private {
-    use std::cell::RefCell;
-
     pub use crate::bindings;
     pub use crate::bindings::gantry::imaging::log::Level;
-    use crate::frames::{Answer, Frame, FrameAnalyzer, StreamInfo, Summary};
+    #[cfg(target_arch = "wasm32")]
+    pub use crate::frames::session::{close, next, open};
     pub use crate::stream_bindings;
 
     /// What the component exports.
@@ -233,32 +232,9 @@ pub mod __private {
     }
 
     /// A panic ends the component without a word, so say it before.
-    fn say_panics() {
+    pub(crate) fn say_panics() {
         #[cfg(target_arch = "wasm32")]
         std::panic::set_hook(Box::new(|panic| log(Level::Warn, format_args!("{panic}"))));
-    }
-
-    /// What the component of a module that looks at frames exports.
-    pub fn open<A: FrameAnalyzer>(session: &RefCell<Option<A>>, info: &StreamInfo) -> Result<(), String> {
-        say_panics();
-        session.replace(Some(A::open(info).map_err(|error| error.to_string())?));
-        Ok(())
-    }
-
-    /// As [`open`].
-    pub fn next<A: FrameAnalyzer>(
-        session: &RefCell<Option<A>>,
-        image: &crate::sys::frames::Frame,
-    ) -> Result<Answer, String> {
-        let mut session = session.borrow_mut();
-        let analyzer = session.as_mut().ok_or("a frame before `open`")?;
-        analyzer.next(&Frame(image)).map_err(|error| error.to_string())
-    }
-
-    /// As [`open`].
-    pub fn close<A: FrameAnalyzer>(session: &RefCell<Option<A>>) -> Result<Summary, String> {
-        let analyzer = session.take().ok_or("`close` before `open`")?;
-        analyzer.close().map_err(|error| error.to_string())
     }
 
     /// One line of the log.

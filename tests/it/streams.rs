@@ -139,7 +139,8 @@ fn every_frame_is_answered_and_what_was_said_is_written_with_the_frames() {
     // The report refers to frames by their numbers.
     let report = dicom_object::open_file(stream.out().join("report.dcm")).expect("an SR");
     assert_eq!(referenced_frames(&report), [["1", "2", "3"].map(str::to_owned).to_vec()]);
-    assert_eq!(report.get(tags::PATIENT_ID).and_then(|e| e.to_str().ok()).as_deref(), Some("SECRET-ID"));
+    let patient = report.get(tags::PATIENT_ID).and_then(|e| e.to_str().ok()).map(|id| id.trim().to_owned());
+    assert_eq!(patient.as_deref(), Some("SECRET-ID"));
     // The same again is the same object.
     let uid = |result: &serde_json::Value| result["outputs"][0]["sop_instance_uid"].clone();
     stream.run().expect("played again");
@@ -166,7 +167,8 @@ fn referenced_frames(object: &InMemDicomObject) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for element in object.iter() {
         if element.header().tag == tags::REFERENCED_FRAME_NUMBER {
-            found.push(element.to_multi_str().expect("text").to_vec());
+            let numbers = element.to_multi_str().expect("text");
+            found.push(numbers.iter().map(|number| number.trim().to_owned()).collect());
         }
         found.extend(element.items().unwrap_or_default().iter().flat_map(referenced_frames));
     }
@@ -295,7 +297,7 @@ fn a_frame_becomes_a_tensor_and_a_network_runs_between_frames() {
     assert_eq!(ran, [("64 values", 2)]);
     let result = result(&stream);
     let mean = result["stream"]["answers"][1]["labels"][1]["probability"].as_f64().expect("a number");
-    assert!((mean - f64::from(TENSOR) / 255.0).abs() < 1e-6, "{mean}");
+    assert!((mean - f64::from(TENSOR) / 255.0).abs() < 1e-5, "{mean}");
     assert_eq!((&result["models"][0]["name"], &result["models"][0]["device"]), (&"net".into(), &"cpu".into()));
 }
 
@@ -454,7 +456,7 @@ fn ctrl_c_ends_the_command_with_its_report() {
     let log = BufReader::new(child.stderr.take().expect("it is a pipe"));
     let mut lines = log.lines().map(|line| line.expect("text"));
     assert!(lines.any(|line| line.contains("streaming")), "it begins");
-    let process = rustix::process::Pid::from_child(&child);
+    let process = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
     rustix::process::kill_process(process, rustix::process::Signal::INT).expect("it runs");
     let rest = lines.collect::<Vec<_>>().join("\n");
     let said = Said::from(child.wait_with_output().expect("it ends"));

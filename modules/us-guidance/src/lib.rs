@@ -38,7 +38,7 @@ const NAMED_MAX: usize = 10;
 struct Guidance {
     area: Rectangle,
     columns: usize,
-    before: Option<(Small, u32)>,
+    before: Option<Small>,
     still: u32,
     /// Number and quality of the best frames, the best first.
     best: Vec<(u32, f32)>,
@@ -74,9 +74,9 @@ impl FrameAnalyzer for Guidance {
         let look = Look::at(&pixels, self.columns);
         let small = Small::of(&pixels, self.columns);
         // Movement is a rate: what lies longer back may have changed more.
-        let motion = self.before.as_ref().map(|(before, _)| small.change(before) / (frame.skipped() + 1) as f32);
+        let motion = self.before.as_ref().map(|before| small.change(before) / (frame.skipped() + 1) as f32);
         self.still = if motion == Some(0.0) { self.still + 1 } else { 0 };
-        self.before = Some((small, frame.number()));
+        self.before = Some(small);
         let (quality, guidance) = self.judge(&look, motion);
         self.remember(frame.number(), quality);
         Ok(guidance.into_iter().fold(Answer::of_quality(quality), Answer::guide))

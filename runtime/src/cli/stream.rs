@@ -95,7 +95,7 @@ pub(crate) fn run(args: &StreamArgs) -> Result<(), (u8, anyhow::Error)> {
         stamp: crate::now(),
     };
     let progress = Progress::new();
-    let report = stream::run(&app, &request, (&stop, &turn), &|event| progress.tell(&event));
+    let report = stream::run(&app, &request, (&*stop, &turn), &|event| progress.tell(&event));
     progress.bar.finish_and_clear();
     let report = report.map_err(|e| (exit_code(&e), e.into()))?;
     let text = match args.json {
@@ -130,13 +130,15 @@ impl Progress {
                 self.bar.set_message(*step);
             }
             Event::Frames(frames) => self.frames.store(*frames, Ordering::Relaxed),
-            Event::Frame { stream, counts } if counts.given % TOLD_EVERY == 0 => self.bar.set_message(format!(
-                "stream {}: {} of {} frames answered, {} missed",
-                stream + 1,
-                counts.answered,
-                self.frames.load(Ordering::Relaxed),
-                counts.missed + counts.failed + counts.refused,
-            )),
+            Event::Frame { stream, counts } if counts.given.is_multiple_of(TOLD_EVERY) => {
+                self.bar.set_message(format!(
+                    "stream {}: {} of {} frames answered, {} missed",
+                    stream + 1,
+                    counts.answered,
+                    self.frames.load(Ordering::Relaxed),
+                    counts.missed + counts.failed + counts.refused,
+                ))
+            }
             Event::Frame { .. } => {}
             Event::Log(line) => self.bar.suspend(|| eprintln!("module {}: {}", line.level, line.message)),
         }

@@ -10,10 +10,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use wasmparser::{Parser, Payload};
 
+use super::files::read_bounded;
 use super::inspect;
 use super::manifest::Interface;
-use super::files::read_bounded;
 use super::package::PackageError;
+use crate::sandbox::grants::DEFAULT_INTERFACES;
+
+/// What core modules call WASI 0.1.
+const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 /// What a file is and wants.
 #[derive(Debug, Serialize)]
@@ -113,7 +117,7 @@ fn component(wasm: &[u8]) -> Result<Explained, String> {
 
 fn gets(interface: Interface) -> String {
     match interface {
-        wasi if wasi.is_wasi() && crate::sandbox::grants::DEFAULT_INTERFACES.contains(&Interface::Empty) => {
+        wasi if wasi.is_wasi() => {
             let empty = match wasi {
                 Interface::Clocks => "with wasi:empty a clock that stands at 0; with wasi:clocks one that goes",
                 Interface::Random => {
@@ -126,7 +130,7 @@ fn gets(interface: Interface) -> String {
             };
             format!("{empty}, where the manifest asks for it")
         }
-        usual if crate::sandbox::grants::DEFAULT_INTERFACES.contains(&usual) => {
+        usual if DEFAULT_INTERFACES.contains(&usual) => {
             "all of it, where the manifest asks for it and unless the operator took it away".into()
         }
         other => {
@@ -145,7 +149,7 @@ fn core(wasm: &[u8]) -> Result<Explained, String> {
                     let import = import.map_err(|e| crate::printable(&e.to_string()))?;
                     let name = crate::printable(&format!("{}.{}", import.module, import.name));
                     let (what, gets) = match import.module {
-                        "wasi_snapshot_preview1" => of_preview1(import.name),
+                        PREVIEW1 => of_preview1(import.name),
                         module if module.contains(':') => {
                             own.push(name.clone());
                             ("interfaces of components", "what its component imports")
@@ -182,6 +186,12 @@ fn core(wasm: &[u8]) -> Result<Explained, String> {
         _ => refused.push("it is a core module: `gantry module build` makes a component of it".into()),
     }
     Ok(Explained { kind, wants: listed(wants), exports, refused })
+}
+
+/// Whether a core module asks for WASI 0.1.
+pub(super) fn asks_for_preview1(wasm: &[u8]) -> bool {
+    let asks = |want: &Want| want.imports.iter().any(|import| import.starts_with(PREVIEW1));
+    core(wasm).is_ok_and(|explained| explained.wants.iter().any(asks))
 }
 
 /// What a function of WASI 0.1 is for, and what a module made with the adapter gets of it.

@@ -6,7 +6,7 @@
 //!                                                                    └ a newer one takes its place: dropped
 //! ```
 //!
-//! Read in this order: `run` below, [`play`], [`view`], [`crate::sandbox::Session`], [`report`], [`write`].
+//! Read in this order: `run` below, `play`, `view`, [`crate::sandbox::Session`], `report`, `write`.
 //! What a module is told of frames that it did not see is in `wit/stream.wit`.
 
 mod mailbox;

@@ -22,6 +22,7 @@ use wasi_preview1_component_adapter_provider::{
 };
 
 use super::accompany;
+use super::foreign;
 use super::inspect;
 use super::language::Language;
 use super::manifest::{Manifest, Sha256Hex};
@@ -260,14 +261,16 @@ fn check_world(
 /// Wraps a core module as a component and validates it.
 fn encode(wasm: &Path) -> Result<Vec<u8>, BuildError> {
     let module = std::fs::read(wasm).map_err(|reason| file(wasm, reason))?;
-    // Taken where the module asks for it alone: a C library wants files and a clock, and finds none.
-    let adapter = (WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER);
-    wit_component::ComponentEncoder::default()
-        .validate(true)
-        .module(&module)
-        .and_then(|encoder| encoder.adapter(adapter.0, adapter.1))
-        .and_then(|encoder| encoder.encode())
-        .map_err(|e| BuildError::Component { path: wasm.to_path_buf(), reason: format!("{e:#}") })
+    let encode = || -> anyhow::Result<Vec<u8>> {
+        let mut encoder = wit_component::ComponentEncoder::default();
+        encoder.validate(true).module(&module)?;
+        // A C library asks for files and a clock in the older way, and finds none in the newer.
+        if foreign::asks_for_preview1(&module) {
+            encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?;
+        }
+        encoder.encode()
+    };
+    encode().map_err(|e| BuildError::Component { path: wasm.to_path_buf(), reason: format!("{e:#}") })
 }
 
 /// Files of a folder, and none below it, whose names end so, in order.

@@ -81,9 +81,11 @@ impl<'a> Inputs<'a> {
         let series: Vec<&Series> = accepted.iter().filter_map(|&index| study.series.get(index)).collect();
         let (mut instances, mut slices) = (HashMap::new(), HashMap::new());
         for series in &series {
+            // What a header says of frames is said of the first instance: only where it is alone is it that one's.
+            let frames = series.attribute("NumberOfFrames").filter(|_| series.instances.len() == 1);
+            let frames = frames.and_then(|frames| frames.trim().parse().ok()).unwrap_or(1u32);
             for instance in &series.instances {
-                let frames = instance.frames.max(1);
-                let of = Instance { class: &instance.sop_class_uid, series, frames };
+                let of = Instance { class: &instance.sop_class_uid, series, frames: instance.frames.max(frames) };
                 instances.insert(instance.sop_instance_uid.as_str(), of);
             }
             for volume in &series.volumes {

@@ -41,14 +41,14 @@ impl frames::HostFrame for JobState {
 
     fn brightness(&mut self, this: Resource<FrameHandle>, what: frames::Rectangle) -> Result<Vec<u8>, Failure> {
         let what = Rectangle::from(what);
-        self.check_read(what.pixels())?;
-        let picture = &self.table.get(&this)?.picture;
+        let picture = self.table.get(&this)?.picture.clone();
         if !what.fits(picture.columns, picture.rows) {
             let (columns, rows) = (picture.columns, picture.rows);
             return Err(Failure::Invalid(format!(
                 "{what:?} is empty or leaves the frame of {columns} × {rows} pixels"
             )));
         }
+        self.check_read(what.pixels())?;
         let lines = picture.brightness.chunks_exact(picture.columns as usize);
         let lines = lines.skip(what.row as usize).take(what.rows as usize);
         let columns = what.column as usize..(what.column + what.columns) as usize;

@@ -27,7 +27,7 @@ fn volumes(folder: &Folder) -> (Vec<usize>, String) {
     let first = |volume: usize| {
         let decoded = series.decode(volume, &Budget::unlimited(), &options()).expect("voxels").volume;
         let values = decoded.read(decoded.geometry().region()).expect("voxels");
-        (values[0] as usize + 1024) / 1000
+        (values[0] + 1024.0) as usize / 1000
     };
     ((0..series.volumes.len()).map(first).collect(), study.warnings.join("\n"))
 }

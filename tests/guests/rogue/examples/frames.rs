@@ -77,7 +77,10 @@ impl FrameAnalyzer for Obedient {
             _ => answer.guide(rogue::code("FINE", "Fine")),
         };
         self.answered += 1;
-        self.numbers.push(frame.number());
+        // What the gate refuses is no answer, and a stream may be played again.
+        if !matches!(word, 4 | 5 | 8) && !self.numbers.contains(&frame.number()) {
+            self.numbers.push(frame.number());
+        }
         Ok(answer)
     }
 
