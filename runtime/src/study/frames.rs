@@ -9,6 +9,7 @@
 //! Where a frame lies is taken from its position and orientation alone. Indices of dimensions tell frames at one place
 //! apart where nothing else does, and order nothing.
 
+use dicom_core::header::HasLength;
 use dicom_core::value::Value;
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::tags;
@@ -237,7 +238,10 @@ fn is_of_the_image(element: &InMemElement) -> bool {
 
 /// Which of the Dimension Index Values (0020,9157) say nothing of where a frame lies.
 fn dimensions(object: &InMemDicomObject) -> Vec<usize> {
-    let pointer = |item: &InMemDicomObject| item.get(tags::DIMENSION_INDEX_POINTER)?.to_tag().ok();
+    let pointer = |item: &InMemDicomObject| match item.get(tags::DIMENSION_INDEX_POINTER)?.value() {
+        Value::Primitive(PrimitiveValue::Tags(tags)) => tags.first().copied(),
+        _ => None,
+    };
     let pointers = items(object, tags::DIMENSION_INDEX_SEQUENCE).iter().map(pointer);
     pointers.enumerate().filter(|(_, tag)| tag.is_some_and(|tag| !PLACES.contains(&tag))).map(|(i, _)| i).collect()
 }

@@ -395,7 +395,8 @@ impl Series {
         let of = self.volumes.get(index).and_then(first).ok_or(ReadError::NoSuchVolume { index, count })?;
         let dataset = header::dataset(&of.path, &of.source, options)?;
         let said = |image: &Instance| -> BTreeMap<String, String> {
-            let of_frame = image.frame.map(|number| frames::said(&dataset, number)).unwrap_or_default();
+            let of_frame = image.frame.map(|number| frames::said(&dataset, number));
+            let of_frame = of_frame.unwrap_or_else(InMemDicomObject::new_empty);
             let value = |keyword: &String| {
                 let tag = StandardDataDictionary.by_name(keyword)?.tag();
                 let value = match tag {

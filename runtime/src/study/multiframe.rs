@@ -141,7 +141,7 @@ fn encapsulated<'a, T: Send, D: Decode<T>>(
     batch: &mut Batch<'a, '_, T, D>,
 ) -> Result<(), Stop> {
     let frames = targets.first().map_or(1, |target| target.instance.frames);
-    let mut starts = Starts::read(from, frames)?;
+    let starts = Starts::read(from, frames)?;
     let mut targets = targets.into_iter().peekable();
     let (mut number, mut offset, mut value) = (0, 0u64, Vec::new());
     loop {

@@ -75,13 +75,12 @@ pub(super) fn told(volumes: &[VolumeLayout]) -> Option<String> {
 fn planes(slices: &[Placed<'_>]) -> Result<Vec<Vec<usize>>, ReadError> {
     let mut planes: Vec<Vec<usize>> = Vec::new();
     for (i, (path, slice)) in slices.iter().enumerate() {
-        let differ = planes.iter().map(|members| slice.differs(slices[members[0]].1));
-        let place = differ.clone().position(|differs| differs.is_none());
-        match place.and_then(|place| planes.get_mut(place)) {
-            Some(members) => members.push(i),
+        let differs = |members: &Vec<usize>| slice.differs(slices[members[0]].1);
+        match planes.iter().position(|members| differs(members).is_none()) {
+            Some(place) => planes[place].push(i),
             None if planes.len() < PLANES_MAX => planes.push(vec![i]),
             None => {
-                let what = differ.flatten().next().map_or("", Differs::name);
+                let what = planes.iter().find_map(differs).map_or("", Differs::name);
                 let problem = format!("the slices differ in {what}, in more than {PLANES_MAX} ways");
                 return Err(ReadError::apart(problem, [slices[0].0, path], "; projections form no volume"));
             }

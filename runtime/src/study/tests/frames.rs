@@ -250,7 +250,7 @@ fn what_lies_about_its_frames_is_refused() {
     let measured = |spacing: &'static str, orientation: &'static str| {
         let mut object = in_order(&[0, 1]);
         let items = object.take_element(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE).expect("groups");
-        let mut items = items.into_items().expect("items").to_vec();
+        let mut items = items.items().expect("items").to_vec();
         let measures = group(&[(tags::PIXEL_SPACING, VR::DS, spacing)]);
         sequence(&mut items[0], tags::PIXEL_MEASURES_SEQUENCE, vec![measures]);
         let plane = group(&[(tags::IMAGE_ORIENTATION_PATIENT, VR::DS, orientation)]);
@@ -265,7 +265,7 @@ fn what_lies_about_its_frames_is_refused() {
 
 fn regroup(object: &mut Object, change: impl FnOnce(&mut Vec<Object>)) {
     let items = object.take_element(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE).expect("groups");
-    let mut items = items.into_items().expect("items").to_vec();
+    let mut items = items.items().expect("items").to_vec();
     change(&mut items);
     sequence(object, tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, items);
 }
