@@ -1,6 +1,6 @@
 //! `gantry module explain`: what any WebAssembly file wants, and what of it a module could be given.
 //!
-//! Others publish WebAssembly too, mostly programs for WASI 0.1: they begin at `_start`, take arguments, and read and write files.
+//! Others publish WebAssembly too, mostly programs for WASI 0.1: they take arguments, and read and write files.
 //! A module is something else. This says what such a file wants and why it is refused, instead of "no component".
 
 use std::collections::BTreeMap;
@@ -18,6 +18,8 @@ use crate::sandbox::grants::DEFAULT_INTERFACES;
 
 /// What core modules call WASI 0.1.
 const PREVIEW1: &str = "wasi_snapshot_preview1";
+
+const ARGUMENTS: &str = "arguments";
 
 /// What a file is and wants.
 #[derive(Debug, Serialize)]
@@ -38,7 +40,7 @@ pub struct Explained {
 pub enum Kind {
     /// A component.
     Component,
-    /// A core module that begins at `_start`: a program.
+    /// A core module that takes arguments: a program.
     Program,
     /// Another core module.
     CoreModule,
@@ -165,19 +167,21 @@ fn core(wasm: &[u8]) -> Result<Explained, String> {
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export.map_err(|e| crate::printable(&e.to_string()))?;
-                    exports.push(crate::printable(export.name));
+                    // A name may be empty.
+                    exports.push(if export.name.is_empty() { "\"\"".into() } else { crate::printable(export.name) });
                 }
             }
             _ => {}
         }
     }
-    let kind = if exports.iter().any(|name| name == "_start") { Kind::Program } else { Kind::CoreModule };
+    let is_program = wants.contains_key(ARGUMENTS) || exports.iter().any(|name| name == "_start");
+    let kind = if is_program { Kind::Program } else { Kind::CoreModule };
     let mut refused: Vec<String> =
         foreign.iter().map(|name| format!("it imports {name}, which is of another host")).collect();
     match kind {
         Kind::Program => refused.push(
-            "it is a program: it begins at `_start`, works on arguments and files, and ends. A job has neither, and calls `analyze`: what \
-             it does is for a module to do, on the volumes and handles that the host has"
+            "it is a program: it works on arguments and files, and ends. A job has neither, and calls `analyze`: what it does is for a \
+             module to do, on the volumes and handles that the host has"
                 .into(),
         ),
         _ if own.is_empty() || !exports.iter().any(|name| name == "analyze") => refused.push(
@@ -197,7 +201,7 @@ pub(super) fn asks_for_preview1(wasm: &[u8]) -> bool {
 /// What a function of WASI 0.1 is for, and what a module made with the adapter gets of it.
 fn of_preview1(function: &str) -> (&'static str, &'static str) {
     match function {
-        "args_get" | "args_sizes_get" => ("arguments", "none"),
+        "args_get" | "args_sizes_get" => (ARGUMENTS, "none"),
         "environ_get" | "environ_sizes_get" => ("environment", "none"),
         "clock_time_get" | "clock_res_get" => ("the clock", "one that stands at 0, or with wasi:clocks one that goes"),
         "random_get" => ("randomness", "the same bytes in every job, or with wasi:random random ones"),
