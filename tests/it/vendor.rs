@@ -64,7 +64,9 @@ fn a_module_made_of_a_network_passes_its_tests_builds_and_runs() {
         let mut command = gantry();
         command.args(["module", "new", name, "--dir"]).arg(parent.path()).arg("--from-onnx");
         command.arg(repository().join("modules").join(network));
-        labels.iter().for_each(|label| drop(command.args(["--label", label])));
+        for label in labels {
+            command.args(["--label", label]);
+        }
         let said = Said::from(command.output().expect("gantry runs"));
         assert!(said.code == Some(0) && said.err.contains(found), "{said:?}");
         let source = parent.path().join(name);
