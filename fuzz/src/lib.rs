@@ -3,7 +3,7 @@
 //! Read a target in `fuzz_targets/` first: each says what holds for all bytes. The files included here are compiled as
 //! they are, not copied; what they name of the rest of the runtime stands under the same path.
 
-pub mod memory;
+pub mod heap;
 
 #[path = "../../runtime/src/dimse/guard.rs"]
 pub mod guard;
@@ -16,6 +16,24 @@ pub mod multipart;
 
 #[path = "../../runtime/src/config/mod.rs"]
 pub mod config;
+
+#[path = "../../runtime/src/volumes/mod.rs"]
+pub mod volumes;
+
+#[path = "../../runtime/src/geometry.rs"]
+pub mod geometry;
+
+#[path = "../../runtime/src/memory.rs"]
+pub mod memory;
+
+#[path = "../../runtime/src/tensor.rs"]
+#[expect(dead_code, reason = "no target hands tensors to another process")]
+pub mod tensor;
+
+/// Of `crate::trusted_code`, what the budget's file names.
+mod trusted_code {
+    pub(crate) fn heaps_at_most(_: i32) {}
+}
 
 /// Of `crate::messages`, what reads and writes HL7 v2, and what the configuration names.
 #[path = "../../runtime/src/messages"]
@@ -99,6 +117,18 @@ pub mod sandbox {
 pub mod worker {
     mod choice;
     pub use choice::{Program, Wall};
+
+    /// Memory of another process, which no target has.
+    #[derive(Debug)]
+    pub struct Mapped(Vec<u8>);
+
+    impl Mapped {
+        /// What it holds.
+        #[must_use]
+        pub fn bytes(&self) -> &[u8] {
+            &self.0
+        }
+    }
 }
 
 // The configuration names it as a crate of its own.

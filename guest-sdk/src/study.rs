@@ -115,4 +115,13 @@ impl Series {
     pub fn volume(&self, index: u32) -> Result<Volume, Error> {
         Ok(Volume(self.0.volume(index)?))
     }
+
+    /// Of a PET, what the voxels of its volumes are multiplied by ([`Volume::affine`]) to become standardized uptake values
+    /// by body weight, g/mL.
+    ///
+    /// Fails with `denied` unless the manifest asks for `PatientWeight` and the operator granted it, and with `unavailable`
+    /// where it cannot be computed.
+    pub fn suv_factor(&self) -> Result<f64, Error> {
+        Ok(self.0.suv_factor()?)
+    }
 }

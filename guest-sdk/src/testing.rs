@@ -29,6 +29,8 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+mod played;
+
 use std::fmt;
 use std::rc::Rc;
 
@@ -39,6 +41,8 @@ use crate::tensor::Tensor;
 use crate::types::{Code, Geometry, Region, Segment, Urgency};
 use crate::upstream::{Alert, Classification, Measurement, Origin, Refusal};
 use crate::{Analyzer, fake};
+
+pub use self::played::{FakeStream, Streamed, stream};
 
 /// A study of made-up series, and the models of the package.
 #[derive(Default)]
@@ -57,6 +61,7 @@ pub struct FakeSeries {
     pub(crate) modality: String,
     pub(crate) attributes: Vec<(String, Option<String>)>,
     pub(crate) volumes: Vec<(Geometry, Vec<f32>)>,
+    pub(crate) suv_factor: Option<f64>,
 }
 
 /// The made-up result of a module that ran before: see [`upstream`](crate::upstream).
@@ -168,7 +173,7 @@ impl FakeSeries {
     /// Of a modality (0008,0060), such as `CT`.
     #[must_use]
     pub fn new(modality: &str) -> Self {
-        Self { modality: modality.into(), attributes: Vec::new(), volumes: Vec::new() }
+        Self { modality: modality.into(), attributes: Vec::new(), volumes: Vec::new(), suv_factor: None }
     }
 
     /// With the value of an attribute; an empty one is absent. Attributes that are not given are denied, as those
@@ -176,6 +181,13 @@ impl FakeSeries {
     #[must_use]
     pub fn attribute(mut self, keyword: &str, value: &str) -> Self {
         self.attributes.push((keyword.into(), (!value.is_empty()).then(|| value.into())));
+        self
+    }
+
+    /// With what its voxels are multiplied by to become SUV.
+    #[must_use]
+    pub fn suv_factor(mut self, factor: f64) -> Self {
+        self.suv_factor = Some(factor);
         self
     }
 

@@ -11,7 +11,9 @@ use gantry::app::App;
 use gantry::config::Config;
 use gantry::inference::{EnginePreference, Turn, bring_in, local};
 use gantry::module::build::{self, BuildError};
+use gantry::module::foreign;
 use gantry::module::from_onnx::{self, FromOnnxError};
+use gantry::module::language::Language;
 use gantry::module::new::{self, NewError};
 use gantry::module::package::PackageError;
 use gantry::outputs::{RESULT_FILE, Stamp};
@@ -62,6 +64,9 @@ enum Command {
         "  gantry run --module GROWTH --grant gantry:imaging/priors --prior last-year/ study/ --out results/\n"
     ))]
     Run(RunArgs),
+    /// Play an ultrasound cine to a module that looks at frames one after another, and tell how it kept up.
+    #[command(after_help = cli::stream::EXAMPLES)]
+    Stream(cli::stream::StreamArgs),
     /// Take studies in from scanners and archives, and run the site's modules on them, until SIGTERM or Ctrl-C.
     #[command(after_help = "Example:\n  gantry serve --config /etc/gantry/gantry.toml\n")]
     Serve {
@@ -146,6 +151,7 @@ enum Command {
     #[command(subcommand, after_help = concat!(
         "Examples:\n",
         "  gantry module new liver\n",
+        "  gantry module new lungs --language c\n",
         "  gantry module build liver\n",
         "  gantry module test liver\n",
         "  gantry module check liver\n",
@@ -179,7 +185,7 @@ struct RunArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Allow an interface, such as `wasi:clocks`, or `attribute:KEYWORD`, if the module asks for it. Repeatable. Allowed
-    /// without it: the module's own study, volumes, findings, log and models, and technical attributes.
+    /// without it: the module's own study, volumes, findings, log and models, a WASI with nothing in it, and technical attributes.
     #[arg(long, value_name = "WHAT")]
     grant: Vec<String>,
     /// Limits, grants and engines; see examples/gantry.toml. Defaults hold without it, and no file is looked for.
@@ -201,10 +207,11 @@ struct RunArgs {
 
 #[derive(Subcommand)]
 enum ModuleCommand {
-    /// Write the source of a new module, which builds and passes its tests at once.
+    /// Write the source of a new module, in Rust, C, Python or JavaScript, which builds and passes its tests at once.
     #[command(after_help = concat!(
         "Examples:\n",
         "  gantry module new liver && cd liver && cargo test && gantry module build .\n",
+        "  gantry module new liver --language python\n",
         "  gantry module new liver --from-onnx unet.onnx --modality CT --label Liver --label Spleen\n"
     ))]
     New {
@@ -216,9 +223,12 @@ enum ModuleCommand {
         /// Depend on the SDK there instead of on a copy of it: guest-sdk of a checkout.
         #[arg(long, value_name = "DIR")]
         sdk: Option<PathBuf>,
-        /// Write code around this network: one input of grey values, [n, 1, y, x] or [n, 1, z, y, x], and scores for each voxel or for
+        /// What it is written in.
+        #[arg(long, value_enum, default_value_t)]
+        language: Language,
+        /// Write code in Rust around this network: one input of grey values, [n, 1, y, x] or [n, 1, z, y, x], and scores for each voxel or for
         /// the image.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", conflicts_with = "language")]
         from_onnx: Option<PathBuf>,
         /// The modality that it was trained on.
         #[arg(long, requires = "from_onnx", default_value = "CT")]
@@ -230,7 +240,7 @@ enum ModuleCommand {
     /// Compile a module's source into a package.
     #[command(after_help = "Example:\n  gantry module build modules/ct-organs\n")]
     Build {
-        /// The folder with module.toml and Cargo.toml.
+        /// The folder with module.toml, and Cargo.toml, module.c, module.py or module.js.
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
@@ -271,6 +281,16 @@ enum ModuleCommand {
     /// Fetch a package from a bucket, look whether it is what its vendor signed, and install it beside those that are there.
     #[command(after_help = package::PULL_EXAMPLES)]
     Pull(package::PullArgs),
+    /// Say what any WebAssembly file wants, and what of it a module could be given. Nothing of it is run.
+    #[command(after_help = "Example:\n  gantry module explain structured-report-to-text.wasi.wasm\n")]
+    Explain {
+        /// A component or a core module.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// For scripts.
+        #[arg(long)]
+        json: bool,
+    },
     /// Install a package out of a file, if a vendor who is trusted signed it, beside those that are there.
     #[command(after_help = package::INSTALL_EXAMPLES)]
     Install(package::InstallArgs),
@@ -310,6 +330,7 @@ fn main() -> ExitCode {
     }
     let done = match command {
         Command::Run(args) => run(&args),
+        Command::Stream(args) => cli::stream::run(&args),
         Command::Serve { config } => serve(&config),
         Command::Token(command) => token::run(&command),
         Command::Job(command) => job::job(command),
@@ -420,6 +441,7 @@ fn exit_code(error: &RunError) -> u8 {
             false => 3,
         },
         RunError::Job(JobError::Cancelled) => 130,
+        RunError::Prepare(PrepareError::OtherWorld { .. }) => 2,
         RunError::Prepare(_) | RunError::Job(_) | RunError::Refused(_) => 4,
         RunError::Nonconforming(_) | RunError::Write(_) => 1,
     }
@@ -463,24 +485,42 @@ fn serve(file: &Path) -> Result<(), (u8, anyhow::Error)> {
     done
 }
 
+fn explain(file: &Path, json: bool) -> Result<(), (u8, anyhow::Error)> {
+    let limits = gantry::config::Limits::default();
+    let explained = foreign::explain_file(file, limits.component_max_mib).map_err(|e| (4, e.into()))?;
+    print(
+        match json {
+            true => serde_json::to_string_pretty(&explained).map_err(|e| (1, e.into()))? + "\n",
+            false => explained.to_string(),
+        }
+        .as_bytes(),
+    )
+}
+
 fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {
     let mut progress = |step: &str| eprintln!("{step}");
     let not_made = |e: NewError| (if e.is_usage() { 2 } else { 1 }, e.into());
     let not_built = |e: BuildError| (if e.is_usage() { 2 } else { 4 }, e.into());
     match command {
-        ModuleCommand::New { name, dir, sdk, from_onnx, modality, labels } => {
+        ModuleCommand::New { name, dir, sdk, language, from_onnx, modality, labels } => {
             let not_written = |e: FromOnnxError| (if e.is_usage() { 2 } else { 4 }, e.into());
             // Before anything is made.
             let net =
                 from_onnx.map(|file| from_onnx::read(&file, &modality, &labels)).transpose().map_err(not_written)?;
-            let folder = new::new(&name, &dir, sdk.as_deref()).map_err(not_made)?;
+            let folder = new::new(&name, &dir, language, sdk.as_deref()).map_err(not_made)?;
             if let Some(net) = net {
                 net.put(&folder, &name).map_err(not_written)?;
                 eprintln!("{}; look at the constants of {}", net.what(), folder.join("src/lib.rs").display());
             }
+            let first = match language {
+                Language::Rust => "`cargo test` there",
+                Language::C => "install a compiler as its README.md says",
+                Language::Python => "`python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` there",
+                Language::JavaScript => "`npm install` there",
+            };
             print(
                 format!(
-                    "{0}: next, `cargo test` there, then `gantry module build {0}` and `gantry module test {0}`\n",
+                    "{0}: next, {first}, then `gantry module build {0}` and `gantry module test {0}`\n",
                     folder.display()
                 )
                 .as_bytes(),
@@ -499,6 +539,7 @@ fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {
         ModuleCommand::Bench(args) => vendor::bench(&args),
         ModuleCommand::Pack(args) => vendor::pack(&args),
         ModuleCommand::Unpack(args) => vendor::unpack(&args),
+        ModuleCommand::Explain { file, json } => explain(&file, json),
         ModuleCommand::Sign(args) => package::sign(&args),
         ModuleCommand::Push(args) => package::push(&args),
         ModuleCommand::Pull(args) => package::pull(&args),

@@ -493,12 +493,12 @@ impl<'a> Record<'a> {
     }
 }
 
-fn grant_names(grants: &crate::sandbox::grants::Grants) -> Vec<String> {
+pub(crate) fn grant_names(grants: &crate::sandbox::grants::Grants) -> Vec<String> {
     let interfaces = grants.interfaces.iter().map(|i| i.name().to_owned());
     interfaces.chain(grants.attributes.iter().map(|a| format!("attribute:{a}"))).collect()
 }
 
-fn module_info(package: &Package) -> ModuleInfo {
+pub(crate) fn module_info(package: &Package) -> ModuleInfo {
     let manifest = package.manifest();
     ModuleInfo {
         name: manifest.name.clone(),

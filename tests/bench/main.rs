@@ -4,10 +4,11 @@
 //! busy machine would fail the best code.
 //!
 //! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `workers` goes on in `neighbours` and `processor`; `ingest` and
-//! `hospital` share `synthetic`, `sender` and `receivers`; `outputs` is `seg` and `outbox` on what `organs` has; `deid` stands alone;
-//! `sync` shares `spooled` with the tests of what it measures.
+//! `hospital` share `synthetic`, `sender` and `receivers`; `outputs` is `seg` and `outbox` on what `organs` has; `deid` stands alone, and `decode` beside it;
+//! `sync` shares `spooled` with the tests of what it measures; `volumes` and `stream` stand alone too.
 
 mod command;
+mod decode;
 mod deid;
 mod disk;
 mod gpu;
@@ -29,10 +30,12 @@ mod sender;
 #[expect(dead_code, reason = "it is whole where it is at home")]
 #[path = "../../cloud-sync/tests/s3/spooled.rs"]
 mod spooled;
+mod stream;
 mod study;
 mod sync;
 mod sync_triage;
 mod synthetic;
+mod volumes;
 mod workers;
 
 use std::os::unix::process::CommandExt;
@@ -68,8 +71,14 @@ enum Subject {
     Outputs(outputs::Options),
     /// De-identified slices beside other people's de-identifiers, and what memory that takes.
     Deid(deid::Options),
+    /// A CT in JPEG 2000 to a volume, beside pydicom with OpenJPEG.
+    Decode(decode::Options),
     /// A batch into a bucket, many small objects and few large ones, beside s5cmd.
     Sync(sync::Options),
+    /// Operations on a volume beside scipy and SimpleITK.
+    Volumes(volumes::Options),
+    /// Two streams at once at 30 frames a second, against the frame budget and against one alone.
+    Stream(stream::Options),
     /// What everything around an engine costs on a GPU, beside the bare engine. Needs nothing but this program, the engine's library
     /// and models.
     Gpu(gpu::Options),
@@ -147,6 +156,9 @@ fn main() -> Result<()> {
         Subject::Outputs(options) => &options.built,
         Subject::Deid(options) => &options.built,
         Subject::Sync(options) => &options.built,
+        Subject::Decode(options) => &options.built,
+        Subject::Volumes(options) => &options.built,
+        Subject::Stream(options) => &options.built,
     };
     let processors = pin(built.processors)?;
     let folder = built.folder.clone().unwrap_or_else(|| repository().join(".cache/bench"));
@@ -185,9 +197,25 @@ fn main() -> Result<()> {
             deid::measure(&folder, &gantry, options, processors, &mut report)?;
             report
         }
+        Subject::Decode(options) => {
+            let mut report = Report::begin(format!("decode, {}", profile(&std::env::current_exe()?)), processors);
+            decode::measure(&folder, options, processors, &mut report)?;
+            report
+        }
         Subject::Sync(options) => {
             let mut report = Report::begin(format!("sync, {}", profile(&gantry)), processors);
             sync::measure(options, &mut report)?;
+            report
+        }
+        Subject::Volumes(options) => {
+            let subject = format!("512 × 512 × {} voxels, {}", options.slices(), profile(&gantry));
+            let mut report = Report::begin(subject, processors);
+            volumes::measure(&folder, options, processors, &mut report)?;
+            report
+        }
+        Subject::Stream(options) => {
+            let mut report = Report::begin(format!("stream, {}", profile(&gantry)), processors);
+            stream::measure(&folder, options, &mut report)?;
             report
         }
         Subject::Gpu(_) | Subject::Worker | Subject::WriteSeg(_) | Subject::Upload(_) => unreachable!("done above"),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use gantry::module::build::{BuildError, build};
-use gantry::module::{inspect, new, package::Package};
+use gantry::module::{inspect, language::Language, new, package::Package};
 use gantry_tests::command::{Said, gantry};
 use gantry_tests::{MANIFEST, Scenario, repository, skipped};
 
@@ -14,7 +14,7 @@ fn a_new_module_passes_its_tests_builds_and_runs() {
     let target = repository().join("target");
     std::fs::create_dir_all(&target).expect("a folder");
     let parent = tempfile::Builder::new().prefix("new-module-").tempdir_in(&target).expect("a folder");
-    let source = new::new("first-day", parent.path(), None).expect("made");
+    let source = new::new("first-day", parent.path(), Language::Rust, None).expect("made");
 
     let mut cargo = Command::new("cargo");
     cargo.args(["test", "--quiet"]).current_dir(&source).env("CARGO_TARGET_DIR", target.join("new-module"));
@@ -102,7 +102,7 @@ fn a_module_that_does_not_compile_says_why() {
     let target = repository().join("target");
     std::fs::create_dir_all(&target).expect("a folder");
     let parent = tempfile::Builder::new().prefix("new-module-").tempdir_in(&target).expect("a folder");
-    let source = new::new("first-try", parent.path(), None).expect("made");
+    let source = new::new("first-try", parent.path(), Language::Rust, None).expect("made");
     std::fs::remove_file(source.join("MODEL_CARD.md")).expect("removed");
     let error = build(&source, &mut |_| {}).expect_err("no card").to_string();
     assert!(error.contains("has no MODEL_CARD.md"), "{error}");

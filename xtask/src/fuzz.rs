@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: throws bytes at what reads the network and the configuration, guided by the code they reach.
+//! `cargo xtask fuzz`: throws bytes at what reads the network, the configuration and what guests ask, guided by the code they reach.
 
 use crate::process::{Step, seconds, timed};
 use crate::repository::{Repository, find_program};
@@ -46,6 +46,8 @@ pub(crate) enum Target {
     Hl7,
     /// The text of gantry.toml
     Config,
+    /// What a guest asks of volumes
+    Volumes,
 }
 
 /// The crate; no member of the workspace.
@@ -73,6 +75,7 @@ impl Target {
             Self::Multipart => "multipart",
             Self::Hl7 => "hl7",
             Self::Config => "config",
+            Self::Volumes => "volumes",
         }
     }
 
@@ -82,6 +85,7 @@ impl Target {
             Self::Guard | Self::Command | Self::Hl7 => 4 << 10,
             Self::Multipart => 20 << 10,
             Self::Config => 16 << 10,
+            Self::Volumes => 1 << 10,
         }
     }
 }
@@ -166,7 +170,7 @@ fn fuzz(repository: &Repository, programs: &Path, target: Target, time: u32) -> 
         "-print_final_stats=1".into(),
     ]);
     let step = match target {
-        Target::Guard | Target::Command | Target::Multipart | Target::Hl7 => step,
+        Target::Guard | Target::Command | Target::Multipart | Target::Hl7 | Target::Volumes => step,
         Target::Config => {
             fs::copy(repository.root.join(EXAMPLE), learnt.join("example")).context("cannot copy the example")?;
             step.arg(format!("-dict={}", words(repository)?.display()))

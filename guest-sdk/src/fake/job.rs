@@ -116,6 +116,11 @@ impl Series {
             None => invalid(format!("there is no volume {index}")),
         })
     }
+
+    pub(crate) fn suv_factor(&self) -> Result<f64, Failure> {
+        let none = || Failure::Unavailable("the fake series was given no SUV factor".into());
+        self.with(|series| series.suv_factor).ok_or_else(none)
+    }
 }
 
 /// The result of an earlier module, by position.

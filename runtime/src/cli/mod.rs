@@ -10,6 +10,7 @@ pub(crate) mod outbox;
 pub(crate) mod package;
 pub(crate) mod quarantine;
 pub(crate) mod review;
+pub(crate) mod stream;
 pub(crate) mod summary;
 pub(crate) mod sync;
 pub(crate) mod token;

@@ -151,7 +151,7 @@ fn contained(folder: &Path, path: &Path) -> Result<(), PackageError> {
     }
 }
 
-fn read_bounded(path: &Path, max: u64, limit: &'static str, mib: u64) -> Result<Vec<u8>, PackageError> {
+pub(super) fn read_bounded(path: &Path, max: u64, limit: &'static str, mib: u64) -> Result<Vec<u8>, PackageError> {
     let failed = |reason| PackageError::Read { path: path.to_path_buf(), reason };
     // Opening a pipe would wait for somebody to write to it.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {

@@ -124,6 +124,12 @@ pub(super) fn beyond_the_manifest(manifest: &Manifest, imports: &[String]) -> Ve
         // `volumes` speaks of tensors, so it brings their interface along.
         Some(Interface::Nn) if path_of(import) == "wasi:nn/tensor" && asks_for(Interface::Volumes) => None,
         Some(interface) if asks_for(interface) || !named.insert(interface) => None,
+        Some(interface) if interface.is_wasi() && asks_for(Interface::Empty) => None,
+        Some(Interface::Empty) => Some(format!("imports {import}, but needs.interfaces does not list wasi:empty")),
+        Some(interface) if interface.is_wasi() => Some(format!(
+            "imports {import}, but needs.interfaces lists neither {} nor wasi:empty, which has nothing in it",
+            interface.name()
+        )),
         Some(interface) => Some(format!("imports {import}, but needs.interfaces does not list {}", interface.name())),
         None if path_of(import) == "gantry:imaging/types" => None,
         None => Some(format!("imports {import}, which this runtime offers to no module")),
@@ -133,7 +139,10 @@ pub(super) fn beyond_the_manifest(manifest: &Manifest, imports: &[String]) -> Ve
 
 /// What a manifest asks for although the component does not import it.
 pub(super) fn asked_in_vain(manifest: &Manifest, imports: &[String]) -> Vec<String> {
-    let used: BTreeSet<Interface> = imports.iter().filter_map(|import| covered_by(import)).collect();
+    let mut used: BTreeSet<Interface> = imports.iter().filter_map(|import| covered_by(import)).collect();
+    if used.iter().any(|interface| interface.is_wasi()) {
+        used.insert(Interface::Empty);
+    }
     let unused = manifest.needs.interfaces.iter().filter(|interface| !used.contains(interface));
     unused.map(|interface| format!("asks for {}, but does not import it", interface.name())).collect()
 }
@@ -162,6 +171,9 @@ impl fmt::Display for Inspection {
         }
         let asked: Vec<_> = m.needs.interfaces.iter().map(|i| i.name()).collect();
         writeln!(f, "  asks for    {}", asked.join(", "))?;
+        if m.needs.interfaces.contains(&Interface::Empty) {
+            writeln!(f, "              wasi:empty: no file, network or environment, a clock at 0, nothing random")?;
+        }
         if !m.needs.attributes.is_empty() {
             writeln!(f, "  attributes  {}", m.needs.attributes.join(", "))?;
         }
@@ -217,17 +229,26 @@ mod tests {
             "wasi:io/poll@0.2.0",
             "wasi:io/streams@0.2.0",
             "wasi:sockets/tcp@0.2.0",
+            "wasi:http/types@0.2.0",
         ]
         .map(str::to_owned);
         assert_eq!(
             beyond_the_manifest(&manifest, &imports),
             [
                 "imports gantry:imaging/log@0.1.0, but needs.interfaces does not list gantry:imaging/log",
-                "imports wasi:io/poll@0.2.0, but needs.interfaces does not list wasi:io",
-                "imports wasi:sockets/tcp@0.2.0, which this runtime offers to no module"
+                "imports wasi:io/poll@0.2.0, but needs.interfaces lists neither wasi:io nor wasi:empty, which has nothing in it",
+                "imports wasi:sockets/tcp@0.2.0, but needs.interfaces does not list wasi:empty",
+                "imports wasi:http/types@0.2.0, which this runtime offers to no module"
             ]
         );
         assert_eq!(asked_in_vain(&manifest, &imports), ["asks for wasi:random, but does not import it"]);
+        let mut empty = manifest.clone();
+        empty.needs.interfaces = vec![Interface::Volumes, Interface::Log, Interface::Nn, Interface::Empty];
+        assert_eq!(
+            beyond_the_manifest(&empty, &imports),
+            ["imports wasi:http/types@0.2.0, which this runtime offers to no module"]
+        );
+        assert_eq!(asked_in_vain(&empty, &imports), [""; 0]);
         let mut fewer = manifest;
         fewer.needs.interfaces = vec![Interface::Volumes];
         let tensors = ["wasi:nn/tensor@0.2.0-rc-2024-10-28".to_owned()];

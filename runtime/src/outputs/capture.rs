@@ -146,7 +146,14 @@ pub fn secondary_capture(
     let values = |values: [String; 2]| PrimitiveValue::Strs(values.into_iter().collect());
     put(&mut object, tags::IMAGE_TYPE, VR::CS, values(["DERIVED".into(), "SECONDARY".into()]));
     let [along_rows, along_columns, _] = source.layout.geometry.axes();
-    let sides = values([picture::direction(along_rows), picture::direction(along_columns)]);
+    let sides = match source.unplaced() {
+        // As it was stated, or empty: nothing else knows.
+        true => {
+            let stated = source.series.attribute("PatientOrientation").unwrap_or_default();
+            PrimitiveValue::Strs(stated.split('\\').filter(|side| !side.is_empty()).map(str::to_owned).collect())
+        }
+        false => values([picture::direction(along_rows), picture::direction(along_columns)]),
+    };
     put(&mut object, tags::PATIENT_ORIENTATION, VR::CS, sides);
     dataset::put_lossy(&mut object, source);
     put_pixels(&mut object, canvas);
@@ -227,7 +234,7 @@ fn lines(accepted: &Accepted, key: KeySlice, source: &Source<'_>, module: &Modul
     let mut lines = vec![
         line(module.title.clone()),
         line(format!("{} {} by {}", module.name, module.version, module.vendor)),
-        line(format!("{number}slice {} of {slices}, {}", key.slice + 1, height(source, key.slice))),
+        line(format!("{number}slice {} of {slices}{}", key.slice + 1, height(source, key.slice))),
     ];
     let heat = accepted.heatmap.as_ref().filter(|heatmap| heatmap.source == key.source);
     lines.extend(heat.map(|heatmap| line(format!("Colours: {}", heatmap.title))));
@@ -264,14 +271,18 @@ fn findings(accepted: &Accepted, key: KeySlice) -> Vec<Line> {
     triage.chain(classes).chain(marks).chain(segments).collect()
 }
 
-/// Where the slice lies along the axis that it is closest to lying across, as the patient coordinate system has it.
+/// Where the slice lies along the axis that it is closest to lying across, as the patient coordinate system has it; empty
+/// where it lies nowhere.
 fn height(source: &Source<'_>, slice: usize) -> String {
+    if source.unplaced() {
+        return String::new();
+    }
     let grid = &source.layout.geometry;
     let [_, _, normal] = grid.axes();
     let axis = (0..3).max_by(|&a, &b| normal[a].abs().total_cmp(&normal[b].abs())).unwrap_or(2);
     let [columns, rows, _] = grid.size().map(|n| (n - 1) as f64 / 2.0);
     let middle = grid.to_patient([columns, rows, slice as f64]);
-    format!("{} = {:.1} mm", ['x', 'y', 'z'][axis], middle[axis])
+    format!(", {} = {:.1} mm", ['x', 'y', 'z'][axis], middle[axis])
 }
 
 #[cfg(test)]

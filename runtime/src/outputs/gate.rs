@@ -1,5 +1,6 @@
 //! What a guest stated, judged before anything is written (DESIGN, invariant 5): all of it passes, or none.
 
+mod frames;
 mod marks;
 mod probabilities;
 
@@ -7,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
+pub use self::frames::{frame_answer, stream_summary};
 use super::Accepted;
 use crate::findings::{Code, Findings, Segment, Segmentation};
 use crate::geometry::Geometry;
@@ -41,6 +43,15 @@ pub enum Refusal {
         spacing: [f64; 3],
         /// mm.
         origin: [f64; 3],
+    },
+    /// A segmentation or a heatmap of an image that lies nowhere.
+    #[error(
+        "the {what} lies on an image without a place in the patient (ImagePositionPatient (0020,0032) is absent, as in \
+         projections), where none can be written; state boxes, measurements or classifications"
+    )]
+    Unplaced {
+        /// Which of the two.
+        what: &'static str,
     },
     /// A heatmap on another grid than any source volume.
     #[error(
@@ -126,6 +137,7 @@ pub fn gate(findings: Findings, study: &Study, accepted: &[usize]) -> Result<Acc
     };
     if let Some(segmentation) = findings.segmentation {
         result.source = on_grid_of(&segmentation.labels, &volumes).ok_or_else(|| grid(&segmentation.labels))?;
+        placed(study, result.source, "segmentation")?;
         result.voxels = segmentation.segments.iter().map(|s| (s.value, 0)).collect();
         let mut most = 0;
         for (z, slice) in count(&segmentation)?.into_iter().enumerate() {
@@ -146,12 +158,21 @@ pub fn gate(findings: Findings, study: &Study, accepted: &[usize]) -> Result<Acc
         result.probabilities.push(probabilities::voxels(stated, grid)?);
     }
     if let Some(heatmap) = findings.heatmap {
-        result.heatmap = Some(marks::heatmap(heatmap, &volumes)?);
+        let heatmap = marks::heatmap(heatmap, &volumes)?;
+        placed(study, heatmap.source, "heatmap")?;
+        result.heatmap = Some(heatmap);
     }
     Ok(result)
 }
 
 type At = (usize, usize);
+
+/// Whether the volume lies somewhere in the patient.
+fn placed(study: &Study, (series, volume): At, what: &'static str) -> Result<(), Refusal> {
+    let series = study.series.get(series);
+    let first = series.and_then(|s| s.instances.get(*s.volumes.get(volume)?.slices.first()?));
+    if first.is_some_and(|first| first.unplaced) { Err(Refusal::Unplaced { what }) } else { Ok(()) }
+}
 
 /// All volumes of the accepted series, in order.
 fn volumes<'a>(study: &'a Study, accepted: &[usize]) -> Vec<(At, &'a Geometry)> {

@@ -43,13 +43,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use capture::{CaptureError, KeySlice, key_slice, secondary_capture};
 pub use conformance::{CheckError, Inputs, Nonconforming, check as conforms};
 pub use encode::write_file;
-pub use gate::{Refusal, gate};
+pub use gate::{Refusal, frame_answer, gate, stream_summary};
 pub use kind::OutputKind;
 pub use overlay::overlay;
 pub use parametric::{ParametricError, parametric_map};
 pub use presentation::{PresentationError, presentation_state};
 pub use seg::{SegError, fractional_segmentation, segmentation};
-pub use sr::{Evidence, Reference, SrError, has_report, predecessor, report, report_of};
+pub use sr::{Evidence, Reference, SrError, frames_report, has_report, predecessor, report, report_of};
 pub use uid::OutputUids;
 pub use write::{
     CAPTURE_FILE, Content, FRACTIONAL_FILE, OUTPUT_FILES, OVERLAY_FILE, Output, PARAMETRIC_MAP_FILE, PRESENTATION_FILE,
@@ -219,6 +219,12 @@ impl<'a> Source<'a> {
     #[must_use]
     pub fn instance(&self, slice: usize) -> Option<&'a Instance> {
         self.layout.slices.get(slice).and_then(|&i| self.series.instances.get(i))
+    }
+
+    /// Whether its image lies nowhere in the patient, so that its grid says nothing of where anything is.
+    #[must_use]
+    pub fn unplaced(&self) -> bool {
+        self.instance(0).is_some_and(|instance| instance.unplaced)
     }
 
     /// Frame of Reference UID (0020,0052) of the series, or one derived from it where it has none.

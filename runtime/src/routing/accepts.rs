@@ -36,7 +36,8 @@ pub fn verdicts(accepts: &Accepts, series: &Series) -> Vec<Verdict> {
     verdicts.extend(accepts.sop_class.as_ref().map(|classes| sop_class(classes, series)));
     verdicts.extend(accepts.body_part.as_ref().map(|parts| body_part(parts, series)));
     if let Some(volume) = largest(series) {
-        verdicts.extend(geometry(accepts, volume));
+        let first = volume.slices.first().and_then(|first| series.instances.get(*first));
+        verdicts.extend(geometry(accepts, volume, first.is_some_and(|first| first.unplaced)));
     }
     verdicts.extend(accepts.contrast.and_then(|wanted| contrast(wanted, series)));
     for (key, keyword, patterns) in
@@ -100,7 +101,7 @@ fn body_part(parts: &[String], series: &Series) -> Verdict {
     Verdict { key: "body_part", fits, reason }
 }
 
-fn geometry(accepts: &Accepts, volume: &VolumeLayout) -> Vec<Verdict> {
+fn geometry(accepts: &Accepts, volume: &VolumeLayout, unplaced: bool) -> Vec<Verdict> {
     // Positions are decimal text: their differences are not exact.
     const TOLERANCE: f64 = 1e-3;
     let [x, y, z] = volume.geometry.spacing();
@@ -123,8 +124,9 @@ fn geometry(accepts: &Accepts, volume: &VolumeLayout) -> Vec<Verdict> {
     if let Some(wanted) = &accepts.orientation {
         let found = orientation(volume);
         let expected = wanted.iter().map(|o| o.name()).collect::<Vec<_>>().join(" or ");
-        let fits = wanted.contains(&found);
+        let fits = wanted.contains(&found) && !unplaced;
         let reason = match fits {
+            false if unplaced => format!("an image without a place in the patient is not {expected}"),
             true => format!("slices are {expected}"),
             false => format!("slices are {}, not {expected}", found.name()),
         };

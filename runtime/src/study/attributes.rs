@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
+use dicom_core::header::Header;
 use dicom_core::value::Value;
-use dicom_core::{PrimitiveValue, Tag};
+use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
+use dicom_dictionary_std::StandardDataDictionary;
 use dicom_object::InMemDicomObject;
 
 use super::ReadError;
@@ -93,6 +96,36 @@ pub(super) fn is_uid(text: &str) -> bool {
 pub fn is_code(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b' ' | b'_');
     (1..=16).contains(&text.len()) && text.bytes().all(plain) && !text.trim_matches(' ').is_empty()
+}
+
+/// Gives elements whose VR is unknown in the file, and known to the standard, that VR: who turned implicit VR into explicit
+/// without a dictionary wrote them so, in little endian (PS3.5 section 6.2.2). Text is left unless it is ASCII.
+pub(super) fn know(object: &mut InMemDicomObject) {
+    let unknown: Vec<Tag> = object.iter().filter(|element| element.vr() == VR::UN).map(Header::tag).collect();
+    for tag in unknown {
+        let Some(vr) = StandardDataDictionary.by_tag(tag).map(|entry| entry.vr().relaxed()) else { continue };
+        let Some(Value::Primitive(PrimitiveValue::U8(bytes))) = object.get(tag).map(|element| element.value()) else {
+            continue;
+        };
+        if let Some(value) = known(vr, bytes) {
+            object.put(DataElement::new(tag, vr, value));
+        }
+    }
+}
+
+/// The value that these bytes are.
+fn known(vr: VR, bytes: &[u8]) -> Option<PrimitiveValue> {
+    match vr {
+        VR::AE | VR::AS | VR::CS | VR::DA | VR::DS | VR::DT | VR::IS | VR::LO | VR::PN | VR::SH | VR::TM | VR::UI => {
+            let text = std::str::from_utf8(bytes).ok().filter(|text| text.is_ascii())?;
+            Some(PrimitiveValue::Strs(text.split('\\').map(str::to_owned).collect()))
+        }
+        VR::US if bytes.len().is_multiple_of(2) => {
+            let words = bytes.chunks_exact(2).map(|word| u16::from_le_bytes([word[0], word[1]]));
+            Some(PrimitiveValue::U16(words.collect()))
+        }
+        _ => None,
+    }
 }
 
 /// Text of an attribute without padding, several values joined with `\`; `None` when absent, empty, binary or a

@@ -1,6 +1,7 @@
 //! Pixel data of one frame become stored values.
 
 use std::borrow::Cow;
+use std::io::Read;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,10 +9,12 @@ use dicom_core::value::C;
 use dicom_encoding::TransferSyntaxIndex;
 use dicom_encoding::adapters::{PixelDataObject, RawPixelData};
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use flate2::read::DeflateDecoder;
 use serde::{Deserialize, Serialize};
 
 use super::pixels::{Coding, Photometric, Pixels};
 use super::scan::Stop;
+use super::{colour, jpeg, jpeg12, jpegls};
 use crate::worker::{Decoders, NoFrame};
 
 /// Decodes the frame whose Pixel Data value starts at `value`, which goes on to the end of the data set, into `out`
@@ -24,20 +27,15 @@ pub(super) fn decode(
     scratch: &mut Vec<u8>,
     out: &mut [i16],
 ) -> Result<(), Stop> {
-    let expected = pixels.bytes();
-    let short = |bytes: &[u8]| format!("{} bytes of pixel data where the header says {expected}", bytes.len());
+    let short = |bytes: &[u8]| format!("{} bytes of pixel data where the header says {}", bytes.len(), pixels.bytes());
     let lost = |()| "pixels have more bits than Bits Stored (0028,0101) says".to_owned();
     let unpacked = match pixels.coding {
         Coding::Native { big_endian } => {
             let bytes = value.get(..pixels.native_bytes()).ok_or_else(|| short(value))?;
             pixels.unpack(bytes, big_endian, false, out)
         }
-        Coding::Fragment => {
-            let value = joined(&fragments(value)?);
-            let bytes = value.get(..expected).ok_or_else(|| short(&value))?;
-            pixels.unpack(bytes, false, false, out)
-        }
-        Coding::Rle | Coding::Jpeg | Coding::Jpeg2000 => {
+        Coding::Fragment | Coding::Deflated => pixels.unpack(&plain(pixels, value)?, false, false, out),
+        Coding::Rle | Coding::Jpeg | Coding::JpegLs | Coding::Jpeg2000 => {
             let precision = expand(pixels, transfer_syntax, value, decoders, scratch)?;
             pixels.unpack(scratch, false, precision > pixels.stored, out)
         }
@@ -54,20 +52,64 @@ pub(super) fn decode_colour(
     decoders: Option<&Decoders>,
     out: &mut Vec<u8>,
 ) -> Result<Photometric, Stop> {
-    if pixels.coding == Coding::Fragment {
-        let value = joined(&fragments(value)?);
-        let expected = pixels.bytes();
-        let short = || format!("{} bytes of pixel data where the header says {expected}", value.len());
-        out.extend_from_slice(value.get(..expected).ok_or_else(short)?);
+    if pixels.stored_as_is() {
+        out.extend_from_slice(&plain(pixels, value)?);
     } else {
         expand(pixels, transfer_syntax, value, decoders, out)?;
     }
     Ok(becomes(pixels, value)?)
 }
 
+/// Decodes a frame as [`decode`] does, into what its pixels measure: through the modality LUT, colours as their
+/// luminance.
+pub(super) fn values(
+    pixels: &Pixels,
+    transfer_syntax: &str,
+    value: &[u8],
+    decoders: Option<&Decoders>,
+    scratch: &mut Scratch,
+    out: &mut [f32],
+) -> Result<(), Stop> {
+    let Scratch { decoded, stored } = scratch;
+    if pixels.samples == 1 && pixels.is_narrow() {
+        stored.resize(out.len(), 0);
+        decode(pixels, transfer_syntax, value, decoders, decoded, stored)?;
+        pixels.measure(stored, out);
+        return Ok(());
+    }
+    decoded.clear();
+    let photometric = match pixels.coding {
+        Coding::Native { big_endian } => {
+            let short = || format!("{} bytes of pixel data where the header says {}", value.len(), pixels.bytes());
+            decoded.extend_from_slice(value.get(..pixels.native_bytes()).ok_or_else(short)?);
+            if big_endian {
+                pixels.turn_round(decoded);
+            }
+            pixels.photometric
+        }
+        _ => decode_colour(pixels, transfer_syntax, value, decoders, decoded)?,
+    };
+    if pixels.samples == 1 {
+        pixels.measure_wide(decoded, out);
+        return Ok(());
+    }
+    let colours = colour::rgb(pixels, photometric, pixels.planar && pixels.stored_as_is(), decoded);
+    for (out, colour) in out.iter_mut().zip(colours.chunks_exact(3)) {
+        *out = colour::luminance([colour[0], colour[1], colour[2]]);
+    }
+    Ok(())
+}
+
+/// Memory that is used again and again.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub(super) decoded: Vec<u8>,
+    pub(super) stored: Vec<i16>,
+}
+
 /// What samples mean once the frame is decoded. `Err` where its codestream cannot be decoded, as far as it says.
 pub(super) fn becomes(pixels: &Pixels, value: &[u8]) -> Result<Photometric, String> {
-    if !matches!(pixels.coding, Coding::Jpeg | Coding::Jpeg2000) {
+    if !matches!(pixels.coding, Coding::Jpeg | Coding::JpegLs | Coding::Jpeg2000) {
         return Ok(pixels.photometric);
     }
     let data = joined(&fragments(value)?);
@@ -119,25 +161,65 @@ impl CompressedFrame {
     }
 }
 
+/// A larger image than this is at most so many times as large as its compressed data. What shows nothing is smaller yet,
+/// but nobody sends so much of it. The registry's decoders stop at 64 times.
+const EXPANDS_FREELY_BYTES: usize = 16 << 20;
+const EXPANDS_TIMES: usize = 1000;
+
+/// Whether `compressed` bytes can become the image that the header says, before memory is taken for it.
+pub(super) fn plausible(pixels: &Pixels, compressed: usize) -> Result<(), String> {
+    let expected = pixels.bytes();
+    if expected <= EXPANDS_FREELY_BYTES.max(compressed.saturating_mul(EXPANDS_TIMES)) {
+        return Ok(());
+    }
+    Err(format!("{compressed} bytes of compressed pixel data for an image of {expected} bytes"))
+}
+
 fn expand_here(pixels: &Pixels, transfer_syntax: &str, value: &[u8], out: &mut Vec<u8>) -> Result<u16, String> {
     let expected = pixels.bytes();
     out.clear();
+    plausible(pixels, value.len())?;
     if pixels.coding == Coding::Rle {
         let [fragment] = fragments(value)?[..] else {
             return Err("RLE pixel data of one frame must be one fragment".into());
         };
         out.resize(expected, 0);
-        rle(fragment, usize::from(pixels.samples), usize::from(pixels.allocated / 8), out)?;
+        rle(fragment, usize::from(pixels.samples), pixels.sample_bytes(), out)?;
         return Ok(pixels.stored);
     }
     let data = joined(&fragments(value)?);
     let stream = Codestream::read(pixels, &data)?;
-    let frame = Frame { pixels, transfer_syntax, data: &stream.told(&data) };
-    frame.decode(out)?;
+    match (pixels.coding, stream.precision) {
+        (Coding::JpegLs, _) => {
+            let header = jpegls::header(&data)?.ok_or("the compressed image has no header")?;
+            own(pixels, out, |put| header.decode(&data, put))?;
+        }
+        (Coding::Jpeg, 12) if !stream.lossless => {
+            let data = &data[stream.range.clone()];
+            own(pixels, out, |put| jpeg12::decode(data, &jpeg::segments(data), put))?;
+        }
+        _ => {
+            let frame = Frame { pixels, transfer_syntax, data: &stream.told(&data) };
+            frame.decode(out)?;
+        }
+    }
     if out.len() != expected {
         return Err("the compressed image is not of the size that the header says".into());
     }
     Ok(stream.precision)
+}
+
+/// Runs a decoder of ours, which says where each sample belongs, into `out`.
+fn own(
+    pixels: &Pixels,
+    out: &mut Vec<u8>,
+    decode: impl FnOnce(&mut dyn FnMut(usize, u16)) -> Result<(), String>,
+) -> Result<(), String> {
+    out.resize(pixels.bytes(), 0);
+    if pixels.allocated == 8 {
+        return decode(&mut |at, sample| out[at] = sample as u8);
+    }
+    decode(&mut |at, sample| out[at * 2..at * 2 + 2].copy_from_slice(&sample.to_le_bytes()))
 }
 
 /// The fragments of encapsulated pixel data (PS3.5 annex A.4), without the offset table.
@@ -165,6 +247,29 @@ fn fragments(value: &[u8]) -> Result<Vec<&[u8]>, String> {
     }
     items.remove(0);
     Ok(items)
+}
+
+/// The pixels of fragments that are not compressed, or deflated: no more of them than the header says.
+fn plain<'a>(pixels: &Pixels, value: &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
+    let expected = pixels.bytes();
+    let mut bytes = joined(&fragments(value)?);
+    if pixels.coding == Coding::Deflated {
+        let mut inflated = Vec::new();
+        let most = expected as u64;
+        let read = DeflateDecoder::new(&*bytes).take(most).read_to_end(&mut inflated);
+        read.map_err(|_| "its deflated frame cannot be inflated")?;
+        bytes = Cow::Owned(inflated);
+    }
+    if bytes.len() < expected {
+        return Err(format!("{} bytes of pixel data where the header says {expected}", bytes.len()));
+    }
+    Ok(match bytes {
+        Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[..expected]),
+        Cow::Owned(mut bytes) => {
+            bytes.truncate(expected);
+            Cow::Owned(bytes)
+        }
+    })
 }
 
 fn joined<'a>(fragments: &[&'a [u8]]) -> Cow<'a, [u8]> {
@@ -223,30 +328,47 @@ fn unpack_bits<'a>(segment: &[u8], mut places: impl Iterator<Item = &'a mut u8>)
 }
 
 /// What a codestream says of itself.
-struct Codestream {
-    width: u32,
-    height: u32,
-    components: u16,
+pub(super) struct Codestream {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) components: u16,
     /// All have the same depth, and a sample for each pixel once they are decoded.
-    alike: bool,
-    precision: u16,
+    pub(super) alike: bool,
+    pub(super) precision: u16,
     /// Where it lies in the pixel data.
-    range: Range<usize>,
+    pub(super) range: Range<usize>,
+    /// JPEG without a transform.
+    pub(super) lossless: bool,
     /// Decoded, three components are red, green and blue.
-    becomes_rgb: bool,
+    pub(super) becomes_rgb: bool,
     /// Of JPEG with three components: where the names of these are in it, and what the decoder is to take them for.
-    names: Vec<(usize, u8)>,
+    pub(super) names: Vec<(usize, u8)>,
 }
 
 impl Codestream {
     fn read(pixels: &Pixels, data: &[u8]) -> Result<Self, String> {
         let stream = match pixels.coding {
-            Coding::Jpeg => jpeg(data, pixels.photometric)?,
+            Coding::Jpeg => jpeg::header(data, pixels.photometric)?,
+            Coding::JpegLs => jpegls::header(data)?.map(|header| Self::of_jpegls(&header, data)),
             _ => jpeg2000(data),
         };
         let stream = stream.ok_or("the compressed image has no header or no end")?;
         stream.check(pixels)?;
         Ok(stream)
+    }
+
+    fn of_jpegls(header: &jpegls::Header, data: &[u8]) -> Self {
+        Self {
+            width: header.width.into(),
+            height: header.height.into(),
+            components: header.components.into(),
+            alike: true,
+            precision: header.precision.into(),
+            range: 0..data.len(),
+            lossless: false,
+            becomes_rgb: false,
+            names: Vec::new(),
+        }
     }
 
     /// The decoders allocate by the codestream's own header and copy by the data set's: both must agree first.
@@ -287,105 +409,6 @@ impl Codestream {
     }
 }
 
-/// The headers of a JPEG image (ISO 10918-1 annex B).
-fn jpeg(data: &[u8], photometric: Photometric) -> Result<Option<Codestream>, String> {
-    let Some(end) = ended(data) else { return Ok(None) };
-    let segments = segments(&data[..end]);
-    let frame = segments.iter().find(|s| matches!(s.marker, 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF));
-    let Some((frame, Some([precision, y0, y1, x0, x1, components]))) = frame.map(|f| (f, f.value.first_chunk())) else {
-        return Ok(None);
-    };
-    if !matches!(frame.marker, 0xC0..=0xC3) {
-        return Err(
-            "its compressed image is hierarchical or arithmetic-coded, which this version does not decode".into()
-        );
-    }
-    let lossless = frame.marker == 0xC3;
-    if !lossless && *precision != 8 {
-        return Err(format!("its compressed image has {precision} bits a sample, and this version decodes 8"));
-    }
-    let colours = *components == 3 && !lossless;
-    let rgb = colours && is_rgb(&segments, frame, photometric);
-    let names = if colours { names(&segments, frame, if rgb { *b"RGB" } else { [1, 2, 3] }) } else { Vec::new() };
-    Ok(Some(Codestream {
-        width: u32::from(u16::from_be_bytes([*x0, *x1])),
-        height: u32::from(u16::from_be_bytes([*y0, *y1])),
-        components: u16::from(*components),
-        alike: true,
-        precision: u16::from(*precision),
-        range: 0..end,
-        // The decoder makes RGB of YCbCr; lossless images are left as they are.
-        becomes_rgb: colours,
-        names,
-    }))
-}
-
-/// A marker segment of a JPEG image.
-struct Segment<'a> {
-    marker: u8,
-    /// Where the value starts.
-    at: usize,
-    value: &'a [u8],
-}
-
-/// The marker segments with a length, as far as there are some.
-fn segments(data: &[u8]) -> Vec<Segment<'_>> {
-    let mut segments = Vec::new();
-    let mut at = if data.starts_with(&[0xFF, 0xD8]) { 2 } else { data.len() };
-    while let Some([0xFF, marker, rest @ ..]) = data.get(at..) {
-        match (*marker, rest) {
-            (0xFF, _) => at += 1,
-            (0x01 | 0xD0..=0xD7, _) => at += 2,
-            (0xD8 | 0xD9, _) => break,
-            (marker, [l0, l1, ..]) => {
-                let length = usize::from(u16::from_be_bytes([*l0, *l1]).max(2));
-                let Some(value) = rest.get(2..length) else { break };
-                segments.push(Segment { marker, at: at + 4, value });
-                at += 2 + length;
-                if marker == 0xDA {
-                    // Coded data go on to the next marker that is no restart and no stuffed zero.
-                    let next = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7 | 0xFF);
-                    at += data[at..].windows(2).position(next).unwrap_or(data.len());
-                }
-            }
-            _ => break,
-        }
-    }
-    segments
-}
-
-/// Whether three components are red, green and blue, rather than luminance and chrominance: by their names, by JFIF, by
-/// Adobe's marker (ISO 10918-6), and else as the data set says.
-fn is_rgb(segments: &[Segment<'_>], frame: &Segment<'_>, photometric: Photometric) -> bool {
-    let named: Vec<u8> = frame.value.iter().skip(6).step_by(3).take(3).copied().collect();
-    if named == b"RGB" {
-        return true;
-    }
-    if segments.iter().any(|s| s.marker == 0xE0 && s.value.starts_with(b"JFIF\0")) {
-        return false;
-    }
-    let adobe = segments.iter().find(|s| s.marker == 0xEE && s.value.starts_with(b"Adobe"));
-    match adobe.and_then(|s| s.value.get(11)) {
-        Some(transform) => *transform == 0,
-        None => photometric == Photometric::Rgb,
-    }
-}
-
-/// Where the names of components stand, in the frame's header and in each scan's, and what to write there.
-fn names(segments: &[Segment<'_>], frame: &Segment<'_>, new: [u8; 3]) -> Vec<(usize, u8)> {
-    let old: Vec<u8> = frame.value.iter().skip(6).step_by(3).take(3).copied().collect();
-    let mut names: Vec<(usize, u8)> = new.iter().enumerate().map(|(i, name)| (frame.at + 6 + i * 3, *name)).collect();
-    for scan in segments.iter().filter(|s| s.marker == 0xDA) {
-        let count = scan.value.first().copied().unwrap_or(0);
-        let selectors = scan.value.iter().enumerate().skip(1).step_by(2).take(count.into());
-        names.extend(selectors.filter_map(|(i, name)| {
-            let component = old.iter().position(|old| old == name)?;
-            Some((scan.at + i, new[component]))
-        }));
-    }
-    names
-}
-
 /// The SIZ and COD markers of a JPEG 2000 codestream (ISO 15444-1 annex A.5.1 and A.6.1), which some writers wrap into
 /// JP2 boxes.
 fn jpeg2000(data: &[u8]) -> Option<Codestream> {
@@ -410,6 +433,7 @@ fn jpeg2000(data: &[u8]) -> Option<Codestream> {
         alike,
         precision: u16::from(depth & 0x7F) + 1,
         range: start..end,
+        lossless: false,
         becomes_rgb: siz.get(at + 1) == Some(&0x52) && siz.get(at + 8) == Some(&1),
         names: Vec::new(),
     })
@@ -417,7 +441,7 @@ fn jpeg2000(data: &[u8]) -> Option<Codestream> {
 
 /// Where a codestream ends, if it does: both formats close with the same marker, and writers pad with zeros or one
 /// byte of ones. The decoders make up what a cut codestream lacks, so it must not reach them.
-fn ended(data: &[u8]) -> Option<usize> {
+pub(super) fn ended(data: &[u8]) -> Option<usize> {
     let zeros = data.iter().rev().take_while(|b| **b == 0).count();
     let end = data.len() - zeros;
     [end, end.saturating_sub(1)].into_iter().find(|end| data[..*end].ends_with(&[0xFF, 0xD9]))

@@ -1,10 +1,10 @@
 //! Pixels of several samples, or of a palette, become red, green and blue of 8 bits (PS3.3 C.7.6.3.1.2 and C.7.9).
 
-use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 
 use super::ReadError;
 use super::attributes::Attributes;
+use super::lut::{Lut, Table};
 use super::pixels::{Photometric, Pixels};
 
 /// `bytes` of one frame, in little endian, plane after plane where `planar`.
@@ -30,17 +30,20 @@ pub(super) fn rgb(pixels: &Pixels, photometric: Photometric, planar: bool, bytes
 fn narrowed(pixels: &Pixels, bytes: &[u8]) -> Vec<u8> {
     let low = pixels.high + 1 - pixels.stored;
     let (down, up) = (low + pixels.stored.saturating_sub(8), 8u16.saturating_sub(pixels.stored));
-    let highest = |sample: u16| ((sample >> down) << up) as u8;
-    match pixels.allocated {
-        8 => bytes.iter().map(|b| highest(u16::from(*b))).collect(),
-        _ => bytes.chunks_exact(2).map(|w| highest(u16::from_le_bytes([w[0], w[1]]))).collect(),
-    }
+    let highest = |sample: u32| ((sample >> down) << up) as u8;
+    let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
+    bytes.chunks_exact(pixels.sample_bytes()).map(|sample| highest(word(sample))).collect()
 }
 
 /// From luminance and chrominance of full range.
 fn ybr([y, b, r]: [u8; 3]) -> [u8; 3] {
     let (y, b, r) = (f32::from(y), f32::from(b) - 128.0, f32::from(r) - 128.0);
     [y + 1.402 * r, y - 0.344_136 * b - 0.714_136 * r, y + 1.772 * b].map(|v| v.round() as u8)
+}
+
+/// The luminance of a colour, 0 to 255: what a display without colours shows (ITU-R BT.601, as Y of YBR_FULL).
+pub(super) fn luminance([r, g, b]: [u8; 3]) -> f32 {
+    0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b)
 }
 
 /// The palette of an image (PS3.3 C.7.9).
@@ -53,44 +56,38 @@ pub(super) struct Palette {
 impl Palette {
     /// Reads it.
     pub(super) fn read(a: &Attributes<'_>) -> Result<Self, ReadError> {
-        let (red, first) = table(a, tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR, RED)?;
-        let (green, _) = table(a, tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR, GREEN)?;
-        let (blue, _) = table(a, tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR, BLUE)?;
-        let colours = red.iter().zip(&green).zip(&blue).map(|((r, g), b)| [*r, *g, *b]).collect();
+        let read = |descriptor, data, segmented| Table::read(a, descriptor, data, Some(segmented));
+        let red = read(
+            tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
+            tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+            tags::SEGMENTED_RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+        )?;
+        let green = read(
+            tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
+            tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+            tags::SEGMENTED_GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+        )?;
+        let blue = read(
+            tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
+            tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+            tags::SEGMENTED_BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+        )?;
+        let first = red.first;
+        let (red, green, blue) = (red.bytes(), green.bytes(), blue.bytes());
+        let colours = red.zip(green).zip(blue).map(|((r, g), b)| [r, g, b]).collect();
         Ok(Self { first, colours })
     }
 
     /// The colour of a stored value.
     pub(super) fn colour(&self, value: i32) -> [u8; 3] {
         let last = self.colours.len() - 1;
-        self.colours[usize::try_from(value - self.first).unwrap_or(0).min(last)]
+        self.colours[usize::try_from(value.saturating_sub(self.first)).unwrap_or(0).min(last)]
     }
-}
 
-const RED: Tag = tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA;
-const GREEN: Tag = tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA;
-const BLUE: Tag = tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA;
-
-/// One table, and the stored value of its first entry.
-fn table(a: &Attributes<'_>, descriptor: Tag, data: Tag) -> Result<(Vec<u8>, i32), ReadError> {
-    let [entries, first, bits] = a.numbers::<3>(descriptor)?.ok_or_else(|| a.fault(descriptor, "is missing"))?;
-    // 65536 does not fit its 16 bits.
-    let entries = if entries == 0.0 { 1 << 16 } else { entries.clamp(1.0, 65535.0) as usize };
-    let element = a.object.get(data);
-    let Some(words) = element.and_then(|element| element.to_multi_int::<u16>().ok()) else {
-        return Err(ReadError::unavailable(a.path, "a palette that is segmented or has no entries"));
-    };
-    let mut values: Vec<u8> = match bits as u16 {
-        16 => words.iter().map(|word| (word >> 8) as u8).collect(),
-        8 if words.len() >= entries => words.iter().map(|word| *word as u8).collect(),
-        8 => words.iter().flat_map(|word| word.to_le_bytes()).collect(),
-        _ => return Err(a.fault(descriptor, "has entries of other than 8 and 16 bits")),
-    };
-    if values.len() < entries {
-        return Err(a.fault(data, "has fewer entries than its descriptor says"));
+    /// From stored values to the luminance of their colours.
+    pub(super) fn luminance(&self) -> Lut {
+        Lut { first: self.first, values: self.colours.iter().map(|colour| luminance(*colour)).collect() }
     }
-    values.truncate(entries);
-    Ok((values, first as i32))
 }
 
 #[cfg(test)]

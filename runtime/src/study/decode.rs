@@ -45,6 +45,10 @@ pub(super) fn voxels(
             maximum: options.volume_max_mib,
         });
     }
+    for (instance, pixels) in slices.iter().filter(|(_, pixels)| pixels.length.is_none()) {
+        let most = usize::try_from(instance.source.file_bytes).unwrap_or(usize::MAX);
+        codec::plausible(pixels, most).map_err(|reason| ReadError::damaged(&instance.path, reason))?;
+    }
     // Held while the voxels are made; the volume then takes its part for itself.
     let _charge = budget.charge(bytes)?;
     let threads = rayon::current_num_threads().min(slices.len()) as u64;
@@ -65,15 +69,7 @@ pub(super) fn voxels(
         .par_chunks_mut(plane)
         .zip(slices)
         .map_init(Scratch::default, |scratch, (out, (instance, pixels))| {
-            let mut stored = std::mem::take(&mut scratch.stored);
-            stored.resize(plane, 0);
-            let digest = scratch.slice(instance, pixels, options, &mut stored)?;
-            let (slope, intercept, bias) = (pixels.slope as f32, pixels.intercept as f32, pixels.bias());
-            for (out, stored) in out.iter_mut().zip(&stored) {
-                *out = slope * (i32::from(*stored) + bias) as f32 + intercept;
-            }
-            scratch.stored = stored;
-            Ok(digest)
+            scratch.measured(instance, pixels, options, out)
         })
         .collect::<Result<Vec<_>, ReadError>>()?;
     Ok((Voxels::F32(values), digests))
@@ -84,7 +80,7 @@ pub(super) fn voxels(
 fn linear(slices: &[(&Instance, &Pixels)]) -> Option<(f32, f32)> {
     let (_, first) = slices.first()?;
     let same = |p: &Pixels| (p.slope, p.intercept, p.bias()) == (first.slope, first.intercept, first.bias());
-    if !slices.iter().all(|(_, pixels)| same(pixels)) {
+    if !slices.iter().all(|(_, pixels)| pixels.is_linear() && same(pixels)) {
         return None;
     }
     let (slope, intercept) = (first.slope as f32, first.intercept as f32);
@@ -100,8 +96,7 @@ fn linear(slices: &[(&Instance, &Pixels)]) -> Option<(f32, f32)> {
 struct Scratch {
     /// What decoding needs of the value of Pixel Data.
     value: Vec<u8>,
-    decoded: Vec<u8>,
-    stored: Vec<i16>,
+    codec: codec::Scratch,
 }
 
 /// Compressed pixel data may be so many times as large as the image, and [`COMPRESSED_MORE_BYTES`] more. Noise that
@@ -129,11 +124,13 @@ fn scratch_bytes(slices: &[(&Instance, &Pixels)], linear: bool) -> u64 {
     let slice = |(instance, pixels): &(&Instance, &Pixels)| {
         let value = room(instance, pixels) as u64;
         let copies = match pixels.coding {
-            Coding::Native { .. } => 0,
+            Coding::Native { .. } if pixels.samples == 1 && pixels.is_narrow() => 0,
+            Coding::Native { .. } => value,
             // Fragments are joined, and decoders want a copy of their own.
             _ => value.saturating_mul(2).saturating_add(pixels.bytes() as u64),
         };
-        let stored = if linear { 0 } else { pixels.voxels() as u64 * 2 };
+        // Stored values, or colours on their way to 8 bits and to luminance.
+        let stored = if linear { 0 } else { pixels.voxels() as u64 * if pixels.samples == 1 { 2 } else { 6 } };
         value.saturating_add(copies).saturating_add(stored)
     };
     slices.iter().map(slice).max().unwrap_or(0)
@@ -151,7 +148,23 @@ impl Scratch {
         let path = &instance.path;
         let digest = self.read(instance, pixels, options)?;
         let decoders = options.decoders.as_deref();
-        codec::decode(pixels, &instance.transfer_syntax_uid, &self.value, decoders, &mut self.decoded, out)
+        codec::decode(pixels, &instance.transfer_syntax_uid, &self.value, decoders, &mut self.codec.decoded, out)
+            .map_err(|stop| stop.of(path))?;
+        Ok(digest)
+    }
+
+    /// As [`slice`](Self::slice), into what the pixels measure.
+    fn measured(
+        &mut self,
+        instance: &Instance,
+        pixels: &Pixels,
+        options: &ReadOptions,
+        out: &mut [f32],
+    ) -> Result<FileDigest, ReadError> {
+        let path = &instance.path;
+        let digest = self.read(instance, pixels, options)?;
+        let decoders = options.decoders.as_deref();
+        codec::values(pixels, &instance.transfer_syntax_uid, &self.value, decoders, &mut self.codec, out)
             .map_err(|stop| stop.of(path))?;
         Ok(digest)
     }

@@ -16,6 +16,7 @@ use crate::volumes::VolumeError;
 /// UIDs excepted: what an operator puts into a path is theirs).
 ///
 /// Who is at fault: the operator for [`Io`](Self::Io), [`NotDicom`](Self::NotDicom), [`Foreign`](Self::Foreign),
+/// [`Missing`](Self::Missing),
 /// [`NoDicom`](Self::NoDicom),
 /// [`NoImages`](Self::NoImages), [`Patients`](Self::Patients), [`Studies`](Self::Studies),
 /// [`Limit`](Self::Limit), [`Decoder`](Self::Decoder) and [`OverBudget`](Self::OverBudget); this version for
@@ -31,11 +32,19 @@ pub enum ReadError {
         source: std::io::Error,
     },
     /// A file that was named is not DICOM.
-    #[error("{}: not a DICOM file (no DICM at byte 128) or a DICOMDIR; name DICOM files or folders that hold them", shown(.0))]
+    #[error("{}: not a DICOM file (no DICM at byte 128), or a DICOMDIR that is not named so; name DICOM files or folders that hold them", shown(.0))]
     NotDicom(PathBuf),
     /// A file in a folder is not DICOM, and `strict` forbids to leave it out.
     #[error("{}: not a DICOM file, and strict reading leaves nothing out; it may be a slice that was cut: fetch it again, take it away, or read without strict", shown(.0))]
     Foreign(PathBuf),
+    /// A DICOMDIR names files that are not there, and `strict` forbids to do without.
+    #[error(
+        "a DICOMDIR names {files} files that are not there, and strict reading leaves nothing out; copy the whole medium, or read without strict"
+    )]
+    Missing {
+        /// How many.
+        files: usize,
+    },
     /// Nothing to read.
     #[error("no DICOM file among the {files} files given; name a folder or files of one study")]
     NoDicom {

@@ -19,7 +19,7 @@ const SAME_POSITION_MM: f64 = 1e-3;
 /// # Errors
 /// Files that are damaged or over a limit. Not that they are no images, or form no volume.
 pub fn gap(paths: &[PathBuf], options: &ReadOptions) -> Result<Option<String>, ReadError> {
-    let candidates = files::list(paths, options)?;
+    let candidates = files::list(paths, options)?.candidates;
     let (objects, _) = header::read_all(&candidates, options)?;
     let mut stacks: BTreeMap<(String, [i64; 3]), Vec<f64>> = BTreeMap::new();
     for object in &objects {
@@ -36,7 +36,7 @@ pub fn gap(paths: &[PathBuf], options: &ReadOptions) -> Result<Option<String>, R
 /// along it.
 fn place(object: &Object) -> Option<([i64; 3], f64)> {
     let slice = object.slice.as_ref()?.as_ref().ok()?;
-    if object.localizer {
+    if object.localizer || slice.unplaced {
         return None;
     }
     let (normal, height) = slice.along_normal();

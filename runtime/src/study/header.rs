@@ -16,7 +16,7 @@ use flate2::read::DeflateDecoder;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::attributes::{Attributes, NO_UID, is_code, is_uid};
+use super::attributes::{self, Attributes, NO_UID, is_code, is_uid};
 use super::characters;
 use super::files::Candidate;
 use super::pixels::{Pixels, Syntax, not_decoded, syntax};
@@ -41,6 +41,7 @@ pub(super) struct Object {
     /// A code, or empty.
     pub(super) modality: String,
     pub(super) series_number: Option<f64>,
+    pub(super) instance_number: Option<f64>,
     pub(super) series_date: String,
     pub(super) series_time: String,
     pub(super) series_description: String,
@@ -148,8 +149,21 @@ pub(super) struct Meta {
     pub(super) transfer_syntax: String,
 }
 
+/// Opens a DICOMDIR; `None` where it is none.
+pub(super) fn open_directory(path: &Path, options: &ReadOptions) -> Result<Option<Box<Opened>>, ReadError> {
+    match open_any(path, options, true)? {
+        Opening::Dicom(opened) if opened.meta.class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE => Ok(Some(opened)),
+        _ => Ok(None),
+    }
+}
+
 /// Opens a file and walks its header.
 fn open(path: &Path, options: &ReadOptions) -> Result<Opening, ReadError> {
+    open_any(path, options, false)
+}
+
+/// As [`open`], and as any other file a DICOMDIR, where `directories` are wanted.
+fn open_any(path: &Path, options: &ReadOptions, directories: bool) -> Result<Opening, ReadError> {
     let file = File::open(path).map_err(|e| ReadError::io(path, e))?;
     let file_bytes = file.metadata().map_err(|e| ReadError::io(path, e))?.len();
     let mut window = Window::new(file);
@@ -159,7 +173,7 @@ fn open(path: &Path, options: &ReadOptions) -> Result<Opening, ReadError> {
     options.check_file(path, "a file", file_bytes)?;
     let stopped = |stop: Stop| stop.of(path);
     let (meta, start) = meta(&mut window, options).map_err(stopped)?;
-    if meta.class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE {
+    if meta.class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE && !directories {
         return Ok(Opening::Directory);
     }
     if !is_uid(&meta.transfer_syntax) {
@@ -307,6 +321,7 @@ impl Opened {
         if let Some(characters) = characters {
             characters.give_back(&mut object);
         }
+        attributes::know(&mut object);
         Ok(object)
     }
 
@@ -348,6 +363,7 @@ impl Opened {
                 sex: a.text(tags::PATIENT_SEX).to_uppercase(),
             },
             series_number: a.numbers::<1>(tags::SERIES_NUMBER).ok().flatten().map(|[n]| n),
+            instance_number: a.numbers::<1>(tags::INSTANCE_NUMBER).ok().flatten().map(|[n]| n),
             series_date: a.text(tags::SERIES_DATE),
             series_time: a.text(tags::SERIES_TIME),
             series_description: a.text(tags::SERIES_DESCRIPTION),
@@ -371,10 +387,13 @@ fn is_image(tag: Tag, vr: VR, class: &str) -> bool {
     pixels && vr != VR::SQ && !matches!(class, SEGMENTATION | LABEL_MAP)
 }
 
+/// What SOP classes of storage (PS3.4 annex B.5) begin with.
+pub(super) const STORAGE: &str = "1.2.840.10008.5.1.4.1.1.";
+
 /// Whether instances of a SOP class (PS3.4 annex B.5) always have pixel data: radiography, CT, ultrasound, MR,
 /// secondary capture, angiography, nuclear medicine, visible light and PET.
 pub(super) fn has_pixels(class: &str) -> bool {
-    let Some(class) = class.strip_prefix("1.2.840.10008.5.1.4.1.1.") else { return false };
+    let Some(class) = class.strip_prefix(STORAGE) else { return false };
     let family = class.split('.').next().unwrap_or_default();
     let spectroscopy_or_stereometry = matches!(class, "4.2" | "77.1.5.3");
     matches!(family, "1" | "2" | "3" | "4" | "6" | "7" | "12" | "13" | "14" | "20" | "77" | "128" | "130")

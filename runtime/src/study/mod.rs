@@ -15,24 +15,32 @@
 
 mod attributes;
 mod characters;
+mod cine;
 mod codec;
 mod colour;
 mod decode;
+mod directory;
 mod error;
 mod files;
 mod gaps;
 mod header;
 mod identity;
 mod inspect;
+mod jpeg;
+mod jpeg12;
+mod jpegls;
 mod labels;
+mod lut;
 mod pixels;
 mod retrieve;
 mod rewrite;
 mod scan;
 mod series;
 mod stack;
+mod suv;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unplaced;
 pub mod voi;
 
 use std::path::{Path, PathBuf};
@@ -44,6 +52,7 @@ use dicom_dictionary_std::StandardDataDictionary;
 use dicom_object::InMemDicomObject;
 
 pub use self::attributes::is_code;
+pub use self::cine::{Cine, Picture, Timing, cines};
 pub use self::codec::CompressedFrame;
 pub use self::error::ReadError;
 pub use self::gaps::gap;
@@ -103,6 +112,9 @@ pub struct Instance {
     pub transfer_syntax_uid: String,
     /// Image Position (Patient) (0020,0032): centre of the first pixel, mm; `None` where the series is refused.
     pub position: Option<Vec3>,
+    /// It lies nowhere in the patient, as a projection or a photograph: its grid is its own plane, from 0, and says nothing of
+    /// where the patient is.
+    pub unplaced: bool,
     /// Which of its grey values are shown; nothing where the series is refused.
     pub voi: Voi,
     /// The file when its header was read.
@@ -118,10 +130,12 @@ impl Instance {
         self.source.header_digest
     }
 
-    /// Slope and intercept of the modality LUT (PS3.3 C.11.1); `None` where the series is refused.
+    /// Slope and intercept of the modality LUT (PS3.3 C.11.1); `None` where it is a table, pixels are colours or the series
+    /// is refused.
     #[must_use]
     pub fn rescale(&self) -> Option<(f64, f64)> {
-        self.pixels.as_ref().map(|pixels| (pixels.slope, pixels.intercept))
+        let pixels = self.pixels.as_ref().filter(|pixels| pixels.samples == 1 && pixels.lut.is_none());
+        pixels.map(|pixels| (pixels.slope, pixels.intercept))
     }
 }
 
@@ -217,14 +231,19 @@ pub struct Decoded {
 /// Reads the headers of all DICOM files under `paths`.
 ///
 /// Files in folders that are not DICOM are left out with a warning, or refused when strict: one may be a slice that
-/// was cut. A DICOMDIR, and DICOM objects that are no images, are left out with a warning.
+/// was cut. DICOM objects that are no images are left out with a warning. A DICOMDIR among `paths` stands for the files that
+/// it names, all of them below its folder; how many of them are missing is a warning, or refused when strict, and so it is
+/// of one in a folder.
 ///
 /// # Errors
 /// Anything that concerns the input as a whole, and the reasons of the series when none gives a volume. See
 /// [`ReadError`].
 pub fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Study, ReadError> {
     let mut warnings = Vec::new();
-    let candidates = files::list(paths, options)?;
+    let files::Found { candidates, missing, .. } = files::list(paths, options)?;
+    if missing > 0 {
+        warnings.push(format!("{missing} files that a DICOMDIR names are not there; copy the whole medium"));
+    }
     let (objects, others) = header::read_all(&candidates, options)?;
     if objects.is_empty() {
         return Err(ReadError::NoDicom { files: candidates.len() });
@@ -303,6 +322,17 @@ impl Series {
     pub fn attribute(&self, keyword: &str) -> Option<String> {
         let tag = StandardDataDictionary.by_name(keyword)?.tag();
         attributes::text(&self.header, tag)
+    }
+
+    /// What values of a PET are multiplied by to become standardized uptake values by body weight, g/mL.
+    ///
+    /// # Errors
+    /// It is no PET, or what it takes is missing or makes no sense: which attribute; no value of it.
+    pub fn suv_factor(&self) -> Result<f64, String> {
+        match self.modality.as_str() {
+            "PT" => suv::factor(&self.header),
+            _ => Err("it is no PET".into()),
+        }
     }
 
     /// Whether the first instance has a sequence of this keyword with items.

@@ -1,5 +1,7 @@
 //! How the voxels of one instance are stored, and how they become stored values.
 
+use std::sync::Arc;
+
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use dicom_encoding::TransferSyntaxIndex;
@@ -8,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ReadError;
 use super::attributes::Attributes;
+use super::colour::Palette;
+use super::lut::Lut;
 use super::scan::{Encoding, Next};
 
 /// How pixel data are encoded.
@@ -17,10 +21,14 @@ pub(super) enum Coding {
     Native { big_endian: bool },
     /// As they are, in a fragment.
     Fragment,
+    /// The same, deflated (PS3.5 annex A.4.13).
+    Deflated,
     /// PS3.5 annex G.
     Rle,
     /// PS3.5 annex A.4.1: baseline, extended and lossless.
     Jpeg,
+    /// PS3.5 annex A.4.3.
+    JpegLs,
     /// PS3.5 annex A.4.4, high-throughput included.
     Jpeg2000,
 }
@@ -46,8 +54,10 @@ pub(super) fn syntax(uid: &str) -> Option<Syntax> {
         ".1.99" => Syntax { deflated: true, ..explicit(little) },
         ".2" => Syntax { encoding: Encoding::ExplicitBig, ..explicit(Some(Coding::Native { big_endian: true })) },
         ".1.98" => explicit(Some(Coding::Fragment)),
+        ".8.1" => explicit(Some(Coding::Deflated)),
         ".5" => explicit(Some(Coding::Rle)),
         ".4.50" | ".4.51" | ".4.57" | ".4.70" => explicit(Some(Coding::Jpeg)),
+        ".4.80" | ".4.81" => explicit(Some(Coding::JpegLs)),
         ".4.90" | ".4.91" | ".4.201" | ".4.202" | ".4.203" => explicit(Some(Coding::Jpeg2000)),
         _ => TransferSyntaxRegistry.get(uid).filter(|ts| ts.is_encapsulated_pixel_data()).map(|_| explicit(None))?,
     })
@@ -140,50 +150,64 @@ pub(super) struct Pixels {
     pub(super) samples: u16,
     /// Plane after plane, rather than pixel after pixel.
     pub(super) planar: bool,
-    /// 8 or 16.
+    /// 1, 8, 16 or 32; of floating-point numbers 32 or 64.
     pub(super) allocated: u16,
     pub(super) stored: u16,
     pub(super) high: u16,
     pub(super) signed: bool,
+    /// Floating-point numbers (Float Pixel Data, Double Float Pixel Data).
+    pub(super) float: bool,
     pub(super) slope: f64,
     pub(super) intercept: f64,
+    /// A table in the place of slope and intercept; no decoder needs it.
+    #[serde(skip)]
+    pub(super) lut: Option<Arc<Lut>>,
 }
 
 impl Pixels {
     /// Reads the image pixel and modality LUT modules (PS3.3 C.7.6.3 and C.11.1) of what can be a slice of a volume.
     pub(super) fn read(a: &Attributes<'_>, next: &Next, uid: &str, syntax: Syntax) -> Result<Self, ReadError> {
         let unavailable = |what: &str| Err(ReadError::unavailable(a.path, what));
-        floating_point(a, next)?;
         if a.present(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE) || a.small(tags::NUMBER_OF_FRAMES)?.is_some_and(|n| n > 1)
         {
             return unavailable("an image of several frames (enhanced or multi-frame object)");
         }
-        let photometric = a.text(tags::PHOTOMETRIC_INTERPRETATION);
-        let samples = a.small(tags::SAMPLES_PER_PIXEL)?.unwrap_or(1);
-        if samples != 1 || !matches!(photometric.as_str(), "MONOCHROME1" | "MONOCHROME2") {
-            return unavailable("an image that is not MONOCHROME1 or MONOCHROME2 with one sample a pixel");
-        }
-        if a.present(tags::MODALITY_LUT_SEQUENCE) {
-            return unavailable("a Modality LUT Sequence (0028,3000)");
-        }
         let pixels = Self::layout(a, next, uid, syntax)?;
-        let (slope, intercept) = rescale(a)?;
-        Ok(Self { slope, intercept, ..pixels })
+        let lut = match pixels.photometric {
+            Photometric::PaletteColor => Some(Palette::read(a)?.luminance()),
+            Photometric::Monochrome1 | Photometric::Monochrome2 if a.present(tags::MODALITY_LUT_SEQUENCE) => {
+                Some(Lut::modality(a, pixels.signed)?)
+            }
+            Photometric::Monochrome1 | Photometric::Monochrome2 => {
+                let (slope, intercept) = rescale(a)?;
+                return Ok(Self { slope, intercept, ..pixels });
+            }
+            // Colours are what they are.
+            _ => None,
+        };
+        if lut.is_some() && !pixels.is_narrow() {
+            return unavailable("a table of values for pixels of more than 16 bits");
+        }
+        Ok(Self { lut: lut.map(Arc::new), ..pixels })
     }
 
     /// Reads the image pixel module alone, of one frame: stored values are its values.
     pub(super) fn layout(a: &Attributes<'_>, next: &Next, uid: &str, syntax: Syntax) -> Result<Self, ReadError> {
         let unavailable = |what: &str| Err(ReadError::unavailable(a.path, what));
-        floating_point(a, next)?;
+        let float = next.tag != tags::PIXEL_DATA;
         let (term, samples) =
             (a.text(tags::PHOTOMETRIC_INTERPRETATION), a.small(tags::SAMPLES_PER_PIXEL)?.unwrap_or(1));
         let known = Photometric::ALL.into_iter().find(|known| known.term() == term && known.samples() == samples);
         let Some(photometric) = known else {
             return unavailable("this Photometric Interpretation (0028,0004) with this many samples a pixel");
         };
-        let allocated = a.needed_small(tags::BITS_ALLOCATED)?;
-        if !matches!(allocated, 8 | 16) {
-            return unavailable("Bits Allocated (0028,0100) other than 8 and 16");
+        let allocated = match next.tag {
+            tags::FLOAT_PIXEL_DATA => 32,
+            tags::DOUBLE_FLOAT_PIXEL_DATA => 64,
+            _ => a.needed_small(tags::BITS_ALLOCATED)?,
+        };
+        if !matches!((allocated, samples), (8 | 16 | 32, _) | (1, 1)) && !(float && samples == 1) {
+            return unavailable("Bits Allocated (0028,0100) other than 1 (of one sample), 8, 16 and 32");
         }
         let coding = syntax.coding.ok_or_else(|| not_decoded(a.path, uid))?;
         let pixels = Self {
@@ -198,11 +222,13 @@ impl Pixels {
             samples,
             planar: samples > 1 && a.small(tags::PLANAR_CONFIGURATION)?.unwrap_or(0) != 0,
             allocated,
-            stored: a.small(tags::BITS_STORED)?.unwrap_or(allocated),
-            high: match a.small(tags::HIGH_BIT)? {
+            stored: if float { allocated } else { a.small(tags::BITS_STORED)?.unwrap_or(allocated) },
+            high: match a.small(tags::HIGH_BIT)?.filter(|_| !float) {
                 Some(high) => high,
+                None if float => allocated - 1,
                 None => a.small(tags::BITS_STORED)?.unwrap_or(allocated).saturating_sub(1),
             },
+            float,
             signed: match a.small(tags::PIXEL_REPRESENTATION)? {
                 Some(1) => true,
                 Some(0) | None => false,
@@ -210,6 +236,7 @@ impl Pixels {
             },
             slope: 1.0,
             intercept: 0.0,
+            lut: None,
         };
         pixels.check(a)?;
         Ok(pixels)
@@ -231,6 +258,12 @@ impl Pixels {
             return Err(a.fault(tags::COLUMNS, "is odd, and two pixels share their chrominance"));
         }
         let native = matches!(self.coding, Coding::Native { .. });
+        if !self.stored_as_is() && (self.allocated == 1 || self.float) {
+            return Err(ReadError::unavailable(
+                a.path,
+                "pixel data of single bits or floating-point numbers, compressed,",
+            ));
+        }
         match self.length {
             Some(length) if native => {
                 let (length, expected) = (length as usize, self.bytes());
@@ -239,7 +272,7 @@ impl Pixels {
                     return Err(ReadError::damaged(a.path, reason));
                 }
                 // Writers pad to even and to blocks. A column or row more than the header says is no padding.
-                let side = usize::from(self.rows.min(self.columns)) * usize::from(self.samples * self.allocated / 8);
+                let side = usize::from(self.rows.min(self.columns)) * usize::from(self.samples * self.allocated) / 8;
                 if length > expected + 1 && length >= expected + side {
                     let reason = format!("{length} bytes of pixel data are more than the {expected} of its header");
                     return Err(ReadError::damaged(a.path, reason));
@@ -253,7 +286,7 @@ impl Pixels {
 
     /// Whether they are not compressed.
     pub(super) fn stored_as_is(&self) -> bool {
-        matches!(self.coding, Coding::Native { .. } | Coding::Fragment)
+        matches!(self.coding, Coding::Native { .. } | Coding::Fragment | Coding::Deflated)
     }
 
     /// Whether two pixels share samples.
@@ -269,13 +302,71 @@ impl Pixels {
     /// Bytes of the decoded pixel data.
     pub(super) fn bytes(&self) -> usize {
         let samples = if self.subsampled() { 2 } else { usize::from(self.samples) };
-        self.voxels() * samples * usize::from(self.allocated / 8)
+        (self.voxels() * samples * usize::from(self.allocated)).div_ceil(8)
+    }
+
+    /// Bytes of a sample; of single bits as if they were bytes.
+    pub(super) fn sample_bytes(&self) -> usize {
+        usize::from(self.allocated.div_ceil(8))
+    }
+
+    /// Whether stored values have 16 bits at most.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.allocated <= 16
+    }
+
+    /// Whether values are slope and intercept away from stored values of at most 16 bits.
+    pub(super) fn is_linear(&self) -> bool {
+        self.samples == 1 && self.is_narrow() && self.lut.is_none()
+    }
+
+    /// What stored values, less their bias, measure.
+    pub(super) fn measure(&self, stored: &[i16], out: &mut [f32]) {
+        let bias = self.bias();
+        if let Some(lut) = &self.lut {
+            for (out, stored) in out.iter_mut().zip(stored) {
+                *out = lut.value(i32::from(*stored) + bias);
+            }
+            return;
+        }
+        let (slope, intercept) = (self.slope as f32, self.intercept as f32);
+        for (out, stored) in out.iter_mut().zip(stored) {
+            *out = slope * (i32::from(*stored) + bias) as f32 + intercept;
+        }
+    }
+
+    /// What one sample a pixel of more than 16 bits measures, of `bytes` in little endian. `f32` holds 24 bits of it.
+    pub(super) fn measure_wide(&self, bytes: &[u8], out: &mut [f32]) {
+        let rescaled = |value: f64| (self.slope * value + self.intercept) as f32;
+        let word = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
+        let value = |bytes: &[u8]| match (self.float, self.allocated) {
+            (true, 32) => f64::from(f32::from_bits(word(bytes) as u32)),
+            (true, _) => f64::from_bits(word(bytes)),
+            (false, _) => self.integer(word(bytes)),
+        };
+        for (out, bytes) in out.iter_mut().zip(bytes.chunks_exact(self.sample_bytes())) {
+            *out = rescaled(value(bytes));
+        }
+    }
+
+    /// The stored bits of a word, with their sign.
+    fn integer(&self, word: u64) -> f64 {
+        let top = word << (63 - self.high);
+        let down = 64 - u32::from(self.stored);
+        if self.signed { ((top as i64) >> down) as f64 } else { (top >> down) as f64 }
+    }
+
+    /// Native pixel data in big endian become little endian.
+    pub(super) fn turn_round(&self, bytes: &mut [u8]) {
+        // PS3.5 annex A.3: OW swaps the bytes of a word in big endian, also those of smaller pixels.
+        let unit = if self.allocated <= 8 { 1 + usize::from(self.words) } else { self.sample_bytes() };
+        bytes.chunks_exact_mut(unit).for_each(<[u8]>::reverse);
     }
 
     /// Bytes of native pixel data that unpacking looks at: whole words where bytes are swapped within them.
     pub(super) fn native_bytes(&self) -> usize {
         match self.coding {
-            Coding::Native { big_endian: true } if self.words && self.allocated == 8 => {
+            Coding::Native { big_endian: true } if self.words && self.allocated <= 8 => {
                 self.bytes().next_multiple_of(2)
             }
             _ => self.bytes(),
@@ -291,6 +382,13 @@ impl Pixels {
     /// `out`.
     /// `Err` when bits that Bits Stored leaves out hold something and `exact` forbids it.
     pub(super) fn unpack(&self, bytes: &[u8], big_endian: bool, exact: bool, out: &mut [i16]) -> Result<(), ()> {
+        if self.allocated == 1 {
+            let swap = usize::from(big_endian && self.words);
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = i16::from(bytes[i / 8 ^ swap] >> (i % 8) & 1);
+            }
+            return Ok(());
+        }
         if self.allocated == 8 {
             // PS3.5 annex A.3: OW swaps the bytes of a word in big endian, also those of 8-bit pixels.
             let swap = usize::from(big_endian && self.words);
@@ -319,7 +417,7 @@ impl Pixels {
         let up = self.high + 1 - self.stored;
         let raw = values.iter().map(|v| ((i32::from(*v) + self.bias()) as u16) << up);
         match self.allocated {
-            8 => raw.map(|v| v as u8).collect(),
+            1 | 8 => raw.map(|v| v as u8).collect(),
             _ => raw.flat_map(u16::to_le_bytes).collect(),
         }
     }
@@ -340,13 +438,6 @@ impl Pixels {
     }
 }
 
-fn floating_point(a: &Attributes<'_>, next: &Next) -> Result<(), ReadError> {
-    match next.tag {
-        tags::PIXEL_DATA => Ok(()),
-        _ => Err(ReadError::unavailable(a.path, "pixel data of floating-point numbers")),
-    }
-}
-
 /// Slopes and intercepts with which every stored value of 16 bits becomes a finite `f32`, and none is lost; what
 /// images are measured in lies far within.
 const SLOPE_MIN: f64 = 1e-30;
@@ -355,6 +446,13 @@ const INTERCEPT_MAX: f64 = 1e12;
 
 /// Rescale Slope and Rescale Intercept.
 fn rescale(a: &Attributes<'_>) -> Result<(f64, f64), ReadError> {
+    // A dose has a scaling of its own (PS3.3 C.8.8.3): Gy, or relative.
+    if let (Some([scaling]), "RTDOSE") = (a.numbers::<1>(tags::DOSE_GRID_SCALING)?, a.text(tags::MODALITY).as_str()) {
+        return match (SLOPE_MIN..=SLOPE_MAX).contains(&scaling.abs()) {
+            true => Ok((scaling, 0.0)),
+            false => Err(a.fault(tags::DOSE_GRID_SCALING, "is 0, or not near any dose")),
+        };
+    }
     let slope = a.numbers::<1>(tags::RESCALE_SLOPE)?;
     let intercept = a.numbers::<1>(tags::RESCALE_INTERCEPT)?;
     match (slope, intercept) {

@@ -5,7 +5,8 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use dicom_core::VR;
+use dicom_core::header::Header as _;
+use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use flate2::read::DeflateDecoder;
@@ -15,7 +16,7 @@ use super::header::{self, Opened};
 use super::pixels::{Coding, Photometric, Pixels, Syntax};
 use super::scan::Next;
 use super::voi::{self, Voi};
-use super::{ReadError, ReadOptions, codec, colour};
+use super::{ReadError, ReadOptions, codec, colour, scan};
 use crate::worker::Decoders;
 
 /// An item of encapsulated pixel data, and the delimiter after the last.
@@ -41,6 +42,8 @@ pub struct Kept {
 pub struct Frame<'a> {
     kept: &'a Kept,
     options: &'a ReadOptions,
+    /// From 1.
+    number: u32,
     /// The pixels in little endian, or the compressed image.
     pub bytes: Vec<u8>,
     /// Whether they are compressed, or otherwise in fragments.
@@ -93,7 +96,7 @@ impl Kept {
     /// # Errors
     /// It is no number.
     pub fn frames(&self) -> Result<u32, ReadError> {
-        if self.pixel_vr.is_none() {
+        if !self.opened.header.next.as_ref().is_some_and(|next| scan::is_pixels(next.tag)) {
             return Ok(0);
         }
         let stated = self.attributes().numbers::<1>(tags::NUMBER_OF_FRAMES)?;
@@ -131,7 +134,7 @@ impl Kept {
             true => self.encapsulated(next, number, frames, options)?,
             false => self.native(next, number, frames, options)?,
         };
-        Ok(Some(Frame { kept: self, options, bytes, encapsulated }))
+        Ok(Some(Frame { kept: self, options, number, bytes, encapsulated }))
     }
 
     /// Whether its frames can be shown, as far as its header says.
@@ -143,10 +146,17 @@ impl Kept {
         let length = if native { u32::try_from(self.native_bytes()?).ok() } else { None };
         let pixels = self.pixels(length)?;
         match pixels.photometric {
-            Photometric::Monochrome1 | Photometric::Monochrome2 => self.slice(length).map(|_| ()),
-            Photometric::PaletteColor => colour::Palette::read(&self.attributes()).map(|_| ()),
+            Photometric::Monochrome1 | Photometric::Monochrome2 => self.slice(length, 1).map(|_| ()),
+            Photometric::PaletteColor => self.palette(&pixels).map(|_| ()),
             _ => Ok(()),
         }
+    }
+
+    fn palette(&self, pixels: &Pixels) -> Result<colour::Palette, ReadError> {
+        if !pixels.is_narrow() {
+            return Err(ReadError::unavailable(&self.path, "a palette for pixels of more than 16 bits"));
+        }
+        colour::Palette::read(&self.attributes())
     }
 
     /// How the pixels of a frame are stored, if its value has this length; `None`: it is encapsulated.
@@ -155,9 +165,18 @@ impl Kept {
     }
 
     /// The same, with what makes values of its pixels: as if the frame were alone in its file.
-    fn slice(&self, length: Option<u32>) -> Result<Pixels, ReadError> {
-        let mut alone = self.dataset.clone();
-        alone.remove_element(tags::NUMBER_OF_FRAMES);
+    fn slice(&self, length: Option<u32>, number: u32) -> Result<Pixels, ReadError> {
+        let groups = [tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE];
+        let left_out = |tag: Tag| groups.contains(&tag) || tag == tags::NUMBER_OF_FRAMES;
+        let elements = self.dataset.iter().filter(|element| !left_out(element.tag()));
+        let mut alone = InMemDicomObject::from_element_iter(elements.cloned());
+        // What holds for all frames, and then what holds for this one (PS3.3 C.7.6.16.2.9).
+        for (group, item) in groups.into_iter().zip([0, number as usize - 1]) {
+            let first = |object: &InMemDicomObject, tag, item| object.get(tag)?.items()?.get(item).cloned();
+            let values = first(&self.dataset, group, item)
+                .and_then(|group| first(&group, tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE, 0));
+            values.into_iter().flatten().for_each(|element| _ = alone.put(element));
+        }
         let a = Attributes { path: &self.path, object: &alone };
         Pixels::read(&a, &self.next(length), &self.transfer_syntax_uid, self.frame_syntax())
     }
@@ -173,7 +192,9 @@ impl Kept {
     }
 
     fn next(&self, length: Option<u32>) -> Next {
-        Next { tag: tags::PIXEL_DATA, vr: self.pixel_vr.unwrap_or(VR::OW), value: 0, length }
+        let next = self.opened.header.next.as_ref().filter(|next| scan::is_pixels(next.tag));
+        let (tag, vr) = next.map_or((tags::PIXEL_DATA, VR::OW), |next| (next.tag, next.vr));
+        Next { tag, vr, value: 0, length }
     }
 
     /// How many bytes are turned round to become little endian.
@@ -192,31 +213,38 @@ impl Kept {
 
     /// Bytes of one frame of native pixel data.
     fn native_bytes(&self) -> Result<u64, ReadError> {
+        self.native_bits().map(|bits| bits.div_ceil(8))
+    }
+
+    /// Bits of one frame of native pixel data. Those of single bits follow one another without a gap.
+    fn native_bits(&self) -> Result<u64, ReadError> {
         let a = self.attributes();
         let (rows, columns) = self.size()?;
         let samples = a.small(tags::SAMPLES_PER_PIXEL)?.unwrap_or(1);
         let allocated = a.needed_small(tags::BITS_ALLOCATED)?;
         let shared = samples == 3 && a.text(tags::PHOTOMETRIC_INTERPRETATION).ends_with("_422");
-        if !allocated.is_multiple_of(8) || shared && !columns.is_multiple_of(2) {
-            return Err(ReadError::unavailable(&self.path, "a frame of pixels that are not whole bytes"));
+        if !allocated.is_multiple_of(8) && allocated != 1 || shared && !columns.is_multiple_of(2) {
+            return Err(ReadError::unavailable(&self.path, "a frame of pixels that are neither bytes nor bits"));
         }
         let samples = if shared { 2 } else { samples };
-        Ok(u64::from(rows) * u64::from(columns) * u64::from(samples) * u64::from(allocated / 8))
+        Ok(u64::from(rows) * u64::from(columns) * u64::from(samples) * u64::from(allocated))
     }
 
     fn native(&self, next: &Next, number: u32, frames: u32, options: &ReadOptions) -> Result<Vec<u8>, ReadError> {
         let io = |e| ReadError::io(&self.path, e);
-        let frame = self.native_bytes()?;
+        let bits = self.native_bits()?;
+        let frame = bits.div_ceil(8);
         self.check(frame, options)?;
         let length = u64::from(next.length.unwrap_or(0));
-        if frame.saturating_mul(frames.into()) > length {
+        let first_bit = bits.saturating_mul(u64::from(number - 1));
+        if bits.saturating_mul(frames.into()).div_ceil(8) > length {
             let reason = format!("{length} bytes of pixel data for {frames} frames of {frame}");
             return Err(ReadError::damaged(&self.path, reason));
         }
         // Whole words, which are turned round; a frame may begin and end within one.
         let unit = self.swapped()? as u64;
-        let start = frame * u64::from(number - 1);
-        let (first, end) = (start / unit * unit, (start + frame).next_multiple_of(unit).min(length));
+        let (start, stop) = (first_bit / 8, (first_bit + bits).div_ceil(8));
+        let (first, end) = (start / unit * unit, stop.next_multiple_of(unit).min(length));
         let at = next.value as u64 + first;
         let mut bytes = Vec::new();
         if self.opened.syntax.deflated {
@@ -231,6 +259,7 @@ impl Kept {
         }
         bytes.chunks_exact_mut(unit as usize).for_each(<[u8]>::reverse);
         bytes.drain(..(start - first) as usize);
+        down(&mut bytes, (first_bit % 8) as u32, bits);
         bytes.truncate(frame as usize);
         Ok(bytes)
     }
@@ -344,6 +373,20 @@ impl Kept {
     }
 }
 
+/// Moves `bits` bits by as many as `by`, 7 at most, to the start, and clears those behind them in the last byte.
+fn down(bytes: &mut [u8], by: u32, bits: u64) {
+    if by > 0 {
+        for i in 0..bytes.len() {
+            let next = bytes.get(i + 1).map_or(0, |next| u16::from(*next) << 8);
+            bytes[i] = ((next | u16::from(bytes[i])) >> by) as u8;
+        }
+    }
+    let whole = (bits / 8) as usize;
+    if let Some(last) = bytes.get_mut(whole).filter(|_| bits % 8 > 0) {
+        *last &= (1u8 << (bits % 8)) - 1;
+    }
+}
+
 impl Frame<'_> {
     /// The pixels uncompressed, in little endian; those of a colour pixel after pixel where they were compressed.
     ///
@@ -363,7 +406,7 @@ impl Frame<'_> {
     pub fn decoded(&self) -> Result<(&'static str, Vec<u8>), ReadError> {
         let pixels = self.pixels()?;
         let (photometric, bytes) = match pixels.samples {
-            1 if self.encapsulated => (pixels.photometric, pixels.pack(&self.stored(&pixels)?)),
+            1 if self.encapsulated && pixels.is_narrow() => (pixels.photometric, pixels.pack(&self.stored(&pixels)?)),
             _ => self.colours(&pixels)?,
         };
         Ok((photometric.term(), bytes))
@@ -377,13 +420,23 @@ impl Frame<'_> {
         let pixels = self.pixels()?;
         match pixels.photometric {
             Photometric::Monochrome1 | Photometric::Monochrome2 => {
-                let slice = self.kept.slice(self.length())?;
-                let value = |v: i16| (slice.slope * f64::from(i32::from(v) + slice.bias()) + slice.intercept) as f32;
-                let values = self.stored(&slice)?.into_iter().map(value).collect();
+                let slice = self.kept.slice(self.length(), self.number)?;
+                let mut values = vec![0.0; slice.voxels()];
+                let Kept { transfer_syntax_uid, path, decoders, .. } = self.kept;
+                let (value, decoders) = (self.value()?, decoders.as_deref());
+                codec::values(
+                    &slice,
+                    transfer_syntax_uid,
+                    &value,
+                    decoders,
+                    &mut codec::Scratch::default(),
+                    &mut values,
+                )
+                .map_err(|stop| stop.of(path))?;
                 Ok(Shown::Grey { values, inverted: pixels.photometric == Photometric::Monochrome1 })
             }
             Photometric::PaletteColor => {
-                let palette = colour::Palette::read(&self.kept.attributes())?;
+                let palette = self.kept.palette(&pixels)?;
                 let bias = pixels.bias();
                 let entries = self.stored(&pixels)?.into_iter().map(|v| palette.colour(i32::from(v) + bias));
                 Ok(Shown::Colour(entries.flatten().collect()))
@@ -411,6 +464,10 @@ impl Frame<'_> {
     fn pixels(&self) -> Result<Pixels, ReadError> {
         let pixels = self.kept.pixels(self.length())?;
         self.kept.check(pixels.bytes() as u64, self.options)?;
+        if self.encapsulated {
+            let plausible = codec::plausible(&pixels, self.bytes.len());
+            plausible.map_err(|reason| ReadError::damaged(&self.kept.path, reason))?;
+        }
         Ok(pixels)
     }
 

@@ -263,10 +263,28 @@ fn walk_until<R: Read>(
             open.push(Open { item: false, fragments, encoding, end });
             at = value;
         } else {
+            whole(&header, value)?;
             at = skip(window, &open, value, header.len.0 as usize, options)?;
         }
     }
     Err(Stop::Limit("the number of elements before the pixel data".into(), "elements_max", options.elements_max as u64))
+}
+
+/// Whether a value is a whole number of numbers: the parser reads those, and would take what is left for the next element,
+/// with any length.
+fn whole(header: &DataElementHeader, value: usize) -> Result<(), Stop> {
+    let unit = match header.vr {
+        VR::US | VR::SS | VR::OW => 2,
+        VR::AT | VR::FL | VR::OF | VR::UL | VR::SL | VR::OL => 4,
+        VR::FD | VR::OD | VR::UV | VR::SV | VR::OV => 8,
+        _ => 1,
+    };
+    let length = header.len.0;
+    if length.is_multiple_of(unit) {
+        return Ok(());
+    }
+    let vr = header.vr.to_string();
+    Err(Stop::Damaged(format!("a value of {length} bytes at byte {value}, where {vr} has {unit} bytes for each")))
 }
 
 /// Walks over the header of an item or a delimiter at `at`.

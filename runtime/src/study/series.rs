@@ -80,24 +80,31 @@ fn one(mut group: Vec<Object>, options: &ReadOptions, warnings: &mut Vec<String>
     if group.iter().any(|o| o.not_hounsfield) {
         warnings.push(format!("series {uid}: RescaleType (0028,1054) is not HU; values are not Hounsfield units"));
     }
-    let (slices, layout): (Vec<Option<Slice>>, _) = match layout(&mut group) {
-        Ok((layout, slices)) => (slices.into_iter().map(Some).collect(), Ok(layout)),
+    let (slices, layouts): (Vec<Option<Slice>>, _) = match layouts(&mut group) {
+        Ok((layouts, slices)) => (slices.into_iter().map(Some).collect(), Ok(layouts)),
         Err(reason) => (vec![None; group.len()], Err(reason)),
     };
     let Some(first) = group.first() else { return Err(ReadError::NoImages { objects: 0 }) };
     let mut dataset = header::dataset(&first.path, &first.source, options)?;
     repair(&mut dataset, first);
     let modality = first.modality.clone();
-    let instances = group.into_iter().zip(slices).map(|(object, slice)| instance(object, slice)).collect();
-    let (volumes, refused) = match layout {
-        Ok(layout) => (vec![layout], None),
+    let instances: Vec<Instance> =
+        group.into_iter().zip(slices).map(|(object, slice)| instance(object, slice)).collect();
+    if instances.iter().any(|instance| instance.unplaced) {
+        warnings.push(format!(
+            "series {uid}: its images have no place in the patient; each is a volume of its own, in its own plane"
+        ));
+    }
+    let (volumes, refused) = match layouts {
+        Ok(layouts) => (layouts, None),
         Err(reason) => (vec![], Some(Arc::new(reason))),
     };
     Ok(Series { uid, modality, header: dataset, instances, volumes, refused })
 }
 
-/// Sorts a series along its volume and gives the volume and its slices; leaves the order when there is none.
-fn layout(group: &mut Vec<Object>) -> Result<(VolumeLayout, Vec<Slice>), ReadError> {
+/// Sorts a series along its volume and gives the volume and its slices; leaves the order when there is none. Images that
+/// have no place are a volume each.
+fn layouts(group: &mut Vec<Object>) -> Result<(Vec<VolumeLayout>, Vec<Slice>), ReadError> {
     let mut slices = Vec::with_capacity(group.len());
     for object in group.iter_mut() {
         match object.slice.take() {
@@ -112,12 +119,19 @@ fn layout(group: &mut Vec<Object>) -> Result<(VolumeLayout, Vec<Slice>), ReadErr
             let files = [before, &object.path];
             return Err(ReadError::apart("two files have one SOP Instance UID", files, "; remove the copy"));
         }
-        if object.frame_of_reference != group[0].frame_of_reference {
+        if object.frame_of_reference != group[0].frame_of_reference && !slices[0].unplaced {
             let files = [group[0].path.as_path(), &object.path];
             return Err(ReadError::apart("the slices differ in FrameOfReferenceUID (0020,0052)", files, ""));
         }
     }
     let placed: Vec<(&Path, &Slice)> = group.iter().map(|o| o.path.as_path()).zip(&slices).collect();
+    if let Some(i) = slices.iter().position(|slice| slice.unplaced != slices[0].unplaced) {
+        let problem = "one image has a place in the patient (ImagePositionPatient (0020,0032)), and one has none";
+        return Err(ReadError::apart(problem, [placed[0].0, placed[i].0], ""));
+    }
+    if slices.iter().all(|slice| slice.unplaced) {
+        return unplaced(group, slices);
+    }
     let (geometry, order) = stack::stack(&placed)?;
     let mut both: Vec<Option<(Object, Slice)>> = group.drain(..).zip(slices).map(Some).collect();
     let mut sorted = Vec::with_capacity(order.len());
@@ -126,7 +140,22 @@ fn layout(group: &mut Vec<Object>) -> Result<(VolumeLayout, Vec<Slice>), ReadErr
         group.push(object);
         sorted.push(slice);
     }
-    Ok((VolumeLayout { geometry, slices: (0..group.len()).collect() }, sorted))
+    Ok((vec![VolumeLayout { geometry, slices: (0..group.len()).collect() }], sorted))
+}
+
+/// One volume for each image, in order of Instance Number.
+fn unplaced(group: &mut Vec<Object>, slices: Vec<Slice>) -> Result<(Vec<VolumeLayout>, Vec<Slice>), ReadError> {
+    let mut both: Vec<(Object, Slice)> = group.drain(..).zip(slices).collect();
+    let number = |(object, _): &(Object, Slice)| object.instance_number.unwrap_or(f64::INFINITY);
+    both.sort_by(|a, b| number(a).total_cmp(&number(b)).then_with(|| a.0.path.cmp(&b.0.path)));
+    let grids: Vec<_> = both
+        .iter()
+        .map(|(object, slice)| stack::stack(&[(object.path.as_path(), slice)]).map(|(geometry, _)| geometry))
+        .collect();
+    let (objects, slices): (Vec<_>, Vec<_>) = both.into_iter().unzip();
+    *group = objects;
+    let layout = |(i, geometry)| Ok(VolumeLayout { geometry: geometry?, slices: vec![i] });
+    Ok((grids.into_iter().enumerate().map(layout).collect::<Result<_, ReadError>>()?, slices))
 }
 
 fn instance(object: Object, slice: Option<Slice>) -> Instance {
@@ -135,7 +164,8 @@ fn instance(object: Object, slice: Option<Slice>) -> Instance {
         sop_class_uid: object.class,
         sop_instance_uid: object.instance,
         transfer_syntax_uid: object.transfer_syntax,
-        position: slice.as_ref().map(|slice| slice.position),
+        position: slice.as_ref().filter(|slice| !slice.unplaced).map(|slice| slice.position),
+        unplaced: slice.as_ref().is_some_and(|slice| slice.unplaced),
         voi: slice.as_ref().map(|slice| slice.voi).unwrap_or_default(),
         source: object.source,
         pixels: slice.map(|slice| slice.pixels),

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use dicom_dictionary_std::tags;
 
-use super::ReadError;
 use super::attributes::Attributes;
 use super::pixels::Pixels;
 use super::voi::Voi;
+use super::{ReadError, unplaced};
 use crate::geometry::{Geometry, Vec3, cross, dot};
 
 /// The farthest position on an axis: a hundred metres.
@@ -45,11 +45,27 @@ pub(super) struct Slice {
     thickness: Option<f64>,
     pub(super) pixels: Pixels,
     pub(super) voi: Voi,
+    /// It lies nowhere in the patient; the above is of its own plane.
+    pub(super) unplaced: bool,
 }
 
 impl Slice {
     /// Reads the image plane module.
     pub(super) fn read(a: &Attributes<'_>, pixels: Pixels) -> Result<Self, ReadError> {
+        if unplaced::is(a) {
+            let (position, [row, column]) = ([0.0; 3], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]);
+            let spacing = sensible_spacing(a, unplaced::spacing(a)?)?;
+            return Ok(Self {
+                position,
+                row,
+                column,
+                spacing,
+                thickness: None,
+                pixels,
+                voi: Voi::read(a),
+                unplaced: true,
+            });
+        }
         let position: Vec3 = a.needed(tags::IMAGE_POSITION_PATIENT)?;
         if position.iter().any(|p| p.abs() > POSITION_MAX_MM) {
             let problem = format!("is more than {POSITION_MAX_MM} mm from the origin, where no patient is");
@@ -57,10 +73,7 @@ impl Slice {
         }
         let [r0, r1, r2, c0, c1, c2] = a.needed(tags::IMAGE_ORIENTATION_PATIENT)?;
         let [rows, columns] = a.needed(tags::PIXEL_SPACING)?;
-        if !SPACING_MM.contains(&rows) || !SPACING_MM.contains(&columns) {
-            let (low, high) = (SPACING_MM.start(), SPACING_MM.end());
-            return Err(a.fault(tags::PIXEL_SPACING, format!("is not between {low} and {high} mm")));
-        }
+        let spacing = sensible_spacing(a, [columns, rows])?;
         let (row, column) = ([r0, r1, r2], [c0, c1, c2]);
         let lengths_off = [dot(row, row) - 1.0, dot(column, column) - 1.0, dot(row, column)];
         if lengths_off.iter().any(|off| off.abs() > COSINE_TOLERANCE) {
@@ -72,7 +85,7 @@ impl Slice {
         let column = unit([column[0] - along * row[0], column[1] - along * row[1], column[2] - along * row[2]]);
         let sensible = |tag| a.numbers::<1>(tag).ok().flatten().map(|[n]| n).filter(|n| SPACING_MM.contains(n));
         let thickness = sensible(tags::SPACING_BETWEEN_SLICES).or_else(|| sensible(tags::SLICE_THICKNESS));
-        Ok(Self { position, row, column, spacing: [columns, rows], thickness, pixels, voi: Voi::read(a) })
+        Ok(Self { position, row, column, spacing, thickness, pixels, voi: Voi::read(a), unplaced: false })
     }
 
     /// The normal, row × column, and how far along it the slice lies, mm.
@@ -95,6 +108,15 @@ impl Slice {
         }
         None
     }
+}
+
+/// Along a row and a column, mm, if it makes sense.
+fn sensible_spacing(a: &Attributes<'_>, spacing: [f64; 2]) -> Result<[f64; 2], ReadError> {
+    if spacing.iter().all(|mm| SPACING_MM.contains(mm)) {
+        return Ok(spacing);
+    }
+    let (low, high) = (SPACING_MM.start(), SPACING_MM.end());
+    Err(a.fault(tags::PIXEL_SPACING, format!("is not between {low} and {high} mm")))
 }
 
 /// The grid that `slices` form, and their order along its z axis.

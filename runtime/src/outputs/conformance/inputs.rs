@@ -57,6 +57,8 @@ pub(super) struct Instance<'a> {
     pub(super) class: &'a str,
     pub(super) series: &'a Series,
     pub(super) slice: Option<Slice<'a>>,
+    /// How many frames it has.
+    pub(super) frames: usize,
 }
 
 /// Which slice of which grid an image is.
@@ -74,8 +76,11 @@ impl<'a> Inputs<'a> {
         let series: Vec<&Series> = accepted.iter().filter_map(|&index| study.series.get(index)).collect();
         let mut instances = HashMap::new();
         for series in &series {
+            // What a header says of frames is said of the first instance: only where it is alone is it that one's.
+            let frames = series.attribute("NumberOfFrames").filter(|_| series.instances.len() == 1);
+            let frames = frames.and_then(|frames| frames.trim().parse().ok()).unwrap_or(1);
             for instance in &series.instances {
-                let of = Instance { class: &instance.sop_class_uid, series, slice: None };
+                let of = Instance { class: &instance.sop_class_uid, series, slice: None, frames };
                 instances.insert(instance.sop_instance_uid.as_str(), of);
             }
             for volume in &series.volumes {

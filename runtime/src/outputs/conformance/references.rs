@@ -120,25 +120,27 @@ impl<'a> Walk<'a> {
     fn reference(&self, item: DataSet<'a>, within: Within<'a>) -> Result<(), Fault> {
         let (uid, class) = (item.text(tags::REFERENCED_SOP_INSTANCE_UID), item.text(tags::REFERENCED_SOP_CLASS_UID));
         let fault = |tag, rule: &str| Err(Fault::at(tag, rule));
-        let (of_class, of_series, frames, segments) = match (self.inputs.instance(uid), self.result.object(uid)) {
-            _ if uid == self.data_set.text(tags::SOP_INSTANCE_UID) => {
-                return fault(tags::REFERENCED_SOP_INSTANCE_UID, "refers to the object itself");
-            }
-            _ if within.earlier => {
-                // It is in the archive, and what is known of it here is what it must be.
-                return match iods::of(class) {
-                    Some(_) => Ok(()),
-                    None => fault(tags::REFERENCED_SOP_CLASS_UID, "is no class of objects that results have"),
-                };
-            }
-            // Of images with several frames none is an input.
-            (Some(image), _) => (image.class, image.series.uid.as_str(), &[None][..], None),
-            (None, Some(known)) => (known.class, known.series, known.frames.as_slice(), Some(&known.segments)),
-            (None, None) => {
-                let rule = "refers to an object that is neither an input nor of this result";
-                return fault(tags::REFERENCED_SOP_INSTANCE_UID, rule);
-            }
-        };
+        let (of_class, of_series, (frames, plain_frames), segments) =
+            match (self.inputs.instance(uid), self.result.object(uid)) {
+                _ if uid == self.data_set.text(tags::SOP_INSTANCE_UID) => {
+                    return fault(tags::REFERENCED_SOP_INSTANCE_UID, "refers to the object itself");
+                }
+                _ if within.earlier => {
+                    // It is in the archive, and what is known of it here is what it must be.
+                    return match iods::of(class) {
+                        Some(_) => Ok(()),
+                        None => fault(tags::REFERENCED_SOP_CLASS_UID, "is no class of objects that results have"),
+                    };
+                }
+                (Some(image), _) => {
+                    (image.class, image.series.uid.as_str(), (&[] as &[Option<u32>], image.frames), None)
+                }
+                (None, Some(known)) => (known.class, known.series, (known.frames.as_slice(), 0), Some(&known.segments)),
+                (None, None) => {
+                    let rule = "refers to an object that is neither an input nor of this result";
+                    return fault(tags::REFERENCED_SOP_INSTANCE_UID, rule);
+                }
+            };
         if class != of_class {
             return fault(tags::REFERENCED_SOP_CLASS_UID, "is not the class of the object that is referred to");
         }
@@ -155,7 +157,7 @@ impl<'a> Walk<'a> {
         }
         for frame in numbers(item, tags::REFERENCED_FRAME_NUMBER) {
             let index = (frame as usize).wrapping_sub(1);
-            match frames.get(index) {
+            match frames.get(index).or_else(|| (index < plain_frames).then_some(&None)) {
                 None => return fault(tags::REFERENCED_FRAME_NUMBER, "is no frame of the object that is referred to"),
                 Some(Some(segment)) if !wanted.is_empty() && !wanted.contains(segment) => {
                     return fault(tags::REFERENCED_FRAME_NUMBER, "is a frame of another segment than the one named");

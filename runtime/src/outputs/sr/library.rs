@@ -15,10 +15,15 @@ use crate::outputs::codes::Known;
 
 /// The library with a group for each of `sources`.
 pub(super) fn image_library(sources: &[&Source<'_>]) -> Item {
-    Item::container(c::IMAGE_LIBRARY).contains_all(sources.iter().map(|source| group(source)))
+    Item::container(c::IMAGE_LIBRARY).contains_all(sources.iter().map(|source| group(source, cross_section(source))))
 }
 
-fn group(source: &Source<'_>) -> Item {
+/// The library with an image of which nobody knows where it lies.
+pub(super) fn unplaced(source: &Source<'_>) -> Item {
+    Item::container(c::IMAGE_LIBRARY).contains(group(source, Vec::new()))
+}
+
+fn group(source: &Source<'_>, geometry: Vec<Item>) -> Item {
     let series = source.series;
     let stated = |keyword| series.attribute(keyword).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
     let modality = c::modality(&series.modality).map(|code| Item::code(c::MODALITY, code));
@@ -33,7 +38,7 @@ fn group(source: &Source<'_>) -> Item {
         .chain(dates.into_iter().flatten())
         .chain(stated("FrameOfReferenceUID").map(|uid| Item::uid(c::FRAME_OF_REFERENCE, uid)))
         .chain(size(source))
-        .chain(cross_section(source));
+        .chain(geometry);
     let group = common.fold(Item::container(c::IMAGE_LIBRARY_GROUP), Item::acquired_in);
     let slices = source.layout.slices.iter().filter_map(|&i| series.instances.get(i));
     group.contains_all(slices.map(|instance| {
@@ -50,6 +55,9 @@ fn size(source: &Source<'_>) -> [Item; 2] {
 
 /// TID 1604.
 fn cross_section(source: &Source<'_>) -> Vec<Item> {
+    if source.unplaced() {
+        return Vec::new();
+    }
     let grid = &source.layout.geometry;
     let ([dx, dy, dz], [x, y, _]): (Vec3, [Vec3; 3]) = (grid.spacing(), grid.axes());
     let thickness = source.series.attribute("SliceThickness").and_then(|t| t.trim().parse::<f64>().ok());

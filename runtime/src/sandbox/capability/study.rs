@@ -226,6 +226,19 @@ impl study::HostSeries for JobState {
         self.push(volume)
     }
 
+    fn suv_factor(&mut self, this: Resource<SeriesHandle>) -> Result<f64, Failure> {
+        let handle = *self.table.get(&this)?;
+        if !self.study.attributes.contains("PatientWeight") {
+            return Err(Failure::Denied(
+                "the factor follows from PatientWeight, which was not granted: the manifest must list it under \
+                 needs.attributes and the operator must allow it (--grant attribute:PatientWeight)"
+                    .into(),
+            ));
+        }
+        let factor = self.study.series(handle).suv_factor();
+        factor.map_err(|why| Failure::Unavailable(format!("there is no SUV: {why}")))
+    }
+
     fn drop(&mut self, this: Resource<SeriesHandle>) -> wasmtime::Result<()> {
         self.table.delete(this)?;
         Ok(())

@@ -13,7 +13,7 @@ type Handle = Resource<Volume>;
 
 impl JobState {
     /// Does `operation` on a volume and hands out the result.
-    fn derive(
+    pub(super) fn derive(
         &mut self,
         this: &Handle,
         operation: impl FnOnce(&Volume) -> Result<Volume, VolumeError>,
@@ -175,7 +175,7 @@ impl volumes::HostVolume for JobState {
     }
 }
 
-fn extent(e: types::Extent) -> [usize; 3] {
+pub(super) fn extent(e: types::Extent) -> [usize; 3] {
     [e.x as usize, e.y as usize, e.z as usize]
 }
 
@@ -184,7 +184,7 @@ fn to_extent(size: [usize; 3]) -> types::Extent {
     types::Extent { x: narrow(size[0]), y: narrow(size[1]), z: narrow(size[2]) }
 }
 
-fn vec3(v: types::Vec3) -> Vec3 {
+pub(super) fn vec3(v: types::Vec3) -> Vec3 {
     [v.x, v.y, v.z]
 }
 

@@ -199,3 +199,74 @@ fn attributes_that_are_missing_or_senseless_are_named() {
     });
     says(&absent, &["Rows (0028,0010) is missing"]);
 }
+
+/// A radiograph, changed.
+fn radiograph(change: impl FnOnce(&mut InMemDicomObject)) -> InMemDicomObject {
+    changed(|o| {
+        set(o, tags::SOP_CLASS_UID, VR::UI, uids::DIGITAL_MAMMOGRAPHY_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION);
+        set(o, tags::MODALITY, VR::CS, "MG");
+        for tag in [tags::IMAGE_POSITION_PATIENT, tags::IMAGE_ORIENTATION_PATIENT, tags::PIXEL_SPACING] {
+            o.remove_element(tag);
+        }
+        set(o, tags::IMAGER_PIXEL_SPACING, VR::DS, "0.1\\0.2");
+        change(o);
+    })
+}
+
+#[test]
+fn images_without_a_place_are_volumes_of_their_own_plane_in_order_of_their_numbers() {
+    let folder = Folder::new();
+    for (name, number, view) in [("a", "2", "MLO"), ("b", "1", "CC")] {
+        let image = radiograph(|o| {
+            set(o, tags::SOP_INSTANCE_UID, VR::UI, &format!("2.25.7{number}"));
+            set(o, tags::INSTANCE_NUMBER, VR::IS, number);
+            set(o, tags::VIEW_POSITION, VR::CS, view);
+            set(o, tags::IMAGE_LATERALITY, VR::CS, "L");
+            // Each view has one of its own.
+            set(o, tags::FRAME_OF_REFERENCE_UID, VR::UI, &format!("2.25.8{number}"));
+        });
+        folder.add(name, &image);
+    }
+    let study = folder.read().expect("a study");
+    let series = &study.series[0];
+    assert_eq!(series.volumes.len(), 2);
+    let of = |volume: usize| series.instances[series.volumes[volume].slices[0]].sop_instance_uid.as_str();
+    assert_eq!([of(0), of(1)], ["2.25.71", "2.25.72"]);
+    assert!(series.instances.iter().all(|image| image.unplaced && image.position.is_none()));
+    assert_eq!(series.volumes[0].geometry.spacing(), [0.2, 0.1, 1.0]);
+    assert_eq!(
+        (series.attribute("ViewPosition"), series.attribute("ImageLaterality")),
+        (Some("CC".into()), Some("L".into()))
+    );
+    says(&study.warnings.join("\n"), &["no place in the patient"]);
+    // Where nothing says how large a pixel is, and where an ultrasound machine does.
+    let spacing = |change: &dyn Fn(&mut InMemDicomObject)| {
+        let folder = Folder::new();
+        folder.add(
+            "a",
+            &radiograph(|o| {
+                o.remove_element(tags::IMAGER_PIXEL_SPACING);
+                change(o);
+            }),
+        );
+        folder.read().expect("a study").series[0].volumes[0].geometry.spacing()
+    };
+    assert_eq!(spacing(&|_| {}), [1.0; 3]);
+    let ultrasound = spacing(&|o| {
+        set(o, tags::SOP_CLASS_UID, VR::UI, uids::ULTRASOUND_IMAGE_STORAGE);
+        let mut region = InMemDicomObject::new_empty();
+        set_us(&mut region, tags::PHYSICAL_UNITS_X_DIRECTION, 3);
+        set_us(&mut region, tags::PHYSICAL_UNITS_Y_DIRECTION, 3);
+        for (tag, cm) in [(tags::PHYSICAL_DELTA_X, 0.05), (tags::PHYSICAL_DELTA_Y, -0.025)] {
+            region.put(DataElement::new(tag, VR::FD, PrimitiveValue::from(cm)));
+        }
+        let items = dicom_core::value::DataSetSequence::new(vec![region], dicom_core::Length::UNDEFINED);
+        o.put(DataElement::new(tags::SEQUENCE_OF_ULTRASOUND_REGIONS, VR::SQ, Value::from(items)));
+    });
+    assert_eq!(ultrasound, [0.5, 0.25, 1.0]);
+    // A slice of a CT must say where it lies.
+    says(
+        &refusal_of(|o| _ = o.remove_element(tags::IMAGE_POSITION_PATIENT)),
+        &["ImagePositionPatient (0020,0032)", "missing"],
+    );
+}

@@ -214,6 +214,19 @@ fn lengths_beyond_the_file_take_no_memory() {
     says(&refusal_of_bytes(&[&[0; 128], b"DICM".as_slice(), &[8; 40]].concat()), &["TransferSyntaxUID (0002,0010)"]);
 }
 
+/// The parser would read two of three words, and take what is left for an element of any length.
+#[test]
+fn a_value_is_a_whole_number_of_numbers() {
+    for (vr, length) in [(b"US", 3), (b"OW", 5), (b"FL", 6), (b"AT", 2), (b"OD", 12), (b"SV", 4)] {
+        let long = matches!(vr, b"OW" | b"OD" | b"SV");
+        let head =
+            [&[0x09, 0, 0x01, 0x10, vr[0], vr[1]][..], if long { &[0, 0, length, 0, 0, 0] } else { &[length, 0] }];
+        let hidden = [0x08, 0, 0x15, 0x11, b'U', b'T', 0, 0, 0, 0, 0, 0x70];
+        let bytes = [&head.concat()[..], &vec![0; usize::from(length)], &hidden[..]].concat();
+        says(&refusal_of_bytes(&raw(&bytes)), &["damaged", "bytes for each"]);
+    }
+}
+
 #[test]
 fn a_flood_of_elements_is_a_limit() {
     let empty = [0x08, 0, 0x15, 0x11, b'L', b'O', 0, 0];
@@ -259,7 +272,7 @@ fn what_is_no_regular_file_is_never_opened() {
 }
 
 /// Reads, decodes, shows and rewrites a file of `bytes`; the time it may take is far above what it takes.
-fn survives(bytes: &[u8]) {
+pub(super) fn survives(bytes: &[u8]) {
     let folder = Folder::new();
     let path = folder.add_bytes("a.dcm", bytes);
     let start = Instant::now();
@@ -346,25 +359,26 @@ proptest! {
     }
 }
 
-/// Runs alone in its process under nextest, and so may look at the most memory that the process ever had.
+/// The most memory that the process ever had, in bytes. Each test is alone in its process under nextest.
+pub(super) fn most_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or("0 kB").to_owned();
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_much_larger_than_its_image_is_hashed_whole_and_never_held_whole() {
     use sha2::Digest;
-    let most = || {
-        let status = std::fs::read_to_string("/proc/self/status").expect("readable");
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("a line").to_owned();
-        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
-    };
     let folder = Folder::of_slices(3);
     for entry in std::fs::read_dir(folder.path()).expect("listed") {
         let file = std::fs::OpenOptions::new().write(true).open(entry.expect("an entry").path()).expect("opened");
         file.set_len(48 << 20).expect("longer");
     }
-    let before = most();
+    let before = most_memory();
     let study = folder.read().expect("a study");
     let (_, _, digests) = study.series[0].voxels(0, &Budget::bytes(1000), &options()).expect("voxels");
-    let more = most() - before;
+    let more = most_memory() - before;
     assert!(more < 24 << 20, "{more} bytes for files of 48 MiB");
     let bytes = std::fs::read(&study.series[0].instances[0].path).expect("the file");
     assert_eq!(sha2::Sha256::digest(bytes)[..], digests[0][..]);

@@ -1,6 +1,8 @@
 //! Synthetic files, one kind of trouble at a time, and real ones.
 
 mod characters;
+mod directory;
+mod fuzzed;
 mod geometry;
 mod hostile;
 mod identity;

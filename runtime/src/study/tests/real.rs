@@ -48,6 +48,7 @@ fn one_image_has_the_values_that_pydicom_gives_in_every_transfer_syntax() {
         ("pydicom", "MR_small_expb.dcm", 64 * 64, 2_125_338.0),
         ("pydicom", "MR_small_implicit.dcm", 64 * 64, 2_125_338.0),
         ("pydicom", "MR_small_jp2klossless.dcm", 64 * 64, 2_125_338.0),
+        ("pydicom", "MR_small_jpeg_ls_lossless.dcm", 64 * 64, 2_125_338.0),
         ("pydicom-data", "693_UNCR.dcm", 512 * 512, -271_466_631.0),
         ("pydicom-data", "693_J2KR.dcm", 512 * 512, -271_466_631.0),
         ("pydicom-data", "MR2_J2KI.dcm", 1024 * 1024, 297_341_684.24),

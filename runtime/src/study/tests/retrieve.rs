@@ -101,6 +101,8 @@ fn lossless_frames_are_those_of_the_native_file() {
         ("pydicom-data", "emri_small_RLE.dcm", "pydicom-data", "emri_small.dcm"),
         ("pydicom-data", "emri_small_big_endian.dcm", "pydicom-data", "emri_small.dcm"),
         ("pydicom-data", "emri_small_jpeg_2k_lossless.dcm", "pydicom-data", "emri_small.dcm"),
+        ("pydicom-data", "emri_small_jpeg_ls_lossless.dcm", "pydicom-data", "emri_small.dcm"),
+        ("pydicom", "SC_rgb_rle_32bit_2frame.dcm", "pydicom-data", "SC_rgb_32bit_2frame.dcm"),
         ("pydicom-data", "liver_expb.dcm", "pydicom-data", "liver.dcm"),
     ] {
         let Some((compressed, native)) = asset(folder, compressed).zip(asset(other, native)) else { return };
@@ -189,8 +191,8 @@ fn signed_pixels_have_signed_padding() {
 fn what_cannot_be_rewritten_is_told_before_the_first_byte() {
     let folder = Folder::new();
     let refused = |path: PathBuf| rewrite(&path, &options()).map(drop).expect_err("refused").to_string();
-    let path = folder.add_as("a", &changed(|o| encapsulate(o, &[&[1, 2]])), uids::JPEGLS_LOSSLESS);
-    says(&refused(path), &["1.2.840.10008.1.2.4.80"]);
+    let path = folder.add_as("a", &changed(|o| encapsulate(o, &[&[1, 2]])), uids::MPEG2MPML);
+    says(&refused(path), &["1.2.840.10008.1.2.4.100"]);
     let signed = changed(|o| {
         o.put(DataElement::new(Tag(0xFFFA, 0xFFFA), VR::SQ, Value::from(DataSetSequence::empty())));
     });

@@ -1,4 +1,4 @@
-//! SQL over a catalogue, by DataFusion in this process. Nothing can be written, and nothing be read but the tables.
+//! One statement, by DataFusion. Nothing can be written, and nothing be read but the tables.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,61 +17,51 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use futures_util::TryStreamExt;
 
-use super::source::{Failure, Local};
-use super::tables::Table;
-use super::views::latest_views;
+use super::question::{Form, Kind, Question, Table};
 
-/// How much a query may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Of the engine, MiB. It writes nothing to the disk.
-    pub memory_max_mib: u64,
-    /// Rows that are answered.
-    pub rows_max: usize,
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A limit.
+    #[error("the memory that this query needs is more than --memory-max-mib = {0}: raise it, or ask for less")]
+    Memory(u64),
+    /// Whoever asks: it cannot be answered.
+    #[error("{0}")]
+    Query(String),
 }
 
-/// How rows are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// For people.
-    Table,
-    /// An object a line, with nulls.
-    Json,
-    /// RFC 4180, with names in the first line.
-    Csv,
-}
+/// Of a table, at once: as many as threads compute, on machines with many processors too.
+const PARTITIONS: usize = 4;
+/// Functions that make much of little: one row of theirs takes memory that nobody counts.
+const UNCOUNTED: [&str; 3] = ["repeat", "lpad", "rpad"];
 
-/// Answers a query, piece by piece. Gives `false` where there are more rows than `rows_max`: the first were written.
+/// Answers a question, piece by piece. Gives `false` where there are more rows than `rows_max`: the first were written.
 ///
 /// # Errors
-/// [`Failure::Query`]; [`Failure::Limit`]
-pub async fn query(
-    local: &Local,
-    sql: &str,
-    limits: Limits,
-    form: Form,
-    out: &mut (dyn FnMut(&[u8]) + Send),
-) -> Result<bool, Failure> {
+/// [`Failure`]
+pub async fn query(question: &Question, out: &mut (dyn FnMut(&[u8]) + Send)) -> Result<bool, Failure> {
+    let too_much = || Failure::Memory(question.memory_max_mib);
     let failed = |error: DataFusionError| match error.find_root() {
-        DataFusionError::ResourcesExhausted(_) => Failure::Limit {
-            what: "the memory that this query needs".to_owned(),
-            limit: "--memory-max-mib",
-            maximum: limits.memory_max_mib,
-        },
+        DataFusionError::ResourcesExhausted(_) => too_much(),
         error => Failure::Query(error.strip_backtrace()),
     };
-    let context = context(local, limits).await.map_err(failed)?;
+    let mut room = usize::try_from(question.memory_max_mib.saturating_mul(1 << 20)).unwrap_or(usize::MAX);
+    let context = context(question, room).await.map_err(failed)?;
     let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let asked = context.sql_with_options(sql, reads).await.map_err(failed)?;
+    let asked = context.sql_with_options(&question.sql, reads).await.map_err(failed)?;
     let mut stream = asked.execute_stream().await.map_err(failed)?;
     let schema = stream.schema();
-    let (mut left, mut whole, mut kept, mut first) = (limits.rows_max, true, Vec::new(), true);
+    let (mut left, mut whole, mut kept, mut first) = (question.rows_max, true, Vec::new(), true);
     while let Some(batch) = stream.try_next().await.map_err(failed)? {
         whole = batch.num_rows() <= left;
         let batch = batch.slice(0, batch.num_rows().min(left));
         left -= batch.num_rows();
-        match form {
-            Form::Table => kept.push(batch),
+        match question.form {
+            // As wide as the widest row, so all of it is there before the first is written.
+            Form::Table => {
+                room = room.checked_sub(batch.get_array_memory_size()).ok_or_else(too_much)?;
+                kept.push(batch);
+            }
             Form::Json => out(&lines(&batch).map_err(failed)?),
             Form::Csv => out(&values(&batch, std::mem::take(&mut first)).map_err(failed)?),
         }
@@ -79,7 +69,7 @@ pub async fn query(
             break;
         }
     }
-    match form {
+    match question.form {
         Form::Table => {
             if kept.is_empty() {
                 kept.push(RecordBatch::new_empty(schema));
@@ -93,42 +83,52 @@ pub async fn query(
     Ok(whole)
 }
 
-/// With the tables and views of a catalogue.
-async fn context(local: &Local, limits: Limits) -> Result<SessionContext, DataFusionError> {
-    let bytes = usize::try_from(limits.memory_max_mib << 20).unwrap_or(usize::MAX);
+/// With the tables and views, and room for so many bytes.
+async fn context(question: &Question, room: usize) -> Result<SessionContext, DataFusionError> {
     let runtime = RuntimeEnvBuilder::new()
-        .with_memory_limit(bytes, 1.0)
+        .with_memory_limit(room, 1.0)
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
         .build_arc()?;
-    let config = SessionConfig::new().with_information_schema(true);
+    let config = SessionConfig::new().with_information_schema(true).with_target_partitions(PARTITIONS);
     let context = SessionContext::new_with_config_rt(config, runtime);
-    for table in Table::ALL {
-        register(&context, local, table)?;
+    for name in UNCOUNTED {
+        context.deregister_udf(name);
     }
-    for (name, select) in latest_views() {
+    for table in &question.tables {
+        register(&context, table)?;
+    }
+    for (name, select) in &question.views {
         context.sql(&format!("CREATE VIEW {name} AS {select}")).await?;
     }
     Ok(context)
 }
 
-fn register(context: &SessionContext, local: &Local, table: Table) -> Result<(), DataFusionError> {
-    let in_key = [("site", DataType::Utf8), ("date", DataType::Date32)];
-    if !local.tables.contains(&table) {
-        let mut fields: Vec<_> = table.schema().fields().iter().cloned().collect();
-        fields.extend(in_key.into_iter().map(|(name, kind)| Arc::new(Field::new(name, kind, false))));
-        let empty = MemTable::try_new(Arc::new(Schema::new(fields)), vec![Vec::new()])?;
-        context.register_table(table.name(), Arc::new(empty))?;
-        return Ok(());
-    }
-    let root = std::path::absolute(&local.root)?.join("catalog").join(table.name());
+fn register(context: &SessionContext, table: &Table) -> Result<(), DataFusionError> {
+    let own = table.columns.iter().map(|(name, kind)| Field::new(name, arrow(*kind), true));
+    let in_path = [("site", DataType::Utf8), ("date", DataType::Date32)];
+    let Some(folder) = &table.folder else {
+        let all = own.chain(in_path.into_iter().map(|(name, kind)| Field::new(name, kind, false)));
+        let empty = MemTable::try_new(Arc::new(Schema::new(all.collect::<Vec<_>>())), vec![Vec::new()])?;
+        return context.register_table(&table.name, Arc::new(empty)).map(drop);
+    };
     let options = ListingOptions::new(Arc::new(ParquetFormat::default()))
         .with_file_extension(".parquet")
-        .with_table_partition_cols(in_key.map(|(name, kind)| (name.to_owned(), kind)).to_vec());
-    let config = ListingTableConfig::new(ListingTableUrl::parse(url(&root))?)
+        .with_table_partition_cols(in_path.map(|(name, kind)| (name.to_owned(), kind)).to_vec());
+    let config = ListingTableConfig::new(ListingTableUrl::parse(url(folder))?)
         .with_listing_options(options)
-        .with_schema(Arc::new(table.schema()));
-    context.register_table(table.name(), Arc::new(ListingTable::try_new(config)?))?;
-    Ok(())
+        .with_schema(Arc::new(Schema::new(own.collect::<Vec<_>>())));
+    context.register_table(&table.name, Arc::new(ListingTable::try_new(config)?)).map(drop)
+}
+
+fn arrow(kind: Kind) -> DataType {
+    match kind {
+        Kind::Varchar => DataType::Utf8,
+        Kind::Integer => DataType::Int32,
+        Kind::Bigint => DataType::Int64,
+        Kind::Double => DataType::Float64,
+        Kind::Boolean => DataType::Boolean,
+        Kind::Date => DataType::Date32,
+    }
 }
 
 /// As a URL, so that nothing in a name is taken for a pattern.
@@ -159,6 +159,3 @@ fn values(batch: &RecordBatch, header: bool) -> Result<Vec<u8>, DataFusionError>
     drop(writer);
     Ok(bytes)
 }
-
-#[cfg(test)]
-mod tests;
