@@ -39,7 +39,8 @@ Exit codes:
   3    the input cannot be read, or the module accepts none of it; there is no such job, study, delivery or
        held object, or that cannot be decided; `gantry escrow`: nothing was found; `gantry module push` and `pull`:
        the bucket cannot be reached, or has no such package
-  4    the module failed, or its package or findings were refused; `gantry deid`: something was held;
+  4    the module failed, or its package or findings were refused; `gantry module test`: a case failed;
+       `gantry deid`: something was held;
        `gantry catalog`: something is not as its site signed it
   5    a limit was hit
   130  interrupted";

@@ -78,7 +78,7 @@ fn what_is_not_as_it_should_be_is_told() {
         segments = [{ name = \"Bone\", millilitres = [111.0, 115.0], shape = \"ball\", dice_min = 0.999 }]
         measurements = [{ quantity = \"Volume\", segment = \"Bone\", value = [111.0, 115.0], unit = \"mL\" }]
     ";
-    let elsewhere = BALL.replace("centre_mm = [4,", "centre_mm = [-14,");
+    let elsewhere = BALL.replace("centre_mm = [4,", "centre_mm = [-9,");
     let cases = [
         ("a-right", format!("{BALL}{right}")),
         ("b-wrong", format!("{BALL}{wrong}")),
@@ -148,12 +148,28 @@ fn what_cannot_be_tested_says_what_to_do() {
         (&["test", none, "--grant", "wasi:telepathy"], 2, "there is no interface `wasi:telepathy`"),
         (&["test", none, "--engine", "abacus"], 2, "abacus"),
         (&["check", none, "--study", "/nonexistent"], 4, "a run failed"),
+        (&["diff", none, nowhere], 2, "holds no module.toml"),
+        (&["pack", nowhere], 2, "holds no module.toml"),
+        (&["unpack", "/nonexistent", "--to", nowhere], 2, "there is no such file"),
+        (&["install", none, "--into", nowhere], 2, "--trust"),
+        (&["inspect", none, "--card"], 4, "MODEL_CARD.md"),
         (&["bench", none, "/nonexistent"], 3, "/nonexistent"),
         (&["bench", none, nowhere, "--runs", "0"], 2, "--runs"),
         (&["bench", none, nowhere, "--at-once", "64"], 2, "limits.jobs_max = 4 allows no more"),
     ] {
         let said = says(words);
         assert!(said.code == Some(code) && said.err.contains(told), "{words:?}: {said:?}");
+    }
+}
+
+#[test]
+fn every_command_shows_how_it_is_called() {
+    for command in [
+        "new", "build", "check", "test", "bench", "sign", "pack", "unpack", "push", "pull", "install", "inspect",
+        "diff",
+    ] {
+        let said = says(&[command, "--help"]);
+        assert!(said.code == Some(0) && said.out.contains(&format!("\n  gantry module {command} ")), "{said:?}");
     }
 }
 

@@ -171,7 +171,7 @@ fn a_signed_pack_is_installed_like_a_signed_folder() {
     let into = folder.path().join("modules");
     let install = |from: &Path, more: &[&str]| {
         let words = ["install", text(from), "--into", text(&into), "--trust", text(&public), "--json"];
-        says(&[&words, more].concat())
+        says(&[&words[..], more].concat())
     };
     let unsigned = install(&pack, &[]);
     assert!(unsigned.code == Some(4) && unsigned.err.contains("it was not signed"), "{unsigned:?}");
@@ -253,7 +253,7 @@ fn a_pack_that_was_tampered_with_is_refused_before_anything_runs() {
     };
     refused(b"PK\x03\x04", "it ends too early");
     refused(&[0; 4096], "it does not begin as one");
-    refused(&sound[..sound.len() - 512], "ends too early");
+    refused(&sound[..sound.len() - 512], "it does not end with its last file");
     refused(&[&sound[..], b"more"].concat(), "it does not end with its last file");
     // The component's last byte, before the zeros.
     let component = std::fs::read(package.join("component.wasm")).expect("read");

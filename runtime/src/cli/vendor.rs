@@ -399,6 +399,9 @@ pub(crate) fn unpack(args: &UnpackArgs) -> Done {
     let config = args.config.as_deref().map_or(Ok(Config::default()), Config::read).map_err(|e| (2, e.into()))?;
     let turn = until_signal()?;
     let refused = |e: PackageError| unless_interrupted(&turn, e);
+    if !args.pack.is_file() {
+        return Err((2, anyhow!("{}: there is no such file; give one of `gantry module pack`", args.pack.display())));
+    }
     let pack = Pack::open(&args.pack).map_err(refused)?;
     pack.unpack(&args.to, &config.limits, &turn).map_err(refused)?;
     let package = Package::open(&args.to).map_err(refused)?;

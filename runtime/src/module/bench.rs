@@ -172,17 +172,8 @@ pub fn bench(
     let warm = PHASES.iter().enumerate().map(|(at, &phase)| percentiles(phase, samples.iter().map(|s| s.phases[at])));
     let read = study::read(study, &app.read_options(strict))?;
     let images = read.series.iter().map(|series| series.instances.len()).sum();
-    let throughput = several(
-        runs.max(at_once),
-        at_once,
-        images,
-        &|| {
-            let (_, result) = whole(trial::run(&app, &job, turn)?)?;
-            drop(result);
-            Ok(())
-        },
-        on,
-    )?;
+    let throughput =
+        several(runs.max(at_once), at_once, images, &|| whole(trial::run(&app, &job, turn)?).map(drop), on)?;
     let most = |of: fn(&Sample) -> u64| samples.iter().map(of).max().unwrap_or_default();
     let volumes = read.series.iter().flat_map(|series| &series.volumes);
     Ok(Bench {

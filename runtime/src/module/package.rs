@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::files::Files;
 use super::installed::FolderError;
+use super::language::Language;
 use super::manifest::{Manifest, Sha256Hex};
 
 /// A manifest's name in every package.
@@ -135,10 +136,9 @@ impl Package {
         let manifest = Manifest::parse(&text).map_err(wrong)?;
         let no_digest = |file: &str| PackageError::NoDigest { path: path.clone(), file: file.to_owned() };
         let Some(Sha256Hex(component_digest)) = manifest.component.sha256 else {
-            let source = folder.join("Cargo.toml").exists();
-            return Err(match source {
-                true => PackageError::Source { folder: folder.to_path_buf() },
-                false => no_digest(&manifest.component.file),
+            return Err(match Language::of(folder) {
+                Some(_) => PackageError::Source { folder: folder.to_path_buf() },
+                None => no_digest(&manifest.component.file),
             });
         };
         if let Some(model) = manifest.models.iter().find(|m| m.sha256.is_none()) {

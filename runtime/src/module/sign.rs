@@ -87,7 +87,7 @@ pub fn sign(
     }
     match files_of {
         Files::Pack(_) => {
-            let _ = pack::write(files_of, &[(ENVELOPE_FILE, envelope)].into(), folder, limits, &Turn::default())?;
+            pack::write(files_of, &[(ENVELOPE_FILE, envelope)].into(), folder, limits, &Turn::default())?;
         }
         Files::Folder(folder) => put(folder, &envelope).map_err(FolderError::io(&folder.join(ENVELOPE_FILE)))?,
     }

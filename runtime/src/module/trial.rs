@@ -66,7 +66,7 @@ pub struct Used {
     pub load_ms: f64,
     /// Runs of models, ms.
     pub inference_ms: f64,
-    /// Operations on volumes, ms.
+    /// Operations on volumes and filters, ms.
     pub operations_ms: f64,
     /// What is left: the guest's own instructions, and handing over, ms.
     pub module_ms: f64,
@@ -88,7 +88,10 @@ impl Used {
         let (decode_ms, analysis_ms) = (ms(outcome.input.decoding), ms(outcome.analysis));
         let load_ms = outcome.models.iter().map(|model| ms(model.load_time())).sum();
         let inference_ms = outcome.models.iter().map(|model| ms(model.usage().compute)).sum();
-        let operations_ms = outcome.host_calls.get(&Interface::Volumes).map_or(0.0, |calls| ms(calls.time));
+        // `patches` run models meanwhile, and those count above.
+        let operations = [Interface::Volumes, Interface::Filters].into_iter();
+        let operations = operations.filter_map(|interface| outcome.host_calls.get(&interface));
+        let operations_ms = operations.map(|calls| ms(calls.time)).sum::<f64>();
         Self {
             start_ms: ms(outcome.instantiation),
             analysis_ms,

@@ -20,6 +20,7 @@ use super::inspect::{self, InspectError, Inspection};
 use super::manifest::Manifest;
 use super::package::{Package, PackageError};
 use super::sbom::SBOM_FILE;
+use super::world::World;
 use crate::app::App;
 use crate::config::GrantConfig;
 use crate::inference::{Device, Turn};
@@ -132,7 +133,9 @@ pub fn examine(
         Err(CaseError::None { .. }) => Vec::new(),
         Err(e) => return Err(e.into()),
     };
-    let sources = sample::sources(&package, options, &cases);
+    let world = World::of_exports(inspection.exports.iter().map(String::as_str));
+    let sees_frames = world == Some(World::FrameAnalyzer);
+    let sources = if sees_frames { Vec::new() } else { sample::sources(&package, options, &cases) };
     let mut samples = Vec::new();
     for source in &sources {
         on(&format!("running it on {}", source.name()));
@@ -143,13 +146,18 @@ pub fn examine(
     let granted = grants.interfaces.iter().map(|i| i.name().to_owned());
     let granted = granted.chain(grants.attributes.iter().map(|a| format!("attribute:{a}"))).collect();
     let mut warnings = of_package(&package, &inspection, &checked)?;
-    if cases.is_empty() {
+    if sees_frames {
+        let text = format!("was not run: it sees frames, and no study; try it by `{}`", World::FrameAnalyzer.command());
+        warnings.push(warning("no-sample", text));
+    } else if cases.is_empty() {
         let text = format!(
             "has no cases: write {CASES_FOLDER}/NAME/expect.toml, so that a hospital can try it (docs/vendor.md)"
         );
         warnings.push(warning("no-cases", text));
     }
-    warnings.extend(of_samples(&package, &samples));
+    if !sees_frames {
+        warnings.extend(of_samples(&package, &samples));
+    }
     let Inspection { manifest, imports, .. } = inspection;
     Ok(Examined { manifest, checked, imports, granted, denied, samples, warnings })
 }
