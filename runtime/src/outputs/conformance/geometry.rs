@@ -203,9 +203,15 @@ impl Plane {
 fn sides(picture: DataSet<'_>, inputs: &Inputs<'_>) -> Result<(), Fault> {
     let source = picture.item(tags::SOURCE_IMAGE_SEQUENCE);
     let uid = source.map_or("", |source| source.text(tags::REFERENCED_SOP_INSTANCE_UID));
-    let Some(slice) = inputs.instance(uid).and_then(|instance| instance.slice) else {
+    let instance = inputs.instance(uid);
+    let Some(slice) = instance.and_then(|instance| instance.slice) else {
         return Err(Fault::at(tags::SOURCE_IMAGE_SEQUENCE, "names no slice of a volume of the input"));
     };
+    // What an image without a place says of its sides is not in its grid.
+    let mut images = instance.into_iter().flat_map(|instance| &instance.series.instances);
+    if images.any(|image| image.sop_instance_uid == uid && image.unplaced) {
+        return Ok(());
+    }
     // At 45 degrees to two axes, both are the nearest.
     let is = |side: Option<char>, axis: Vec3| {
         let most = axis.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
