@@ -215,7 +215,7 @@ fn a_series_and_a_study_are_rendered_in_parts() {
 fn what_cannot_be_shown_is_left_out_and_told() {
     let node = filled(WEB);
     let bits = |object: &mut InMemDicomObject| {
-        for (tag, value) in [(tags::BITS_ALLOCATED, 1u16), (tags::BITS_STORED, 1), (tags::HIGH_BIT, 0)] {
+        for (tag, value) in [(tags::BITS_ALLOCATED, 4u16), (tags::BITS_STORED, 4), (tags::HIGH_BIT, 3)] {
             object.put(DataElement::new(tag, VR::US, PrimitiveValue::from(value)));
         }
     };
@@ -224,7 +224,7 @@ fn what_cannot_be_shown_is_left_out_and_told() {
     assert_eq!((reply.status, parts(&reply).len()), (200, 10));
     assert!(reply.head.contains("warning: 299 gantry \"1 instances have pixels"), "{}", reply.head);
     let alone = get(&node, &format!("{SERIES}/instances/2.25.99/rendered"));
-    assert!(alone.status == 406 && alone.text().contains("not whole bytes"), "{}", alone.text());
+    assert!(alone.status == 406 && alone.text().contains("neither bytes nor bits"), "{}", alone.text());
 }
 
 #[test]

@@ -150,7 +150,12 @@ pub fn secondary_capture(
         // As it was stated, or empty: nothing else knows.
         true => {
             let stated = source.series.attribute("PatientOrientation").unwrap_or_default();
-            PrimitiveValue::Strs(stated.split('\\').filter(|side| !side.is_empty()).map(str::to_owned).collect())
+            let sides: Vec<String> = stated.split('\\').map(str::to_owned).collect();
+            let letters = |side: &String| !side.is_empty() && side.bytes().all(|b| b.is_ascii_uppercase());
+            match sides.len() == 2 && sides.iter().all(letters) {
+                true => PrimitiveValue::Strs(sides.into_iter().collect()),
+                false => PrimitiveValue::Empty,
+            }
         }
         false => values([picture::direction(along_rows), picture::direction(along_columns)]),
     };

@@ -469,6 +469,16 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_needs_a_place_is_stated_on_an_image_without_one() {
+        let mut nowhere = study(&grid());
+        nowhere.series[0].instances.iter_mut().for_each(|image| image.unplaced = true);
+        let refusal = gate(good(), &nowhere, &[0]).expect_err("refused");
+        assert!(matches!(refusal, Refusal::Unplaced { what: "segmentation" }), "{refusal}");
+        let findings = Findings { segmentation: None, measurements: vec![], ..good() };
+        assert!(gate(findings, &nowhere, &[0]).is_ok());
+    }
+
+    #[test]
     fn voxels_that_are_no_declared_labels_are_refused() {
         for bad in [f32::NAN, f32::INFINITY, 0.5, -1.0, 65536.0] {
             let mut voxels = vec![0.0; 12];

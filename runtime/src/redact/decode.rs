@@ -8,7 +8,7 @@ use gantry_cloud_sync::deid::{DecodedFrames, FrameDecoder, Held};
 use crate::study::{self, ReadError, ReadOptions};
 use crate::worker;
 
-/// Decodes what studies are read from: RLE, JPEG of 8 bits and lossless, JPEG 2000 ([`study::decodes`]).
+/// Decodes what studies are read from: RLE, JPEG, JPEG-LS, JPEG 2000 ([`study::decodes`]).
 #[derive(Debug)]
 pub struct Decoder {
     options: ReadOptions,
@@ -62,5 +62,9 @@ fn check(frames: u32, bytes: usize, options: &ReadOptions) -> Result<(), Held> {
 
 /// Lossy Image Compression Method (0028,2114) of a transfer syntax that is always lossy.
 fn method(transfer_syntax: &str) -> Option<&'static str> {
-    matches!(transfer_syntax, "1.2.840.10008.1.2.4.50" | "1.2.840.10008.1.2.4.51").then_some("ISO_10918_1")
+    match transfer_syntax {
+        "1.2.840.10008.1.2.4.50" | "1.2.840.10008.1.2.4.51" => Some("ISO_10918_1"),
+        "1.2.840.10008.1.2.4.81" => Some("ISO_14495_1"),
+        _ => None,
+    }
 }

@@ -281,6 +281,10 @@ pub(super) mod tests {
         ] {
             assert_eq!(says(key, &ct), expected, "{key}");
         }
+        let mut nowhere = series();
+        nowhere.instances.iter_mut().for_each(|image| image.unplaced = true);
+        let said = says("orientation = [\"axial\"]", &nowhere);
+        assert_eq!(said, "an image without a place in the patient is not axial");
     }
 
     #[test]

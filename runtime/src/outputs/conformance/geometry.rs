@@ -203,6 +203,11 @@ fn sides(picture: DataSet<'_>, inputs: &Inputs<'_>) -> Result<(), Fault> {
     let Some(slice) = source.and_then(|source| inputs.slices(source).first().copied()) else {
         return Err(Fault::at(tags::SOURCE_IMAGE_SEQUENCE, "names no slice of a volume of the input"));
     };
+    // What an image without a place says of its sides is not in its grid.
+    let uid = source.map_or("", |source| source.text(tags::REFERENCED_SOP_INSTANCE_UID));
+    if slice.series.instances.iter().any(|image| image.sop_instance_uid == uid && image.unplaced) {
+        return Ok(());
+    }
     // At 45 degrees to two axes, both are the nearest.
     let is = |side: Option<char>, axis: Vec3| {
         let most = axis.iter().fold(0.0, |most: f64, v| most.max(v.abs()));

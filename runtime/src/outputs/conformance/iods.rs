@@ -298,7 +298,8 @@ const CONVERSION: &[Attribute] =
 /// General Image, of a picture with something burned in.
 const CAPTURED_IMAGE: &[Attribute] = &[
     two(tags::INSTANCE_NUMBER),
-    one(tags::PATIENT_ORIENTATION).times(2, 2),
+    // Empty where the source says nothing of where it lies; elsewhere its geometry is asked.
+    two(tags::PATIENT_ORIENTATION).times(2, 2),
     one(tags::CONTENT_DATE),
     one(tags::CONTENT_TIME),
     one(tags::IMAGE_TYPE).times(2, 16).begins(&["DERIVED"]),
