@@ -17,6 +17,88 @@ pub mod multipart;
 #[path = "../../runtime/src/config/mod.rs"]
 pub mod config;
 
+#[path = "../../runtime/src/study/mod.rs"]
+pub mod study;
+
+#[path = "../../runtime/src/geometry.rs"]
+pub mod geometry;
+
+/// Of `crate::volumes`, what a study becomes: nothing computes with it here.
+pub mod volumes {
+    use crate::geometry::{Geometry, GeometryError};
+    use crate::memory::{Budget, Charge, OverBudget};
+
+    /// Voxels, counted and let go of.
+    #[derive(Debug)]
+    pub struct Volume(Charge);
+
+    /// Why not.
+    #[derive(Debug, thiserror::Error)]
+    pub enum VolumeError {
+        /// A grid that cannot be.
+        #[error(transparent)]
+        Geometry(#[from] GeometryError),
+        /// No room.
+        #[error(transparent)]
+        OverBudget(#[from] OverBudget),
+    }
+
+    impl Volume {
+        fn new<T>(grid: &Geometry, voxels: &[T], budget: &Budget) -> Result<Self, VolumeError> {
+            assert_eq!(grid.voxels(), voxels.len(), "as many voxels as the grid has");
+            Ok(Self(budget.charge(size_of_val(voxels) as u64)?))
+        }
+
+        /// Of stored values.
+        pub fn from_i16(on: Geometry, of: Vec<i16>, _: f32, _: f32, by: &Budget) -> Result<Self, VolumeError> {
+            Self::new(&on, &of, by)
+        }
+
+        /// Of labels.
+        pub fn from_u16(on: Geometry, of: Vec<u16>, _: f32, _: f32, by: &Budget) -> Result<Self, VolumeError> {
+            Self::new(&on, &of, by)
+        }
+
+        /// Of labels.
+        pub fn from_u8(on: Geometry, of: Vec<u8>, by: &Budget) -> Result<Self, VolumeError> {
+            Self::new(&on, &of, by)
+        }
+
+        /// Of values.
+        pub fn from_f32(on: Geometry, of: Vec<f32>, by: &Budget) -> Result<Self, VolumeError> {
+            Self::new(&on, &of, by)
+        }
+
+        /// Bytes of its voxels.
+        #[must_use]
+        pub fn budget(&self) -> &Budget {
+            self.0.budget()
+        }
+    }
+}
+
+/// Of `crate::dimse`, what a rewritten file names.
+pub mod dimse {
+    /// Who wrote it.
+    pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.1";
+    /// The same, for people.
+    pub const IMPLEMENTATION_VERSION_NAME: &str = "GANTRY_FUZZ";
+}
+
+mod trusted_code {
+    pub(crate) fn heaps_at_most(_: i32) {}
+}
+
+/// As the runtime shows text that may come from outside.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn shown(path: &std::path::Path) -> String {
+    printable(&path.to_string_lossy())
+}
+
 /// Of `crate::messages`, what reads and writes HL7 v2, and what the configuration names.
 #[path = "../../runtime/src/messages"]
 pub mod messages {
@@ -99,10 +181,52 @@ pub mod sandbox {
 pub mod worker {
     mod choice;
     pub use choice::{Program, Wall};
+
+    /// Frames are decoded here.
+    #[derive(Debug)]
+    pub enum Decoders {}
+
+    /// Why a frame was not decoded.
+    #[expect(dead_code, reason = "there is no worker that could say so")]
+    #[derive(Debug)]
+    pub(crate) enum NoFrame {
+        Refused(String),
+        TooLong(u64),
+        Died(String, u64),
+        Host(String),
+    }
+
+    impl Decoders {
+        pub(crate) fn apart(&self) -> std::sync::Arc<Self> {
+            match *self {}
+        }
+
+        pub(crate) fn decode(
+            &self,
+            _: &crate::study::CompressedFrame,
+            _: &[u8],
+            _: usize,
+            _: &mut Vec<u8>,
+        ) -> Result<u16, NoFrame> {
+            match *self {}
+        }
+    }
 }
 
 // The configuration names it as a crate of its own.
 extern crate self as gantry_cloud_sync;
+
+/// Of `gantry_cloud_sync::deid`, what a rewritten file is written by.
+pub mod deid {
+    use dicom_core::VR;
+
+    /// Whether a length takes four bytes behind this VR (PS3.5 table 7.1-1).
+    #[must_use]
+    pub fn has_long_length(vr: VR) -> bool {
+        use VR::{OB, OD, OF, OL, OV, OW, SQ, SV, UC, UN, UR, UT, UV};
+        matches!(vr, OB | OD | OF | OL | OV | OW | SQ | SV | UC | UN | UR | UT | UV)
+    }
+}
 
 /// Of `gantry_cloud_sync::s3`, what the configuration names.
 #[path = "../../cloud-sync/src/s3"]
