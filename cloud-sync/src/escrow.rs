@@ -20,7 +20,7 @@ use crate::deid::Mapping;
 
 const ENDING: &str = ".jsonl.age";
 /// Recipients of one file.
-const RECIPIENTS_MAX: usize = 20;
+pub(crate) const RECIPIENTS_MAX: usize = 16;
 /// A file of keys, and a file of the escrow when it is looked through.
 const KEYS_MAX_KIB: u64 = 64;
 const FILE_MAX_MIB: u64 = 1024;

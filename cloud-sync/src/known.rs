@@ -1,15 +1,21 @@
-//! What is known of a patient from all sources of a study together: by it each of them is cleaned, and proven to be clean.
+//! What is known of a patient, by which objects are cleaned and proven to be clean: the one way from a source to what may leave.
 //!
 //! ```text
 //!  sources ─▶ Known ─▶ Prover ─▶ instance, JSON ─▶ Released<T>, or why it stays
+//!  source ─▶ Each ─▶ instance ─▶ Released<Instance>, or why it stays
 //! ```
+//!
+//! A study is known whole before anything of it leaves: [`Prover`]. Of a folder nobody knows whose files lie in it, and each is cleaned
+//! by what it says itself: [`Each`].
 
 use std::collections::HashSet;
 
 use sha2::{Digest, Sha256};
 
-use crate::deid::{Deidentified, Deidentifier, Excuses, Held, Instance, Json, Mapping, Patient, Subject};
-use crate::verify::{self, Bytes, Kind, NotProven, Proof, Released, Retain, Scanner, Unproven, Unverifiable, Verifier};
+use crate::deid::{Deidentifier, Excuses, Held, Instance, Json, Mapping, Patient, Subject};
+use crate::verify::{
+    self, Kind, Lexicons, NotProven, Released, Retain, Scanner, Unproven, Unreleased, Unverifiable, Verifier,
+};
 
 /// Why something stays.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -31,12 +37,24 @@ pub enum Stays {
     Unknown,
 }
 
+impl From<Unreleased> for Stays {
+    fn from(why: Unreleased) -> Self {
+        match why {
+            Unreleased::Unproven(why) => why.into(),
+            Unreleased::NotProven(why) => why.into(),
+        }
+    }
+}
+
 /// What identifies in the sources that were added, for the cleaner and for the verifier, each by its own code.
 #[derive(Debug)]
 pub struct Known {
     subject: Subject,
+    /// Whether there is a source, and whether they are of several patients.
+    any: bool,
     several: bool,
     verifier: Verifier,
+    /// SHA-256 of what may be released.
     sources: HashSet<[u8; 32]>,
 }
 
@@ -46,6 +64,7 @@ impl Known {
     pub fn new(by: &Deidentifier, limits: verify::Limits) -> Self {
         Self {
             subject: Subject::default(),
+            any: false,
             several: false,
             verifier: Verifier::new(Retain::from(by.profile()), limits),
             sources: HashSet::new(),
@@ -59,15 +78,16 @@ impl Known {
     pub fn add(&mut self, by: &Deidentifier, source: &[u8]) -> Result<(), Stays> {
         let subject = by.subject(source)?;
         self.verifier.add_source(source)?;
-        self.note(source, &subject);
+        self.note(&subject);
+        self.sources.insert(Sha256::digest(source).into());
         self.subject.add(&subject);
         Ok(())
     }
 
     /// Whose it is, beside what was added before.
-    fn note(&mut self, source: &[u8], subject: &Subject) {
-        self.several |= !self.sources.is_empty() && !self.subject.is_same_patient(subject);
-        self.sources.insert(Sha256::digest(source).into());
+    fn note(&mut self, subject: &Subject) {
+        self.several |= self.any && !self.subject.is_same_patient(subject);
+        self.any = true;
     }
 
     /// Adds an object that our software made of instances: SEG, SR and the like.
@@ -77,7 +97,8 @@ impl Known {
     pub fn add_made(&mut self, by: &Deidentifier, source: &[u8]) -> Result<(), Stays> {
         let subject = by.subject(source)?;
         self.verifier.add_made(source)?;
-        self.note(source, &subject);
+        self.note(&subject);
+        self.sources.insert(Sha256::digest(source).into());
         self.subject.add_made(&subject);
         Ok(())
     }
@@ -103,7 +124,7 @@ impl Known {
     /// Why all of it stays: nothing was added that could be sought, or too much.
     pub fn prover<'d>(self, by: &'d Deidentifier) -> Result<Prover<'d>, Stays> {
         // Without an instance nobody knows whose a document is, and what identifies there.
-        if self.sources.is_empty() {
+        if !self.any {
             return Err(Held::Patient.into());
         }
         let scanner = self.verifier.scanner()?;
@@ -133,7 +154,7 @@ impl Prover<'_> {
             return Err(Stays::Unknown);
         }
         let made = self.by.deidentify_excused(source, &self.subject, excuses)?;
-        release(self.by, made, |output| self.scanner.prove_instance_but(output, excuses.false_alarms()))
+        Ok(self.scanner.release_instance(made, self.by.profile())?)
     }
 
     /// What stands for what in an instance, for a hospital's escrow.
@@ -153,18 +174,34 @@ impl Prover<'_> {
             return Err(Held::Patient.into());
         }
         let made = self.by.deidentify_json_excused(source, &self.subject, excuses)?;
-        release(self.by, made, |output| self.scanner.prove_text_but(output, excuses.false_alarms()))
+        Ok(self.scanner.release_json(made, self.by.profile())?)
     }
 }
 
-fn release<T>(
-    by: &Deidentifier,
-    made: Deidentified<T>,
-    prove: impl FnOnce(&[u8]) -> Result<Proof, Unproven>,
-) -> Result<Released<T>, Stays>
-where
-    Deidentified<T>: Bytes,
-{
-    let proof = prove(made.bytes())?;
-    Ok(verify::release(made, &proof, by.profile())?)
+/// Cleans instances of anybody, each by what it says itself, and proves that it is clean of that. It can be shared by threads.
+#[derive(Debug)]
+pub struct Each<'d> {
+    by: &'d Deidentifier,
+    limits: verify::Limits,
+    lexicons: Lexicons,
+}
+
+impl<'d> Each<'d> {
+    /// By this one.
+    #[must_use]
+    pub fn new(by: &'d Deidentifier, limits: verify::Limits) -> Self {
+        Self { by, limits, lexicons: Lexicons::default() }
+    }
+
+    /// Releases an instance. The proof is about the very bytes that are cleaned here.
+    ///
+    /// # Errors
+    /// Why it stays.
+    pub fn instance(&self, source: Vec<u8>) -> Result<Released<Instance>, Stays> {
+        let mut verifier = Verifier::new(Retain::from(self.by.profile()), self.limits.clone()).sharing(&self.lexicons);
+        let followed = verifier.add_source(&source);
+        let made = self.by.deidentify_bytes(source)?;
+        followed?;
+        Ok(verifier.scanner()?.release_instance(made, self.by.profile())?)
+    }
 }

@@ -6,7 +6,7 @@
 #![no_main]
 
 use gantry_fuzz::command::{Command, Status};
-use gantry_fuzz::memory;
+use gantry_fuzz::heap;
 use libfuzzer_sys::fuzz_target;
 
 /// Numbers from PS3.7 annex E, not from the code: C-FIND-RQ, N-ACTION-RQ and N-EVENT-REPORT-RQ.
@@ -15,7 +15,7 @@ const ACTION: u16 = 0x0130;
 const EVENT_REPORT: u16 = 0x0100;
 
 fuzz_target!(|bytes: &[u8]| {
-    let (command, held) = memory::peak(|| Command::parse(bytes));
+    let (command, held) = heap::peak(|| Command::parse(bytes));
     // What is no UTF-8 takes three bytes for one, twice while it is trimmed; 256 elements take the rest.
     assert!(held <= 8 * bytes.len() + (32 << 10), "held {held} bytes for {}", bytes.len());
     let Ok(command) = command else { return };

@@ -8,12 +8,12 @@
 use std::path::Path;
 
 use gantry_fuzz::config::Config;
-use gantry_fuzz::memory;
+use gantry_fuzz::heap;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let path = Path::new("gantry.toml");
-    let (read, held) = memory::peak(|| Config::parse(path, text));
+    let (read, held) = heap::peak(|| Config::parse(path, text));
     // Measured: a text of one-letter keys costs most.
     assert!(held <= 256 * text.len() + (256 << 10), "held {held} bytes for {}", text.len());
     let config = match read {

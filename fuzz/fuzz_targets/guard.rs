@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use gantry_fuzz::guard::{ASSOCIATE_MAX_BYTES, Guard, Stopped};
-use gantry_fuzz::memory;
+use gantry_fuzz::heap;
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -22,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
     let limit = u32::from(u16::from_be_bytes([*high, *low]));
     let mut passed = Vec::with_capacity(stream.len());
     let mut buffer = vec![0; 512];
-    let (outcome, held) = memory::peak(|| {
+    let (outcome, held) = heap::peak(|| {
         let mut guard = Guard::new(Wire { rest: stream, sizes, turn: 0 }, limit);
         let outcome = read_on(&mut guard, &mut buffer, &mut passed);
         if outcome.is_ok() {

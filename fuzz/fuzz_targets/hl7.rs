@@ -9,7 +9,7 @@
 use gantry_fuzz::findings::Urgency;
 use gantry_fuzz::messages::hl7::order::{self, Inbound, Place, Rules};
 use gantry_fuzz::messages::hl7::{Charset, FrameError, Frames, Message, Row, encoded, framed, header};
-use gantry_fuzz::{memory, pieces, sizes_and_rest};
+use gantry_fuzz::{heap, pieces, sizes_and_rest};
 use libfuzzer_sys::fuzz_target;
 
 const MESSAGE_MAX_BYTES: usize = 1024;
@@ -43,7 +43,7 @@ fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Option<Fra
 }
 
 fn message(bytes: &[u8]) {
-    let (parsed, held) = memory::peak(|| Message::parse(bytes, SEGMENTS_MAX));
+    let (parsed, held) = heap::peak(|| Message::parse(bytes, SEGMENTS_MAX));
     // A byte of Latin-1 is two of UTF-8, decoders double what they fill, and segments are told by two numbers.
     assert!(held <= 16 * bytes.len() + (64 << 10), "held {held} bytes for {}", bytes.len());
     let message = match parsed {

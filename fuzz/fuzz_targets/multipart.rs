@@ -6,7 +6,7 @@
 
 #![no_main]
 
-use gantry_fuzz::memory;
+use gantry_fuzz::heap;
 use gantry_fuzz::multipart::{Event, Headers, MultipartError, Parser};
 use libfuzzer_sys::fuzz_target;
 
@@ -98,7 +98,7 @@ fn comes_out_as_sent(sizes: &[u8], data: &[u8]) {
 
 /// The same bytes over and over; what they carry is dropped at once.
 fn stays_small(body: &[u8]) {
-    let before = memory::live();
+    let before = heap::live();
     let mut parser = Parser::new("b").expect("a boundary");
     for _ in 0..LONG_BYTES.div_ceil(body.len()) {
         parser.push(body);
@@ -106,7 +106,7 @@ fn stays_small(body: &[u8]) {
         if !matches!(parser.event(), Ok(None)) {
             return;
         }
-        let held = memory::live() - before;
+        let held = heap::live() - before;
         assert!(held <= HELD_MAX_BYTES + 2 * body.len(), "{held} bytes are held after pushes of {}", body.len());
     }
 }

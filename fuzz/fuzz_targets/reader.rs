@@ -9,7 +9,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use gantry_fuzz::memory::{self, Budget};
+use gantry_fuzz::heap;
+use gantry_fuzz::memory::Budget;
 use gantry_fuzz::study::{self, ReadOptions};
 use libfuzzer_sys::fuzz_target;
 
@@ -31,7 +32,7 @@ fuzz_target!(|input: &[u8]| {
         ..ReadOptions::default()
     };
     write(input);
-    let ((), held) = memory::peak(|| file(&options));
+    let ((), held) = heap::peak(|| file(&options));
     assert!(held < HELD_MAX_BYTES, "{held} bytes");
 });
 

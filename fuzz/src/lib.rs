@@ -3,7 +3,7 @@
 //! Read a target in `fuzz_targets/` first: each says what holds for all bytes. The files included here are compiled as
 //! they are, not copied; what they name of the rest of the runtime stands under the same path.
 
-pub mod memory;
+pub mod heap;
 
 #[path = "../../runtime/src/dimse/guard.rs"]
 pub mod guard;
@@ -20,62 +20,11 @@ pub mod config;
 #[path = "../../runtime/src/study/mod.rs"]
 pub mod study;
 
+#[path = "../../runtime/src/volumes/mod.rs"]
+pub mod volumes;
+
 #[path = "../../runtime/src/geometry.rs"]
 pub mod geometry;
-
-/// Of `crate::volumes`, what a study becomes: nothing computes with it here.
-pub mod volumes {
-    use crate::geometry::{Geometry, GeometryError};
-    use crate::memory::{Budget, Charge, OverBudget};
-
-    /// Voxels, counted and let go of.
-    #[derive(Debug)]
-    pub struct Volume(Charge);
-
-    /// Why not.
-    #[derive(Debug, thiserror::Error)]
-    pub enum VolumeError {
-        /// A grid that cannot be.
-        #[error(transparent)]
-        Geometry(#[from] GeometryError),
-        /// No room.
-        #[error(transparent)]
-        OverBudget(#[from] OverBudget),
-    }
-
-    impl Volume {
-        fn new<T>(grid: &Geometry, voxels: &[T], budget: &Budget) -> Result<Self, VolumeError> {
-            assert_eq!(grid.voxels(), voxels.len(), "as many voxels as the grid has");
-            Ok(Self(budget.charge(size_of_val(voxels) as u64)?))
-        }
-
-        /// Of stored values.
-        pub fn from_i16(on: Geometry, of: Vec<i16>, _: f32, _: f32, by: &Budget) -> Result<Self, VolumeError> {
-            Self::new(&on, &of, by)
-        }
-
-        /// Of labels.
-        pub fn from_u16(on: Geometry, of: Vec<u16>, _: f32, _: f32, by: &Budget) -> Result<Self, VolumeError> {
-            Self::new(&on, &of, by)
-        }
-
-        /// Of labels.
-        pub fn from_u8(on: Geometry, of: Vec<u8>, by: &Budget) -> Result<Self, VolumeError> {
-            Self::new(&on, &of, by)
-        }
-
-        /// Of values.
-        pub fn from_f32(on: Geometry, of: Vec<f32>, by: &Budget) -> Result<Self, VolumeError> {
-            Self::new(&on, &of, by)
-        }
-
-        /// Bytes of its voxels.
-        #[must_use]
-        pub fn budget(&self) -> &Budget {
-            self.0.budget()
-        }
-    }
-}
 
 /// Of `crate::dimse`, what a rewritten file names.
 pub mod dimse {
@@ -85,6 +34,14 @@ pub mod dimse {
     pub const IMPLEMENTATION_VERSION_NAME: &str = "GANTRY_FUZZ";
 }
 
+#[path = "../../runtime/src/memory.rs"]
+pub mod memory;
+
+#[path = "../../runtime/src/tensor.rs"]
+#[expect(dead_code, reason = "no target hands tensors to another process")]
+pub mod tensor;
+
+/// Of `crate::trusted_code`, what the budget's file names.
 mod trusted_code {
     pub(crate) fn heaps_at_most(_: i32) {}
 }
@@ -209,6 +166,18 @@ pub mod worker {
             _: &mut Vec<u8>,
         ) -> Result<u16, NoFrame> {
             match *self {}
+        }
+    }
+
+    /// Memory of another process, which no target has.
+    #[derive(Debug)]
+    pub struct Mapped(Vec<u8>);
+
+    impl Mapped {
+        /// What it holds.
+        #[must_use]
+        pub fn bytes(&self) -> &[u8] {
+            &self.0
         }
     }
 }

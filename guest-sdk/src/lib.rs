@@ -99,7 +99,7 @@
 //!    [`testing`] has fake studies, and closures that play models.
 //! 5. Rewrite `liver/MODEL_CARD.md`. Then `gantry module build liver` makes the package `liver/package/`: the
 //!    component, the models, the manifest with the digest of each, and the model card.
-//! 6. `gantry module check liver/package` loads its models as a node will, and tells what they are made of.
+//! 6. `gantry module test liver` runs the cases of `liver/cases/`, and `gantry module check liver` asks what a hospital will.
 //! 7. `gantry run --module liver/package STUDY --out OUT` runs it.
 //!
 //! `examples/module.toml` in the repository of Gantry explains every key of the manifest.
@@ -121,10 +121,17 @@
 //! - **Modules come after one another where the site says so.** [`upstream`] has what earlier ones found, their
 //!   segmentations too.
 //!
+//! - **What a network needs before and after** is there: smoothing, percentiles, projections, splines, morphology, masks of the
+//!   body, as methods of [`Volume`]; the manifest lists `"gantry:imaging/filters"`. A network that takes windows of a volume is
+//!   run over all of it by [`Model::sliding_window`] (`"gantry:imaging/patches"`).
+//!
 //! - **What is seen is believed.** [`marks`] has a heatmap and boxes, which the host shows over the images.
 //!
+//! - **Frames one after another are another kind of module.** One that guides whoever holds an ultrasound probe implements
+//!   [`frames::FrameAnalyzer`] instead of [`Analyzer`], and `gantry stream` runs it.
+//!
 //! Order of reading: [`Analyzer`], [`Study`], [`Volume`] and [`volumes`], [`Model`], [`findings`], [`marks`],
-//! [`upstream`], [`testing`].
+//! [`upstream`], [`frames`], [`testing`].
 
 #![expect(clippy::test_attr_in_doctest, reason = "hidden lines take the attribute out, and `main` calls the test")]
 
@@ -133,9 +140,14 @@ pub mod bindings;
 mod error;
 #[cfg(not(target_arch = "wasm32"))]
 mod fake;
+mod filters;
 pub mod findings;
+pub mod frames;
 mod log;
 pub mod marks;
+mod patches;
+#[doc(hidden)]
+pub mod stream_bindings;
 mod study;
 mod tensor;
 #[cfg(not(target_arch = "wasm32"))]
@@ -148,17 +160,17 @@ pub use error::Error;
 pub use study::{Prior, Series, Study};
 pub use tensor::{Model, Outputs, Tensor};
 pub use types::{
-    Code, Component, ErrorCode, Extent, Failure, Geometry, Interpolation, Region, Segment, Statistics, TensorType,
-    Urgency, Vec3,
+    Axes, Axis, Blend, Code, Component, ErrorCode, Extent, Failure, Geometry, Interpolation, Morphology, Projection,
+    Region, Sampling, Segment, Statistics, TensorType, Urgency, Vec3, Windows,
 };
 pub use volumes::Volume;
 
 /// What a module's source begins with: `use gantry_guest::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Analyzer, Code, Component, Error, ErrorCode, Extent, Failure, Geometry, Interpolation, Model, Outputs, Prior,
-        Region, Segment, Series, Statistics, Study, Tensor, TensorType, Urgency, Vec3, Volume, debug, findings, info,
-        marks, upstream, volumes, warn,
+        Analyzer, Axes, Axis, Blend, Code, Component, Error, ErrorCode, Extent, Failure, Geometry, Interpolation,
+        Model, Morphology, Outputs, Prior, Projection, Region, Sampling, Segment, Series, Statistics, Study, Tensor,
+        TensorType, Urgency, Vec3, Volume, Windows, debug, findings, info, marks, upstream, volumes, warn,
     };
 }
 
@@ -166,13 +178,17 @@ pub mod prelude {
 mod sys {
     #[cfg(target_arch = "wasm32")]
     pub(crate) use crate::bindings::{
-        gantry::imaging::{findings, log, marks, priors, study, upstream, volumes},
+        gantry::imaging::{filters, findings, log, marks, patches, priors, study, upstream, volumes},
         wasi::nn::{errors, graph, inference, tensor},
     };
     #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) use crate::fake::stream as frames;
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) use crate::fake::{
-        errors, findings, graph, inference, log, marks, priors, study, tensor, upstream, volumes,
+        errors, filters, findings, graph, inference, log, marks, patches, priors, study, tensor, upstream, volumes,
     };
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) use crate::stream_bindings::gantry::imaging::frames;
 }
 
 /// A module: sees one study, states findings.
@@ -205,13 +221,20 @@ macro_rules! export {
 pub mod __private {
     pub use crate::bindings;
     pub use crate::bindings::gantry::imaging::log::Level;
+    #[cfg(target_arch = "wasm32")]
+    pub use crate::frames::session::{close, next, open};
+    pub use crate::stream_bindings;
 
     /// What the component exports.
     pub fn analyze<A: crate::Analyzer>() -> Result<(), String> {
-        // A panic ends the component without a word, so say it before.
+        say_panics();
+        A::analyze(&crate::Study::of_this_job()).map_err(|error| error.to_string())
+    }
+
+    /// A panic ends the component without a word, so say it before.
+    pub(crate) fn say_panics() {
         #[cfg(target_arch = "wasm32")]
         std::panic::set_hook(Box::new(|panic| log(Level::Warn, format_args!("{panic}"))));
-        A::analyze(&crate::Study::of_this_job()).map_err(|error| error.to_string())
     }
 
     /// One line of the log.

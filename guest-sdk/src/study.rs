@@ -97,6 +97,13 @@ impl Series {
         Ok(self.0.attribute(keyword)?)
     }
 
+    /// The value of an attribute of the first slice of one volume, counted from 0, such as `EchoTime` or
+    /// `DiffusionBValue`: what tells it from the other volumes of its series. Fails as [`attribute`](Self::attribute)
+    /// does, and with `invalid` when there is no such volume.
+    pub fn volume_attribute(&self, index: u32, keyword: &str) -> Result<Option<String>, Error> {
+        Ok(self.0.volume_attribute(index, keyword)?)
+    }
+
     /// Number of volumes, at least 1: more for echoes, b-values or time points.
     #[must_use]
     pub fn volumes(&self) -> u32 {

@@ -57,7 +57,7 @@ impl Tensor {
 #[derive(Debug)]
 pub struct Model {
     name: String,
-    context: sys::inference::GraphExecutionContext,
+    pub(crate) context: sys::inference::GraphExecutionContext,
 }
 
 impl Model {

@@ -29,6 +29,8 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+mod played;
+
 use std::fmt;
 use std::rc::Rc;
 
@@ -39,6 +41,8 @@ use crate::tensor::Tensor;
 use crate::types::{Code, Geometry, Region, Segment, Urgency};
 use crate::upstream::{Alert, Classification, Measurement, Origin, Refusal};
 use crate::{Analyzer, fake};
+
+pub use self::played::{FakeStream, Streamed, stream};
 
 /// A study of made-up series, and the models of the package.
 #[derive(Default)]
@@ -56,6 +60,7 @@ type PlayModel = dyn Fn(&[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, St
 pub struct FakeSeries {
     pub(crate) modality: String,
     pub(crate) attributes: Vec<(String, Option<String>)>,
+    pub(crate) of_volumes: Vec<(u32, String, Option<String>)>,
     pub(crate) volumes: Vec<(Geometry, Vec<f32>)>,
     pub(crate) suv_factor: Option<f64>,
 }
@@ -169,7 +174,13 @@ impl FakeSeries {
     /// Of a modality (0008,0060), such as `CT`.
     #[must_use]
     pub fn new(modality: &str) -> Self {
-        Self { modality: modality.into(), attributes: Vec::new(), volumes: Vec::new(), suv_factor: None }
+        Self {
+            modality: modality.into(),
+            attributes: Vec::new(),
+            of_volumes: Vec::new(),
+            volumes: Vec::new(),
+            suv_factor: None,
+        }
     }
 
     /// With the value of an attribute; an empty one is absent. Attributes that are not given are denied, as those
@@ -177,6 +188,13 @@ impl FakeSeries {
     #[must_use]
     pub fn attribute(mut self, keyword: &str, value: &str) -> Self {
         self.attributes.push((keyword.into(), (!value.is_empty()).then(|| value.into())));
+        self
+    }
+
+    /// With the value of an attribute of one volume, counted from 0, where it is another than that of the series.
+    #[must_use]
+    pub fn volume_attribute(mut self, index: u32, keyword: &str, value: &str) -> Self {
+        self.of_volumes.push((index, keyword.into(), (!value.is_empty()).then(|| value.into())));
         self
     }
 

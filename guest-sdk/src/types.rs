@@ -2,7 +2,9 @@
 
 use std::ops::Index;
 
+pub use crate::bindings::gantry::imaging::filters::{Axis, MorphologyOperation as Morphology, Projection, Sampling};
 pub use crate::bindings::gantry::imaging::findings::{Segment, Urgency};
+pub use crate::bindings::gantry::imaging::patches::{Axes, Blend, Windows};
 pub use crate::bindings::gantry::imaging::types::{Code, Extent, Failure, Geometry, Region, Vec3};
 pub use crate::bindings::gantry::imaging::volumes::{Component, Interpolation, Statistics};
 pub use crate::bindings::wasi::nn::errors::ErrorCode;

@@ -142,6 +142,6 @@ pub fn from_list(voxels: &[f32], on: Geometry) -> Result<Volume, Error> {
     wrap(sys::volumes::from_list(voxels, on))
 }
 
-fn wrap(result: Result<sys::volumes::Volume, crate::types::Failure>) -> Result<Volume, Error> {
+pub(crate) fn wrap(result: Result<sys::volumes::Volume, crate::types::Failure>) -> Result<Volume, Error> {
     Ok(Volume(result?))
 }

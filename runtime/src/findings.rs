@@ -1,5 +1,6 @@
 //! What a module concluded, in types: the only thing that leaves the sandbox.
 
+pub mod frames;
 mod urgency;
 
 use crate::geometry::Region;

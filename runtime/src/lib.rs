@@ -29,6 +29,7 @@ pub mod sandbox;
 pub mod schedule;
 pub mod serve;
 pub mod store;
+pub mod stream;
 pub mod study;
 pub mod sync;
 pub mod telemetry;

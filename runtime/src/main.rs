@@ -9,12 +9,13 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use gantry::app::App;
 use gantry::config::Config;
-use gantry::inference::{EnginePreference, Engines, Turn, bring_in, local};
+use gantry::inference::{EnginePreference, Turn, bring_in, local};
 use gantry::module::build::{self, BuildError};
-use gantry::module::check::{self, CheckError};
-use gantry::module::inspect;
+use gantry::module::foreign;
+use gantry::module::from_onnx::{self, FromOnnxError};
+use gantry::module::language::Language;
 use gantry::module::new::{self, NewError};
-use gantry::module::package::{Package, PackageError};
+use gantry::module::package::PackageError;
 use gantry::outputs::{RESULT_FILE, Stamp};
 use gantry::pipeline::{self, Event, Request, RunError};
 use gantry::priors::PriorError;
@@ -27,7 +28,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::summary::Summary;
 use crate::cli::{
-    catalog, deid, escrow, job, node, outbox, package, quarantine, review, sync, token, worker, worklist,
+    catalog, deid, escrow, job, node, outbox, package, quarantine, review, sync, token, vendor, worker, worklist,
 };
 
 const EXIT_CODES: &str = "\
@@ -38,7 +39,8 @@ Exit codes:
   3    the input cannot be read, or the module accepts none of it; there is no such job, study, delivery or
        held object, or that cannot be decided; `gantry escrow`: nothing was found; `gantry module push` and `pull`:
        the bucket cannot be reached, or has no such package
-  4    the module failed, or its package or findings were refused; `gantry deid`: something was held;
+  4    the module failed, or its package or findings were refused; `gantry module test`: a case failed;
+       `gantry deid`: something was held;
        `gantry catalog`: something is not as its site signed it
   5    a limit was hit
   130  interrupted";
@@ -62,6 +64,12 @@ enum Command {
         "  gantry run --module GROWTH --grant gantry:imaging/priors --prior last-year/ study/ --out results/\n"
     ))]
     Run(RunArgs),
+    /// Tell which volumes the files of a study become, and why others become none.
+    #[command(after_help = cli::inspect::EXAMPLES)]
+    Inspect(cli::inspect::InspectArgs),
+    /// Play an ultrasound cine to a module that looks at frames one after another, and tell how it kept up.
+    #[command(after_help = cli::stream::EXAMPLES)]
+    Stream(cli::stream::StreamArgs),
     /// Take studies in from scanners and archives, and run the site's modules on them, until SIGTERM or Ctrl-C.
     #[command(after_help = "Example:\n  gantry serve --config /etc/gantry/gantry.toml\n")]
     Serve {
@@ -146,11 +154,15 @@ enum Command {
     #[command(subcommand, after_help = concat!(
         "Examples:\n",
         "  gantry module new liver\n",
+        "  gantry module new lungs --language c\n",
         "  gantry module build liver\n",
-        "  gantry module check liver/package\n",
-        "  gantry module inspect liver/package\n",
-        "  gantry module sign liver/package --key vendor.pem\n",
-        "  gantry module push liver/package s3://vendor-modules/gantry --trust vendor.pub.pem\n",
+        "  gantry module test liver\n",
+        "  gantry module check liver\n",
+        "  gantry module bench liver study/\n",
+        "  gantry module pack liver\n",
+        "  gantry module inspect liver-0.1.0.gantry\n",
+        "  gantry module sign liver-0.1.0.gantry --key vendor.pem\n",
+        "  gantry module push liver-0.1.0.gantry s3://vendor-modules/gantry --trust vendor.pub.pem\n",
         "  gantry module pull s3://vendor-modules/gantry/liver/0.2.0 --into /opt/modules --config /etc/gantry/gantry.toml\n"
     ))]
     Module(ModuleCommand),
@@ -158,7 +170,7 @@ enum Command {
 
 #[derive(clap::Args)]
 struct RunArgs {
-    /// The module's package: a folder that `gantry module build` made.
+    /// The module's package: a folder that `gantry module build` made, or a file of `gantry module pack`.
     #[arg(long, value_name = "DIR")]
     module: PathBuf,
     /// Files and folders of one study.
@@ -176,7 +188,7 @@ struct RunArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Allow an interface, such as `wasi:clocks`, or `attribute:KEYWORD`, if the module asks for it. Repeatable. Allowed
-    /// without it: the module's own study, volumes, findings, log and models, and technical attributes.
+    /// without it: the module's own study, volumes, findings, log and models, a WASI with nothing in it, and technical attributes.
     #[arg(long, value_name = "WHAT")]
     grant: Vec<String>,
     /// Limits, grants and engines; see examples/gantry.toml. Defaults hold without it, and no file is looked for.
@@ -198,8 +210,13 @@ struct RunArgs {
 
 #[derive(Subcommand)]
 enum ModuleCommand {
-    /// Write the source of a new module, which builds and passes its tests at once.
-    #[command(after_help = "Example:\n  gantry module new liver && cd liver && cargo test && gantry module build .\n")]
+    /// Write the source of a new module, in Rust, C, Python or JavaScript, which builds and passes its tests at once.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  gantry module new liver && cd liver && cargo test && gantry module build .\n",
+        "  gantry module new liver --language python\n",
+        "  gantry module new liver --from-onnx unet.onnx --modality CT --label Liver --label Spleen\n"
+    ))]
     New {
         /// Its name, and that of its folder.
         name: String,
@@ -209,11 +226,24 @@ enum ModuleCommand {
         /// Depend on the SDK there instead of on a copy of it: guest-sdk of a checkout.
         #[arg(long, value_name = "DIR")]
         sdk: Option<PathBuf>,
+        /// What it is written in.
+        #[arg(long, value_enum, default_value_t)]
+        language: Language,
+        /// Write code in Rust around this network: one input of grey values, [n, 1, y, x] or [n, 1, z, y, x], and scores for each voxel or for
+        /// the image.
+        #[arg(long, value_name = "FILE", conflicts_with = "language")]
+        from_onnx: Option<PathBuf>,
+        /// The modality that it was trained on.
+        #[arg(long, requires = "from_onnx", default_value = "CT")]
+        modality: String,
+        /// What its channels after background, or its classes, are, in order. Repeatable.
+        #[arg(long = "label", requires = "from_onnx", value_name = "NAME")]
+        labels: Vec<String>,
     },
     /// Compile a module's source into a package.
     #[command(after_help = "Example:\n  gantry module build modules/ct-organs\n")]
     Build {
-        /// The folder with module.toml and Cargo.toml.
+        /// The folder with module.toml, and Cargo.toml, module.c, module.py or module.js.
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
@@ -230,23 +260,21 @@ enum ModuleCommand {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// Load every model of a package in a worker that can do no harm, and tell what it is made of.
-    #[command(after_help = concat!(
-        "Examples:\n",
-        "  gantry module check modules/ct-organs/package\n",
-        "  gantry module check PACKAGE --config /etc/gantry/gantry.toml --json\n"
-    ))]
-    Check {
-        /// A package folder.
-        #[arg(value_name = "DIR")]
-        folder: PathBuf,
-        /// Which engines, and their limits; without it, the defaults.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// For scripts.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Ask of a package what a hospital will: load its models, run it on sample studies, tell what it uses and what somebody would question.
+    #[command(after_help = vendor::CHECK_EXAMPLES)]
+    Check(vendor::CheckArgs),
+    /// Run a package's cases, and tell where findings are not what they should be.
+    #[command(after_help = vendor::TEST_EXAMPLES)]
+    Test(vendor::TestArgs),
+    /// Measure how long a package takes on a study, phase by phase, and in how much memory.
+    #[command(after_help = vendor::BENCH_EXAMPLES)]
+    Bench(vendor::BenchArgs),
+    /// Make one file of a package.
+    #[command(after_help = vendor::PACK_EXAMPLES)]
+    Pack(vendor::PackArgs),
+    /// Make a folder of a packed package, with every digest looked at.
+    #[command(after_help = "Example:\n  gantry module unpack liver-0.1.0.gantry --to liver-0.1.0\n")]
+    Unpack(vendor::UnpackArgs),
     /// Sign a package: its envelope, module.dsse.json, is put beside its files.
     #[command(after_help = package::SIGN_EXAMPLES)]
     Sign(package::SignArgs),
@@ -256,16 +284,32 @@ enum ModuleCommand {
     /// Fetch a package from a bucket, look whether it is what its vendor signed, and install it beside those that are there.
     #[command(after_help = package::PULL_EXAMPLES)]
     Pull(package::PullArgs),
-    /// Show what a package is, asks for and imports.
-    #[command(after_help = "Example:\n  gantry module inspect modules/ct-organs/package --json\n")]
-    Inspect {
-        /// A package folder.
-        #[arg(value_name = "DIR")]
-        folder: PathBuf,
+    /// Say what any WebAssembly file wants, and what of it a module could be given. Nothing of it is run.
+    #[command(after_help = "Example:\n  gantry module explain structured-report-to-text.wasi.wasm\n")]
+    Explain {
+        /// A component or a core module.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
         /// For scripts.
         #[arg(long)]
         json: bool,
     },
+    /// Install a package out of a file, if a vendor who is trusted signed it, beside those that are there.
+    #[command(after_help = package::INSTALL_EXAMPLES)]
+    Install(package::InstallArgs),
+    /// Show what a package is, asks for and imports.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  gantry module inspect modules/ct-organs/package --json\n",
+        "  gantry module inspect liver-0.1.0.gantry --card\n",
+        "  gantry module inspect liver-0.1.0.gantry --sbom > sbom.cdx.json\n"
+    ))]
+    Inspect(vendor::InspectArgs),
+    /// Show what another version of a package changes, what it asks for first.
+    #[command(
+        after_help = "Examples:\n  gantry module diff /opt/modules/liver/0.1.0-3f6c0a91b2d4 liver-0.2.0.gantry\n"
+    )]
+    Diff(vendor::DiffArgs),
 }
 
 fn main() -> ExitCode {
@@ -289,6 +333,8 @@ fn main() -> ExitCode {
     }
     let done = match command {
         Command::Run(args) => run(&args),
+        Command::Inspect(args) => cli::inspect::run(&args),
+        Command::Stream(args) => cli::stream::run(&args),
         Command::Serve { config } => serve(&config),
         Command::Token(command) => token::run(&command),
         Command::Job(command) => job::job(command),
@@ -351,7 +397,7 @@ fn run(args: &RunArgs) -> Result<(), (u8, anyhow::Error)> {
             tracing::info!("{step}");
             bar.set_message(step);
         }
-        Event::Guest => {}
+        Event::Guest | Event::Ran(_) => {}
         Event::Log(line) => bar.suspend(|| eprintln!("module {}: {}", line.level, line.message)),
     });
     bar.finish_and_clear();
@@ -399,6 +445,7 @@ fn exit_code(error: &RunError) -> u8 {
             false => 3,
         },
         RunError::Job(JobError::Cancelled) => 130,
+        RunError::Prepare(PrepareError::OtherWorld { .. }) => 2,
         RunError::Prepare(_) | RunError::Job(_) | RunError::Refused(_) => 4,
         RunError::Nonconforming(_) | RunError::Write(_) => 1,
     }
@@ -410,7 +457,8 @@ fn unreadable(error: &ReadError) -> u8 {
 
 fn unusable(error: &PackageError) -> u8 {
     match error {
-        PackageError::TooLarge { .. } => 5,
+        PackageError::TooLarge { .. } | PackageError::TooMany { .. } => 5,
+        PackageError::Folder(_) => 1,
         e if e.is_usage() => 2,
         _ => 4,
     }
@@ -441,16 +489,45 @@ fn serve(file: &Path) -> Result<(), (u8, anyhow::Error)> {
     done
 }
 
-fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {
+fn explain(file: &Path, json: bool) -> Result<(), (u8, anyhow::Error)> {
     let limits = gantry::config::Limits::default();
+    let explained = foreign::explain_file(file, limits.component_max_mib).map_err(|e| (4, e.into()))?;
+    print(
+        match json {
+            true => serde_json::to_string_pretty(&explained).map_err(|e| (1, e.into()))? + "\n",
+            false => explained.to_string(),
+        }
+        .as_bytes(),
+    )
+}
+
+fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {
     let mut progress = |step: &str| eprintln!("{step}");
     let not_made = |e: NewError| (if e.is_usage() { 2 } else { 1 }, e.into());
     let not_built = |e: BuildError| (if e.is_usage() { 2 } else { 4 }, e.into());
     match command {
-        ModuleCommand::New { name, dir, sdk } => {
-            let folder = new::new(&name, &dir, sdk.as_deref()).map_err(not_made)?;
+        ModuleCommand::New { name, dir, sdk, language, from_onnx, modality, labels } => {
+            let not_written = |e: FromOnnxError| (if e.is_usage() { 2 } else { 4 }, e.into());
+            // Before anything is made.
+            let net =
+                from_onnx.map(|file| from_onnx::read(&file, &modality, &labels)).transpose().map_err(not_written)?;
+            let folder = new::new(&name, &dir, language, sdk.as_deref()).map_err(not_made)?;
+            if let Some(net) = net {
+                net.put(&folder, &name).map_err(not_written)?;
+                eprintln!("{}; look at the constants of {}", net.what(), folder.join("src/lib.rs").display());
+            }
+            let first = match language {
+                Language::Rust => "`cargo test` there",
+                Language::C => "install a compiler as its README.md says",
+                Language::Python => "`python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` there",
+                Language::JavaScript => "`npm install` there",
+            };
             print(
-                format!("{0}: next, `cargo test` there, then `gantry module build {0}`\n", folder.display()).as_bytes(),
+                format!(
+                    "{0}: next, {first}, then `gantry module build {0}` and `gantry module test {0}`\n",
+                    folder.display()
+                )
+                .as_bytes(),
             )
         }
         ModuleCommand::Build { folder } => {
@@ -461,34 +538,17 @@ fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {
             let components = build::build_examples(&folder, &out, &mut progress).map_err(not_built)?;
             print(components.iter().map(|c| format!("{}\n", c.display())).collect::<String>().as_bytes())
         }
-        ModuleCommand::Check { folder, config, json } => {
-            let package = Package::open(&folder).map_err(|e| (if e.is_usage() { 2 } else { 4 }, e.into()))?;
-            let config = config.as_deref().map_or(Ok(Config::default()), Config::read).map_err(|e| (2, e.into()))?;
-            let engines = Engines::discover(&config.engines()).map_err(|e| (2, e.into()))?;
-            let code = |e: &CheckError| if e.is_of_host() { 2 } else { 4 };
-            let checked = check::check(&package, &engines).map_err(|e| (code(&e), e.into()))?;
-            print(
-                match json {
-                    true => serde_json::to_string_pretty(&checked).map_err(|e| (1, e.into()))? + "\n",
-                    false => checked.to_string(),
-                }
-                .as_bytes(),
-            )
-        }
+        ModuleCommand::Check(args) => vendor::check(&args),
+        ModuleCommand::Test(args) => vendor::test(&args),
+        ModuleCommand::Bench(args) => vendor::bench(&args),
+        ModuleCommand::Pack(args) => vendor::pack(&args),
+        ModuleCommand::Unpack(args) => vendor::unpack(&args),
+        ModuleCommand::Explain { file, json } => explain(&file, json),
         ModuleCommand::Sign(args) => package::sign(&args),
         ModuleCommand::Push(args) => package::push(&args),
         ModuleCommand::Pull(args) => package::pull(&args),
-        ModuleCommand::Inspect { folder, json } => {
-            let package = Package::open(&folder).map_err(|e| (if e.is_usage() { 2 } else { 4 }, e.into()))?;
-            let inspection = inspect::inspect(&package, limits.component_max_mib, limits.model_max_mib)
-                .map_err(|e| (4, e.into()))?;
-            print(
-                match json {
-                    true => serde_json::to_string_pretty(&inspection).map_err(|e| (1, e.into()))? + "\n",
-                    false => inspection.to_string(),
-                }
-                .as_bytes(),
-            )
-        }
+        ModuleCommand::Install(args) => package::install(&args),
+        ModuleCommand::Inspect(args) => vendor::inspect(&args),
+        ModuleCommand::Diff(args) => vendor::diff(&args),
     }
 }

@@ -1,6 +1,8 @@
 //! The budget of host memory that one job may hold: voxels and tensors.
 //!
 //! A [`Charge`] is taken before the memory is allocated and kept beside it; dropping it gives the bytes back.
+//!
+//! A budget also knows whether its job is to end: what computes for long asks it between two parts of its work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,12 +11,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Clone)]
 pub struct Budget(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     limit: u64,
     used: AtomicU64,
     peak: AtomicU64,
+    over: Option<Box<dyn Fn() -> bool + Send + Sync>>,
 }
+
+/// The job that a budget is of has reached its deadline or was cancelled: what it was computing is for nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the job is over")]
+pub struct JobOver;
 
 /// The job would hold more host memory than `host_memory_mib` allows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,13 +42,28 @@ impl Budget {
     /// A budget of `mib` MiB; without end where that is more than can be counted.
     #[must_use]
     pub fn mib(mib: u64) -> Self {
-        Self::bytes(mib.saturating_mul(1 << 20))
+        Self::bytes(bytes_of(mib))
     }
 
     /// A budget of `limit` bytes.
     #[must_use]
     pub fn bytes(limit: u64) -> Self {
-        Self(Arc::new(Inner { limit, used: AtomicU64::new(0), peak: AtomicU64::new(0) }))
+        Self::new(limit, None)
+    }
+
+    /// The budget of a job that is to end once `over` says so.
+    #[must_use]
+    pub fn of_job(limit: u64, over: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self::new(limit, Some(Box::new(over)))
+    }
+
+    fn new(limit: u64, over: Option<Box<dyn Fn() -> bool + Send + Sync>>) -> Self {
+        Self(Arc::new(Inner { limit, used: AtomicU64::new(0), peak: AtomicU64::new(0), over }))
+    }
+
+    /// Whether there is still somebody to compute for.
+    pub fn check_time(&self) -> Result<(), JobOver> {
+        if self.0.over.as_ref().is_some_and(|over| over()) { Err(JobOver) } else { Ok(()) }
     }
 
     /// A budget that nothing reaches.
@@ -81,6 +103,18 @@ impl Budget {
     #[must_use]
     pub fn peak(&self) -> u64 {
         self.0.peak.load(Ordering::Relaxed)
+    }
+}
+
+/// Without end where that is more than can be counted.
+#[must_use]
+pub fn bytes_of(mib: u64) -> u64 {
+    mib.saturating_mul(1 << 20)
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} bytes", self.used.load(Ordering::Relaxed), self.limit)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing is in the output folder before the last step, and then everything is.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -57,6 +58,8 @@ pub enum Event<'a> {
     Step(&'static str),
     /// The guest starts: its first instruction runs as soon as it is instantiated, within a millisecond or so.
     Guest,
+    /// It ended well: what it used, and what it stated before the gate has judged it.
+    Ran(&'a Outcome),
     /// A line that the module logged in a job that then failed. Those of a job that did not are in the result.
     Log(&'a LogLine),
 }
@@ -218,6 +221,7 @@ pub fn run_prepared(
         failure.error
     })?;
     phases.end("analysis");
+    observe(Event::Ran(&outcome));
 
     observe(Event::Step("checking findings"));
     let grants: Vec<String> = grant_names(prepared.grants());
@@ -473,7 +477,9 @@ impl<'a> Record<'a> {
     }
 
     fn input_series(&self, series: &Series) -> InputSeries {
-        let decoded = series.instances.iter().filter_map(|instance| {
+        let mut seen = BTreeSet::new();
+        let files = series.instances.iter().filter(|instance| seen.insert(instance.sop_instance_uid.as_str()));
+        let decoded = files.filter_map(|instance| {
             let digest = self.outcome.input.digests.get(&instance.sop_instance_uid)?;
             Some(InputFile { sop_instance_uid: instance.sop_instance_uid.clone(), sha256: crate::hex(digest) })
         });
@@ -490,12 +496,12 @@ impl<'a> Record<'a> {
     }
 }
 
-fn grant_names(grants: &crate::sandbox::grants::Grants) -> Vec<String> {
+pub(crate) fn grant_names(grants: &crate::sandbox::grants::Grants) -> Vec<String> {
     let interfaces = grants.interfaces.iter().map(|i| i.name().to_owned());
     interfaces.chain(grants.attributes.iter().map(|a| format!("attribute:{a}"))).collect()
 }
 
-fn module_info(package: &Package) -> ModuleInfo {
+pub(crate) fn module_info(package: &Package) -> ModuleInfo {
     let manifest = package.manifest();
     ModuleInfo {
         name: manifest.name.clone(),

@@ -5,7 +5,7 @@
 //!
 //! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `workers` goes on in `neighbours` and `processor`; `ingest` and
 //! `hospital` share `synthetic`, `sender` and `receivers`; `outputs` is `seg` and `outbox` on what `organs` has; `deid` stands alone,
-//! and `decode` takes its study; `sync` shares `spooled` with the tests of what it measures.
+//! and `decode` takes its study; `sync` shares `spooled` with the tests of what it measures; `volumes` and `stream` stand alone too.
 
 mod command;
 mod decode;
@@ -30,10 +30,12 @@ mod sender;
 #[expect(dead_code, reason = "it is whole where it is at home")]
 #[path = "../../cloud-sync/tests/s3/spooled.rs"]
 mod spooled;
+mod stream;
 mod study;
 mod sync;
 mod sync_triage;
 mod synthetic;
+mod volumes;
 mod workers;
 
 use std::os::unix::process::CommandExt;
@@ -73,6 +75,10 @@ enum Subject {
     Decode(decode::Options),
     /// A batch into a bucket, many small objects and few large ones, beside s5cmd.
     Sync(sync::Options),
+    /// Operations on a volume beside scipy and SimpleITK.
+    Volumes(volumes::Options),
+    /// Two streams at once at 30 frames a second, against the frame budget and against one alone.
+    Stream(stream::Options),
     /// What everything around an engine costs on a GPU, beside the bare engine. Needs nothing but this program, the engine's library
     /// and models.
     Gpu(gpu::Options),
@@ -151,6 +157,8 @@ fn main() -> Result<()> {
         Subject::Deid(options) => &options.built,
         Subject::Sync(options) => &options.built,
         Subject::Decode(options) => &options.built,
+        Subject::Volumes(options) => &options.built,
+        Subject::Stream(options) => &options.built,
     };
     let processors = pin(built.processors)?;
     let folder = built.folder.clone().unwrap_or_else(|| repository().join(".cache/bench"));
@@ -197,6 +205,17 @@ fn main() -> Result<()> {
         Subject::Sync(options) => {
             let mut report = Report::begin(format!("sync, {}", profile(&gantry)), processors);
             sync::measure(options, &mut report)?;
+            report
+        }
+        Subject::Volumes(options) => {
+            let subject = format!("512 × 512 × {} voxels, {}", options.slices(), profile(&gantry));
+            let mut report = Report::begin(subject, processors);
+            volumes::measure(&folder, options, processors, &mut report)?;
+            report
+        }
+        Subject::Stream(options) => {
+            let mut report = Report::begin(format!("stream, {}", profile(&gantry)), processors);
+            stream::measure(&folder, options, &mut report)?;
             report
         }
         Subject::Gpu(_) | Subject::Worker | Subject::WriteSeg(_) | Subject::Upload(_) => unreachable!("done above"),

@@ -153,7 +153,7 @@ impl Found {
             modality: "CT".into(),
             header,
             instances: (0..SIZE[2]).map(instance).collect(),
-            volumes: vec![VolumeLayout { geometry, slices: (0..SIZE[2]).collect() }],
+            volumes: vec![VolumeLayout::new(geometry, (0..SIZE[2]).collect())],
             refused: None,
         };
         let patient = PatientEntry::default();

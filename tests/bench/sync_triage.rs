@@ -12,8 +12,8 @@ use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use gantry::store::{JobState, Store};
 use gantry_tests::dimse::data_set;
-use gantry_tests::moto::{BUCKET, S3};
 use gantry_tests::node::{NODE_TITLE, Node};
+use gantry_tests::s3::S3Server;
 use gantry_tests::{change_files, repository, write_head_ct};
 
 use crate::Built;
@@ -21,6 +21,7 @@ use crate::report::{Report, median};
 use crate::sender::Sender;
 use crate::synthetic::{Image, Kind, Study};
 
+const BUCKET: &str = "cohort";
 /// How much slower triage may be beside sync.
 const RATIO_MAX: f64 = 1.05;
 /// For one job.
@@ -45,14 +46,15 @@ pub(crate) struct Options {
 pub(crate) fn measure(below: &Path, gantry: &Path, options: &Options, report: &mut Report) -> Result<()> {
     let package = repository().join("modules/head-ct-triage/package");
     ensure!(package.is_dir(), "{} is missing: run `cargo xtask guests`", package.display());
-    let Some(s3) = S3::start() else {
+    let Some(s3) = S3Server::moto() else {
         report.skip("triage beside sync: moto is not installed");
         return Ok(());
     };
+    s3.make(BUCKET);
     let behind = Command::new("chrt").args(["--all-tasks", "--idle", "--pid", "0"]).arg(s3.pid().to_string()).status();
     ensure!(behind.context("cannot run chrt (Debian: util-linux)")?.success(), "chrt fails");
     let site = tempfile::tempdir_in(below)?;
-    let node = Node::of(gantry, below, &config(site.path(), &package, s3.port())?)?;
+    let node = Node::of(gantry, below, &config(site.path(), &package, &s3)?)?;
     pause(&node, true)?;
     for number in 0..options.studies {
         let study = Study { kind: Kind::Mr, number, images: 200 };
@@ -92,11 +94,13 @@ pub(crate) fn measure(below: &Path, gantry: &Path, options: &Options, report: &m
     Ok(())
 }
 
-fn config(folder: &Path, package: &Path, port: u16) -> Result<String> {
+fn config(folder: &Path, package: &Path, s3: &S3Server) -> Result<String> {
+    let S3Server { url, key, secret, .. } = s3;
     std::fs::write(folder.join("identity.key"), [7; 32])?;
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
-    std::fs::write(folder.join("signing.pem"), key.serialize_pem())?;
-    std::fs::write(folder.join("credentials"), "[default]\naws_access_key_id = k\naws_secret_access_key = s\n")?;
+    let signing = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+    std::fs::write(folder.join("signing.pem"), signing.serialize_pem())?;
+    let credentials = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
+    std::fs::write(folder.join("credentials"), credentials)?;
     let policy = folder.join("sync.toml");
     std::fs::write(
         &policy,
@@ -105,7 +109,7 @@ fn config(folder: &Path, package: &Path, port: u16) -> Result<String> {
              [[rules]]\nname = \"all\"\nsend = true\n[profile]\nbase = \"qa-minimal\"\n\
              [batch]\nbatch_max_mib = 64\nbatch_age_max_s = 5\n\
              [s3]\nbucket = \"{BUCKET}\"\nregion = \"us-east-1\"\npath_style = true\n\
-             endpoint_url = \"http://127.0.0.1:{port}\"\ncredentials_file = \"credentials\"\n"
+             endpoint_url = \"{url}\"\ncredentials_file = \"credentials\"\n"
         ),
     )?;
     Ok(format!(

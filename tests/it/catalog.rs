@@ -3,6 +3,9 @@
 use std::path::Path;
 
 use gantry_tests::command::{Said, gantry};
+use gantry_tests::peers::Peers;
+use gantry_tests::s3::S3Server;
+use gantry_tests::{present, repository};
 use serde_json::{Value, json};
 
 const BATCH: &str = "0197e3a4-0000-7000-8000-000000000001";
@@ -71,19 +74,89 @@ fn batches_are_listed_with_what_is_wrong_with_them() {
 #[test]
 fn without_an_engine_it_says_how_to_get_one_and_whom_else_to_ask() {
     let asked = "SELECT count(*) FROM study";
-    let said = catalog(&[
-        "sql",
-        "s3://bucket/gantry/",
-        asked,
-        "--endpoint-url",
-        "http://localhost:9000",
-        "--path-style",
-        "--csv",
-    ]);
+    // Beside another one, an engine is not sought.
+    let (folder, program) = (tempfile::tempdir().expect("a folder"), gantry());
+    let alone = folder.path().join("gantry");
+    std::fs::hard_link(program.get_program(), &alone)
+        .or_else(|_| std::fs::copy(program.get_program(), &alone).map(drop))
+        .expect("a copy");
+    let mut command = std::process::Command::new(alone);
+    command.args(["catalog", "sql", "s3://bucket/gantry/", asked, "--endpoint-url", "http://localhost:9000"]);
+    let said = Said::from(command.args(["--path-style", "--csv"]).output().expect("gantry runs"));
     assert_eq!((said.code, said.out.as_str()), (Some(2), ""));
     for part in
-        ["--features sql", "duckdb -csv", "s3://bucket/gantry/catalog/study/*/*/*.parquet", "URL_STYLE 'path'", asked]
+        ["cargo xtask sql", "duckdb -csv", "s3://bucket/gantry/catalog/study/*/*/*.parquet", "URL_STYLE 'path'", asked]
     {
         assert!(said.err.contains(part), "`{part}` is missing in: {}", said.err);
     }
+}
+
+/// Queries of which every engine gives the same rows in the same order.
+const QUERIES: [&str; 4] = [
+    "SELECT site, modality, instances, patient FROM series_latest WHERE kind = 'acquired' ORDER BY series_instance_uid",
+    "SELECT sop_instance_uid, object_sha256, bytes, position_z_mm, date FROM instance_latest ORDER BY sop_instance_uid",
+    "SELECT r.module, f.finding, f.kind, f.code_value, f.voxels FROM finding_latest f JOIN run_latest r \
+     ON r.site = f.site AND r.result_sha256 = f.result_sha256 ORDER BY f.finding",
+    "SELECT count(*) AS runs, count(DISTINCT study_instance_uid) AS studies, max(date) AS last FROM run",
+];
+
+/// What somebody may ask who means no good, and what is said.
+const REFUSED: [(&str, u8, &str); 9] = [
+    ("COPY run TO '/tmp/gantry-out.csv'", 2, "COPY"),
+    ("EXPLAIN ANALYZE COPY run TO '/tmp/gantry-out.csv'", 2, "COPY"),
+    ("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'", 2, "DDL"),
+    ("INSERT INTO run SELECT * FROM run", 2, "DML"),
+    ("SET datafusion.execution.batch_size = 1", 2, "SetVariable"),
+    ("SELECT * FROM '/etc/passwd'", 2, "passwd"),
+    ("SELECT count(*) FROM run; DROP TABLE run", 2, "single SQL statement"),
+    ("SELECT repeat('x', 2000000000)", 2, "repeat"),
+    (
+        "SELECT DISTINCT a.value, b.value FROM generate_series(1, 3000) a CROSS JOIN generate_series(1, 3000) b",
+        5,
+        "--memory-max-mib = 16",
+    ),
+];
+
+/// What lies below this prefix of a bucket, by our engine and by DuckDB; and what is refused. Nothing where there is no engine.
+pub(crate) fn engines_agree(s3: &S3Server, bucket: &str, prefix: &str) {
+    let engine = Path::new(gantry().get_program()).with_file_name("gantry-sql");
+    let peers = Peers::with("duckdb, datafusion, duckdb_extension_httpfs");
+    let (Some(_), Some(peers)) = (present(engine, "cargo xtask sql"), peers) else { return };
+    let root = format!("s3://{bucket}/{prefix}");
+    let ask = |sql: &str, more: &[&str]| {
+        let mut command = gantry();
+        command.args([
+            "catalog",
+            "sql",
+            &root,
+            sql,
+            "--endpoint-url",
+            &s3.url,
+            "--region",
+            "us-east-1",
+            "--path-style",
+        ]);
+        command.args(more).env("AWS_ACCESS_KEY_ID", &s3.key).env("AWS_SECRET_ACCESS_KEY", &s3.secret);
+        Said::from(command.output().expect("gantry runs"))
+    };
+    let docs = repository().join("docs/catalog.md");
+    let docs = docs.to_str().expect("a path");
+    for sql in QUERIES {
+        let said = ask(sql, &["--json"]);
+        assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{sql}");
+        let rows = said.out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let ours: Vec<Vec<Value>> =
+            rows.map(|row| row.as_object().expect("an object").values().cloned().collect()).collect();
+        let judged = peers.script("catalog.py", &[&s3.url, &s3.key, &s3.secret, bucket, prefix, docs, sql]).output();
+        let judged = Said::from(judged.expect("Python runs"));
+        assert_eq!(judged.code, Some(0), "{}", judged.err);
+        let theirs: Vec<Vec<Value>> = serde_json::from_str(&judged.out).expect("JSON");
+        assert!(!ours.is_empty() && ours == theirs, "{sql}: {ours:?}, and DuckDB says {theirs:?}");
+    }
+    for (sql, code, why) in REFUSED {
+        let said = ask(sql, &["--memory-max-mib", "16", "--csv", "--rows-max", "10000000"]);
+        assert!(said.code == Some(code.into()) && said.out.is_empty() && said.err.contains(why), "{sql}: {said:?}");
+    }
+    let said = ask("SELECT batch FROM instance", &["--rows-max", "3", "--csv"]);
+    assert!(said.code == Some(5) && said.out.lines().count() == 4 && said.err.contains("--rows-max = 3"), "{said:?}");
 }

@@ -2,7 +2,7 @@
 
 use gantry_tests::repository;
 
-const FILES: [&str; 3] = ["wit/imaging.wit", "wit/next.wit", "wit/deps/wasi-nn/nn.wit"];
+const FILES: [&str; 3] = ["wit/imaging.wit", "wit/stream.wit", "wit/deps/wasi-nn/nn.wit"];
 
 /// What is declared in a WIT file without a `///` line above it.
 fn bare(text: &str) -> Vec<String> {

@@ -11,7 +11,8 @@ use gantry_tests::peers::Peers;
 use gantry_tests::{asset, skipped};
 use tempfile::TempDir;
 
-use crate::peers::{path_text, real};
+use crate::deid::files as files_below;
+use crate::peers::{Done, path_text, real};
 
 const PRESETS: [&str; 4] = ["basic", "qa-minimal", "retraining", "metadata-only"];
 
@@ -63,6 +64,17 @@ fn judge(peers: &Peers, before: &Path, cleaned: &Cleaned, orthanc: &Orthanc, ref
     peers.agree("judge_deid.py", &arguments);
 }
 
+const RESULTS: [&str; 2] = ["segmentation.dcm", "report.dcm"];
+
+/// Makes a folder with a CT and the SEG and SR that our module made of it; how many slices it has.
+fn with_results(done: &Done, folder: &Path) -> usize {
+    let slices = complete(&files(done.scenario.study()), folder).expect("completed").files.len();
+    RESULTS.iter().for_each(|name| {
+        std::fs::copy(done.written(name), folder.join(name)).expect("copied");
+    });
+    slices
+}
+
 /// A CT of another vendor with the SEG, the SR and the rest that our module made of it: what they refer to is there, before and
 /// after.
 #[test]
@@ -71,11 +83,8 @@ fn a_study_with_its_results_is_to_others_what_it_was() {
     let Some(orthanc) = Orthanc::start() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let before = folder.path().join("before");
-    let slices = complete(&files(done.scenario.study()), &before).expect("completed").files.len();
-    let objects = ["segmentation.dcm", "report.dcm"];
-    objects.iter().for_each(|name| {
-        std::fs::copy(done.written(name), before.join(name)).expect("copied");
-    });
+    let slices = with_results(done, &before);
+    let objects = RESULTS;
     for preset in PRESETS {
         let (cleaned, said) = deid(&before, &folder, preset);
         assert_eq!(said.code, Some(0), "{preset}: {}", said.err);
@@ -86,6 +95,27 @@ fn a_study_with_its_results_is_to_others_what_it_was() {
     }
     let all = PRESETS.len() * (slices + objects.len());
     assert_eq!(orthanc.instances().expect("Orthanc counts"), all as u64);
+}
+
+/// What an archive in the web refuses or has doubts about, it says for each instance.
+#[test]
+fn an_archive_takes_a_study_by_stow_rs() {
+    let (Some(peers), Some(done)) = (Peers::with("dicom3tools, pydicom"), real()) else { return };
+    let Some(orthanc) = Orthanc::start() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let before = folder.path().join("before");
+    let slices = with_results(done, &before);
+    for (n, preset) in (1..).zip(PRESETS) {
+        let (cleaned, said) = deid(&before, &folder, preset);
+        assert_eq!(said.code, Some(0), "{preset}: {}", said.err);
+        let all: Vec<String> = files_below(&cleaned.out).iter().map(|path| path_text(path)).collect();
+        assert_eq!(all.len(), slices + RESULTS.len(), "{preset}");
+        let url = orthanc.dicom_web();
+        let arguments: Vec<&str> = [url.as_str()].into_iter().chain(all.iter().map(String::as_str)).collect();
+        peers.agree("stow.py", &arguments);
+        judge(&peers, &before, &cleaned, &orthanc, slices, &RESULTS);
+        assert_eq!(orthanc.instances().expect("Orthanc counts"), n * all.len() as u64);
+    }
 }
 
 /// Of each kind one, with instances of their own: images, an ECG, plans and doses, reports, masks, private attributes,

@@ -182,6 +182,7 @@ fn the_example_of_module_toml_has_every_key() {
     let Needs { interfaces: _, attributes: _, priors_max: Some(_) } = whole.needs else {
         panic!("an optional key of [needs] is missing")
     };
+    assert!(whole.license.is_some(), "an optional key of the manifest is missing");
     let ModuleLimits { guest_memory_mib: Some(_), host_memory_mib: Some(_), job_deadline_ms: Some(_) } = whole.limits
     else {
         panic!("a key of [limits] is missing")
@@ -189,8 +190,18 @@ fn the_example_of_module_toml_has_every_key() {
     let ComponentEntry { file: _, sha256: Some(_) } = whole.component else {
         panic!("an optional key of [component] is missing")
     };
-    let [ModelEntry { name: _, file: _, target: _, batch: _, sha256: Some(_), join: Some(_), warm_up: _ }] =
-        whole.models.as_slice()
+    let [
+        ModelEntry {
+            name: _,
+            file: _,
+            target: _,
+            batch: _,
+            sha256: Some(_),
+            license: Some(_),
+            join: Some(_),
+            warm_up: _,
+        },
+    ] = whole.models.as_slice()
     else {
         panic!("an optional key of [[models]] is missing")
     };

@@ -1,5 +1,6 @@
 //! One binary of scenarios.
 
+mod cases;
 mod catalog;
 mod check;
 mod command;
@@ -17,11 +18,13 @@ mod files;
 mod grants;
 mod input;
 mod jobs;
+mod languages;
 mod malformed;
 mod messages;
 mod models;
 mod node;
 mod openvino;
+mod packs;
 mod peers;
 mod priors;
 mod pull;
@@ -31,6 +34,7 @@ mod record;
 mod review;
 mod seg;
 mod shown;
+mod streams;
 mod sync;
 mod tls;
 mod tools;
@@ -39,6 +43,7 @@ mod ups;
 mod upstream;
 mod vendor;
 mod viewer;
+mod volumes;
 mod wado;
 mod workers;
 mod worklist;

@@ -20,3 +20,15 @@ fn a_model_that_is_not_the_one_in_the_manifest_is_refused() {
     let error = scenario.refused().to_string();
     assert!(error.contains("net.onnx has SHA-256") && error.contains("but the manifest says"), "{error}");
 }
+
+#[test]
+fn a_model_looks_at_each_window_in_a_run_of_its_own() {
+    let more = "\"gantry:imaging/filters\", \"gantry:imaging/patches\", \"wasi:nn\"";
+    let manifest = MANIFEST.replace("\"wasi:nn\"", more);
+    let Some(scenario) = Scenario::with_net("windows", &manifest, "cpu") else { return };
+    let result = scenario.run().expect("the windows came together");
+    assert_eq!(result.findings.classifications[0].probability, 1.0);
+    // 9 × 7 × 5 voxels under windows of 4 × 4 × 4, two apart; four quarters, each as it is and mirrored, along z too. What is
+    // more urgent comes between any two.
+    assert_eq!(result.models[0].calls, (4 * 3 * 2) * (4 * 2 * 2));
+}

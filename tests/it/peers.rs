@@ -22,7 +22,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    fn of(scenario: Scenario) -> Self {
+    pub(crate) fn of(scenario: Scenario) -> Self {
         let stated = scenario.stated().expect("the module runs").findings;
         scenario.run().expect("the result is written");
         Self { scenario, stated }
@@ -66,19 +66,33 @@ impl Done {
         path_text(&file)
     }
 
+    /// SEG and SR, by all who judge them but dcmjs, which looks for sources of one image alone.
+    pub(crate) fn judge(&self, peers: &Peers) {
+        self.judge_seg_by(peers, None);
+        self.judge_sr_by(peers, None);
+    }
+
     /// dciodvfy, highdicom, pydicom, dcmqi and dcmjs find each mask as it was stated, and where it was stated.
     fn judge_seg(&self, peers: &Peers) {
+        self.judge_seg_by(peers, NodePeers::with("dcmjs").as_ref());
+    }
+
+    fn judge_seg_by(&self, peers: &Peers, dcmjs: Option<&NodePeers>) {
         let folder = tempfile::tempdir().expect("a folder");
         let [seg, source] = [self.written("segmentation.dcm"), path_text(self.scenario.study())];
         let expected = self.expected(folder.path());
         peers.agree("judge_seg.py", &[&seg, &source, &expected]);
-        if let Some(node) = NodePeers::with("dcmjs") {
+        if let Some(node) = dcmjs {
             node.agree("judge_dcmjs.cjs", &["seg", &seg, &source, &expected]);
         }
     }
 
     /// dciodvfy, PixelMed's validator, highdicom, dcmqi and dcmjs find each measurement as it was stated.
     fn judge_sr(&self, peers: &Peers) {
+        self.judge_sr_by(peers, NodePeers::with("dcmjs").as_ref());
+    }
+
+    fn judge_sr_by(&self, peers: &Peers, dcmjs: Option<&NodePeers>) {
         let numbered = self.numbered();
         let of_segment = self.stated.measurements.iter().filter_map(|m| {
             let (_, number, _) = numbered.iter().find(|(value, ..)| Some(*value) == m.segment)?;
@@ -96,7 +110,7 @@ impl Done {
             arguments.push("--pixelmed");
         }
         peers.agree("judge_sr.py", &arguments);
-        if let Some(node) = NodePeers::with("dcmjs") {
+        if let Some(node) = dcmjs {
             node.agree("judge_dcmjs.cjs", &["sr", &sr, &seg, &file]);
         }
     }

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::peers::{ORIENTATIONS, path_text, pixelmed_is_there, place};
 
-fn scenario() -> Option<Scenario> {
+pub(crate) fn scenario() -> Option<Scenario> {
     let mut scenario = Scenario::rogue("shown")?;
     scenario.config.outputs.secondary_capture = true;
     Some(scenario)
@@ -25,7 +25,7 @@ fn judge(scenario: &Scenario, stated: &Findings, peers: &Peers) {
     judge_by(scenario, stated, peers, NodePeers::with("dcmjs").as_ref());
 }
 
-fn judge_by(scenario: &Scenario, stated: &Findings, peers: &Peers, dcmjs: Option<&NodePeers>) {
+pub(crate) fn judge_by(scenario: &Scenario, stated: &Findings, peers: &Peers, dcmjs: Option<&NodePeers>) {
     let folder = tempfile::tempdir().expect("a folder");
     let values = &stated.heatmap.as_ref().expect("a heatmap").values;
     let size @ [columns, rows, slices] = values.geometry().size();
@@ -62,7 +62,7 @@ fn judge_by(scenario: &Scenario, stated: &Findings, peers: &Peers, dcmjs: Option
 
 /// dciodvfy, highdicom, pydicom and dcmqi find the boxes and the images of the SR where they are, and PixelMed's validator
 /// its templates as they should be where it is asked: it takes seconds.
-fn judge_regions(scenario: &Scenario, stated: &Findings, peers: &Peers, templates: bool) {
+pub(crate) fn judge_regions(scenario: &Scenario, stated: &Findings, peers: &Peers, templates: bool) {
     let folder = tempfile::tempdir().expect("a folder");
     let boxes: Vec<_> = stated
         .marks

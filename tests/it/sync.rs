@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use dicom_core::{Tag, VR};
+use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use gantry::store::Store;
 use gantry_tests::command::{Said, gantry};
-use gantry_tests::moto::{BUCKET, S3};
+use gantry_tests::gate::Gate;
 use gantry_tests::node::{Node, eventually};
+use gantry_tests::s3::{S3Server, free_port};
 use gantry_tests::{Scenario, change_files, repository, write_ct, write_head_ct};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 use crate::dicomweb::{get, post};
 use crate::node::{json as printed, send, site};
 
+const BUCKET: &str = "cohort";
 /// Whatever must be in no object: parts of names, IDs and UIDs.
 const IDENTITY: [&str; 6] = ["Testfall", "Erika", "PAT-4711", "ACC-0815", "1.2.826.0.1.3680043.8.498", "SECRET"];
 
@@ -26,29 +28,58 @@ struct Cloud {
 }
 
 impl Cloud {
-    /// For a server on this port.
-    fn new(port: u16, more: &str) -> Self {
+    /// For this server.
+    fn of(s3: &S3Server, more: &str) -> Self {
+        Self::new(&s3.url, [&s3.key, &s3.secret], more)
+    }
+
+    /// For one that is not there, or comes later.
+    fn away(port: u16, more: &str) -> Self {
+        Self::new(&format!("http://127.0.0.1:{port}"), ["k", "s"], more)
+    }
+
+    fn new(url: &str, [key, secret]: [&str; 2], more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("identity.key"), [7; 32]).expect("written");
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
-        std::fs::write(at("signing.pem"), key.serialize_pem()).expect("written");
+        let signing = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
+        std::fs::write(at("signing.pem"), signing.serialize_pem()).expect("written");
         for key in ["identity.key", "signing.pem"] {
             std::fs::set_permissions(at(key), PermissionsExt::from_mode(0o600)).expect("set");
         }
-        std::fs::write(at("credentials"), "[default]\naws_access_key_id = k\naws_secret_access_key = s\n")
-            .expect("written");
+        let credentials = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
+        std::fs::write(at("credentials"), credentials).expect("written");
         let policy = format!(
             "version = 1\nsite = \"site-a\"\nidentity_key_file = \"identity.key\"\nsigning_key_file = \"signing.pem\"\n\
              [[rules]]\nname = \"all\"\nsend = true\n\
              [batch]\nbatch_age_max_s = 1\n\
              [s3]\nbucket = \"{BUCKET}\"\nprefix = \"gantry/\"\nregion = \"us-east-1\"\npath_style = true\n\
-             endpoint_url = \"http://127.0.0.1:{port}\"\ncredentials_file = \"credentials\"\nattempts_max = 2\n\
+             endpoint_url = \"{url}\"\ncredentials_file = \"credentials\"\nattempts_max = 2\n\
+             part_mib = 5\nmultipart_above_mib = 5\nobject_max_gib = 1\n\
              backoff_first_ms = 20\nbackoff_max_ms = 50\noutage_pause_s = 1\n\
              [profile]\nbase = \"qa-minimal\"\n{more}"
         );
         std::fs::write(at("sync.toml"), policy).expect("written");
         Self { folder }
+    }
+
+    /// Another line of the policy instead of one.
+    fn with(self, line: &str, other: &str) -> Self {
+        let path = self.folder.path().join("sync.toml");
+        let policy = std::fs::read_to_string(&path).expect("readable");
+        assert!(policy.contains(line), "{policy}");
+        std::fs::write(path, policy.replace(line, other)).expect("written");
+        self
+    }
+
+    /// Replaces the list of those who opted out.
+    fn opt_out(&self, patient_ids: &str) {
+        let at = |name: &str| self.folder.path().join(name);
+        std::fs::write(at("ids"), patient_ids).expect("written");
+        let said =
+            gantry().args(["opt-out", "--key"]).args([at("identity.key"), at("ids")]).output().expect("gantry runs");
+        std::fs::write(at("list"), said.stdout).expect("written");
+        std::fs::rename(at("list"), at("opt-out.txt")).expect("replaced");
     }
 
     /// Lines of `gantry.toml`.
@@ -58,8 +89,19 @@ impl Cloud {
     }
 }
 
+/// A server with an empty bucket.
+fn bucket() -> Option<S3Server> {
+    let s3 = S3Server::moto()?;
+    s3.make(BUCKET);
+    Some(s3)
+}
+
 /// Sends a study of its own, whole, of somebody with a name.
 fn send_study(node: &Node, number: u32, write: impl Fn(&Path)) {
+    send_study_of(node, "PAT-4711", number, write);
+}
+
+fn send_study_of(node: &Node, patient: &str, number: u32, write: impl Fn(&Path)) {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path());
     let instances = std::fs::read_dir(folder.path()).expect("readable").count();
@@ -70,7 +112,7 @@ fn send_study(node: &Node, number: u32, write: impl Fn(&Path)) {
         object.put_str(tags::FRAME_OF_REFERENCE_UID, VR::UI, uid("3"));
         object.put_str(tags::SOP_INSTANCE_UID, VR::UI, uid(&format!("4.{index}")));
         object.put_str(tags::PATIENT_NAME, VR::PN, "Testfall^Erika");
-        object.put_str(tags::PATIENT_ID, VR::LO, "PAT-4711");
+        object.put_str(tags::PATIENT_ID, VR::LO, patient);
         object.put_str(tags::ACCESSION_NUMBER, VR::SH, "ACC-0815");
         object.put_str(tags::STUDY_DESCRIPTION, VR::LO, "Thorax of Erika Testfall");
         object.put_str(tags::BURNED_IN_ANNOTATION, VR::CS, "NO");
@@ -96,10 +138,10 @@ fn parts(node: &Node, state: &str) -> u64 {
 }
 
 /// What manifests of the bucket name, one for each part of a study.
-fn studies(s3: &S3) -> Vec<Value> {
-    let manifests = s3.keys().into_iter().filter(|key| key.contains("/batches/") && key.ends_with(".dsse.json"));
+fn studies(s3: &S3Server) -> Vec<Value> {
+    let manifests = s3.keys(BUCKET).into_iter().filter(|key| key.contains("/batches/") && key.ends_with(".dsse.json"));
     let manifests = manifests.map(|key| {
-        let envelope: Value = serde_json::from_slice(&s3.get(&key)).expect("JSON");
+        let envelope: Value = serde_json::from_slice(&s3.get(BUCKET, &key)).expect("JSON");
         serde_json::from_slice::<Value>(&base64(envelope["payload"].as_str().expect("a payload"))).expect("a manifest")
     });
     manifests.flat_map(|manifest| manifest["studies"].as_array().expect("a list").clone()).collect()
@@ -117,13 +159,13 @@ fn base64(text: &str) -> Vec<u8> {
 }
 
 /// The bytes of a study's objects of a kind and format.
-fn objects(s3: &S3, study: &Value, kind: &str, format: &str) -> Vec<Vec<u8>> {
+fn objects(s3: &S3Server, study: &Value, kind: &str, format: &str) -> Vec<Vec<u8>> {
     let objects = study["objects"].as_array().expect("a list").iter();
     let chosen = objects.filter(|object| object["kind"] == kind && object["format"] == format);
     chosen
         .map(|object| {
             let sha256 = object["sha256"].as_str().expect("a digest");
-            s3.get(&format!("gantry/site-a/objects/sha256/{}/{sha256}", &sha256[..2]))
+            s3.get(BUCKET, &format!("gantry/site-a/objects/sha256/{}/{sha256}", &sha256[..2]))
         })
         .collect()
 }
@@ -137,14 +179,19 @@ fn text(object: &dicom_object::InMemDicomObject, tag: Tag) -> String {
 }
 
 /// No object of the bucket, and no name of one, has anything of anybody's identity.
-fn nobody_is_in(s3: &S3) {
-    for key in s3.keys() {
-        let bytes = s3.get(&key);
+fn nobody_is_in(s3: &S3Server) {
+    for key in s3.keys(BUCKET) {
+        let bytes = s3.get(BUCKET, &key);
         for identity in IDENTITY {
             let there = bytes.windows(identity.len()).any(|window| window.eq_ignore_ascii_case(identity.as_bytes()));
             assert!(!there && !key.contains(identity), "{identity} in {key}");
         }
     }
+}
+
+fn kill(process: u32) {
+    let id = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
+    let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
 }
 
 /// The process of a node that hands things on.
@@ -160,8 +207,8 @@ fn child(node: &Node) -> Option<u32> {
 
 #[test]
 fn a_study_its_result_and_its_verdict_come_to_the_bucket_and_nobody_with_them() {
-    let (Some(s3), Some(module)) = (S3::start(), Scenario::rogue("well-behaved")) else { return };
-    let cloud = Cloud::new(s3.port(), "");
+    let (Some(s3), Some(module)) = (bucket(), Scenario::rogue("well-behaved")) else { return };
+    let cloud = Cloud::of(&s3, "");
     let mut node = Node::start(&(site(module.package_folder(), "") + &cloud.section()));
     send_study(&node, 1, small);
     eventually("it is in the bucket", || parts(&node, "sent") == 1);
@@ -239,6 +286,7 @@ fn a_study_its_result_and_its_verdict_come_to_the_bucket_and_nobody_with_them() 
     // Beside the process that has the spool, which lets go of it and goes on.
     let verified = printed(&node.says(&["sync", "verify", "--read", "--repair", "--json"]));
     assert_eq!((&verified["right"], &verified["batches"]), (&json!(true), &json!(2)), "{verified}");
+    crate::catalog::engines_agree(&s3, BUCKET, "gantry/");
     send_study(&node, 2, small);
     eventually("it goes on", || parts(&node, "sent") == 3);
     assert!(node.stop(), "{}", node.log());
@@ -249,14 +297,14 @@ fn a_study_its_result_and_its_verdict_come_to_the_bucket_and_nobody_with_them() 
 
 #[test]
 fn a_head_is_held_until_a_person_releases_it() {
-    let Some(s3) = S3::start() else { return };
-    let cloud = Cloud::new(s3.port(), "");
+    let Some(s3) = bucket() else { return };
+    let cloud = Cloud::of(&s3, "");
     let node = Node::start(&format!("[web]\nlisten = \"127.0.0.1:0\"\n{}", cloud.section()));
     send_study(&node, 1, |folder| write_head_ct(folder, false).expect("written"));
     eventually("it is held", || parts(&node, "held") == 1);
     let status = status(&node);
     assert_eq!(status["held"], 32, "{status}");
-    assert!(s3.keys().is_empty(), "nothing of it left");
+    assert!(s3.keys(BUCKET).is_empty(), "nothing of it left");
     assert_eq!(node.audited("objects-held").len(), 1);
 
     let list = printed(&node.says(&["quarantine", "list", "--reason", "recognizable", "--json"]));
@@ -273,8 +321,8 @@ fn a_head_is_held_until_a_person_releases_it() {
 
 #[test]
 fn what_is_paused_waits_and_goes_on() {
-    let Some(s3) = S3::start() else { return };
-    let cloud = Cloud::new(s3.port(), "");
+    let Some(s3) = bucket() else { return };
+    let cloud = Cloud::of(&s3, "");
     let node = Node::start(&format!("[web]\nlisten = \"127.0.0.1:0\"\n{}", cloud.section()));
     assert_eq!(node.says(&["sync", "pause", "--reason", "inspection"]).code, Some(0));
     send_study(&node, 1, small);
@@ -285,7 +333,7 @@ fn what_is_paused_waits_and_goes_on() {
     assert_eq!(printed(&node.says(&["sync", "pause", "--json"]))["changed"], false);
     // The node says that it has seen it before anything could have moved.
     eventually("the process says so", || status(&node)["doing"].as_str().is_some_and(|doing| doing.contains("paused")));
-    assert!(s3.keys().is_empty());
+    assert!(s3.keys(BUCKET).is_empty());
     assert_eq!(node.says(&["sync", "resume"]).code, Some(0));
     eventually("it goes on", || parts(&node, "sent") == 1);
     assert_eq!((node.audited("sync-paused").len(), node.audited("sync-resumed").len()), (1, 1));
@@ -294,7 +342,7 @@ fn what_is_paused_waits_and_goes_on() {
 /// It may be at its end before the pause is seen: then the next one is tried.
 #[test]
 fn a_study_that_is_being_taken_in_is_left_when_somebody_pauses() {
-    let cloud = Cloud::new(S3::free_port(), "");
+    let cloud = Cloud::away(free_port(), "");
     let config = format!("[web]\nlisten = \"127.0.0.1:0\"\n{}instances_at_once_max = 1\n", cloud.section());
     let node = Node::start(&config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -324,10 +372,35 @@ fn a_study_that_is_being_taken_in_is_left_when_somebody_pauses() {
     runtime.block_on(store.close());
 }
 
+/// The batch is there and its catalogue is not: whoever reads the one must not miss it in the other for ever.
+#[test]
+fn killed_between_manifest_and_catalogue_it_catches_up() {
+    let Some(s3) = bucket() else { return };
+    let server = s3.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let gate = Gate::before(server, &format!("PUT /{BUCKET}/gantry/catalog/"));
+    let cloud = Cloud::new(&format!("http://127.0.0.1:{}", gate.port()), [&s3.key, &s3.secret], "");
+    let node = Node::start(&format!("[web]\nlisten = \"127.0.0.1:0\"\n{}", cloud.section()));
+    send_study(&node, 1, small);
+    eventually("it begins with the catalogue", || gate.is_reached());
+    let count = |part: &str| s3.keys(BUCKET).iter().filter(|key| key.contains(part)).count();
+    assert_eq!((count("/batches/"), count("/catalog/"), parts(&node, "sent")), (1, 0, 0));
+    kill(child(&node).expect("it runs"));
+    assert_eq!((count("/batches/"), count("/catalog/"), parts(&node, "sent")), (1, 0, 0));
+
+    gate.open();
+    eventually("it is in the bucket", || parts(&node, "sent") == 1);
+    let all = studies(&s3);
+    assert_eq!((all.len(), count("/batches/")), (1, 1), "once");
+    // Study, series and instances.
+    assert_eq!(count("/catalog/"), 3, "{:?}", s3.keys(BUCKET));
+    let verified = printed(&node.says(&["sync", "verify", "--read", "--json"]));
+    assert_eq!(verified["right"], true, "{verified}");
+}
+
 #[test]
 fn whatever_is_killed_each_study_is_there_once() {
-    let Some(s3) = S3::start() else { return };
-    let cloud = Cloud::new(s3.port(), "");
+    let Some(s3) = bucket() else { return };
+    let cloud = Cloud::of(&s3, "");
     let config = format!("[web]\nlisten = \"127.0.0.1:0\"\n{}", cloud.section());
     let mut node = Node::start(&config);
     for number in 0..6 {
@@ -335,8 +408,7 @@ fn whatever_is_killed_each_study_is_there_once() {
         if let Some(id) = child(&node) {
             // Wherever it is just then.
             std::thread::park_timeout(std::time::Duration::from_millis(u64::from(number) * 40));
-            let id = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
-            let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+            kill(id);
         }
         if number == 3 {
             let left = child(&node);
@@ -359,17 +431,86 @@ fn whatever_is_killed_each_study_is_there_once() {
 
 #[test]
 fn while_the_server_is_away_nothing_is_lost() {
-    let port = S3::free_port();
-    let cloud = Cloud::new(port, "");
+    let port = free_port();
+    let cloud = Cloud::away(port, "");
     let node = Node::start(&format!("[web]\nlisten = \"127.0.0.1:0\"\n{}", cloud.section()));
     send_study(&node, 1, small);
     eventually("it says that nobody answers", || {
         let status = status(&node);
         status["halted"].as_str().is_some_and(|why| why.contains("s3.attempts_max = 2"))
     });
-    let Some(s3) = S3::start_on(port) else { return };
+    let Some(s3) = S3Server::moto_on(port) else { return };
+    s3.make(BUCKET);
     eventually("it goes on", || parts(&node, "sent") == 1);
     assert_eq!(studies(&s3).len(), 1);
+}
+
+#[test]
+fn who_opts_out_while_a_batch_waits_is_taken_out_of_it_and_the_others_leave() {
+    let port = free_port();
+    let cloud = Cloud::away(port, "[consent]\nopt_out_file = \"opt-out.txt\"\n");
+    let cloud = cloud.with("batch_age_max_s = 1", "batch_age_max_s = 600\nbatch_studies_max = 3");
+    cloud.opt_out("PAT-0000\n");
+    let node = Node::start(&format!("[web]\nlisten = \"127.0.0.1:0\"\n{}", cloud.section()));
+    for (number, patient) in [(1, "PAT-4711"), (2, "PAT-4712"), (3, "PAT-4711")] {
+        send_study_of(&node, patient, number, small);
+    }
+    let halted = |why: &str| status(&node)["halted"].as_str().is_some_and(|halted| halted.contains(why));
+    eventually("their batch is sealed, and nobody answers", || halted("s3.attempts_max = 2"));
+    cloud.opt_out("PAT-0000\nPAT-4711\n");
+    eventually("what is theirs stays", || parts(&node, "skipped") == 2);
+    let withdrawn = node.audited("sync-study-withdrawn");
+    assert_eq!(withdrawn.len(), 2, "{withdrawn:?}");
+    let why =
+        "its patient opted out after it was taken in; objects of it may be in the bucket, and no batch names them";
+    assert!(withdrawn.iter().all(|row| row["detail"] == why), "{withdrawn:?}");
+
+    // One that comes now waits with the other, for a third.
+    send_study_of(&node, "PAT-4711", 4, small);
+    eventually("it stays", || parts(&node, "skipped") == 3);
+    send_study_of(&node, "PAT-4713", 5, small);
+    send_study_of(&node, "PAT-4714", 6, small);
+    let Some(s3) = S3Server::moto_on(port) else { return };
+    s3.make(BUCKET);
+    eventually("the others are in the bucket", || parts(&node, "sent") == 3);
+    let all = studies(&s3);
+    let of = |study: &Value| text(&dicom(&objects(&s3, study, "instance", "dicom")[0]), tags::PATIENT_ID);
+    let patients: BTreeSet<String> = all.iter().map(of).collect();
+    assert_eq!((all.len(), patients.len()), (3, 3), "{patients:?}");
+    let lies = s3.keys(BUCKET).iter().filter(|key| key.contains("/objects/")).count();
+    assert_eq!(lies, all.iter().filter_map(|study| study["objects"].as_array()).map(Vec::len).sum::<usize>());
+}
+
+/// Of 8 MiB in one batch no more leaves than may, also when the process is killed and comes again.
+#[test]
+fn a_limit_is_not_passed_by_a_batch_that_is_larger() {
+    let Some(s3) = bucket() else { return };
+    let cloud = Cloud::of(&s3, "[limits]\nhourly_max_mib = 5\n");
+    let config = format!("[web]\nlisten = \"127.0.0.1:0\"\n{}", cloud.section());
+    let mut node = Node::start(&config);
+    let large = |folder: &Path| {
+        small(folder);
+        change_files(folder, |index, slice| {
+            for tag in [tags::ROWS, tags::COLUMNS] {
+                slice.put(DataElement::new(tag, VR::US, PrimitiveValue::from(640_u16)));
+            }
+            let voxels: Vec<u16> = (0..640 * 640).map(|n| (n % 97 + index) as u16).collect();
+            slice.put(DataElement::new(tags::PIXEL_DATA, VR::OW, PrimitiveValue::U16(voxels.into())));
+        })
+        .expect("changed");
+    };
+    send_study(&node, 1, large);
+    let halted =
+        |node: &Node| status(node)["halted"].as_str().is_some_and(|why| why.contains("leave room for more at"));
+    let lies = || s3.keys(BUCKET).iter().map(|key| s3.get(BUCKET, key).len()).sum::<usize>();
+    for _ in 0..2 {
+        eventually("it waits", || halted(&node));
+        let lies = lies();
+        assert!((4 << 20..=5 << 20).contains(&lies), "{lies} bytes");
+        node.kill();
+        node = node.again(&config);
+    }
+    assert_eq!(parts(&node, "sent"), 0);
 }
 
 #[test]
@@ -377,14 +518,14 @@ fn without_a_policy_or_with_a_wrong_one_it_says_what_to_do() {
     let node = Node::start("");
     let said = node.says(&["sync", "run"]);
     assert!(said.code == Some(2) && said.err.contains("sync.policy is not set"), "{said:?}");
-    let cloud = Cloud::new(9, "");
+    let cloud = Cloud::away(9, "");
     std::fs::remove_file(cloud.folder.path().join("signing.pem")).expect("removed");
     let node = Node::start(&cloud.section());
     let said = node.says(&["doctor"]);
     assert!(said.out.contains("openssl genpkey"), "{said:?}");
 
     // As docs/sync.md has it.
-    let cloud = Cloud::new(9, "");
+    let cloud = Cloud::away(9, "");
     let page = std::fs::read_to_string(repository().join("docs/sync.md")).expect("readable");
     let (_, policy) = page.split_once("<<'POLICY'\n").expect("a policy");
     std::fs::write(cloud.folder.path().join("sync.toml"), policy.split_once("POLICY\n").expect("its end").0)

@@ -1,9 +1,10 @@
 //! What a vendor does on the first day: a new module builds, passes its tests and runs, and gives nothing away.
 
+use std::path::Path;
 use std::process::Command;
 
 use gantry::module::build::{BuildError, build};
-use gantry::module::{inspect, new, package::Package};
+use gantry::module::{inspect, language::Language, new, package::Package};
 use gantry_tests::command::{Said, gantry};
 use gantry_tests::{MANIFEST, Scenario, repository, skipped};
 
@@ -13,7 +14,7 @@ fn a_new_module_passes_its_tests_builds_and_runs() {
     let target = repository().join("target");
     std::fs::create_dir_all(&target).expect("a folder");
     let parent = tempfile::Builder::new().prefix("new-module-").tempdir_in(&target).expect("a folder");
-    let source = new::new("first-day", parent.path(), None).expect("made");
+    let source = new::new("first-day", parent.path(), Language::Rust, None).expect("made");
 
     let mut cargo = Command::new("cargo");
     cargo.args(["test", "--quiet"]).current_dir(&source).env("CARGO_TARGET_DIR", target.join("new-module"));
@@ -37,6 +38,63 @@ fn a_new_module_passes_its_tests_builds_and_runs() {
     let scenario = Scenario::new(&component, MANIFEST).expect("a scenario");
     let result = scenario.run().expect("done");
     assert_eq!(result.findings.segments[0].voxels, 6 * 6 * 6);
+    passes_its_cases(&source);
+}
+
+fn passes_its_cases(source: &Path) {
+    let tested = gantry().args(["module", "test"]).arg(source).output().expect("gantry runs");
+    let said = Said::from(tested);
+    assert!(said.code == Some(0) && said.out.contains("1 passed, 0 failed"), "{said:?}");
+}
+
+#[test]
+fn a_module_made_of_a_network_passes_its_tests_builds_and_runs() {
+    let target = repository().join("target");
+    std::fs::create_dir_all(&target).expect("a folder");
+    let parent = tempfile::Builder::new().prefix("new-module-").tempdir_in(&target).expect("a folder");
+    for (name, network, labels, found) in [
+        (
+            "by-slice",
+            "ct-organs/models/organs.onnx",
+            &["Liver", "Lungs", "Kidneys"][..],
+            "3 labels of voxels, from slices",
+        ),
+        ("by-volume", "head-ct-triage/models/triage.onnx", &["Dense"], "a score of each voxel, from volumes"),
+    ] {
+        let mut command = gantry();
+        command.args(["module", "new", name, "--dir"]).arg(parent.path()).arg("--from-onnx");
+        command.arg(repository().join("modules").join(network));
+        for label in labels {
+            command.args(["--label", label]);
+        }
+        let said = Said::from(command.output().expect("gantry runs"));
+        assert!(said.code == Some(0) && said.err.contains(found), "{said:?}");
+        let source = parent.path().join(name);
+        let mut cargo = Command::new("cargo");
+        cargo.args(["test", "--quiet"]).current_dir(&source).env("CARGO_TARGET_DIR", target.join("new-module"));
+        let output = cargo.output().expect("cargo runs");
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        match build(&source, &mut |_| {}) {
+            Err(BuildError::NoToolchain(why)) => return skipped(&why),
+            built => drop(built.expect("built")),
+        }
+        passes_its_cases(&source);
+    }
+    let refused = |words: &[&str], code: i32, told: &str| {
+        let mut command = gantry();
+        let network = repository().join("modules/ct-organs/models/organs.onnx");
+        command.args(["module", "new", "never", "--dir"]).arg(parent.path()).args(words);
+        if !words.contains(&"--from-onnx") {
+            command.arg("--from-onnx").arg(network);
+        }
+        let said = Said::from(command.output().expect("gantry runs"));
+        assert!(said.code == Some(code) && said.err.contains(told), "{words:?}: {said:?}");
+        assert!(!parent.path().join("never").exists(), "nothing is made");
+    };
+    refused(&["--label", "Liver"], 2, "--label: 1 were given, and the network has 3");
+    refused(&["--modality", "ct"], 2, "--modality: a code");
+    refused(&["--from-onnx", "/nonexistent.onnx"], 2, "/nonexistent.onnx");
+    refused(&["--from-onnx", "README.md"], 4, "it is no ONNX model");
 }
 
 #[test]
@@ -44,7 +102,7 @@ fn a_module_that_does_not_compile_says_why() {
     let target = repository().join("target");
     std::fs::create_dir_all(&target).expect("a folder");
     let parent = tempfile::Builder::new().prefix("new-module-").tempdir_in(&target).expect("a folder");
-    let source = new::new("first-try", parent.path(), None).expect("made");
+    let source = new::new("first-try", parent.path(), Language::Rust, None).expect("made");
     std::fs::remove_file(source.join("MODEL_CARD.md")).expect("removed");
     let error = build(&source, &mut |_| {}).expect_err("no card").to_string();
     assert!(error.contains("has no MODEL_CARD.md"), "{error}");

@@ -1,8 +1,9 @@
 """What DuckDB and DataFusion read of a catalogue, straight from its bucket.
 
-    catalog.py URL KEY SECRET BUCKET PREFIX DOCS
+    catalog.py URL KEY SECRET BUCKET PREFIX DOCS [SQL]
 
-Prints, as JSON, how many rows each table has, studies joined down to findings, and what the queries of docs/catalog.md answer. Fails where the
+With SQL it prints what DuckDB answers, and no more. Otherwise
+prints, as JSON, how many rows each table has, studies joined down to findings, and what the queries of docs/catalog.md answer. Fails where the
 two engines differ, and where a table's columns are not those that docs/catalog.md has, in its order and of its types.
 """
 
@@ -19,7 +20,7 @@ import duckdb_extension_httpfs
 import pyarrow
 from datafusion.object_store import AmazonS3
 
-URL, KEY, SECRET, BUCKET, PREFIX, DOCS = sys.argv[1:]
+URL, KEY, SECRET, BUCKET, PREFIX, DOCS = sys.argv[1:7]
 TABLES = ["study", "series", "instance", "finding", "verdict", "run"]
 JOINED = """
 SELECT t.study_instance_uid, s.series_instance_uid, i.sop_instance_uid, i.object_sha256, i.bytes, t.patient, t.study_date,
@@ -119,6 +120,9 @@ def same(one, other):
 
 def main():
     columns, views, queries = docs()
+    if len(sys.argv) > 7:
+        json.dump(DuckDb(views).rows(sys.argv[7]), sys.stdout)
+        return
     assert len(queries) >= 3 and len(views) == len(TABLES), "docs/catalog.md lacks queries or views"
     said = []
     for engine in (DuckDb(views), DataFusion(views)):

@@ -21,7 +21,7 @@ import highdicom
 import numpy as np
 import pydicom
 
-from judge_seg import BIN, TOLERANCE_MM, slices
+from judge_seg import BIN, TOLERANCE_MM, image_of, slices
 from judge_shown import point
 from judge_sr import by_pixelmed, conforms, evidence
 
@@ -55,7 +55,7 @@ def by_highdicom(path, source, expected):
     for i, (box, (group, regions)) in enumerate(zip(ordered, found, strict=True)):
         start, size = np.array(box["start"]), np.array(box["size"])
         wanted = list(range(start[2], start[2] + size[2]))
-        on = [place.get(r.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for r in regions]
+        on = [place.get(image_of(r.ContentSequence[0].ReferencedSOPSequence[0])) for r in regions]
         if on != wanted:
             faults.append(f"highdicom: box {i} lies on slices {on}, not {wanted}")
             continue
@@ -83,7 +83,7 @@ def library(report, source):
         common = {name(c): number(c) for c in group.ContentSequence if c.ValueType == "NUM"}
         cosines = [common.get(f"Image Orientation (Patient) {d} {a}") for d in ("Row", "Column") for a in "XYZ"]
         for image in images:
-            uid = image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+            uid = image_of(image.ReferencedSOPSequence[0])
             at = {name(c): number(c) for c in image.get("ContentSequence", [])}
             seen.append(uid)
             stated = next((s for s in source if s[0] == uid), None)

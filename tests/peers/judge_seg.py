@@ -50,15 +50,43 @@ def main():
 
 
 def slices(folder):
-    """(SOP Instance UID, position, row direction, column direction, spacing) of each, ascending along the normal."""
+    """(image, position, row direction, column direction, spacing) of each, ascending along the normal.
+
+    An image is called by its SOP Instance UID, a frame of one by that, `#` and its number.
+    """
     found = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         d = pydicom.dcmread(path, stop_before_pixels=True)
-        uid = d.get("SOPInstanceUID") or d.file_meta.MediaStorageSOPInstanceUID
-        orientation = np.array(d.ImageOrientationPatient, float)
-        spacing = [float(s) for s in d.PixelSpacing]
-        found.append((str(uid), np.array(d.ImagePositionPatient, float), orientation[:3], orientation[3:], spacing))
+        uid = str(d.get("SOPInstanceUID") or d.file_meta.MediaStorageSOPInstanceUID)
+        if "PerFrameFunctionalGroupsSequence" not in d:
+            found.append(slice_of(uid, d.ImagePositionPatient, d.ImageOrientationPatient, d.PixelSpacing))
+            continue
+        shared = d.SharedFunctionalGroupsSequence[0]
+        orientation = shared.PlaneOrientationSequence[0].ImageOrientationPatient
+        spacing = shared.PixelMeasuresSequence[0].PixelSpacing
+        for number, frame in enumerate(d.PerFrameFunctionalGroupsSequence, 1):
+            position = frame.PlanePositionSequence[0].ImagePositionPatient
+            found.append(slice_of(f"{uid}#{number}", position, orientation, spacing))
     return sorted(found, key=lambda s: np.dot(np.cross(s[2], s[3]), s[1]))
+
+
+def slice_of(image, position, orientation, spacing):
+    orientation = np.array(orientation, float)
+    return image, np.array(position, float), orientation[:3], orientation[3:], [float(s) for s in spacing]
+
+
+def image_of(item):
+    """The one image that an item refers to, as `slices` calls it; nothing where it refers to several."""
+    images = images_of(item)
+    return images[0] if len(images) == 1 else None
+
+
+def images_of(item):
+    numbers = item.get("ReferencedFrameNumber")
+    if numbers is None:
+        return [str(item.ReferencedSOPInstanceUID)]
+    numbers = numbers if isinstance(numbers, pydicom.multival.MultiValue) else [numbers]
+    return [f"{item.ReferencedSOPInstanceUID}#{number}" for number in numbers]
 
 
 def centre(mask, source):
@@ -86,9 +114,7 @@ def segments(path, expected):
 def by_highdicom(path, source, labels, expected):
     seg = highdicom.seg.segread(path)
     numbers = [s["number"] for s in expected]
-    pixels = seg.get_pixels_by_source_instance(
-        [s[0] for s in source], segment_numbers=numbers, assert_missing_frames_are_empty=True
-    )
+    pixels = pixels_of(seg, source, segment_numbers=numbers)
     wrong = {s["name"]: int((pixels[..., i] != (labels == s["value"])).sum()) for i, s in enumerate(expected)}
     faults = [f"highdicom: {n} voxels of {name} differ" for name, n in wrong.items() if n]
     # And without the references to the source: the volume that it builds from the SEG alone.
@@ -100,6 +126,17 @@ def by_highdicom(path, source, labels, expected):
         if moved > TOLERANCE_MM:
             faults.append(f"highdicom: {s['name']} lies {moved:.3f} mm from where it was")
     return faults
+
+
+def pixels_of(seg, source, **options):
+    """What highdicom finds for each image of the source, by the references to it."""
+    images = [image.split("#") for image, *_ in source]
+    if len(images[0]) == 1:
+        return seg.get_pixels_by_source_instance(
+            [uid for uid, in images], assert_missing_frames_are_empty=True, **options
+        )
+    numbers = [int(number) for _, number in images]
+    return seg.get_pixels_by_source_frame(images[0][0], numbers, assert_missing_frames_are_empty=True, **options)
 
 
 def by_pydicom(path, source, labels, expected):
@@ -115,8 +152,7 @@ def by_pydicom(path, source, labels, expected):
         if distance[z] > TOLERANCE_MM:
             faults.append(f"pydicom: a frame lies {distance[z]:.3f} mm from the closest slice")
             continue
-        referred = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
-        if referred != source[z][0]:
+        if image_of(group.DerivationImageSequence[0].SourceImageSequence[0]) != source[z][0]:
             faults.append(f"pydicom: the frame at slice {z} refers to another slice")
         if not frame.any():
             faults.append(f"pydicom: an empty frame at slice {z}")

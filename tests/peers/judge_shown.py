@@ -26,7 +26,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 
-from judge_seg import BIN, TOLERANCE_MM, conforms, slices
+from judge_seg import BIN, TOLERANCE_MM, conforms, image_of, images_of, pixels_of, slices
 
 
 def main():
@@ -106,7 +106,7 @@ def map_by_pydicom(path, source, values):
             faults.append(f"pydicom: a frame lies {distance[z]:.3f} mm from the closest slice")
         elif not np.array_equal(frame, values[z]):
             faults.append(f"pydicom: the values of slice {z} differ")
-        elif group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID != source[z][0]:
+        elif image_of(group.DerivationImageSequence[0].SourceImageSequence[0]) != source[z][0]:
             faults.append(f"pydicom: the frame at slice {z} refers to another slice")
     return faults if len(seen) == len(values) else [*faults, f"pydicom: frames of {len(seen)} slices"]
 
@@ -142,7 +142,7 @@ def likely_by_highdicom(path, source, values):
     if seg.segmentation_type != highdicom.seg.SegmentationTypeValues.FRACTIONAL:
         return [f"highdicom: a segmentation of type {seg.segmentation_type}"]
     options = {"segment_numbers": [1], "rescale_fractional": True}
-    pixels = seg.get_pixels_by_source_instance([s[0] for s in source], assert_missing_frames_are_empty=True, **options)
+    pixels = pixels_of(seg, source, **options)
     worst = float(np.abs(pixels[..., 0] - values).max())
     faults = [f"highdicom: a probability is off by {worst:.4f}"] if worst > HALF_STEP else []
     volume = seg.get_volume(combine_segments=False, **options)
@@ -167,7 +167,7 @@ def likely_by_pydicom(path, source, values):
         z = int(np.argmin(distance))
         if distance[z] > TOLERANCE_MM or not frame.any():
             faults.append(f"pydicom: a frame lies {distance[z]:.3f} mm from the closest slice, or is empty")
-        if group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID != source[z][0]:
+        if image_of(group.DerivationImageSequence[0].SourceImageSequence[0]) != source[z][0]:
             faults.append(f"pydicom: the frame at slice {z} refers to another slice")
         found[z] += frame / 255
     worst = float(np.abs(found - values).max())
@@ -192,13 +192,14 @@ def boxes(path, source, expected):
     """Each box around its voxels, on its slices alone, with its label."""
     state = pydicom.dcmread(path)
     place = {s[0]: z for z, s in enumerate(source)}
-    named = {r.ReferencedSOPInstanceUID for s in state.ReferencedSeriesSequence for r in s.ReferencedImageSequence}
+    named = {i for s in state.ReferencedSeriesSequence for r in s.ReferencedImageSequence for i in images_of(r)}
     found = []
     for item in state.GraphicAnnotationSequence:
         for graphic in item.get("GraphicObjectSequence", []):
             points = np.array(graphic.GraphicData, float).reshape(-1, 2)
-            on = sorted(place[r.ReferencedSOPInstanceUID] for r in item.ReferencedImageSequence)
-            if not named.issuperset(r.ReferencedSOPInstanceUID for r in item.ReferencedImageSequence):
+            images = [image for r in item.ReferencedImageSequence for image in images_of(r)]
+            on = sorted(place[image] for image in images)
+            if not named.issuperset(images):
                 return ["a box lies on an image that the presentation state does not refer to"]
             # The first pixel reaches from 0 to 1, so its centre lies at 0.5.
             middle = points[:4].mean(axis=0) - 0.5
@@ -226,7 +227,7 @@ def boxes(path, source, expected):
 def capture(path, source, expected):
     data = pydicom.dcmread(path)
     faults = []
-    if data.SourceImageSequence[0].ReferencedSOPInstanceUID != source[expected["hottest"]][0]:
+    if image_of(data.SourceImageSequence[0]) != source[expected["hottest"]][0]:
         faults.append("the capture is of another slice")
     if data.pixel_array.shape != (data.Rows, data.Columns, 3) or data.BurnedInAnnotation != "YES":
         faults.append("the capture is no colour image that says that it is annotated")

@@ -1,8 +1,8 @@
 """moto's S3 on loopback, on a port that the kernel gives, with signatures checked.
 
-    moto_s3.py
+    moto_s3.py [PORT]
 
-Says "ready URL KEY SECRET" on standard output, and ends when its standard input does. Buckets are also found as BUCKET.s3.test.
+With a port it is there instead, and anybody may do everything: for who was told of it before it was there. Says "ready URL KEY SECRET" on standard output, and ends when its standard input does. Buckets are also found as BUCKET.s3.test.
 STS is there too: whoever brings a web identity token becomes the role arn:aws:iam::123456789012:role/r, which may do everything.
 """
 
@@ -12,8 +12,10 @@ import os
 import sys
 import threading
 
+port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
 # The first three actions, which make a user, need no credentials. moto reads this when it is imported.
-os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "3"
+if not port:
+    os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "3"
 
 import boto3  # noqa: E402
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app  # noqa: E402
@@ -33,7 +35,7 @@ TokenResponse._authenticate_and_authorize_normal_action = but_not_who_brings_a_t
 
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 app = DomainDispatcherApplication(create_backend_app)
-server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
+server = make_server("127.0.0.1", port, app, threaded=True, request_handler=MotoRequestHandler)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 
 url = f"http://127.0.0.1:{server.server_port}"

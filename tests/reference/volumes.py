@@ -19,6 +19,7 @@ import SimpleITK as sitk
 OUT = Path(__file__).parents[2] / "runtime/src/volumes/reference/vectors.json"
 TOLERANCE = 1e-4
 HOW = {"linear": sitk.sitkLinear, "nearest": sitk.sitkNearestNeighbor}
+SAMPLED = HOW | {"cubic": sitk.sitkBSpline}
 
 
 def rotation(x, y, z):
@@ -84,7 +85,7 @@ def resampled(img, spacing, how):
     first = (np.array(spacing) / img.GetSpacing() - 1) / 2
     origin = img.TransformContinuousIndexToPhysicalPoint(first.tolist())
     return sitk.Resample(
-        img, size.tolist(), sitk.Transform(), HOW[how], origin, spacing, img.GetDirection(), 0.0, img.GetPixelID()
+        img, size.tolist(), sitk.Transform(), SAMPLED[how], origin, spacing, img.GetDirection(), 0.0, img.GetPixelID()
     )
 
 

@@ -128,6 +128,8 @@ pub fn endless() -> Vec<Guest> {
         endless("compute-loop").with_net(),
         endless("sleep").granted(clock),
         endless("poll-clock").granted(clock),
+        endless("endless-filter").granted(&["gantry:imaging/filters"]),
+        endless("endless-windows").with_net().granted(&["gantry:imaging/patches"]),
     ]
 }
 
@@ -143,6 +145,7 @@ pub fn traps() -> Vec<Guest> {
         guest("wrong-length", End::Trap("has 256 bytes, but 252 were given")),
         guest("tensor-overflow", End::Trap("cannot be addressed")),
         guest("wraps", End::Trap("cannot be addressed")),
+        guest("leaves", End::Module("it ended itself with exit status 1")).granted(&["wasi:empty"]),
     ];
     let lengths = [
         End::Trap("a f16 tensor of shape [3] has 6 bytes, but 7 were given"),
@@ -219,6 +222,7 @@ pub fn refused() -> Vec<Guest> {
         guest("not-finite", End::Done),
         guest("zero-size", End::Done),
         guest("wrong-inputs", End::Done).with_net(),
+        guest("wrong-filters", End::Done).with_net().granted(&["gantry:imaging/filters", "gantry:imaging/patches"]),
         guest("nan-inputs", End::Done).with_net(),
         guest("given-twice", End::Module("input 'x' was given twice")).with_net(),
         guest("missing-input", End::Module("input 'x' is missing")).with_net(),

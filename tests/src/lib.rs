@@ -1,12 +1,13 @@
 //! What scenarios are made of: a small CT, a package around any component, and one call that runs both.
 
 pub mod certificates;
+pub mod cine;
 pub mod command;
 pub mod complete;
 pub mod dimse;
 pub mod fhir;
+pub mod gate;
 pub mod guests;
-pub mod moto;
 pub mod nets;
 pub mod node;
 pub mod onnx;
@@ -63,7 +64,9 @@ pub fn assets() -> PathBuf {
     std::env::var_os("GANTRY_ASSETS").map_or_else(|| repository().join(".cache/assets"), PathBuf::from)
 }
 
-fn present(path: PathBuf, made_by: &str) -> Option<PathBuf> {
+/// The same, wherever it lies.
+#[must_use]
+pub fn present(path: PathBuf, made_by: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }

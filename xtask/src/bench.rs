@@ -27,6 +27,9 @@ Examples:
   cargo xtask bench deid                     slices without identities, beside dicom-anonymizer and gdcmanon
   cargo xtask bench decode                   a CT in JPEG 2000 to a volume, beside pydicom with OpenJPEG
   cargo xtask bench sync                     a batch into a bucket (radosgw), beside s5cmd
+  cargo xtask bench volumes                  each operation on a volume, beside scipy and SimpleITK
+  cargo xtask bench volumes -- --only median --slices 300
+  cargo xtask bench stream                   two ultrasound streams at once, against the frame budget and one alone
   cargo xtask bench gpu -- --library LIBRARY --out ratios.json
                                              what everything around an engine costs on a GPU, beside the bare engine
   cargo xtask bench gpu -- --device cpu      the same on processors
@@ -64,6 +67,10 @@ enum Subject {
     Decode,
     /// A batch of 2,000 small objects, and one of four large ones, to radosgw by our uploader and by s5cmd
     Sync,
+    /// Smoothing, projections, morphology, resampling and the like on a CT of 512 × 512 × 100, beside scipy and SimpleITK
+    Volumes,
+    /// A real ultrasound cine at 30 frames a second through us-guidance: two streams at once against 33 ms, and against one
+    Stream,
     /// Models by the bare engine in a loop, by the engine in the process, and by a worker; urgent runs; a killed worker
     Gpu,
 }
@@ -81,6 +88,8 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
         Subject::Deid => ("deid", false),
         Subject::Decode => ("decode", false),
         Subject::Sync => ("sync", false),
+        Subject::Volumes => ("volumes", false),
+        Subject::Stream => ("stream", true),
         Subject::Gpu => ("gpu", false),
     };
     if runs_modules || matches!(options.subject, Subject::Outputs | Subject::Deid | Subject::Decode) {

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: throws bytes at what reads the network and the configuration, guided by the code they reach.
+//! `cargo xtask fuzz`: throws bytes at what reads the network, the configuration and what guests ask, guided by the code they reach.
 
 use crate::process::{Step, seconds, timed};
 use crate::repository::{Repository, find_program};
@@ -49,6 +49,8 @@ pub(crate) enum Target {
     Reader,
     /// The text of gantry.toml
     Config,
+    /// What a guest asks of volumes
+    Volumes,
 }
 
 /// The crate; no member of the workspace.
@@ -77,6 +79,7 @@ impl Target {
             Self::Hl7 => "hl7",
             Self::Reader => "reader",
             Self::Config => "config",
+            Self::Volumes => "volumes",
         }
     }
 
@@ -88,6 +91,7 @@ impl Target {
             // A header, and a small image in any transfer syntax.
             Self::Reader => 8 << 10,
             Self::Config => 16 << 10,
+            Self::Volumes => 1 << 10,
         }
     }
 }
@@ -172,7 +176,7 @@ fn fuzz(repository: &Repository, programs: &Path, target: Target, time: u32) -> 
         "-print_final_stats=1".into(),
     ]);
     let step = match target {
-        Target::Guard | Target::Command | Target::Multipart | Target::Hl7 | Target::Reader => step,
+        Target::Guard | Target::Command | Target::Multipart | Target::Hl7 | Target::Volumes | Target::Reader => step,
         Target::Config => {
             fs::copy(repository.root.join(EXAMPLE), learnt.join("example")).context("cannot copy the example")?;
             step.arg(format!("-dict={}", words(repository)?.display()))

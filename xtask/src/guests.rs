@@ -1,9 +1,10 @@
 //! `cargo xtask guests`: everything that runs inside the sandbox, built by the `gantry` command that vendors use.
 
 use crate::process::{Step, seconds, timed};
-use crate::repository::{Profile, Repository};
-use anyhow::{Context, Result};
-use std::ffi::OsStr;
+use crate::repository::{Profile, Repository, find_program, in_ci};
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -44,9 +45,29 @@ pub(crate) enum Guest {
 impl Guest {
     /// Builds it with a `gantry` of `profile` that is built already.
     pub(crate) fn build(&self, repository: &Repository, profile: Profile) -> Result<()> {
-        let (outcome, elapsed) = timed(|| self.command(repository, profile).run());
+        let name = repository.short(self.folder());
+        let path = path_with_tools(repository)?;
+        let foreign = Foreign::of(self.folder());
+        if let Some(tool) = foreign.map(Foreign::tool).filter(|tool| !is_on(&path, tool)) {
+            if in_ci() {
+                bail!("{name} needs {tool}, which `cargo xtask assets --peers` installs");
+            }
+            println!("{name}: {tool} is missing, which `cargo xtask assets --peers` installs; skipped");
+            return Ok(());
+        }
+        let inputs = foreign.map(|_| inputs(repository, self.folder())).transpose()?;
+        let stamp = self.folder().join("build/inputs.sha256");
+        let built = fs::read_to_string(&stamp).ok();
+        if inputs.is_some() && inputs == built && self.folder().join("package/module.toml").is_file() {
+            println!("{name}: up to date");
+            return Ok(());
+        }
+        let (outcome, elapsed) = timed(|| self.command(repository, profile).env("PATH", &path).run());
         outcome?;
-        println!("{}: built ({})", repository.short(self.folder()), seconds(elapsed));
+        if let Some(inputs) = inputs {
+            fs::write(&stamp, inputs).with_context(|| format!("cannot write {}", stamp.display()))?;
+        }
+        println!("{name}: built ({})", seconds(elapsed));
         Ok(())
     }
 
@@ -87,6 +108,71 @@ impl Guest {
             None
         }
     }
+}
+
+/// A language whose tools do not look for themselves whether anything has changed, and take seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Foreign {
+    C,
+    Python,
+    JavaScript,
+}
+
+impl Foreign {
+    fn of(folder: &Path) -> Option<Self> {
+        let told_by = [("module.c", Self::C), ("module.py", Self::Python), ("module.js", Self::JavaScript)];
+        told_by.into_iter().find(|(file, _)| folder.join(file).is_file()).map(|(_, language)| language)
+    }
+
+    fn tool(self) -> &'static str {
+        match self {
+            Self::C => "wasm-ld",
+            Self::Python => "componentize-py",
+            Self::JavaScript => "componentize-js",
+        }
+    }
+}
+
+/// Where programs are looked for: those of other people that make guests come first.
+fn path_with_tools(repository: &Repository) -> Result<OsString> {
+    let tools = repository.toolchains();
+    let own = [tools.join("venv/bin"), tools.join("npm/node_modules/.bin")];
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path))).context("PATH has a folder with a colon")
+}
+
+fn is_on(path: &OsStr, tool: &str) -> bool {
+    find_program(tool).is_some() || std::env::split_paths(path).any(|folder| folder.join(tool).is_file())
+}
+
+/// The digest of all that such a guest is made of: its sources, the contract, how it is built, and the tools' versions.
+fn inputs(repository: &Repository, folder: &Path) -> Result<String> {
+    let mut files = files_in(folder, |name| !["build", "package", "__pycache__"].contains(&name))?;
+    for part in ["wit", "runtime/src/module/build", "tests/toolchains"] {
+        files.extend(files_in(&repository.root.join(part), |_| true)?);
+    }
+    let mut digest = Sha256::new();
+    for file in files {
+        let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        digest.update(format!("{} {}\n", repository.short(&file), bytes.len()));
+        digest.update(bytes);
+    }
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Every file below a folder, in order, without what `wanted` leaves out.
+fn files_in(folder: &Path, wanted: fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let mut entries = entries.with_context(|| format!("cannot read {}", folder.display()))?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    let mut files = Vec::new();
+    for entry in entries.into_iter().filter(|entry| entry.file_name().to_str().is_some_and(wanted)) {
+        match entry.file_type()?.is_dir() {
+            true => files.extend(files_in(&entry.path(), wanted)?),
+            false => files.push(entry.path()),
+        }
+    }
+    Ok(files)
 }
 
 /// The vendor modules in `modules/`.
@@ -144,6 +230,32 @@ mod tests {
         let found = test_guests(&repository).expect("test guests");
         assert_eq!(found, [Guest::Examples(root.join("tests/guests/rogue"))]);
         assert_eq!(crates(&repository).expect("crates"), [root.join("tests/guests/rogue/Cargo.toml")]);
+        remove_folder(&root).expect("cleaned up");
+    }
+
+    #[test]
+    fn a_guest_is_made_again_when_anything_that_it_is_made_of_changes() {
+        let root = std::env::temp_dir().join(format!("gantry-inputs-{}", std::process::id()));
+        remove_folder(&root).expect("a clean start");
+        let write = |file: &str, text: &str| {
+            let path = root.join(file);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        };
+        let inputs = || inputs(&repository(&root), &root.join("guest")).expect("a digest");
+        for file in ["guest/module.py", "wit/imaging.wit", "runtime/src/module/build/python.rs", "tests/toolchains/x"] {
+            write(file, "");
+        }
+        let first = inputs();
+        write("guest/build/module.wasm", "made");
+        write("guest/package/module.toml", "made");
+        assert_eq!(inputs(), first, "what was made is no input");
+        for file in ["guest/module.py", "guest/parts/more.py", "wit/imaging.wit", "tests/toolchains/x"] {
+            let before = inputs();
+            write(file, "changed");
+            assert_ne!(inputs(), before, "{file}");
+        }
+        assert_eq!(Foreign::of(&root.join("guest")), Some(Foreign::Python));
         remove_folder(&root).expect("cleaned up");
     }
 

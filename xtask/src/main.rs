@@ -12,6 +12,7 @@ mod guests;
 mod peers;
 mod process;
 mod repository;
+mod sql;
 mod suite;
 mod torture;
 
@@ -39,7 +40,7 @@ enum Task {
     Assets(assets::Options),
     /// Build `gantry`, then every module and every test guest with it
     Guests(guests::Options),
-    /// Run what CI runs: format, lints, assets, guests, doc tests, tests, torture, fuzzing
+    /// Run what CI runs: format, lints, assets, guests, doc tests, SQL, tests, torture, fuzzing
     Test(suite::Options),
     /// Run a real CT through the ct-organs module and show what came out
     Demo(demo::Options),
@@ -49,6 +50,8 @@ enum Task {
     Torture(torture::Options),
     /// Fuzz what reads the network and the configuration
     Fuzz(fuzz::Options),
+    /// Build the engine of `gantry catalog sql`, a program of its own
+    Sql(sql::Options),
     /// Check licences, banned crates, sources and security advisories of every dependency
     Audit(audit::Options),
 }
@@ -79,6 +82,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Bench(options) => bench::run(&repository, options),
         Task::Torture(options) => torture::run(&repository, options),
         Task::Fuzz(options) => fuzz::run(&repository, options),
+        Task::Sql(options) => sql::run(&repository, options),
         Task::Audit(options) => audit::run(&repository, options),
     }
 }

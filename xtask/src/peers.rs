@@ -1,5 +1,5 @@
-//! Other people's software that judges ours: a Python environment and Node.js packages in the cache, and Debian packages on the
-//! system.
+//! Other people's software that judges ours, and what guests in other languages are made with: Python environments and Node.js
+//! packages in the cache, and Debian packages on the system.
 
 use crate::assets::{python, remove_folder};
 use crate::process::{Step, seconds, timed};
@@ -11,10 +11,14 @@ use std::path::{Path, PathBuf};
 
 /// Installs what is missing. Where that is impossible (not root, not Debian), it says what to run; in CI that fails.
 pub(crate) fn install(repository: &Repository) -> Result<()> {
-    install_python_peers(repository)?;
+    install_python("Python peers", repository, "tests/peers/requirements.txt", &repository.venv())?;
     // npm is one of them.
     install_debian_peers()?;
-    install_node_peers(repository)
+    install_node("Node.js peers", repository, "tests/peers/npm", &repository.npm())?;
+    // Of versions of their own: what makes a guest is no matter of what judges results.
+    let tools = repository.toolchains();
+    install_python("Python for guests", repository, "tests/toolchains/requirements.txt", &tools.join("venv"))?;
+    install_node("Node.js for guests", repository, "tests/toolchains", &tools.join("npm"))
 }
 
 /// A Debian package, and a file that shows that it, or the same software from elsewhere, is installed.
@@ -46,24 +50,31 @@ const DEBIAN_PEERS: &[DebianPeer] = &[
     // De-identification by others, and who opens what is encrypted to a hospital's key.
     DebianPeer { package: "libgdcm-tools", witness: Witness::Program("gdcmanon") },
     DebianPeer { package: "age", witness: Witness::Program("age") },
+    // What guests in C are made with.
+    DebianPeer { package: "clang", witness: Witness::Program("clang") },
+    DebianPeer { package: "lld", witness: Witness::Program("wasm-ld") },
+    DebianPeer { package: "wasi-libc", witness: Witness::File("/usr/lib/wasm32-wasi/libc.a") },
+    DebianPeer {
+        package: "libclang-rt-14-dev-wasm32",
+        witness: Witness::File("/usr/lib/llvm-14/lib/clang/14.0.6/lib/wasi/libclang_rt.builtins-wasm32.a"),
+    },
     DebianPeer { package: "chromium-headless-shell", witness: Witness::Program("chromium-headless-shell") },
 ];
 
-fn install_python_peers(repository: &Repository) -> Result<()> {
-    let list = repository.root.join("tests/peers/requirements.txt");
+fn install_python(what: &str, repository: &Repository, list: &str, venv: &Path) -> Result<()> {
+    let list = repository.root.join(list);
     let wanted = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
-    let venv = repository.venv();
     let stamp = venv.join(".complete");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        println!("Python peers: up to date in {}", repository.short(&venv));
+        println!("{what}: up to date in {}", repository.short(venv));
         return Ok(());
     }
-    println!("Python peers: installing into {} ...", repository.short(&venv));
-    remove_folder(&venv)?;
+    println!("{what}: installing into {} ...", repository.short(venv));
+    remove_folder(venv)?;
     let (outcome, elapsed) = timed(|| {
         python()
             .args(["-m", "venv"])
-            .arg(&venv)
+            .arg(venv)
             .capture()
             .context("cannot create a Python environment (on Debian: apt-get install python3-venv)")?;
         let pip = || Step::new(venv.join("bin/python")).args(["-m", "pip", "--disable-pip-version-check"]);
@@ -71,42 +82,43 @@ fn install_python_peers(repository: &Repository) -> Result<()> {
             .args(["install", "--quiet", "--no-deps", "--only-binary", ":all:", "--requirement"])
             .arg(&list)
             .capture()?;
-        pip().arg("check").capture().context("tests/peers/requirements.txt is not closed")
+        pip().arg("check").capture().with_context(|| format!("{} is not closed", list.display()))
     });
     outcome?;
     fs::write(&stamp, &wanted)?;
     let count = wanted.lines().filter(|line| line.contains("==")).count();
-    println!("Python peers: {count} packages ({})", seconds(elapsed));
+    println!("{what}: {count} packages ({})", seconds(elapsed));
     Ok(())
 }
 
-/// What `tests/peers/npm` locks, without running what packages bring to be run.
-fn install_node_peers(repository: &Repository) -> Result<()> {
+/// What the lock file of a folder locks, without running what packages bring to be run.
+fn install_node(what: &str, repository: &Repository, from: &str, to: &Path) -> Result<()> {
     const FILES: [&str; 2] = ["package.json", "package-lock.json"];
-    let (from, to) = (repository.root.join("tests/peers/npm"), repository.npm());
-    let locked = fs::read_to_string(from.join(FILES[1])).context("cannot read tests/peers/npm/package-lock.json")?;
+    let folder = repository.root.join(from);
+    let locked =
+        fs::read_to_string(folder.join(FILES[1])).with_context(|| format!("cannot read {from}/{}", FILES[1]))?;
     let stamp = to.join(".complete");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == locked) {
-        println!("Node.js peers: up to date in {}", repository.short(&to));
+        println!("{what}: up to date in {}", repository.short(to));
         return Ok(());
     }
     if find_program("npm").is_none() {
         if in_ci() {
             bail!("npm is missing, and tests in CI need what it installs");
         }
-        println!("Node.js peers: npm is missing; tests that need them will be skipped");
+        println!("{what}: npm is missing; tests that need them will be skipped");
         return Ok(());
     }
-    println!("Node.js peers: installing into {} ...", repository.short(&to));
-    remove_folder(&to)?;
-    fs::create_dir_all(&to)?;
+    println!("{what}: installing into {} ...", repository.short(to));
+    remove_folder(to)?;
+    fs::create_dir_all(to)?;
     for file in FILES {
-        fs::copy(from.join(file), to.join(file))?;
+        fs::copy(folder.join(file), to.join(file))?;
     }
     let install = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
-    Step::new("npm").args(install).in_folder(&to).capture()?;
+    Step::new("npm").args(install).in_folder(to).capture()?;
     fs::write(&stamp, &locked)?;
-    println!("Node.js peers: installed");
+    println!("{what}: installed");
     Ok(())
 }
 
@@ -188,8 +200,9 @@ mod tests {
 
     #[test]
     fn python_peers_are_pinned_exactly() {
-        let list = include_str!("../../tests/peers/requirements.txt");
-        for line in list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let peers = include_str!("../../tests/peers/requirements.txt");
+        let tools = include_str!("../../tests/toolchains/requirements.txt");
+        for line in peers.lines().chain(tools.lines()).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let (name, version) = line.split_once("==").expect("name==version");
             assert!(!name.is_empty() && !version.contains(['*', ';', ' ']), "{line}");
         }

@@ -58,6 +58,11 @@ impl Repository {
         self.root.join(".cache/npm")
     }
 
+    /// What guests in other languages are made with: a Python environment and Node.js packages.
+    pub(crate) fn toolchains(&self) -> PathBuf {
+        self.root.join(".cache/toolchains")
+    }
+
     /// `path` as a person in the checkout would type it.
     pub(crate) fn short(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()

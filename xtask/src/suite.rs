@@ -4,7 +4,7 @@
 
 use crate::process::{Interrupted, seconds, timed};
 use crate::repository::{Repository, find_program, in_ci};
-use crate::{assets, fuzz, guests, torture};
+use crate::{assets, fuzz, guests, sql, torture};
 use anyhow::{Result, bail};
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ enum Stage {
     Assets,
     Guests,
     Doc,
+    Sql,
     Tests,
     Torture,
     Fuzz,
@@ -98,6 +99,7 @@ impl Stage {
             Self::Assets => "assets",
             Self::Guests => "guests",
             Self::Doc => "doc",
+            Self::Sql => "sql",
             Self::Tests => "tests",
             Self::Torture => "torture",
             Self::Fuzz => "fuzz",
@@ -111,6 +113,7 @@ impl Stage {
             Self::Assets => "real test material",
             Self::Guests => "modules and test guests",
             Self::Doc => "code in the documentation and the README",
+            Self::Sql => "SQL over catalogues, whose engine is no part of the rest",
             Self::Tests => "unit and integration tests",
             Self::Torture => "a node that is killed loses nothing and does nothing twice",
             Self::Fuzz => "bytes of strangers, each target for a minute",
@@ -120,9 +123,11 @@ impl Stage {
     /// True where this stage makes no sense once `other` has failed.
     fn needs(self, other: Self) -> bool {
         match self {
-            Self::Doc | Self::Tests => matches!(other, Self::Assets | Self::Guests),
+            Self::Doc => matches!(other, Self::Assets | Self::Guests),
+            // `gantry catalog sql` is tested there.
+            Self::Tests => matches!(other, Self::Assets | Self::Guests | Self::Sql),
             Self::Torture => other == Self::Guests,
-            Self::Format | Self::Clippy | Self::Assets | Self::Guests | Self::Fuzz => false,
+            Self::Format | Self::Clippy | Self::Assets | Self::Guests | Self::Sql | Self::Fuzz => false,
         }
     }
 
@@ -133,6 +138,7 @@ impl Stage {
             Self::Assets => assets::run(repository, &assets::Options { peers: options.peers || in_ci() }),
             Self::Guests => guests::run(repository, &guests::Options { release: false }),
             Self::Doc => repository.cargo().args(["test", "--workspace", "--doc"]).run(),
+            Self::Sql => sql::test(repository),
             Self::Tests => run_tests(repository),
             Self::Torture => {
                 torture::run(repository, &torture::Options { kills: torture::KILLS, seed: None, json: false })
@@ -144,8 +150,8 @@ impl Stage {
 
 fn check_format(repository: &Repository) -> Result<()> {
     repository.cargo().args(["fmt", "--all", "--check"]).run()?;
-    let fuzz = repository.root.join(fuzz::MANIFEST);
-    for manifest in guests::crates(repository)?.into_iter().chain([fuzz]) {
+    let others = [fuzz::MANIFEST, sql::MANIFEST].map(|manifest| repository.root.join(manifest));
+    for manifest in guests::crates(repository)?.into_iter().chain(others) {
         repository.cargo().args(["fmt", "--check", "--manifest-path"]).arg(repository.short(&manifest)).run()?;
     }
     Ok(())

@@ -10,7 +10,7 @@ use super::sealed::read_bounded;
 use super::{Failure, MANIFEST_VERSION, Module, Study};
 use crate::catalog::Rows;
 
-/// A study that waits for its batch. Without its rows, of which there may be many: they stay on the disk until the batch is sealed.
+/// A study that waits for its batch. Without its rows, of which there may be many: they stay on the disk.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Record {
@@ -26,9 +26,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// After the last that waits.
-    pub(super) fn after(last: Option<&Self>, taken_s: u64, modules: Vec<Module>, study: Study) -> Self {
-        let number = last.map_or(0, |last| last.number.saturating_add(1));
+    pub(super) fn new(number: u64, taken_s: u64, modules: Vec<Module>, study: Study) -> Self {
         Self { version: MANIFEST_VERSION, number, taken_s, modules, study, _rows: IgnoredAny }
     }
 

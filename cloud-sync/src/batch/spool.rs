@@ -4,27 +4,27 @@
 //! lock               held while a process has the spool
 //! scratch/           files that have no name yet
 //! objects/ab/abcd…   by SHA-256; also files of the catalogue
-//! records/ID.json    what one study brought, with its rows for the catalogue, until its batch is sealed
+//! records/ID.json    what one study brought, with its rows for the catalogue, until its batch is in the bucket
 //! sealed/ID.json     envelopes of batches that wait for upload
 //! uploads/           journals of multipart uploads (s3)
 //! sent/ID.json       envelopes of batches that are in the bucket, kept for repair
 //! ```
 
-use std::collections::BTreeSet;
+mod disk;
+mod intake;
+
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::durable::{remove, sync_folder, write};
+pub use self::intake::{Entry, Intake};
+use super::durable::{remove, sync_folder};
 use super::record::{Record, rows_of};
 use super::sealed::{Batch, object_path};
-use super::{
-    Digest, Failure, Format, Id, Kind, Limits, MANIFEST_VERSION, Manifest, Module, Object, Part, Profile, Releasable,
-    Sealed, Site, SiteKey, Study,
-};
-use crate::catalog::{Files, Gatherer};
+use super::{Failure, Id, Limits, MANIFEST_VERSION, Manifest, Module, Part, Profile, Sealed, Site, SiteKey};
+use crate::catalog::Files;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -36,30 +36,11 @@ pub struct Spool {
     key: SiteKey,
     /// What wait to be sealed, oldest first.
     records: Vec<Record>,
+    /// The number of the next record.
+    next: u64,
     /// Of all objects.
     bytes: u64,
     _lock: File,
-}
-
-/// One object of a study that is handed in.
-pub struct Entry<'a> {
-    /// What it is to the study.
-    pub kind: Kind,
-    /// What it is as a file.
-    pub format: Format,
-    /// The module that made it.
-    pub module: Option<&'a Module>,
-    /// What was proven to be clean.
-    pub content: &'a dyn Releasable,
-}
-
-/// A study that is being taken in.
-pub struct Intake<'s> {
-    spool: &'s mut Spool,
-    study: Study,
-    modules: Vec<Module>,
-    folders: BTreeSet<PathBuf>,
-    rows: Gatherer,
 }
 
 /// What waits in a spool.
@@ -95,7 +76,8 @@ impl Spool {
             Err(TryLockError::WouldBlock) => return Err(Failure::InUse(root.to_owned())),
             Err(TryLockError::Error(source)) => return Err(Failure::Disk { path, source }),
         }
-        let mut spool = Self { root: root.to_owned(), limits, site, key, records: Vec::new(), bytes: 0, _lock: lock };
+        let (root, records) = (root.to_owned(), Vec::new());
+        let mut spool = Self { root, limits, site, key, records, next: 0, bytes: 0, _lock: lock };
         spool.recover()?;
         Ok(spool)
     }
@@ -113,9 +95,7 @@ impl Spool {
     /// Begins to take in what one study brings, object by object, so that not all of it is in memory. The name is the caller's, who can
     /// ask by it after a crash whether the record came to be.
     pub fn take_in(&mut self, record: Id, profile: &Profile) -> Intake<'_> {
-        let study = Study { record, profile: profile.clone(), objects: Vec::new() };
-        let rows = Gatherer::new(&profile.name, self.limits.study_rows_max);
-        Intake { spool: self, study, modules: Vec::new(), folders: BTreeSet::new(), rows }
+        Intake::new(self, record, profile)
     }
 
     /// Whether a record waits to be sealed. What is in batches is in their manifests.
@@ -136,6 +116,50 @@ impl Spool {
         self.records.remove(at);
         self.sweep()?;
         Ok(true)
+    }
+
+    /// The batch of this record that waits for upload, if it is in one.
+    ///
+    /// # Errors
+    /// [`Failure::Disk`], [`Failure::Manifest`]
+    pub fn batch_of(&self, record: Id) -> Result<Option<Id>, Failure> {
+        for id in self.sealed()? {
+            if self.batch(id)?.manifest().studies.iter().any(|study| study.record == record) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes a record back, also one whose batch waits for upload: the batch is no more, and all others of it wait to be sealed again.
+    /// Whether there was one.
+    ///
+    /// # Errors
+    /// As of [`Self::batch_of`].
+    pub fn withdraw(&mut self, id: Id) -> Result<bool, Failure> {
+        if let Some(batch) = self.batch_of(id)? {
+            self.unseal(batch)?;
+        }
+        self.take_back(id)
+    }
+
+    /// From the moment at which its envelope is gone a batch never was, and its records wait.
+    fn unseal(&mut self, id: Id) -> Result<(), Failure> {
+        let manifest = self.batch(id)?.manifest().clone();
+        for study in manifest.studies {
+            let path = self.path("records", study.record);
+            let record = match path.exists() {
+                true => Record::read(&path)?,
+                // An earlier version sealed it, and its rows are gone: it has no part in the catalogue.
+                false => self.record_again(study, &manifest.modules)?,
+            };
+            self.next = self.next.max(record.number.saturating_add(1));
+            self.records.push(record);
+        }
+        self.records.sort_by_key(|record| record.number);
+        let path = self.path("sealed", id);
+        remove(&path).map_err(Failure::disk(&path))?;
+        self.sync("sealed")
     }
 
     /// Seals what is large, many or old enough; gives the batches it made.
@@ -198,7 +222,13 @@ impl Spool {
         marked.map_err(Failure::disk(&from))?;
         fs::rename(&from, &to).map_err(Failure::disk(&to))?;
         self.sync("sent")?;
-        self.sync("sealed")
+        self.sync("sealed")?;
+        // Those that a crash leaves go at the next start.
+        for study in &self.batch(id)?.manifest().studies {
+            let path = self.path("records", study.record);
+            remove(&path).map_err(Failure::disk(&path))?;
+        }
+        self.sync("records")
     }
 
     /// Forgets batches that were sent longer ago than they are kept, and objects that nobody names any more.
@@ -282,12 +312,8 @@ impl Spool {
         let sealed = Sealed::new(manifest, &self.key);
         self.bytes += more;
         self.put("sealed", id, sealed.envelope())?;
-        // From here on the envelope counts: `recover` removes what records of it a crash leaves.
-        for record in self.records.drain(..count).collect::<Vec<_>>() {
-            let path = self.path("records", record.study.record);
-            remove(&path).map_err(Failure::disk(&path))?;
-        }
-        self.sync("records")?;
+        // From here on the envelope counts. Records stay on the disk until the batch is sent: it may have to be sealed again.
+        self.records.drain(..count);
         Ok(id)
     }
 
@@ -310,163 +336,6 @@ impl Spool {
             bytes += made.bytes;
         }
         Ok((parts, bytes))
-    }
-
-    fn recover(&mut self) -> Result<(), Failure> {
-        let scratch = self.root.join("scratch");
-        for entry in fs::read_dir(&scratch).map_err(Failure::disk(&scratch))?.flatten() {
-            remove(&entry.path()).map_err(Failure::disk(&scratch))?;
-        }
-        let mut in_batches = BTreeSet::new();
-        for id in self.sealed()?.into_iter().chain(self.sent()?) {
-            let batch = self.batch(id)?;
-            in_batches.extend(batch.manifest().studies.iter().map(|study| study.record));
-        }
-        for id in self.ids("records")? {
-            let path = self.path("records", id);
-            if in_batches.contains(&id) {
-                remove(&path).map_err(Failure::disk(&path))?;
-                continue;
-            }
-            self.records.push(Record::read(&path)?);
-        }
-        self.records.sort_by_key(|record| record.number);
-        self.sync("records")?;
-        self.sweep()
-    }
-
-    /// Removes objects that no record and no batch names, and counts the others.
-    fn sweep(&mut self) -> Result<(), Failure> {
-        let mut named: BTreeSet<Digest> = BTreeSet::new();
-        for id in self.sealed()?.into_iter().chain(self.sent()?) {
-            let batch = self.batch(id)?;
-            named.extend(batch.manifest().contents().iter().map(|content| content.sha256));
-            named.extend(batch.manifest().catalog.iter().map(|part| part.sha256));
-        }
-        named.extend(self.records.iter().flat_map(|record| &record.study.objects).map(|object| object.sha256));
-        let objects = self.root.join("objects");
-        let mut bytes = 0;
-        for folder in fs::read_dir(&objects).map_err(Failure::disk(&objects))?.flatten() {
-            for file in fs::read_dir(folder.path()).map_err(Failure::disk(&objects))?.flatten() {
-                let digest = file.file_name().to_str().and_then(|name| name.parse::<Digest>().ok());
-                if digest.is_some_and(|digest| named.contains(&digest)) {
-                    bytes += file.metadata().map_err(Failure::disk(&objects))?.len();
-                } else {
-                    remove(&file.path()).map_err(Failure::disk(&objects))?;
-                }
-            }
-        }
-        self.bytes = bytes;
-        Ok(())
-    }
-
-    /// Keeps an object under its digest. One that is there is written over: it may have been damaged since.
-    fn keep(&mut self, sha256: Digest, content: &[u8], folders: &mut BTreeSet<PathBuf>) -> Result<(), Failure> {
-        let path = object_path(&self.root, sha256);
-        let folder = self.folder_of(&path)?;
-        let there = path.exists();
-        write(&self.root.join("scratch"), &path, content).map_err(Failure::disk(&path))?;
-        if !there {
-            self.bytes += content.len() as u64;
-        }
-        folders.insert(folder);
-        Ok(())
-    }
-
-    /// The folder of an object, made where it is missing.
-    fn folder_of(&self, path: &Path) -> Result<PathBuf, Failure> {
-        let folder = path.parent().unwrap_or(&self.root).to_owned();
-        if !folder.exists() {
-            fs::create_dir_all(&folder).map_err(Failure::disk(&folder))?;
-            self.sync("objects")?;
-        }
-        Ok(folder)
-    }
-
-    fn put(&self, folder: &str, id: Id, bytes: &[u8]) -> Result<(), Failure> {
-        let path = self.path(folder, id);
-        write(&self.root.join("scratch"), &path, bytes).map_err(Failure::disk(&path))?;
-        self.sync(folder)
-    }
-
-    fn sync(&self, folder: &str) -> Result<(), Failure> {
-        let folder = self.root.join(folder);
-        sync_folder(&folder).map_err(Failure::disk(&folder))
-    }
-
-    fn path(&self, folder: &str, id: Id) -> PathBuf {
-        self.root.join(folder).join(format!("{id}.json"))
-    }
-
-    fn ids(&self, folder: &str) -> Result<Vec<Id>, Failure> {
-        let folder = self.root.join(folder);
-        let mut ids = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(Failure::disk(&folder))? {
-            let name = entry.map_err(Failure::disk(&folder))?.file_name();
-            ids.extend(name.to_str().and_then(|name| name.strip_suffix(".json")?.parse::<Id>().ok()));
-        }
-        ids.sort_unstable();
-        Ok(ids)
-    }
-}
-
-impl Intake<'_> {
-    /// Keeps an object; of an intake that is not finished nothing is sent.
-    ///
-    /// # Errors
-    /// [`Failure::Full`], [`Failure::Disk`]; [`Failure::Configuration`] of a study that there is never room for
-    pub fn put(&mut self, entry: &Entry<'_>) -> Result<(), Failure> {
-        let (content, limits) = (entry.content.bytes(), &self.spool.limits);
-        if self.study.objects.len() >= limits.study_objects_max {
-            let most = limits.study_objects_max;
-            return Err(Failure::Configuration(format!(
-                "a study brings more than batch.study_objects_max = {most} objects"
-            )));
-        }
-        let (bytes, sha256) = (self.spool.bytes.saturating_add(content.len() as u64), Digest::of(content));
-        if bytes > limits.spool_max_mib * MIB {
-            let own: u64 = self.study.objects.iter().map(|object| object.bytes).sum();
-            if own.saturating_add(content.len() as u64) > limits.spool_max_mib * MIB {
-                let most = limits.spool_max_mib;
-                return Err(Failure::Configuration(format!(
-                    "a study alone is larger than batch.spool_max_mib = {most}"
-                )));
-            }
-            return Err(Failure::Full { bytes, limit_mib: limits.spool_max_mib });
-        }
-        self.spool.keep(sha256, content, &mut self.folders)?;
-        if let Some(module) = entry.module.filter(|module| !self.modules.contains(module)) {
-            self.modules.push(module.clone());
-        }
-        let (kind, format, module) = (entry.kind, entry.format, entry.module.map(|module| module.digest));
-        self.rows.add(kind, format, module, sha256, content)?;
-        self.study.objects.push(Object { kind, format, sha256, bytes: content.len() as u64, module });
-        Ok(())
-    }
-
-    /// What it has so far.
-    #[must_use]
-    pub fn objects(&self) -> &[Object] {
-        &self.study.objects
-    }
-
-    /// Makes the record: all of it is durable when this returns.
-    ///
-    /// # Errors
-    /// [`Failure::Disk`], [`Failure::Configuration`]
-    pub fn finish(mut self, now: SystemTime) -> Result<Id, Failure> {
-        if self.study.objects.is_empty() {
-            return Err(Failure::Configuration("a study that brings no object is no part of a batch".to_owned()));
-        }
-        for folder in std::mem::take(&mut self.folders) {
-            sync_folder(&folder).map_err(Failure::disk(&folder))?;
-        }
-        let record = Record::after(self.spool.records.last(), seconds(now), self.modules, self.study);
-        let json = record.written(&self.rows.finish()?)?;
-        let id = record.study.record;
-        self.spool.put("records", id, &json)?;
-        self.spool.records.push(record);
-        Ok(id)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Released contents ─▶ rows: one study's, in its record of the spool ─▶ files: Parquet, at sealing ─▶ s3, after the manifest
-//!                                                                          list, sql ◀─ source: a folder or a bucket
+//!                                                                          list ◀─ source: a folder or a bucket
 //! ```
 //!
 //! Rows are made of what was released and of nothing else, so they say what de-identification left: new UIDs, moved dates,
@@ -14,8 +14,6 @@ mod list;
 mod results;
 mod rows;
 mod source;
-#[cfg(feature = "sql")]
-mod sql;
 mod tables;
 mod views;
 
@@ -24,8 +22,6 @@ pub(crate) use rows::{Gatherer, Rows};
 
 pub use list::{Held, Listed, Signature, list};
 pub use source::{Failure, Local, Mirror, Source};
-#[cfg(feature = "sql")]
-pub use sql::{Form, Limits, query};
 pub use tables::{Column, Table, Type};
 pub use views::{duckdb_views, latest_views};
 

@@ -58,9 +58,6 @@ pub enum Failure {
     /// Of the bucket.
     #[error(transparent)]
     Bucket(#[from] s3::Failure),
-    /// Of the engine: what is asked cannot be answered.
-    #[error("{0}")]
-    Query(String),
 }
 
 /// A file of a catalogue, by its key.
@@ -200,8 +197,8 @@ impl Source {
         }
     }
 
-    /// Has its files in a folder: as they are, where they lie in one and nobody asks who wrote them; otherwise as copies in `mirror`,
-    /// with a key only of what a manifest signed by it names, each with its digest.
+    /// Has its files in `mirror`, and nothing else: as links, where they lie in a folder and nobody asks who wrote them; otherwise as
+    /// copies, with a key only of what a manifest signed by it names, each with its digest.
     ///
     /// # Errors
     /// [`Failure`]
@@ -210,9 +207,6 @@ impl Source {
         let mut tables: Vec<Table> = files.keys().map(|located| located.table).collect();
         tables.sort_unstable();
         tables.dedup();
-        if let (Self::Folder(folder), None) = (self, key) {
-            return Ok(Local { root: folder.clone(), tables });
-        }
         let mut left = mirror.mirror_max_mib * MIB;
         let mut said: Option<((Site, Id), Said)> = None;
         for (located, bytes) in &files {
@@ -221,14 +215,20 @@ impl Source {
                 said = Some((batch, self.said(&located.site, located.batch, key).await?));
             }
             let wanted = said.as_ref().map(|(_, said)| wanted(located, said)).transpose()?;
-            left = left.checked_sub(*bytes).ok_or_else(|| {
-                let what = format!("the catalogue of {}", self.name());
-                Failure::Limit { what, limit: "--mirror-max-mib", maximum: mirror.mirror_max_mib }
-            })?;
             let to = mirror.folder.join(located.path());
             if let Some(folder) = to.parent() {
                 fs::create_dir_all(folder).map_err(|source| Failure::Disk { path: folder.to_owned(), source })?;
             }
+            if let (Self::Folder(folder), None) = (self, key) {
+                let from = std::path::absolute(folder.join(located.path()));
+                let linked = from.and_then(|from| std::os::unix::fs::symlink(from, &to));
+                linked.map_err(|source| Failure::Disk { path: to, source })?;
+                continue;
+            }
+            left = left.checked_sub(*bytes).ok_or_else(|| {
+                let what = format!("the catalogue of {}", self.name());
+                Failure::Limit { what, limit: "--mirror-max-mib", maximum: mirror.mirror_max_mib }
+            })?;
             let got = self.copy(&located.path(), &to, *bytes).await?;
             if wanted.is_some_and(|wanted| wanted != got) {
                 let why = "is not what its signed manifest says: it was changed since".to_owned();

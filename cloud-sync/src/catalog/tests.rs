@@ -21,7 +21,7 @@ fn code(value: &str) -> serde_json::Value {
     json!({ "value": value, "scheme": "SCT", "meaning": format!("meaning of {value}") })
 }
 
-pub(super) fn result() -> Vec<u8> {
+fn result() -> Vec<u8> {
     let module = json!({ "name": "m", "version": "1.2.0", "identity_sha256": "aa", "component_sha256": "bb", "demonstration": true });
     json!({
         "schema": "gantry.result/1",
@@ -226,7 +226,7 @@ fn what_is_no_result_or_no_instance_is_null() {
 }
 
 /// Makes a folder a copy of a bucket that has a batch of these results, each a record; and gives the key and the batch.
-pub(super) fn copied(folder: &Path, results: &[&[u8]]) -> (PublicKey, Manifest) {
+fn copied(folder: &Path, results: &[&[u8]]) -> (PublicKey, Manifest) {
     let spooled = tempfile::tempdir().expect("a folder");
     let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key");
     let key = SiteKey::from_pkcs8(key.as_ref()).expect("a key");
@@ -284,5 +284,12 @@ async fn with_a_key_only_what_its_site_signed_is_read() {
     assert!(failure.to_string().contains("nobody signed it"), "{failure}");
     let listed = list(&source, Some(&other)).await.expect("a list");
     assert_eq!((listed[0].signature, listed[0].wrong.len()), (Signature::None, 1));
-    assert!(source.local(Mirror { folder: folder.path(), mirror_max_mib: 0 }, None).await.is_ok(), "nothing is copied");
+
+    // Without a key they are only linked to, and nothing else that lies there.
+    std::fs::write(stray.with_file_name("other.parquet"), "other").expect("written");
+    let links = tempfile::tempdir().expect("a folder");
+    source.local(Mirror { folder: links.path(), mirror_max_mib: 0 }, None).await.expect("nothing is copied");
+    let linked = links.path().join(manifest.catalog_path(Table::Study));
+    assert_eq!(std::fs::read(&linked).expect("a link"), changed);
+    assert!(!linked.with_file_name("other.parquet").exists());
 }

@@ -1,5 +1,7 @@
 //! What images may show: text, and faces.
 
+use std::collections::BTreeSet;
+
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 
@@ -39,6 +41,25 @@ pub struct Frame<'a> {
     pub window: Option<(f64, f64)>,
     /// `rows * columns * samples * bits_allocated / 8` bytes.
     pub pixels: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// One of 8 bits in which 0 is black, without a window: `rows * columns` bytes.
+    #[must_use]
+    pub fn grey(rows: u16, columns: u16, pixels: &'a [u8]) -> Self {
+        Self {
+            rows,
+            columns,
+            samples: 1,
+            bits_allocated: 8,
+            bits_stored: 8,
+            signed: false,
+            photometric: "MONOCHROME2",
+            palette: None,
+            window: None,
+            pixels,
+        }
+    }
 }
 
 /// Finds text in images. The runtime has one on its own engines.
@@ -195,10 +216,8 @@ fn at_most(limit: &'static str, there: u64, maximum: u64) -> Result<(), Held> {
 /// Overlays stay where graphics are cleaned and a detector saw no text in them; otherwise they go, whole groups of them.
 fn overlays(by: &Deidentifier, set: &mut DataSet<'_>, encoding: Encoding, report: &mut Report) -> Result<(), Held> {
     let (mut gone, mut planes) = (Vec::new(), 0);
-    for group in (0x6000..=0x60FE).step_by(2) {
-        if !set.iter().any(|e| e.tag.0 == group) {
-            continue;
-        }
+    let groups: BTreeSet<u16> = set.iter().map(|e| e.tag.0).filter(|group| group & 0xFF01 == 0x6000).collect();
+    for group in groups {
         let within = number(set, Tag(group, 0x0102), encoding).is_some_and(|bit| bit != 0);
         let stays = by.profile.clean_graphics && !within && overlay_is_clean(by, set, group, encoding, &mut planes)?;
         if stays {
@@ -248,19 +267,7 @@ fn overlay_is_clean(
     let bit = |n: usize| bits.get(n / 8).is_some_and(|byte| byte >> (n % 8) & 1 == 1);
     for first in (0..all).step_by(plane) {
         let pixels: Vec<u8> = (first..first + plane).map(|n| if bit(n) { 255 } else { 0 }).collect();
-        let frame = Frame {
-            rows,
-            columns,
-            samples: 1,
-            bits_allocated: 8,
-            bits_stored: 8,
-            signed: false,
-            photometric: "MONOCHROME2",
-            palette: None,
-            window: None,
-            pixels: &pixels,
-        };
-        if !detector.text(frame)?.is_empty() {
+        if !detector.text(Frame::grey(rows, columns, &pixels))?.is_empty() {
             return Ok(false);
         }
     }

@@ -91,7 +91,12 @@ impl Subject {
         for group in name.split(['=', '\\']) {
             let parts: Vec<String> =
                 words(group).map(fold).filter(|part| !BESIDE_NAMES.contains(&part.as_str())).collect();
-            for spelling in [str::to_owned, spelled, unmarked] {
+            // Letters of ASCII have one spelling.
+            let spellings: &[fn(&str) -> String] = match group.is_ascii() {
+                true => &[str::to_owned],
+                false => &[str::to_owned, spelled, unmarked],
+            };
+            for spelling in spellings {
                 let parts: Vec<String> = parts.iter().map(|part| spelling(part)).collect();
                 parts.iter().for_each(|part| self.name_part(part));
                 for (n, one) in parts.iter().enumerate().take(4) {

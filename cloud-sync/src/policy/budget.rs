@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PolicyError;
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 const MAX_MIB: u64 = 64 << 20;
 const MINUTE_S: i64 = 60;
 
@@ -28,6 +28,12 @@ impl Limits {
         }
     }
 
+    /// The smaller one, MiB.
+    pub(super) fn least(&self) -> Option<(&'static str, u64)> {
+        let keys = [("limits.hourly_max_mib", self.hourly_max_mib), ("limits.daily_max_mib", self.daily_max_mib)];
+        keys.into_iter().filter_map(|(key, most)| Some((key, most?))).min_by_key(|(_, most)| *most)
+    }
+
     fn spans(&self) -> impl Iterator<Item = (TimeDelta, u64)> {
         let spans = [(TimeDelta::hours(1), self.hourly_max_mib), (TimeDelta::hours(24), self.daily_max_mib)];
         spans.into_iter().filter_map(|(span, most)| Some((span, most?.saturating_mul(MIB))))
@@ -39,8 +45,7 @@ impl Limits {
         self.spans().map(|(span, most)| most.saturating_sub(sent.sum(span, now))).min()
     }
 
-    /// When so many bytes may leave: now, or the moment from which on. What is larger than a limit counts as all of it, so that
-    /// it leaves too, alone.
+    /// When so many bytes may leave: now, or the moment from which on. What is larger than a limit counts as all of it.
     #[must_use]
     pub fn opens(&self, bytes: u64, sent: &Ledger, now: DateTime<Utc>) -> DateTime<Utc> {
         self.spans().map(|(span, most)| sent.falls_to(most - bytes.min(most), span, now)).max().unwrap_or(now)
@@ -54,6 +59,13 @@ pub struct Ledger {
     version: super::Version,
     /// Minutes since 1970 in UTC, and bytes; in order of time.
     minutes: Vec<(i64, u64)>,
+    /// Bytes that may be on their way: they count as of now, whenever that is.
+    #[serde(default, skip_serializing_if = "is_none")]
+    leaving: u64,
+}
+
+fn is_none(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 impl Ledger {
@@ -73,10 +85,26 @@ impl Ledger {
         });
     }
 
+    /// The same, where so many bytes may be on their way.
+    pub(super) fn with_leaving(mut self, bytes: u64) -> Self {
+        self.leaving = bytes;
+        self
+    }
+
+    /// What may have been on its way when this was kept is not any more.
+    pub(super) fn landed(mut self, now: DateTime<Utc>) -> Self {
+        match std::mem::take(&mut self.leaving) {
+            0 => {}
+            bytes => self.add(bytes, now),
+        }
+        self
+    }
+
     /// What counts at this moment for so long a span before it: when it ceases to, and bytes. A minute counts until all of it did.
     fn counted(&self, span: TimeDelta, now: DateTime<Utc>) -> impl Iterator<Item = (DateTime<Utc>, u64)> {
         let ends = move |at: i64| DateTime::from_timestamp((at.min(minute_of(now)) + 1) * MINUTE_S, 0);
-        let counted = self.minutes.iter().map(move |&(at, bytes)| (ends(at).unwrap_or(now) + span, bytes));
+        let all = self.minutes.iter().copied().chain([(minute_of(now), self.leaving)]);
+        let counted = all.map(move |(at, bytes)| (ends(at).unwrap_or(now) + span, bytes));
         counted.filter(move |(ends, _)| *ends > now)
     }
 
@@ -100,7 +128,7 @@ impl Ledger {
     }
 }
 
-fn minute_of(now: DateTime<Utc>) -> i64 {
+pub(super) fn minute_of(now: DateTime<Utc>) -> i64 {
     now.timestamp().div_euclid(MINUTE_S)
 }
 
@@ -128,7 +156,7 @@ mod tests {
         assert_eq!(BOTH.room(&sent, at(7320)), Some(5 * MIB), "the day");
         assert_eq!(BOTH.opens(5 * MIB, &sent, at(7320)), at(7320));
         assert_eq!(BOTH.opens(6 * MIB, &sent, at(7320)), at(24 * 3600 + 60));
-        assert_eq!(BOTH.opens(999 * MIB, &sent, at(7320)), at(24 * 3600 + 3720), "what is larger goes alone");
+        assert_eq!(BOTH.opens(999 * MIB, &sent, at(7320)), at(24 * 3600 + 3720), "what is larger counts as all of it");
         assert_eq!(Limits::default().room(&sent, at(7320)), None);
         assert_eq!(Limits::default().opens(u64::MAX, &sent, at(7320)), at(7320));
     }

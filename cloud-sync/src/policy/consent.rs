@@ -199,6 +199,12 @@ impl OptOut {
     /// Whether this patient is on it.
     #[must_use]
     pub fn contains(&self, patient: &Patient) -> bool {
-        self.pseudonyms.contains(patient.pseudonym())
+        self.has(patient.pseudonym())
+    }
+
+    /// Whether the patient with this pseudonym is.
+    #[must_use]
+    pub fn has(&self, pseudonym: &str) -> bool {
+        self.pseudonyms.contains(pseudonym)
     }
 }

@@ -5,15 +5,16 @@
 //!                 │                                                                    │
 //!                 ├─▶ decide: consent ─▶ rules ─▶ sample ─▶ verdict ─▶ k-anonymity ◀───┘
 //!                 │              └─▶ Decision: Send · Wait · Stay, each with its reason
-//!                 └─▶ limits (Ledger), window: when uploads run
+//!                 └─▶ limits (Ledger, Meter), window: when uploads run
 //! ```
 //!
-//! Read in the order `rules`, `consent`, `cohort`, `budget`, `window`; `docs/policy.md` has all keys.
+//! Read in the order `rules`, `consent`, `cohort`, `budget`, `meter`, `window`; `docs/policy.md` has all keys.
 
 mod budget;
 mod cohort;
 mod consent;
 mod error;
+mod meter;
 mod presets;
 mod read;
 mod rules;
@@ -31,6 +32,7 @@ pub use budget::{Ledger, Limits};
 pub use cohort::{Below, Characteristic, Cohort, KAnonymity};
 pub use consent::{Consent, Forbidden, Instances, NoConsent, OptOut, Required};
 pub use error::PolicyError;
+pub use meter::{Meter, Room};
 pub use rules::{JobEnd, Pattern, Priority, Rule, SampleBy, Sampling, Verdict};
 pub use window::{Day, TimeOfDay, Window};
 

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::{Policy, PolicyError, presets, rules};
 use crate::deid::Profile;
+use crate::escrow::RECIPIENTS_MAX;
 use crate::s3::Encryption;
 
 pub(super) fn policy(text: &str) -> Result<Policy, PolicyError> {
@@ -98,11 +99,24 @@ impl Policy {
         self.window.check()?;
         self.batch.check().map_err(|error| of_others(&error))?;
         self.s3.check().map_err(|error| of_others(&error))?;
+        self.fits_a_request()?;
         let Some(escrow) = &self.escrow else { return Ok(()) };
         let is_key = |key: &String| key.parse::<age::x25519::Recipient>().is_ok();
-        if !(1..=16).contains(&escrow.recipients.len()) || !escrow.recipients.iter().all(is_key) {
+        if !(1..=RECIPIENTS_MAX).contains(&escrow.recipients.len()) || !escrow.recipients.iter().all(is_key) {
             return Err(PolicyError::range("escrow.recipients", "1 to 16 public keys, as `age-keygen` prints them"));
         }
         Ok(())
+    }
+
+    /// What leaves in one request leaves whole, so a limit has room for it.
+    fn fits_a_request(&self) -> Result<(), PolicyError> {
+        let request = self.s3.part_mib.max(self.s3.multipart_above_mib);
+        match self.limits.least() {
+            Some((key, most)) if most < request => Err(PolicyError::Contradiction(format!(
+                "{key} is {most}, and one request carries up to {request} MiB (s3.part_mib, s3.multipart_above_mib): \
+                 raise the limit, or lower these"
+            ))),
+            _ => Ok(()),
+        }
     }
 }

@@ -1,19 +1,16 @@
 //! Files of a bucket by their keys, each whole: for what is no batch.
 
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Mutex;
 
 use super::Failure;
-use super::body::{PIECE, Progress};
-use super::client::CustomerKey;
 use super::config::{Config, MIB};
 use super::object::Outcome;
+use super::read::{Fetched, Keep};
 use super::requests::Object;
 use super::store::{Stop, Store};
-use super::trouble::{Kind, Trouble, pause};
+use super::trouble::{Kind, pause};
 use super::upload::{Event, Notify};
 use crate::batch::{Digest, Digester};
 
@@ -21,30 +18,6 @@ use crate::batch::{Digest, Digester};
 pub struct Bucket {
     store: Store,
     on: Notify,
-}
-
-/// What came of reading an object.
-#[derive(Debug)]
-pub enum Fetched {
-    /// Digest and size in bytes of all of it.
-    Whole(Digest, u64),
-    /// There is none.
-    Missing,
-    /// It has more bytes than were asked for; no more than these were taken.
-    TooLong,
-    /// What came could not be kept here.
-    NotKept(io::Error),
-}
-
-/// Takes each piece once, in order.
-type Keep<'a> = &'a mut (dyn FnMut(&[u8]) -> io::Result<()> + Send);
-
-/// How far an object was read.
-struct Reading<'a> {
-    digester: Digester,
-    keep: Keep<'a>,
-    /// Nobody wants more of it.
-    ended: Option<Fetched>,
 }
 
 impl Bucket {
@@ -65,53 +38,7 @@ impl Bucket {
     /// # Errors
     /// [`Failure`], after all attempts.
     pub async fn fetch(&self, key: &str, begun: Digester, most: u64, keep: Keep<'_>) -> Result<Fetched, Failure> {
-        let (store, config) = (&self.store, &self.store.config);
-        let reading = &Mutex::new(Reading { digester: begun, keep, ended: None });
-        let what = format!("GET of {key}");
-        let read = store.insist(&self.on, &what, |client| async move {
-            let mut reading = reading.lock().await;
-            let from = reading.digester.bytes();
-            let customer_key = store.customer_key.as_ref();
-            let request = client
-                .get_object()
-                .bucket(&config.bucket)
-                .key(key)
-                .set_range((from > 0).then(|| format!("bytes={from}-")))
-                .set_sse_customer_algorithm(customer_key.map(|_| "AES256".to_owned()))
-                .set_sse_customer_key(customer_key.map(CustomerKey::encoded))
-                .set_sse_customer_key_md5(customer_key.map(|key| key.md5.clone()));
-            let mut got = store.answered(async { Ok(request.send().await?) }).await?;
-            let mut left = got.content_length.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
-            let (progress, mut moved) = (Progress::default(), 0);
-            let all = async {
-                while let Some(piece) = got.body.next().await {
-                    let piece = piece.map_err(|error| Trouble::passing(format!("the answer broke off: {error}")))?;
-                    progress.hold(true);
-                    store.receives.wait(piece.len()).await;
-                    progress.hold(false);
-                    moved += piece.len();
-                    if moved >= PIECE {
-                        progress.moved();
-                        moved = 0;
-                    }
-                    left = left.saturating_sub(piece.len() as u64);
-                    if !reading.take(&piece, most) {
-                        return Ok(());
-                    }
-                }
-                if left > 0 { Err(Trouble::passing("the answer broke off")) } else { Ok(()) }
-            };
-            progress.watch(store.stall_max(), all).await
-        });
-        match read.await {
-            Err(Stop::Answer(Kind::Missing, _)) => return Ok(Fetched::Missing),
-            read => read.map_err(|stop| stop.of(key))?,
-        }
-        let mut reading = reading.lock().await;
-        Ok(reading.ended.take().unwrap_or_else(|| {
-            let (digest, bytes) = std::mem::take(&mut reading.digester).finish();
-            Fetched::Whole(digest, bytes)
-        }))
+        self.store.read(&self.on, key, begun, most, keep).await
     }
 
     /// Makes an object of at most [`Bucket::CREATE_MAX_MIB`] be there, where nothing is, and reads it back. One that is there and is
@@ -155,18 +82,5 @@ impl Bucket {
         }
         let attempts = config.attempts_max;
         Err(Failure::Changed { key: key.to_owned(), attempts, why })
-    }
-}
-
-impl Reading<'_> {
-    /// Whether more is wanted.
-    fn take(&mut self, piece: &[u8], most: u64) -> bool {
-        if self.digester.bytes() + piece.len() as u64 > most {
-            self.ended = Some(Fetched::TooLong);
-        } else {
-            self.digester.update(piece);
-            self.ended = (self.keep)(piece).err().map(Fetched::NotKept);
-        }
-        self.ended.is_none()
     }
 }

@@ -43,7 +43,7 @@ pub struct Config {
     /// Certificates (PEM) of authorities to trust instead of the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-    /// Requests at once, 1 to 64.
+    /// Requests at once, 1 to 64: as many small objects as that, and large ones as `memory_max_mib` has room for.
     pub parallel_requests_max: usize,
     /// Bodies in memory, all together, 5 to 16,384 MiB: requests wait for one another when it is spent.
     pub memory_max_mib: u64,
@@ -140,7 +140,7 @@ impl Default for Config {
             proxy_url: None,
             proxy_credentials_file: None,
             ca_file: None,
-            parallel_requests_max: 8,
+            parallel_requests_max: 32,
             memory_max_mib: 128,
             part_mib: 16,
             multipart_above_mib: 16,

@@ -59,6 +59,9 @@ pub enum Failure {
         /// The limit.
         limit_gib: u64,
     },
+    /// The hospital's: its [`Gate`](super::Gate) does not let it leave.
+    #[error("{0}")]
+    Withheld(String),
     /// This machine's.
     #[error(transparent)]
     Spool(#[from] batch::Failure),

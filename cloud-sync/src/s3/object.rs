@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::config::MIB;
+use super::read::Fetched;
 use super::requests::Object;
 use super::store::{Stop, Store};
 use super::trouble::{Kind, pause};
@@ -108,15 +109,15 @@ pub(super) async fn send_as(
 pub(super) async fn compare(job: &Job, key: &str, content: Content, read: bool) -> Result<Compared, Failure> {
     if read {
         return Ok(match job.store.digest(&job.on, key, content.bytes).await? {
-            None => Compared::Missing,
-            Some((sha256, _)) if sha256 == content.sha256 => Compared::Same,
-            Some((_, bytes)) if bytes > content.bytes => {
-                Compared::Different(format!("it has more than {} bytes", content.bytes))
-            }
-            Some((_, bytes)) if bytes < content.bytes => {
+            Fetched::Missing => Compared::Missing,
+            Fetched::Whole(sha256, _) if sha256 == content.sha256 => Compared::Same,
+            Fetched::Whole(_, bytes) if bytes != content.bytes => {
                 Compared::Different(format!("it has {bytes} bytes instead of {}", content.bytes))
             }
-            Some((sha256, _)) => Compared::Different(format!("its SHA-256 is {sha256}")),
+            Fetched::Whole(sha256, _) => Compared::Different(format!("its SHA-256 is {sha256}")),
+            Fetched::TooLong | Fetched::NotKept(_) => {
+                Compared::Different(format!("it has more than {} bytes", content.bytes))
+            }
         });
     }
     Ok(match job.store.head(&job.on, key).await? {

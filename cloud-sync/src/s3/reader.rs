@@ -6,15 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Failure;
-use super::client::CustomerKey;
-use super::config::{Config, MIB};
+use super::config::Config;
+use super::read::Fetched;
 use super::store::Store;
-use super::trouble::Trouble;
 use super::upload::Notify;
 use crate::batch::{self, Digest, Digester};
-
-/// Bytes of an object that are asked for at once, and are in memory.
-const PIECE: u64 = 8 * MIB;
 
 /// Reads below the prefix of its configuration. It tries again as an uploader does, and says nothing of it.
 pub struct Reader {
@@ -67,48 +63,18 @@ impl Reader {
 
     /// Copies an object of so many bytes into a new file, piece by piece.
     pub(crate) async fn fetch(&self, path: &str, to: &Path, bytes: u64) -> Result<Digest, Failure> {
-        let (store, key) = (&self.store, format!("{}{path}", self.store.root()));
+        let key = format!("{}{path}", self.store.root());
         let mut file = File::create_new(to).map_err(batch::Failure::disk(to))?;
-        let mut digester = Digester::default();
-        let (what, mut from) = (format!("GET of {key}"), 0);
-        while from < bytes {
-            let until = bytes.min(from + PIECE);
-            let customer_key = store.customer_key.as_ref();
-            let read = store.insist(&self.on, &what, |client| {
-                let request = client
-                    .get_object()
-                    .bucket(&store.config.bucket)
-                    .key(&key)
-                    .range(format!("bytes={from}-{}", until - 1))
-                    .set_sse_customer_algorithm(customer_key.map(|_| "AES256".to_owned()))
-                    .set_sse_customer_key(customer_key.map(CustomerKey::encoded))
-                    .set_sse_customer_key_md5(customer_key.map(|key| key.md5.clone()));
-                async move {
-                    let (wanted, mut piece) = (until - from, Vec::new());
-                    let answered = store.answered(async {
-                        let mut body = request.send().await?.body;
-                        // Of what has no end no more is read than shows that it is another.
-                        while piece.len() as u64 <= wanted
-                            && let Some(more) = body.next().await
-                        {
-                            let broke_off = |error| Trouble::passing(format!("the answer broke off: {error}"));
-                            piece.extend_from_slice(&more.map_err(broke_off)?);
-                        }
-                        Ok(())
-                    });
-                    answered.await?;
-                    match piece.len() as u64 == wanted {
-                        true => Ok(piece),
-                        false => Err(Trouble::passing("the answer has another length than was asked for")),
-                    }
-                }
-            });
-            let piece = read.await.map_err(|stop| stop.of(&key))?;
-            file.write_all(&piece).map_err(batch::Failure::disk(to))?;
-            digester.update(&piece);
-            from = until;
+        let mut keep = |piece: &[u8]| file.write_all(piece);
+        let read = self.store.read(&self.on, &key, Digester::default(), bytes, &mut keep).await?;
+        match read {
+            Fetched::Whole(digest, whole) if whole == bytes => Ok(digest),
+            Fetched::NotKept(source) => Err(batch::Failure::Disk { path: to.to_owned(), source }.into()),
+            Fetched::Missing => Err(Failure::Refused { what: key, why: "it is not there any more".to_owned() }),
+            Fetched::Whole(..) | Fetched::TooLong => {
+                Err(Failure::Refused { what: key, why: "it has another length than was asked for".to_owned() })
+            }
         }
-        Ok(digester.finish().0)
     }
 }
 

@@ -15,14 +15,14 @@ use aws_smithy_types::base64;
 use bytes::Bytes;
 
 use super::Failure;
-use super::body::{PIECE, Paced, Progress};
+use super::body::{Paced, Progress};
 use super::client::CustomerKey;
 use super::config::{Encryption, LockMode};
 use super::pages::Pages;
 use super::store::{Stop, Store};
 use super::trouble::{Kind, Trouble};
 use super::upload::Notify;
-use crate::batch::{Digest, Digester};
+use crate::batch::Digest;
 
 /// The metadata that holds an object's SHA-256.
 const SHA256: &str = "sha256";
@@ -97,7 +97,7 @@ macro_rules! kept_as_configured {
 impl Store {
     /// Creates an object, or nothing when there is one (`only_new`). The body is that of which `object` has the digest.
     pub(super) async fn put(&self, on: &Notify, object: &Object<'_>, body: Bytes, only_new: bool) -> Result<(), Stop> {
-        self.insist(on, &format!("PUT of {}", object.key), |client| {
+        self.insist_on(on, &format!("PUT of {}", object.key), Some(body.len()), |client| {
             let progress = Arc::new(Progress::default());
             let request = kept_as_configured!(self, client.put_object())
                 .bucket(&self.config.bucket)
@@ -149,7 +149,7 @@ impl Store {
         body: Bytes,
         digest: Digest,
     ) -> Result<String, Stop> {
-        self.insist(on, &format!("part {number} of {}", upload.key), |client| {
+        self.insist_on(on, &format!("part {number} of {}", upload.key), Some(body.len()), |client| {
             let progress = Arc::new(Progress::default());
             let request = with_customer_key!(self, client.upload_part())
                 .bucket(&self.config.bucket)
@@ -318,102 +318,9 @@ impl Store {
         }
     }
 
-    /// Reads an object to its end, or until it is longer than `bytes`. What breaks off goes on from there.
-    pub(super) async fn digest(&self, on: &Notify, key: &str, bytes: u64) -> Result<Option<(Digest, u64)>, Failure> {
-        let reading = tokio::sync::Mutex::new(Reading::of(Wanted::Digest(bytes)));
-        match self.read(on, key, &reading).await {
-            Ok(()) => Ok(Some(reading.into_inner().digester.finish())),
-            Err(Stop::Answer(Kind::Missing, _)) => Ok(None),
-            Err(stop) => Err(stop.of(key)),
-        }
-    }
-
-    /// The bytes of a small object.
-    pub(super) async fn get(&self, on: &Notify, key: &str, most: u64) -> Result<Option<Vec<u8>>, Failure> {
-        let reading = tokio::sync::Mutex::new(Reading::of(Wanted::Bytes(most)));
-        match self.read(on, key, &reading).await {
-            Ok(()) => Ok(Some(reading.into_inner().kept)),
-            Err(Stop::Answer(Kind::Missing, _)) => Ok(None),
-            Err(stop) => Err(stop.of(key)),
-        }
-    }
-
-    async fn read(&self, on: &Notify, key: &str, reading: &tokio::sync::Mutex<Reading>) -> Result<(), Stop> {
-        self.insist(on, &format!("GET of {key}"), |client| async move {
-            let mut reading = reading.lock().await;
-            let from = (reading.bytes > 0).then(|| format!("bytes={}-", reading.bytes));
-            let request = with_customer_key!(self, client.get_object()).bucket(&self.config.bucket).key(key);
-            let mut got = self.answered(async { Ok(request.set_range(from).send().await?) }).await?;
-            let mut left = got.content_length.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
-            let mut moved = 0;
-            let progress = Progress::default();
-            let all = async {
-                while let Some(piece) = got.body.next().await {
-                    let piece = piece.map_err(|error| Trouble::passing(format!("the answer broke off: {error}")))?;
-                    progress.hold(true);
-                    self.receives.wait(piece.len()).await;
-                    progress.hold(false);
-                    moved += piece.len();
-                    if moved >= PIECE {
-                        progress.moved();
-                        moved = 0;
-                    }
-                    left = left.saturating_sub(piece.len() as u64);
-                    if !reading.take(&piece)? {
-                        return Ok(());
-                    }
-                }
-                if left > 0 { Err(Trouble::passing("the answer broke off")) } else { Ok(()) }
-            };
-            progress.watch(self.stall_max(), all).await
-        })
-        .await
-    }
-
     fn paced(&self, body: &Bytes, progress: &Arc<Progress>) -> ByteStream {
         let paced = Paced::new(body.clone(), Arc::clone(&self.sends), Arc::clone(progress));
         ByteStream::new(SdkBody::from_body_1_x(paced))
-    }
-}
-
-/// What an object is read for.
-#[derive(Clone, Copy)]
-enum Wanted {
-    /// Its digest; one that has more bytes is another, whatever these are.
-    Digest(u64),
-    /// Its bytes, at most so many.
-    Bytes(u64),
-}
-
-/// How far an object was read.
-struct Reading {
-    wanted: Wanted,
-    digester: Digester,
-    bytes: u64,
-    kept: Vec<u8>,
-}
-
-impl Reading {
-    fn of(wanted: Wanted) -> Self {
-        Self { wanted, digester: Digester::default(), bytes: 0, kept: Vec::new() }
-    }
-
-    /// Whether more is wanted.
-    fn take(&mut self, piece: &[u8]) -> Result<bool, Trouble> {
-        self.bytes += piece.len() as u64;
-        match self.wanted {
-            Wanted::Digest(most) => {
-                self.digester.update(piece);
-                Ok(self.bytes <= most)
-            }
-            Wanted::Bytes(most) if self.bytes > most => {
-                Err(Trouble::of(Kind::Refused, format!("it has more than {most} bytes: it is not ours")))
-            }
-            Wanted::Bytes(_) => {
-                self.kept.extend_from_slice(piece);
-                Ok(true)
-            }
-        }
     }
 }
 

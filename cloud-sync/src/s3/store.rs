@@ -11,6 +11,7 @@ use super::Failure;
 use super::body::Progress;
 use super::client::{self, CustomerKey};
 use super::config::Config;
+use super::gate::Gate;
 use super::pace::Pacer;
 use super::trouble::{Kind, Trouble, after};
 use super::upload::{Event, Notify};
@@ -28,6 +29,8 @@ pub(super) struct Store {
     /// In KiB.
     memory: Semaphore,
     root: String,
+    /// Of whoever must be asked; nothing where nobody must.
+    gate: Option<Arc<dyn Gate>>,
 }
 
 /// Why a request has no answer.
@@ -45,9 +48,9 @@ impl From<Failure> for Stop {
 }
 
 impl Store {
-    pub(super) async fn connect(config: Config, site: &Site) -> Result<Self, Failure> {
+    pub(super) async fn connect(config: Config, site: &Site, gate: Option<Arc<dyn Gate>>) -> Result<Self, Failure> {
         let root = format!("{}{site}/", config.prefix);
-        Self::below(config, root).await
+        Ok(Self { gate, ..Self::below(config, root).await? })
     }
 
     pub(super) async fn below(config: Config, root: String) -> Result<Self, Failure> {
@@ -62,6 +65,7 @@ impl Store {
             requests: Semaphore::new(config.parallel_requests_max),
             memory: Semaphore::new(usize::try_from(config.memory_max_mib * 1024).unwrap_or(Semaphore::MAX_PERMITS)),
             root,
+            gate: None,
             http,
             config,
         })
@@ -84,6 +88,20 @@ impl Store {
         &self,
         on: &Notify,
         what: &str,
+        request: impl FnMut(Client) -> F,
+    ) -> Result<T, Stop>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
+        self.insist_on(on, what, None, request).await
+    }
+
+    /// The same of a request whose body takes so many bytes out of the hospital, if it has one.
+    pub(super) async fn insist_on<T, F>(
+        &self,
+        on: &Notify,
+        what: &str,
+        leaves: Option<usize>,
         mut request: impl FnMut(Client) -> F,
     ) -> Result<T, Stop>
     where
@@ -94,6 +112,11 @@ impl Store {
             let (generation, client) = self.client.read().await.clone();
             let trouble = {
                 let _turn = self.requests.acquire().await.expect("it is never closed");
+                // Last of all: what was right before it waited for its turn may not be any more.
+                let _leaves = match (&self.gate, leaves) {
+                    (Some(gate), Some(bytes)) => Some(gate.leave(bytes as u64).await.map_err(Failure::Withheld)?),
+                    _ => None,
+                };
                 match request(client).await {
                     Ok(answer) => return Ok(answer),
                     Err(trouble) => trouble,

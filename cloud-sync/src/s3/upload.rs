@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::Failure;
 use super::config::Config;
+use super::gate::Gate;
 use super::object::{Job, Outcome, send, send_as};
 use super::requests::Object;
 use super::store::{Stop, Store};
@@ -117,7 +118,16 @@ impl Uploader {
     /// # Errors
     /// [`Failure::Configuration`]
     pub async fn connect(config: Config, site: &Site) -> Result<Self, Failure> {
-        let store = Arc::new(Store::connect(config, site).await?);
+        let store = Arc::new(Store::connect(config, site, None).await?);
+        Ok(Self { store, status: Arc::default() })
+    }
+
+    /// The same; nothing leaves but through this gate.
+    ///
+    /// # Errors
+    /// As of [`Self::connect`].
+    pub async fn connect_through(gate: Arc<dyn Gate>, config: Config, site: &Site) -> Result<Self, Failure> {
+        let store = Arc::new(Store::connect(config, site, Some(gate)).await?);
         Ok(Self { store, status: Arc::default() })
     }
 

@@ -1,5 +1,7 @@
 //! What a person looked at in one output, and says is no identifier.
 
+use std::collections::BTreeSet;
+
 use super::{Kind, Leak, Place, Proof, Scanner, Unproven};
 
 /// Whatever is found of this kind at this place of one output.
@@ -29,37 +31,29 @@ impl Scanner {
         output: &[u8],
         alarms: impl IntoIterator<Item = &'f FalseAlarm>,
     ) -> Result<Proof, Unproven> {
-        self.pass(output, self.prove_instance(output), alarms)
+        let passed = self.pass(self.seek_in_instance(output), alarms)?;
+        Ok(Proof { passed, ..self.proof(output) })
     }
 
-    /// The same of JSON or any other text.
-    ///
-    /// # Errors
-    /// Where other identifiers of the sources are.
-    pub fn prove_text_but<'f>(
+    /// What of what was found is in this list; an error where anything is not.
+    pub(super) fn pass<'f>(
         &self,
-        output: &[u8],
+        found: Result<(), Unproven>,
         alarms: impl IntoIterator<Item = &'f FalseAlarm>,
-    ) -> Result<Proof, Unproven> {
-        self.pass(output, self.prove_text(output), alarms)
-    }
-
-    fn pass<'f>(
-        &self,
-        output: &[u8],
-        proven: Result<Proof, Unproven>,
-        alarms: impl IntoIterator<Item = &'f FalseAlarm>,
-    ) -> Result<Proof, Unproven> {
-        let Err(Unproven::Leaks(leaks)) = proven else { return proven };
+    ) -> Result<BTreeSet<FalseAlarm>, Unproven> {
+        let leaks = match found {
+            Err(Unproven::Leaks(leaks)) => leaks,
+            other => return other.map(|()| BTreeSet::new()),
+        };
         // There may be more than are told, of which nobody knows the places.
         if leaks.len() >= self.leaks_max() {
             return Err(Unproven::Leaks(leaks));
         }
-        let alarms: Vec<_> = alarms.into_iter().collect();
+        let alarms: BTreeSet<_> = alarms.into_iter().collect();
         let (passed, left): (Vec<_>, Vec<_>) =
-            leaks.into_iter().partition(|leak| alarms.contains(&&FalseAlarm::of(leak)));
+            leaks.into_iter().partition(|leak| alarms.contains(&FalseAlarm::of(leak)));
         match left.is_empty() {
-            true => Ok(Proof { passed: passed.iter().map(FalseAlarm::of).collect(), ..self.proof(output) }),
+            true => Ok(passed.iter().map(FalseAlarm::of).collect()),
             false => Err(Unproven::Leaks(left)),
         }
     }

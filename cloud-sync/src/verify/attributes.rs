@@ -3,6 +3,8 @@
 //! Written down from PS3.15, Table E.1-1 and PS3.6 apart from the cleaner's table, so that a gap of one shows in the other.
 //! Names, dates, times and UIDs are mostly known by VR and shape instead.
 
+use std::sync::LazyLock;
+
 use super::Kind;
 
 /// What the value of an attribute is to the search.
@@ -18,24 +20,12 @@ pub(super) enum Meaning {
 
 /// The meaning of a tag that lies in these sequences, innermost first.
 pub(super) fn meaning(tag: u32, around: impl Iterator<Item = u32>) -> Option<Meaning> {
-    let has = |list: &[u32]| list.binary_search(&tag).is_ok();
-    let sought = [
-        (NAMES, Kind::Name),
-        (STAFF, Kind::Staff),
-        (IDS, Kind::Id),
-        (CONTACTS, Kind::Contact),
-        (ORGANIZATIONS, Kind::Organization),
-        (INSTITUTIONS, Kind::Institution),
-        (DEVICES, Kind::Device),
-    ];
-    if let Some((_, kind)) = sought.into_iter().find(|(list, _)| has(list)) {
-        return Some(Meaning::Sought(kind));
+    let known = meanings();
+    if let Ok(at) = known.binary_search_by_key(&tag, |(tag, _)| *tag) {
+        return known.get(at).map(|(_, meaning)| *meaning);
     }
-    if has(TEXTS) || tag & 0xFF00_FFFF == OVERLAY_COMMENTS {
+    if tag & 0xFF00_FFFF == OVERLAY_COMMENTS {
         return Some(Meaning::Text);
-    }
-    if has(NOBODYS) {
-        return Some(Meaning::Nobodys);
     }
     if !CODES.contains(&tag) {
         return None;
@@ -45,6 +35,30 @@ pub(super) fn meaning(tag: u32, around: impl Iterator<Item = u32>) -> Option<Mea
         INSTITUTION_CODES => Some(Meaning::Sought(Kind::Institution)),
         _ => None,
     })
+}
+
+/// All lists as one, in the order of tags.
+fn meanings() -> &'static [(u32, Meaning)] {
+    static ALL: LazyLock<Vec<(u32, Meaning)>> = LazyLock::new(|| {
+        let lists = [
+            (NAMES, Meaning::Sought(Kind::Name)),
+            (STAFF, Meaning::Sought(Kind::Staff)),
+            (IDS, Meaning::Sought(Kind::Id)),
+            (CONTACTS, Meaning::Sought(Kind::Contact)),
+            (ORGANIZATIONS, Meaning::Sought(Kind::Organization)),
+            (INSTITUTIONS, Meaning::Sought(Kind::Institution)),
+            (DEVICES, Meaning::Sought(Kind::Device)),
+            (TEXTS, Meaning::Text),
+            (NOBODYS, Meaning::Nobodys),
+        ];
+        let tagged = lists.into_iter().flat_map(|(tags, meaning)| tags.iter().map(move |tag| (*tag, meaning)));
+        let mut all: Vec<_> = tagged.collect();
+        // The first that names an attribute says what it means.
+        all.sort_by_key(|(tag, _)| *tag);
+        all.dedup_by_key(|(tag, _)| *tag);
+        all
+    });
+    &ALL
 }
 
 /// Whether an attribute has VR TM.

@@ -4,37 +4,34 @@
 use encoding_rs as e;
 use encoding_rs::Encoding;
 
-/// The values of Specific Character Set in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The first value of Specific Character Set in force; escape sequences call others by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Charset {
-    terms: Vec<String>,
+    first: Option<&'static Encoding>,
 }
 
 impl Charset {
     pub(super) fn of_terms(value: &[u8]) -> Charset {
         let text = String::from_utf8_lossy(value);
-        Charset { terms: text.split('\\').map(|term| term.trim_matches([' ', '\0']).to_ascii_uppercase()).collect() }
-    }
-
-    fn first(&self) -> Option<&'static Encoding> {
-        single(self.terms.first().map_or("", String::as_str))
+        let first = text.split('\\').next().unwrap_or_default();
+        Charset { first: single(&first.trim_matches([' ', '\0']).to_ascii_uppercase()) }
     }
 
     /// Text as it was meant. What is not valid in its character set is read as UTF-8, or else byte by byte: an identifier
     /// that somebody mislabelled is one still.
-    pub(super) fn read(&self, value: &[u8]) -> String {
+    pub(super) fn read(self, value: &[u8]) -> String {
         let escaped = value.contains(&0x1B);
         if escaped {
             return self.read_escaped(value);
         }
-        read_as(self.first(), value)
+        read_as(self.first, value)
     }
 
     /// Code extension: pieces between escape sequences, each in the set that was called last.
-    fn read_escaped(&self, value: &[u8]) -> String {
+    fn read_escaped(self, value: &[u8]) -> String {
         let mut text = String::new();
         let mut rest = value;
-        let mut set = Set::Plain(self.first());
+        let mut set = Set::Plain(self.first);
         while !rest.is_empty() {
             if let Some((called, taken)) = escape(rest) {
                 set = called;
@@ -53,7 +50,7 @@ impl Charset {
                 Set::Left { prefix } => text.push_str(&read_as(Some(e::EUC_JP), &to_euc(piece, prefix))),
             }
             if matches!(set, Set::Plain(_)) && piece.last().is_some_and(|b| b"^=\\".contains(b)) {
-                set = Set::Plain(self.first());
+                set = Set::Plain(self.first);
             }
             rest = &rest[end..];
         }

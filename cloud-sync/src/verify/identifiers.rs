@@ -10,52 +10,51 @@ use super::walk::{Leaf, Walked};
 const CONTENT_CREATOR: u32 = 0x0070_0084;
 const PROGRAM: &[u8] = b"Gantry^";
 
-/// Identifiers by text and kind, each with the tags at which it stood.
+/// Identifiers by kind and text, days with the tags at which they stood.
 #[derive(Default)]
 pub(super) struct Identifiers {
-    found: BTreeMap<(Kind, String), BTreeSet<u32>>,
-    /// Texts of standard attributes, with letters: the same in a private one is no secret of it.
+    found: BTreeMap<Kind, BTreeMap<String, BTreeSet<u32>>>,
+    /// Texts of standard attributes, as long as private ones that are sought: the same in a private one is no secret of it.
     standard: BTreeSet<String>,
 }
 
 impl Identifiers {
     pub(super) fn len(&self) -> usize {
-        self.found.len()
+        self.found.values().map(BTreeMap::len).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.found.is_empty()
+        self.len() == 0
     }
 
-    /// Kind, text, and tags at which it stood.
+    /// Kind, text, and of days the tags at which it stood.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Kind, &str, &BTreeSet<u32>)> {
         let secret = |kind: Kind, text: &str| kind != Kind::Private || !self.standard.contains(text);
-        self.found
-            .iter()
-            .filter(move |((kind, text), _)| secret(*kind, text))
-            .map(|((kind, text), tags)| (*kind, text.as_str(), tags))
+        let all = self.found.iter().flat_map(|(kind, all)| all.iter().map(|(text, tags)| (*kind, text.as_str(), tags)));
+        all.filter(move |(kind, text, _)| secret(*kind, text))
     }
 
     pub(super) fn add(&mut self, kind: Kind, text: &str, tag: Option<u32>) {
         let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
-        if !text.is_empty() && !is_placeholder(text) {
-            self.found.entry((kind, text.to_owned())).or_default().extend(tag);
+        if text.is_empty() {
+            return;
         }
-    }
-
-    /// Adds those of another.
-    pub(super) fn extend(&mut self, other: &Self) {
-        for ((kind, text), tags) in &other.found {
-            self.found.entry((*kind, text.clone())).or_default().extend(tags);
+        let tag = tag.filter(|_| kind == Kind::Date);
+        let all = self.found.entry(kind).or_default();
+        match all.get_mut(text) {
+            Some(tags) => tags.extend(tag),
+            None if is_placeholder(text) => {}
+            None => _ = all.insert(text.to_owned(), tag.into_iter().collect()),
         }
-        self.standard.extend(other.standard.iter().cloned());
     }
 
     /// Adds those of an object that was made of sources: what it says of staff and devices is theirs, or whose who made it.
     pub(super) fn extend_with_made(&mut self, made: Self) {
         let of_maker = |kind: &Kind| matches!(kind, Kind::Staff | Kind::Device);
-        let kept = made.found.into_iter().filter(|((kind, _), _)| !of_maker(kind));
-        kept.for_each(|(identifier, tags)| self.found.entry(identifier).or_default().extend(tags));
+        for (kind, all) in made.found.into_iter().filter(|(kind, _)| !of_maker(kind)) {
+            let known = self.found.entry(kind).or_default();
+            all.into_iter().for_each(|(text, tags)| known.entry(text).or_default().extend(tags));
+        }
         self.standard.extend(made.standard);
     }
 
@@ -111,8 +110,12 @@ impl Identifiers {
                 self.add(Kind::Private, value, Some(tag));
             }
         } else if !private {
-            let standard = values(&text, Form::Text).filter(|value| value.contains(char::is_alphabetic));
-            self.standard.extend(standard.map(|value| value.trim_matches([' ', '\0']).to_owned()));
+            for value in values(&text, Form::Text).filter(|value| is_telling(value)) {
+                let value = value.trim_matches([' ', '\0']);
+                if !self.standard.contains(value) {
+                    self.standard.insert(value.to_owned());
+                }
+            }
         }
     }
 

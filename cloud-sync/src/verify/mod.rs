@@ -40,6 +40,7 @@ mod identifiers;
 mod lexicon;
 mod patterns;
 mod release;
+mod runs;
 mod scan;
 mod search;
 mod spellings;
@@ -392,15 +393,6 @@ impl Verifier {
         let mut made = Identifiers::default();
         made.collect(&walk::walk(file, &self.limits)?);
         self.identifiers.extend_with_made(made);
-        self.within_limit()
-    }
-
-    /// Takes the identifiers of another's sources.
-    ///
-    /// # Errors
-    /// At the limit of identifiers.
-    pub fn add_sources_of(&mut self, other: &Self) -> Result<(), Unverifiable> {
-        self.identifiers.extend(&other.identifiers);
         self.within_limit()
     }
 

@@ -261,18 +261,25 @@ fn percent_encoded(text: &str) -> String {
 }
 
 fn hex(bytes: &[u8]) -> Vec<u8> {
-    bytes.iter().flat_map(|b| format!("{b:02x}").into_bytes()).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|b| [b >> 4, b & 15].map(|digit| DIGITS[usize::from(digit)])).collect()
 }
 
 /// What of the base64 of a text is the same whatever stands before and after it, for each of the three alignments.
 fn base64_cores(bytes: &[u8]) -> Vec<Vec<u8>> {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let core = |before: usize| {
-        let all: Vec<u8> = std::iter::repeat_n(0, before).chain(bytes.iter().copied()).collect();
-        let first = (before * 8).div_ceil(6);
-        let end = all.len() * 8 / 6;
-        let bit = |at: usize| usize::from(all[at / 8] >> (7 - at % 8) & 1);
-        (first..end).map(|digit| DIGITS[(0..6).fold(0, |sum, n| sum << 1 | bit(digit * 6 + n))]).collect::<Vec<u8>>()
+        let (mut digits, mut held, mut bits) = (Vec::with_capacity(bytes.len() * 4 / 3 + 4), 0usize, 0);
+        for byte in std::iter::repeat_n(&0, before).chain(bytes) {
+            (held, bits) = ((held << 8 | usize::from(*byte)) & 0xFFFF, bits + 8);
+            while bits >= 6 {
+                bits -= 6;
+                digits.push(DIGITS[held >> bits & 63]);
+            }
+        }
+        // Those that have bits of what stands before.
+        digits.drain(..(before * 8).div_ceil(6).min(digits.len()));
+        digits
     };
     (0..3).map(core).filter(|core| core.len() >= 6).collect()
 }

@@ -60,7 +60,7 @@ where
     }
 }
 
-/// Why an instance was not released.
+/// Why an object was not released.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreleased {
     /// It was not proven to be clean.
@@ -72,8 +72,9 @@ pub enum Unreleased {
 }
 
 impl Scanner {
-    /// Looks through an instance and releases it. It is one object, which nothing changes between the two, so no digest has to
-    /// say that it is: this is [`Scanner::prove_instance`] and [`release()`] in less time.
+    /// Looks through an instance and releases it, with the false alarms that were excused when it was de-identified. It is one
+    /// object, which nothing changes between the two, so no digest has to say that it is: this is [`Scanner::prove_instance_but`] and
+    /// [`release()`] in less time.
     ///
     /// # Errors
     /// Where identifiers of the sources are, why it could not be followed to its end, or that the profile is another.
@@ -82,11 +83,35 @@ impl Scanner {
         instance: Deidentified<Instance>,
         profile: &deid::Profile,
     ) -> Result<Released<Instance>, Unreleased> {
+        self.release(instance, profile, Self::seek_in_instance)
+    }
+
+    /// The same of JSON.
+    ///
+    /// # Errors
+    /// Where identifiers of the sources are, or that the profile is another.
+    pub fn release_json(
+        &self,
+        json: Deidentified<Json>,
+        profile: &deid::Profile,
+    ) -> Result<Released<Json>, Unreleased> {
+        self.release(json, profile, Self::seek_in_text)
+    }
+
+    fn release<T>(
+        &self,
+        made: Deidentified<T>,
+        profile: &deid::Profile,
+        seek: impl FnOnce(&Self, &[u8]) -> Result<(), Unproven>,
+    ) -> Result<Released<T>, Unreleased>
+    where
+        Deidentified<T>: Bytes,
+    {
         if self.retain() != Retain::from(profile) {
             return Err(NotProven::OtherOptions.into());
         }
-        self.seek_in_instance(instance.as_bytes())?;
-        Ok(Released { inner: instance, identifiers: self.identifiers() })
+        self.pass(seek(self, made.bytes()), made.excuses().false_alarms())?;
+        Ok(Released { inner: made, identifiers: self.identifiers() })
     }
 }
 

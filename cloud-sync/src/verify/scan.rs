@@ -22,6 +22,7 @@ pub struct Scanner {
 
 struct Identifier {
     kind: Kind,
+    /// At which a day stood.
     tags: BTreeSet<u32>,
 }
 
@@ -60,7 +61,7 @@ impl Scanner {
             if kept || retain.excuses(kind) {
                 continue;
             }
-            all.push(Identifier { kind, tags: tags.clone() });
+            all.push(Identifier { kind, tags: if kind == Kind::Date { tags.clone() } else { BTreeSet::new() } });
             texts.push((kind, text));
         }
         let sought = Sought::new(&texts, lexicons, limits)?;
@@ -95,11 +96,15 @@ impl Scanner {
     /// # Errors
     /// Where identifiers of the sources are.
     pub fn prove_text(&self, output: &[u8]) -> Result<Proof, Unproven> {
+        self.seek_in_text(output)?;
+        Ok(self.proof(output))
+    }
+
+    pub(super) fn seek_in_text(&self, output: &[u8]) -> Result<(), Unproven> {
         let mut leaks = Vec::new();
         let whole = Region { start: 0, end: output.len(), ground: Ground::Text, leaf: None };
         self.scan(output, &[whole], None, &mut leaks);
-        clean(leaks)?;
-        Ok(self.proof(output))
+        clean(leaks)
     }
 
     /// Of an output in which nothing was found, or nothing but false alarms.
@@ -160,7 +165,7 @@ impl Scanner {
         let (mut kept, mut bare): (Vec<usize>, Vec<u8>) = Default::default();
         for region in regions.iter().filter(|r| is_squeezable(r.ground) && r.end - r.start >= shortest) {
             kept.clear();
-            kept.extend(within(bytes, region).filter(|(_, b)| !b" -./_:()+,\0".contains(b)).map(|(at, _)| at));
+            kept.extend(within(bytes, region).filter(|(_, b)| !SEPARATES[usize::from(*b)]).map(|(at, _)| at));
             bare.clear();
             bare.extend(kept.iter().filter_map(|&at| bytes.get(at)));
             let is_alphanumeric = |at: Option<usize>| {
@@ -220,6 +225,17 @@ fn within<'b>(bytes: &'b [u8], region: &Region<'_>) -> impl Iterator<Item = (usi
     let range = region.start..region.end;
     range.clone().zip(bytes.get(range).unwrap_or_default().iter().copied())
 }
+
+/// What stands between the digits of a number.
+const SEPARATES: [bool; 256] = {
+    let (mut all, separators) = ([false; 256], b" -./_:()+,\0");
+    let mut at = 0;
+    while at < separators.len() {
+        all[separators[at] as usize] = true;
+        at += 1;
+    }
+    all
+};
 
 fn is_squeezable(ground: Ground) -> bool {
     matches!(ground, Ground::Name | Ground::Text | Ground::Code | Ground::Small)

@@ -6,9 +6,12 @@
 //!
 //! A needle is known by its last four bytes. Where bytes are many, only every third place is looked at: long needles are also
 //! known by the four bytes that end one and two before their end, so one of the three groups lies at such a place wherever the
-//! needle does. The filter may call in vain; what it does not call for is not there.
+//! needle does; and only where there are enough letters in a row for a needle (`runs.rs`). The filter may call in vain; what it does not
+//! call for is not there.
 
 use std::ops::Range;
+
+use super::runs::{BLOCK, Kinds, Runs};
 
 /// Bytes that are looked up together.
 const GRAM: usize = 4;
@@ -96,6 +99,8 @@ pub(super) struct Index {
     entries: Vec<Entry>,
     shift: u32,
     short: Vec<Short>,
+    /// What needles for bulk end in.
+    kinds: Kinds,
     /// The length of the longest needle.
     longest: usize,
 }
@@ -118,6 +123,9 @@ impl Index {
         for (needle, Needle { bytes, in_bulk }) in (0..).zip(needles) {
             index.longest = index.longest.max(bytes.len());
             let rests = if in_bulk { STRIDE } else { 1 };
+            if in_bulk {
+                index.kinds.add(bytes);
+            }
             let grams = (0..rests).map_while(|rest| bytes.len().checked_sub(GRAM + rest).map(|at| (rest, at)));
             for (rest, at) in grams {
                 let Some(gram) = gram_at(bytes, at) else { continue };
@@ -178,6 +186,8 @@ pub(super) struct Search<'s, const WORDS: usize> {
     indexes: [&'s Index; 2],
     /// With what needles begin that have no gram.
     firsts: [bool; 256],
+    /// Where needles for bulk may be; nothing where they may be anywhere.
+    runs: Option<Runs>,
 }
 
 /// A needle that may stand there: of which index, which, and where it would end.
@@ -191,7 +201,7 @@ impl<'s, const WORDS: usize> Search<'s, WORDS> {
             firsts[usize::from(*first)] = true;
             firsts[usize::from(first.to_ascii_uppercase())] = true;
         }
-        Self { filter, indexes, firsts }
+        Self { filter, indexes, firsts, runs: Kinds::runs(indexes.map(|index| &index.kinds)) }
     }
 
     /// Every needle whose last four bytes may begin in `range`; of shorter ones, whose first does.
@@ -221,12 +231,21 @@ impl<'s, const WORDS: usize> Search<'s, WORDS> {
         }
     }
 
-    /// Every needle for bulk that may lie within `range`.
+    /// Every needle for bulk that may lie within `range`, some twice.
     pub(super) fn in_bulk(&self, bytes: &[u8], range: Range<usize>, candidate: &mut impl FnMut(Candidate)) {
-        const BLOCK: usize = STRIDE * (PLACES - 1) + GRAM;
+        let Some(runs) = &self.runs else { return self.in_strides(bytes, range, candidate) };
+        let end = range.end;
+        runs.blocks(bytes, range, &mut |block| {
+            self.in_strides(bytes, block..end.min(block + BLOCK + Runs::REACH), candidate);
+        });
+    }
+
+    /// The same without asking first where needles may be.
+    fn in_strides(&self, bytes: &[u8], range: Range<usize>, candidate: &mut impl FnMut(Candidate)) {
+        const STRIDES: usize = STRIDE * (PLACES - 1) + GRAM;
         let within = bytes.get(..range.end).unwrap_or(bytes);
         let mut at = range.start;
-        while let Some(block) = within.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
+        while let Some(block) = within.get(at..).and_then(<[u8]>::first_chunk::<STRIDES>) {
             let [a, b, c, d, e, f, g, h, i, j, k, l, m] = *block;
             let grams = [[a, b, c, d], [d, e, f, g], [g, h, i, j], [j, k, l, m]].map(gram);
             let any = grams.iter().fold(0, |any, &gram| any | self.filter.bits(gram));
@@ -310,7 +329,17 @@ mod tests {
             false => search.closely(bytes, from..bytes.len(), &mut candidate),
         }
         found.sort_unstable();
+        found.dedup();
         found
+    }
+
+    /// Text in one byte or two.
+    fn written(text: &[u8], as_is: u8) -> Vec<u8> {
+        match as_is {
+            0 => text.to_vec(),
+            1 => text.iter().flat_map(|&b| [b, 0]).collect(),
+            _ => text.iter().flat_map(|&b| [0, b]).collect(),
+        }
     }
 
     proptest! {
@@ -327,6 +356,24 @@ mod tests {
             prop_assert_eq!(by_index(&needles, &bytes, from, false), expected.clone());
             let long: Vec<_> = expected.into_iter().filter(|(n, _)| needles[*n].len() >= LONG).collect();
             prop_assert_eq!(by_index(&needles, &bytes, from, true), long);
+        }
+
+        /// Text among noise, so that most blocks are passed over.
+        #[test]
+        fn no_text_is_missed_where_runs_are_sought_first(
+            texts in prop::collection::vec((prop::collection::vec(prop::sample::select(&b"aB1.z"[..]), 6..9), 0u8..3), 1..6),
+            noise in prop::collection::vec(prop::sample::select(&b"\0\0\x01\x0F1aB\x80\xFF"[..]), 0..6000),
+            places in prop::collection::vec((0usize..6000, 0usize..6), 0..12),
+        ) {
+            let needles: Vec<_> = texts.iter().map(|(text, as_is)| written(text, *as_is)).collect();
+            let mut bytes = noise;
+            for (at, needle) in places {
+                let needle = &needles[needle % needles.len()];
+                if let Some(place) = bytes.get_mut(at..at + needle.len()) {
+                    place.copy_from_slice(needle);
+                }
+            }
+            prop_assert_eq!(by_index(&needles, &bytes, 0, true), plainly(&needles, &bytes));
         }
     }
 }

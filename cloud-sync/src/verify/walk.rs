@@ -29,7 +29,7 @@ pub(super) struct Leaf {
     /// Into the part that holds it.
     pub(super) start: usize,
     pub(super) len: usize,
-    charset: u32,
+    charset: Charset,
     /// Of the file itself, or of what was deflated in it.
     pub(super) part: Part,
 }
@@ -47,7 +47,6 @@ pub(super) struct Walked<'a> {
     /// In the order of their bytes within each part, without overlap.
     pub(super) leaves: Vec<Leaf>,
     pub(super) sequences: Vec<Sequence>,
-    charsets: Vec<Charset>,
 }
 
 impl Walked<'_> {
@@ -61,10 +60,7 @@ impl Walked<'_> {
 
     /// The text of a leaf, in the character set of its data set or item.
     pub(super) fn text(&self, leaf: &Leaf) -> String {
-        match self.charsets.get(leaf.charset as usize) {
-            Some(charset) => charset.read(self.bytes(leaf)),
-            None => Charset::default().read(self.bytes(leaf)),
-        }
+        leaf.charset.read(self.bytes(leaf))
     }
 
     /// Tags of the sequences around a leaf, innermost first.
@@ -107,8 +103,8 @@ pub(super) fn walk<'a>(file: &'a [u8], limits: &Limits) -> Result<Walked<'a>, Un
         let mut inner = Walker::new(&body, 0, Part::Inflated, limits);
         inner.leaves = std::mem::take(&mut walker.leaves);
         inner.whole(true, false)?;
-        let (leaves, sequences, charsets) = (inner.leaves, inner.sequences, inner.charsets);
-        return Ok(Walked { file, leaves, sequences, charsets, inflated: Some(body) });
+        let (leaves, sequences) = (inner.leaves, inner.sequences);
+        return Ok(Walked { file, leaves, sequences, inflated: Some(body) });
     }
     let (explicit, big) = match syntax.as_str() {
         EXPLICIT_BIG => (true, true),
@@ -117,8 +113,8 @@ pub(super) fn walk<'a>(file: &'a [u8], limits: &Limits) -> Result<Walked<'a>, Un
         _ => (true, false),
     };
     walker.whole(explicit, big)?;
-    let Walker { leaves, sequences, charsets, .. } = walker;
-    Ok(Walked { file, inflated: None, leaves, sequences, charsets })
+    let Walker { leaves, sequences, .. } = walker;
+    Ok(Walked { file, inflated: None, leaves, sequences })
 }
 
 fn starts_with_group_2(file: &[u8], at: usize) -> bool {
@@ -155,7 +151,6 @@ struct Walker<'a> {
     limits: &'a Limits,
     leaves: Vec<Leaf>,
     sequences: Vec<Sequence>,
-    charsets: Vec<Charset>,
 }
 
 /// How the elements of a data set are written.
@@ -173,22 +168,21 @@ struct Header {
 
 impl<'a> Walker<'a> {
     fn new(data: &'a [u8], at: usize, part: Part, limits: &'a Limits) -> Self {
-        let charsets = vec![Charset::default()];
-        Walker { data, at, part, limits, leaves: Vec::new(), sequences: Vec::new(), charsets }
+        Walker { data, at, part, limits, leaves: Vec::new(), sequences: Vec::new() }
     }
 
     /// File meta information: group 2, explicit little endian.
     fn meta(&mut self) -> Result<(), Unverifiable> {
         while starts_with_group_2(self.data, self.at) {
             let header = self.header(Writing { explicit: true, big: false })?;
-            self.value(&header, self.data.len(), Writing { explicit: true, big: false }, None, 0, 0)?;
+            self.value(&header, self.data.len(), Writing { explicit: true, big: false }, None, Charset::default(), 0)?;
         }
         Ok(())
     }
 
     /// The data set, to the last byte.
     fn whole(&mut self, explicit: bool, big: bool) -> Result<(), Unverifiable> {
-        self.elements(self.data.len(), false, Writing { explicit, big }, None, 0, 0)
+        self.elements(self.data.len(), false, Writing { explicit, big }, None, Charset::default(), 0)
     }
 
     fn elements(
@@ -197,7 +191,7 @@ impl<'a> Walker<'a> {
         delimited: bool,
         writing: Writing,
         parent: Parent,
-        mut charset: u32,
+        mut charset: Charset,
         depth: usize,
     ) -> Result<(), Unverifiable> {
         if depth > self.limits.depth_max {
@@ -221,18 +215,10 @@ impl<'a> Walker<'a> {
                 && let Some(leaf) = self.leaves.last()
             {
                 let terms = self.data.get(leaf.start..leaf.start + leaf.len).unwrap_or_default();
-                charset = self.charset(Charset::of_terms(terms));
+                charset = Charset::of_terms(terms);
             }
         }
         if delimited { Err(self.malformed("an item without its end")) } else { Ok(()) }
-    }
-
-    fn charset(&mut self, charset: Charset) -> u32 {
-        if let Some(at) = self.charsets.iter().position(|known| *known == charset) {
-            return at as u32;
-        }
-        self.charsets.push(charset);
-        (self.charsets.len() - 1) as u32
     }
 
     fn value(
@@ -241,7 +227,7 @@ impl<'a> Walker<'a> {
         end: usize,
         writing: Writing,
         parent: Parent,
-        charset: u32,
+        charset: Charset,
         depth: usize,
     ) -> Result<(), Unverifiable> {
         if self.leaves.len() + self.sequences.len() >= self.limits.elements_max {
@@ -309,7 +295,7 @@ impl<'a> Walker<'a> {
         delimited: bool,
         writing: Writing,
         parent: Parent,
-        charset: u32,
+        charset: Charset,
         depth: usize,
     ) -> Result<(), Unverifiable> {
         self.sequences.push(Sequence { tag, parent });
@@ -343,7 +329,7 @@ impl<'a> Walker<'a> {
         vr: Option<[u8; 2]>,
         writing: Writing,
         parent: Parent,
-        charset: u32,
+        charset: Charset,
     ) -> Result<(), Unverifiable> {
         loop {
             let (Some(item), Some(len)) = (self.tag_at(self.at, writing.big), self.u32_at(self.at + 4, writing.big))

@@ -102,6 +102,15 @@ impl Series {
         })
     }
 
+    pub(crate) fn volume_attribute(&self, index: u32, keyword: &str) -> Result<Option<String>, Failure> {
+        self.volume(index)?;
+        let own = self.with(|series| {
+            let own = series.of_volumes.iter().find(|(of, name, _)| *of == index && name == keyword);
+            own.map(|(_, _, value)| value.clone())
+        });
+        own.map_or_else(|| self.attribute(keyword), Ok)
+    }
+
     pub(crate) fn volumes(&self) -> u32 {
         self.with(|series| series.volumes.len() as u32)
     }

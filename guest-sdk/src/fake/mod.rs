@@ -2,11 +2,16 @@
 //!
 //! The operations are written to be obviously right, one voxel at a time; the host's own are the fast ones.
 
+mod frames;
 mod grid;
 mod job;
 mod labels;
+mod near;
 mod ops;
+mod spline;
+mod windows;
 
+pub(crate) use frames::judge;
 pub(crate) use job::Job;
 
 pub(crate) mod study {
@@ -22,6 +27,18 @@ pub(crate) mod volumes {
     pub(crate) use super::ops::{argmax, from_list, from_tensor, softmax, stack};
 }
 
+pub(crate) mod filters {
+    pub(crate) use super::near::{
+        body_mask, breast_mask, equalise, gaussian, gradient_magnitude, median, morphology, normalise, percentiles,
+        project, slab,
+    };
+    pub(crate) use super::spline::{onto, resample_cubic};
+}
+
+pub(crate) mod patches {
+    pub(crate) use super::windows::sliding_window;
+}
+
 pub(crate) mod findings {
     pub(crate) use super::job::{classify, measure, probabilities, segmentation, triage, unfit};
 }
@@ -32,6 +49,10 @@ pub(crate) mod marks {
 
 pub(crate) mod upstream {
     pub(crate) use super::job::{Finished, results};
+}
+
+pub(crate) mod stream {
+    pub(crate) use super::frames::Frame;
 }
 
 pub(crate) mod log {

@@ -141,6 +141,8 @@ actions! {
     SyncStudySent = "sync-study-sent",
     /// Retention needed the space of a study that was yet to be looked at.
     SyncStudyMissed = "sync-study-missed",
+    /// A part that was in the spool does not leave after all: the detail says why.
+    SyncStudyWithdrawn = "sync-study-withdrawn",
     /// Somebody stopped what is handed to the cloud.
     SyncPaused = "sync-paused",
     /// Somebody let it go on.

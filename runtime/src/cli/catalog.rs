@@ -8,7 +8,6 @@ use gantry_cloud_sync::batch::PublicKey;
 use gantry_cloud_sync::catalog::{self, Listed, Signature, Source, Table};
 use gantry_cloud_sync::s3;
 
-#[cfg(feature = "sql")]
 mod sql;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -90,10 +89,7 @@ pub(crate) struct SqlArgs {
 pub(crate) fn run(command: &CatalogCommand) -> Result<(), Failure> {
     match command {
         CatalogCommand::Ls { source, reach, json } => ls(source.as_deref(), reach, *json),
-        #[cfg(feature = "sql")]
         CatalogCommand::Sql(args) => sql::run(args),
-        #[cfg(not(feature = "sql"))]
-        CatalogCommand::Sql(args) => Err((2, without_engine(args))),
     }
 }
 
@@ -200,7 +196,6 @@ fn failed(failure: catalog::Failure) -> Failure {
         catalog::Failure::Nothing(_) | catalog::Failure::Disk { .. } => 3,
         catalog::Failure::Limit { .. } => 5,
         catalog::Failure::Untrusted { .. } => 4,
-        catalog::Failure::Query(_) => 2,
         catalog::Failure::Bucket(s3::Failure::Unreachable { .. }) => 1,
         catalog::Failure::Bucket(_) => 2,
     };
@@ -210,37 +205,4 @@ fn failed(failure: catalog::Failure) -> Failure {
 fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| (2, e.into()))?;
     runtime.block_on(work)
-}
-
-/// What to do where there is no engine: build one in, or ask another one the same.
-#[cfg(not(feature = "sql"))]
-fn without_engine(args: &SqlArgs) -> anyhow::Error {
-    let (reach, root) = (&args.reach, args.source.trim_end_matches('/'));
-    let mut before = format!("SET memory_limit = '{}MiB'; ", args.memory_max_mib);
-    if root.starts_with("s3://") {
-        before +=
-            "INSTALL httpfs; LOAD httpfs; INSTALL aws; LOAD aws; CREATE SECRET (TYPE s3, PROVIDER credential_chain";
-        let (host, tls) = match reach.endpoint_url.as_deref().and_then(|url| url.split_once("://")) {
-            Some((scheme, host)) => (Some(host.trim_end_matches('/')), scheme != "http"),
-            None => (None, true),
-        };
-        let region = reach.region.as_deref();
-        for (key, value) in [("REGION", region), ("ENDPOINT", host), ("URL_STYLE", reach.path_style.then_some("path"))]
-        {
-            value.into_iter().for_each(|value| before += &format!(", {key} '{value}'"));
-        }
-        before += if tls { "); " } else { ", USE_SSL false); " };
-    }
-    let form = match (args.json, args.csv) {
-        (true, _) => " -jsonlines",
-        (_, true) => " -csv",
-        _ => "",
-    };
-    // What DuckDB shows and copies is its own matter.
-    let _ = (args.rows_max, args.mirror_max_mib);
-    let statements = format!("{before}{}{}", catalog::duckdb_views(root), args.sql);
-    anyhow!(
-        "this gantry was built without an engine for SQL: build it with `cargo build --release --features sql`, or ask DuckDB:\n  duckdb{form} -c \"{}\"",
-        statements.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$").replace('`', "\\`")
-    )
 }

@@ -8,8 +8,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use anyhow::anyhow;
 use gantry::config::Config;
 use gantry::redact;
-use gantry_cloud_sync::deid::{Deidentifier, Held, Instance, Profile, Report, Secret, Subject};
-use gantry_cloud_sync::verify::{self, Lexicons, Limits, Retain, Scanner, Unverifiable, Verifier};
+use gantry_cloud_sync::deid::{Deidentifier, Excuses, Instance, Profile, Report, Secret};
+use gantry_cloud_sync::known::{Each, Known, Prover, Stays};
+use gantry_cloud_sync::verify::Limits;
 use rayon::prelude::*;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -52,41 +53,20 @@ pub(crate) struct DeidArgs {
     in_memory_max_mib: u64,
 }
 
-/// What happened to one file.
-enum Done {
-    Released(Report),
-    /// Why.
-    Held(String),
-}
-
-impl From<Held> for Done {
-    fn from(held: Held) -> Self {
-        Self::Held(held.to_string())
-    }
-}
-
 /// Runs the command; exit code and error otherwise.
 pub(crate) fn run(args: &DeidArgs) -> Result<(), (u8, anyhow::Error)> {
     let by = Deidentifier::new(profile(&args.profile)?, secret(args.key.as_deref())?);
     let [by] = redact::equipped([by], &config(args)?).map_err(|e| (2, e.into()))?;
     let (results, instances) = files(&args.input)?;
-    let patient = Mutex::new(Patient::default());
-    let run = Run {
-        by: &by,
-        out: &args.out,
-        lexicons: Lexicons::default(),
-        memory: Memory::new(args.in_memory_max_mib << 20),
-        patient: (!results.is_empty()).then_some(&patient),
-    };
-    let add = |outcome: Outcome, path: PathBuf| -> Result<Outcome, (u8, anyhow::Error)> {
-        Ok(outcome.with(&path, run.instance(&path)?))
-    };
-    let parts = instances.into_par_iter().try_fold(Outcome::default, add);
+    let each = Each::new(&by, Limits::default());
+    let run = Run { by: &by, out: &args.out, each, memory: Memory::new(args.in_memory_max_mib << 20) };
+    let parts = instances.par_iter().try_fold(Outcome::default, |outcome, path| run.instance(path, outcome));
     let mut outcome = parts.try_reduce(Outcome::default, |a, b| Ok(a.and(b)))?;
-    let known = unpoisoned(&patient).known();
-    for path in results {
-        let done = run.result(&path, known.as_ref())?;
-        outcome = outcome.with(&path, done);
+    if !results.is_empty() {
+        let prover = run.prover(&instances);
+        for path in results {
+            outcome = run.result(&path, prover.as_ref(), outcome)?;
+        }
     }
     if let Some(path) = &args.report {
         let text = serde_json::to_string_pretty(&outcome.report(&by)).map_err(|e| (1, e.into()))? + "\n";
@@ -147,78 +127,51 @@ fn files(input: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), (u8, anyhow::Erro
 struct Run<'r> {
     by: &'r Deidentifier,
     out: &'r Path,
-    lexicons: Lexicons,
+    each: Each<'r>,
     memory: Memory,
-    /// Whose the instances are, where there are results about them.
-    patient: Option<&'r Mutex<Patient>>,
 }
 
 impl Run<'_> {
-    fn instance(&self, path: &Path) -> Result<Done, (u8, anyhow::Error)> {
+    fn instance(&self, path: &Path, outcome: Outcome) -> Result<Outcome, (u8, anyhow::Error)> {
         let _taken = self.memory.take(std::fs::metadata(path).map_or(0, |file| file.len()));
-        // Read once: the proof is about the very bytes that were cleaned.
-        let source = match self.by.read(path) {
-            Ok(source) => source,
-            Err(held) => return Ok(held.into()),
-        };
-        let mut verifier = self.verifier();
-        let followed = verifier.add_source(&source);
-        if let (Some(patient), Ok(subject)) = (self.patient, self.by.subject(&source)) {
-            unpoisoned(patient).add(subject, &verifier, followed.clone(), || self.verifier());
-        }
-        // The output lies where the source lay.
-        let instance = match self.by.deidentify_bytes(source) {
-            Ok(instance) => instance,
-            Err(held) => return Ok(held.into()),
-        };
-        let released = followed
-            .and_then(|()| verifier.scanner())
-            .map_err(unproven)
-            .and_then(|scanner| scanner.release_instance(instance, self.by.profile()).map_err(unproven));
+        let released = self.by.read(path).map_err(Stays::from).and_then(|source| self.each.instance(source));
         let instance = match released {
             Ok(instance) => instance,
-            Err(held) => return Ok(held),
+            Err(stays) => return Ok(outcome.held(path, &stays)),
         };
         let folder = folder(self.out, &instance);
         let file = folder.join(format!("{}.dcm", component(instance.sop_instance_uid())));
         written(&folder, &file, || instance.write_to(&file))?;
-        Ok(Done::Released(instance.report().clone()))
+        Ok(outcome.released(instance.report()))
     }
 
-    fn verifier(&self) -> Verifier {
-        Verifier::new(Retain::from(self.by.profile()), Limits::default()).sharing(&self.lexicons)
+    /// What results are cleaned and proven by: what all instances say of their patient. Those that are no DICOM say nothing.
+    fn prover(&self, instances: &[PathBuf]) -> Result<Prover<'_>, Stays> {
+        let mut known = Known::new(self.by, Limits::default());
+        for path in instances {
+            match self.by.read(path).map_err(Stays::from).and_then(|source| known.add(self.by, &source)) {
+                Ok(()) | Err(Stays::Held(_)) => {}
+                Err(stays) => return Err(stays),
+            }
+        }
+        known.prover(self.by)
     }
 
-    /// A result about this patient.
-    fn result(&self, path: &Path, patient: Option<&Known>) -> Result<Done, (u8, anyhow::Error)> {
-        // Without its patient nobody knows what identifies there.
-        let Some(Known { subject, scanner }) = patient else { return Ok(Held::Patient.into()) };
+    fn result(
+        &self,
+        path: &Path,
+        prover: Result<&Prover<'_>, &Stays>,
+        outcome: Outcome,
+    ) -> Result<Outcome, (u8, anyhow::Error)> {
         let bytes = std::fs::read(path).map_err(|e| failed(3, path, e))?;
-        let json = match self.by.deidentify_json(&bytes, subject) {
+        let json = match prover.map_err(Stays::clone).and_then(|prover| prover.json(&bytes, &Excuses::default())) {
             Ok(json) => json,
-            Err(held) => return Ok(held.into()),
+            Err(stays) => return Ok(outcome.held(path, &stays)),
         };
-        let scanner = match scanner {
-            Ok(scanner) => scanner,
-            Err(why) => return Ok(unproven(why)),
-        };
-        let proof = match scanner.prove_text(json.as_bytes()) {
-            Ok(proof) => proof,
-            Err(why) => return Ok(unproven(why)),
-        };
-        let json = match verify::release(json, &proof, self.by.profile()) {
-            Ok(json) => json,
-            Err(why) => return Ok(unproven(why)),
-        };
-        let name = self.by.result_name(json.as_bytes());
-        let file = self.out.join(format!("{name}.json"));
+        let file = self.out.join(format!("{}.json", self.by.result_name(json.as_bytes())));
         written(self.out, &file, || json.write_to(&file))?;
-        Ok(Done::Released(json.report().clone()))
+        Ok(outcome.released(json.report()))
     }
-}
-
-fn unproven(why: impl std::fmt::Display) -> Done {
-    Done::Held(format!("not proven to be clean: {why}"))
 }
 
 fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -269,56 +222,6 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// Whose the instances are, and what identifies in any of them.
-#[derive(Default)]
-enum Patient {
-    #[default]
-    Nobody,
-    One(Box<(Subject, Verifier, Result<(), Unverifiable>)>),
-    /// Nobody knows which of them a result is about.
-    Several,
-}
-
-/// What results about a patient are cleaned and proven by.
-struct Known {
-    subject: Subject,
-    scanner: Result<Scanner, Unverifiable>,
-}
-
-impl Patient {
-    /// Adds an instance, and whether it could be followed to its last byte.
-    fn add(
-        &mut self,
-        subject: Subject,
-        source: &Verifier,
-        followed: Result<(), Unverifiable>,
-        empty: impl Fn() -> Verifier,
-    ) {
-        match self {
-            Self::Nobody => {
-                let mut all = empty();
-                let added = followed.and_then(|()| all.add_sources_of(source));
-                *self = Self::One(Box::new((subject, all, added)));
-            }
-            Self::One(one) if one.0.is_same_patient(&subject) => {
-                let (all, verifier, added) = &mut **one;
-                all.add(&subject);
-                if added.is_ok() {
-                    *added = followed.and_then(|()| verifier.add_sources_of(source));
-                }
-            }
-            Self::One(_) => *self = Self::Several,
-            Self::Several => {}
-        }
-    }
-
-    fn known(&mut self) -> Option<Known> {
-        let Self::One(one) = std::mem::take(self) else { return None };
-        let (subject, verifier, added) = *one;
-        Some(Known { subject, scanner: added.and_then(|()| verifier.scanner()) })
-    }
-}
-
 fn folder(out: &Path, instance: &Instance) -> PathBuf {
     out.join(component(instance.study_instance_uid())).join(component(instance.series_instance_uid()))
 }
@@ -337,18 +240,16 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn with(mut self, path: &Path, done: Done) -> Self {
-        match done {
-            Done::Released(report) => {
-                self.released += 1;
-                self.actions.add(&report);
-            }
-            Done::Held(held) => {
-                // To whoever runs this, who has the file; not into the report, which may be sent on.
-                eprintln!("held: {}: {held}", gantry::printable(&path.display().to_string()));
-                *self.held.entry(held).or_default() += 1;
-            }
-        }
+    fn released(mut self, done: &Report) -> Self {
+        self.released += 1;
+        self.actions.add(done);
+        self
+    }
+
+    /// Tells whoever runs this, who has the file; not the report, which may be sent on.
+    fn held(mut self, path: &Path, stays: &Stays) -> Self {
+        eprintln!("held: {}: {stays}", gantry::printable(&path.display().to_string()));
+        *self.held.entry(stays.to_string()).or_default() += 1;
         self
     }
 

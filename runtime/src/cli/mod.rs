@@ -3,6 +3,7 @@
 pub(crate) mod catalog;
 pub(crate) mod deid;
 pub(crate) mod escrow;
+pub(crate) mod inspect;
 pub(crate) mod job;
 pub(crate) mod node;
 pub(crate) mod opt_out;
@@ -10,9 +11,11 @@ pub(crate) mod outbox;
 pub(crate) mod package;
 pub(crate) mod quarantine;
 pub(crate) mod review;
+pub(crate) mod stream;
 pub(crate) mod summary;
 pub(crate) mod sync;
 pub(crate) mod token;
+pub(crate) mod vendor;
 pub(crate) mod worker;
 pub(crate) mod worklist;
 

@@ -10,6 +10,7 @@ use gantry::config::Config;
 use gantry::inference::Engines;
 use gantry::module::check::{self, Checked};
 use gantry::module::inspect;
+use gantry::module::install::{self, InstallError};
 use gantry::module::location::Location;
 use gantry::module::manifest::Sha256Hex;
 use gantry::module::package::PackageError;
@@ -50,9 +51,49 @@ Examples:
   gantry module pull s3://vendor-modules/gantry/liver/0.2.0 --into /opt/modules --config /etc/gantry/gantry.toml --json
 ";
 
+pub(crate) const INSTALL_EXAMPLES: &str = "\
+As `gantry module pull`, for a package that came as a file. It goes to MODULES/NAME/VERSION-DIGEST, and nothing that is there is changed.
+
+Examples:
+  gantry module install liver-0.2.0.gantry --into /opt/modules --trust vendor.pub.pem
+  gantry module install liver-0.2.0.gantry --into /opt/modules --trust vendor.pub.pem --config /etc/gantry/gantry.toml --json
+";
+
+#[derive(clap::Args)]
+pub(crate) struct InstallArgs {
+    /// A file of `gantry module pack`, or a package folder.
+    #[arg(value_name = "FILE")]
+    from: PathBuf,
+    /// A vendor's public key (PEM): one of these must have signed it. Repeatable.
+    #[arg(long, value_name = "FILE", required = true)]
+    trust: Vec<PathBuf>,
+    #[command(flatten)]
+    how: How,
+    /// Limits and engines; an installation is in the audit log of this node.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// What is installed, where, and what is said.
+#[derive(clap::Args)]
+struct How {
+    /// The folder with all packages; made when missing.
+    #[arg(long, value_name = "MODULES")]
+    into: PathBuf,
+    /// The module's identity, `sha256:` and 64 digits: no other is installed.
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
+    digest: Option<Sha256Hex>,
+    /// Install a version that is older than the latest that is there.
+    #[arg(long)]
+    allow_older: bool,
+    /// For scripts.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(clap::Args)]
 pub(crate) struct SignArgs {
-    /// A package folder.
+    /// A package folder, or a file of `gantry module pack`, which is written anew.
     #[arg(value_name = "PACKAGE")]
     folder: PathBuf,
     /// The vendor's private key: Ed25519, PKCS #8, PEM.
@@ -65,7 +106,7 @@ pub(crate) struct SignArgs {
 
 #[derive(clap::Args)]
 pub(crate) struct PushArgs {
-    /// A package folder that was signed.
+    /// A package folder, or a file of `gantry module pack`, that was signed.
     #[arg(value_name = "PACKAGE")]
     folder: PathBuf,
     /// s3://BUCKET/PREFIX: it goes to PREFIX/NAME/VERSION.
@@ -83,23 +124,13 @@ pub(crate) struct PullArgs {
     /// s3://BUCKET/PREFIX/NAME/VERSION, as `gantry module push` prints it.
     #[arg(value_name = "URL")]
     from: Location,
-    /// The folder with all packages; made when missing.
-    #[arg(long, value_name = "MODULES")]
-    into: PathBuf,
     /// A vendor's public key (PEM): one of these must have signed it, whatever [[module_sources]] says. Repeatable.
     #[arg(long, value_name = "FILE")]
     trust: Vec<PathBuf>,
-    /// The module's identity, `sha256:` and 64 digits: no other is installed.
-    #[arg(long, value_name = "DIGEST", value_parser = digest)]
-    digest: Option<Sha256Hex>,
-    /// Install a version that is older than the latest that is there.
-    #[arg(long)]
-    allow_older: bool,
+    #[command(flatten)]
+    how: How,
     #[command(flatten)]
     reach: Reach,
-    /// For scripts.
-    #[arg(long)]
-    json: bool,
 }
 
 /// How the bucket is reached.
@@ -187,19 +218,19 @@ pub(crate) fn pull(args: &PullArgs) -> Done {
     bar.set_style(
         ProgressStyle::with_template("{msg} {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}").expect("a template"),
     );
-    let last_step = last_step_or_exit(&bar, &args.into)?;
+    let last_step = last_step_or_exit(&bar, &args.how.into)?;
     let runtime = runtime()?;
     let node = runtime.block_on(journal(args.reach.config.as_deref(), &config))?;
     let request = Request {
         from: &args.from,
         trust: &trust,
-        digest: args.digest,
-        allow_older: args.allow_older,
+        digest: args.how.digest,
+        allow_older: args.how.allow_older,
         limits: &config.limits,
     };
     let on = |step: Step<'_>| match step {
         Step::Waiting => {
-            bar.suspend(|| eprintln!("another pull into {} is under way: waiting for it", args.into.display()))
+            bar.suspend(|| eprintln!("another pull into {} is under way: waiting for it", args.how.into.display()))
         }
         Step::Fetching(all, there) => {
             bar.set_length(all);
@@ -210,43 +241,83 @@ pub(crate) fn pull(args: &PullArgs) -> Done {
     };
     let pulled = runtime.block_on(async {
         let bucket = Bucket::connect(args.reach.s3(&config, &args.from), again(&bar)).await?;
-        pull::pull(&request, &bucket, &args.into, &on).await
+        pull::pull(&request, &bucket, &args.how.into, &on).await
     });
     bar.finish_and_clear();
-    let refuse = |code: u8, error: anyhow::Error| {
-        // What did not come is no refusal.
-        if let (4 | 5, Some(node)) = (code, &node) {
-            let event = Event { detail: error.to_string(), ..event(Action::ModuleRefused, &args.from.to_string()) };
-            if let Err(e) = runtime.block_on(node.record(&event)) {
+    let pulled = pulled.map_err(|e| (refused_to_pull(&e), e.into()));
+    Finish { how: &args.how, from: &args.from.to_string(), config: &config, node: node.as_ref(), runtime: &runtime }
+        .finish(pulled, &last_step)
+}
+
+pub(crate) fn install(args: &InstallArgs) -> Done {
+    let config = read(args.config.as_deref())?;
+    let trust = keys(&args.trust)?;
+    let bar = ProgressBar::new_spinner();
+    let last_step = last_step_or_exit(&bar, &args.how.into)?;
+    let runtime = runtime()?;
+    let node = runtime.block_on(journal(args.config.as_deref(), &config))?;
+    let How { into, digest, allow_older, .. } = &args.how;
+    let request = install::Request {
+        from: &args.from,
+        trust: &trust,
+        digest: *digest,
+        allow_older: *allow_older,
+        limits: &config.limits,
+    };
+    let waits = || eprintln!("another installation into {} is under way: waiting for it", into.display());
+    let staged = install::install(&request, into, waits).map_err(|e| (refused_to_install(&e), e.into()));
+    let from = args.from.display().to_string();
+    Finish { how: &args.how, from: &from, config: &config, node: node.as_ref(), runtime: &runtime }
+        .finish(staged, &last_step)
+}
+
+/// What is done with a package that came, whichever way.
+struct Finish<'a> {
+    how: &'a How,
+    from: &'a str,
+    config: &'a Config,
+    node: Option<&'a Audit>,
+    runtime: &'a tokio::runtime::Runtime,
+}
+
+impl Finish<'_> {
+    fn finish(&self, came: Done<Pulled>, last_step: &AtomicBool) -> Done {
+        let staged = match came.map_err(|(code, e)| self.refuse(code, e))? {
+            Pulled::There(statement, signer, folder) => {
+                return said(self.how, &statement, &signer, &folder, Outcome::There);
+            }
+            Pulled::Staged(staged) => staged,
+        };
+        let checked = looked_at(&staged, self.config).map_err(|(code, e)| self.refuse(code, e))?;
+        let (statement, signer) = (staged.statement.clone(), staged.signer.clone());
+        last_step.store(true, Ordering::SeqCst);
+        if let Some(node) = self.node {
+            let place = staged.place().map_err(|e| (1, e.into()))?;
+            let detail = format!("from {}, signed by key {}, in {}", self.from, signer.id(), place.display());
+            let event = Event {
+                digests: vec![("module", statement.manifest_sha256.0)],
+                detail,
+                ..event(Action::ModuleInstalled, &format!("{} {}", statement.name, statement.version))
+            };
+            // Before the package is seen: what is there is in the log.
+            self.runtime
+                .block_on(node.record(&event))
+                .map_err(|e| (1, anyhow!("nothing was installed: the audit log cannot be written: {e}")))?;
+        }
+        let folder = staged.install().map_err(|e| (1, e.into()))?;
+        said(self.how, &statement, &signer, &folder, Outcome::Installed(checked))
+    }
+
+    /// What did not come is no refusal.
+    fn refuse(&self, code: u8, error: anyhow::Error) -> (u8, anyhow::Error) {
+        if let (4 | 5, Some(node)) = (code, self.node) {
+            let event = Event { detail: error.to_string(), ..event(Action::ModuleRefused, self.from) };
+            if let Err(e) = self.runtime.block_on(node.record(&event)) {
                 eprintln!("the audit log does not have this: {e}");
             }
         }
         (code, error)
-    };
-    let staged = match pulled.map_err(|e| refuse(refused_to_pull(&e), e.into()))? {
-        Pulled::There(statement, signer, folder) => {
-            return said(args, &statement, &signer, &folder, Outcome::There);
-        }
-        Pulled::Staged(staged) => staged,
-    };
-    let checked = looked_at(&staged, &config).map_err(|(code, e)| refuse(code, e))?;
-    let (statement, signer) = (staged.statement.clone(), staged.signer.clone());
-    last_step.store(true, Ordering::SeqCst);
-    if let Some(node) = &node {
-        let place = staged.place().map_err(|e| (1, e.into()))?;
-        let detail = format!("from {}, signed by key {}, in {}", args.from, signer.id(), place.display());
-        let event = Event {
-            digests: vec![("module", statement.manifest_sha256.0)],
-            detail,
-            ..event(Action::ModuleInstalled, &format!("{} {}", statement.name, statement.version))
-        };
-        // Before the package is seen: what is there is in the log.
-        runtime
-            .block_on(node.record(&event))
-            .map_err(|e| (1, anyhow!("nothing was installed: the audit log cannot be written: {e}")))?;
     }
-    let folder = staged.install().map_err(|e| (1, e.into()))?;
-    said(args, &statement, &signer, &folder, Outcome::Installed(checked))
 }
 
 enum Outcome {
@@ -255,7 +326,7 @@ enum Outcome {
     Installed(Option<Checked>),
 }
 
-fn said(args: &PullArgs, statement: &Statement, signer: &PublicKey, folder: &Path, outcome: Outcome) -> Done {
+fn said(args: &How, statement: &Statement, signer: &PublicKey, folder: &Path, outcome: Outcome) -> Done {
     let Statement { name, version, manifest_sha256, .. } = statement;
     let digest = String::from(*manifest_sha256);
     let lines = format!(
@@ -376,6 +447,16 @@ fn refused_to_pull(error: &PullError) -> u8 {
         | PullError::Older { .. }
         | PullError::Rebuilt { .. }
         | PullError::Damaged { .. } => 4,
+    }
+}
+
+fn refused_to_install(error: &InstallError) -> u8 {
+    match error {
+        InstallError::NoTrust => 2,
+        InstallError::NotSigned(_) | InstallError::Changed { .. } | InstallError::Digest(_) => 4,
+        InstallError::Statement { reason, .. } => statement(reason),
+        InstallError::Place(e) => refused_to_pull(e),
+        InstallError::Package(e) => package(e),
     }
 }
 

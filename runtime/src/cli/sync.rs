@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -10,7 +11,7 @@ use chrono::{Local, Utc};
 use gantry::audit::{Action, Audit, Event, OPERATOR};
 use gantry::config::{Config, TelemetryConfig};
 use gantry::store::{HeldState, Store, SyncCount, SyncPart, SyncState, SyncWaits};
-use gantry::sync::{self, Came, Event as Progress, Mode, Parts, Site, Summary, take_spool};
+use gantry::sync::{self, Came, Event as Progress, Gate, Mode, Parts, Site, Summary, take_spool};
 use gantry::telemetry;
 use gantry_cloud_sync::s3::{Check, Event as S3Event, Found, Report, Uploader};
 use tokio_util::sync::CancellationToken;
@@ -324,21 +325,24 @@ fn written(status: &Status) -> anyhow::Result<String> {
 fn verify(node: &NodeArgs, check: Check) -> Result<(), Failure> {
     let usage = |e: anyhow::Error| (2, e);
     let (config, site, data) = opened(node)?;
-    let folder = config.sync.spool(&data);
+    let (folder, site) = (config.sync.spool(&data), Arc::new(site));
     let (mut spool, _wanted) = take_spool(&site, &folder, SPOOL_WITHIN).map_err(|e| usage(e.into()))?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_all().build().map_err(|e| usage(e.into()))?;
     let json = node.json;
     let report = runtime.block_on(async {
-        let uploader =
-            Uploader::connect(site.policy.s3.clone(), &site.policy.site).await.map_err(|e| usage(e.into()))?;
+        let store = Store::open(&data).await.map_err(|e| usage(e.into()))?;
+        let gate = Arc::new(Gate::impatient(site.clone(), store.clone()).await.map_err(|e| usage(e.into()))?);
+        let uploader = Uploader::connect_through(gate.clone(), site.policy.s3.clone(), &site.policy.site).await;
+        let uploader = uploader.map_err(|e| usage(e.into()))?;
         let on = move |event: &S3Event| match event {
             S3Event::Found(found) if !json => eprintln!("{}", said(found)),
             S3Event::Again { what, why, .. } => tracing::warn!("{what}: {why}"),
             _ => {}
         };
-        let report = uploader.verify(&mut spool, &site.trusted, check, on).await.map_err(|e| (1, e.into()))?;
-        let store = Store::open(&data).await.map_err(|e| usage(e.into()))?;
+        let report = uploader.verify(&mut spool, &site.trusted, check, on).await.map_err(|e| (1, e.into()));
+        gate.settle().await.map_err(|e| (1, e.into()))?;
+        let report = report?;
         let how = if check.repair { "with repair: " } else { "" };
         let event = Event { detail: format!("{how}{}", line(&report)), ..Event::new(OPERATOR, Action::SyncVerified) };
         Audit::new(store.clone(), &data).record(&event).await.map_err(|e| (1, e.into()))?;

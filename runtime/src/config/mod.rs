@@ -11,6 +11,7 @@ mod pacs;
 mod routing;
 mod seen;
 mod sources;
+mod stream;
 mod studies;
 mod sync;
 mod web;
@@ -39,6 +40,7 @@ pub use self::routing::{
 };
 pub use self::seen::{LogConfig, LogFormat, RetentionConfig, TelemetryConfig};
 pub use self::sources::ModuleSource;
+pub use self::stream::StreamConfig;
 pub use self::studies::StudiesConfig;
 pub use self::sync::{SyncConfig, TEXT_DETECTOR_SHA256};
 pub use self::web::{Scope, WebClient, WebConfig};
@@ -95,6 +97,8 @@ pub struct Config {
     pub destinations: Vec<DestinationConfig>,
     /// What a result is written as.
     pub outputs: OutputsConfig,
+    /// How `gantry stream` plays frames to modules.
+    pub stream: StreamConfig,
     /// Log lines of the node.
     pub log: LogConfig,
     /// Traces of the node.
@@ -226,6 +230,7 @@ impl Config {
             ("studies", self.studies.ranges()),
             ("web", self.web.ranges()),
             ("schedule", self.schedule.ranges()),
+            ("stream", self.stream.ranges()),
             ("telemetry", self.telemetry.ranges()),
             ("retention", self.retention.ranges()),
             ("worklist", self.worklist.ranges()),

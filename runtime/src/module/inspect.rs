@@ -1,13 +1,16 @@
 //! `gantry module inspect`: what a hospital wants to know before it grants anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
 use wit_component::DecodedWasm;
 
+use super::cases::{CASE_FILE, CASES_FOLDER};
 use super::manifest::{Interface, Manifest, Sha256Hex};
 use super::package::{Package, PackageError};
+use super::sbom::{self, SBOM_FILE, SBOM_MAX_KIB};
+use super::statement::ENVELOPE_FILE;
 
 /// What a package says, and what its component really imports.
 #[derive(Debug, Serialize)]
@@ -24,6 +27,14 @@ pub struct Inspection {
     pub component_bytes: usize,
     /// Bytes of each model.
     pub models: Vec<(String, usize)>,
+    /// Every file of the package, by path.
+    pub files: Vec<String>,
+    /// Libraries that the component is made of, by name, with versions and licences: what the package's SBOM says; none without one.
+    pub libraries: Option<BTreeMap<String, String>>,
+    /// Names of its cases, for `gantry module test`.
+    pub cases: Vec<String>,
+    /// Whether an envelope lies beside it; whether it is a trusted one, `gantry module push` and `pull` tell.
+    pub has_envelope: bool,
     /// What somebody should look at.
     pub warnings: Vec<String>,
 }
@@ -55,7 +66,20 @@ pub fn inspect(package: &Package, component_max_mib: u64, model_max_mib: u64) ->
         models.push((model.name.clone(), package.model(&model.name, model_max_mib)?.len()));
     }
     let warnings = warnings(&manifest, &imports);
+    let files = package.files().list()?;
+    let libraries = match files.iter().any(|file| file == SBOM_FILE) {
+        true => sbom::listed(&package.files().read(SBOM_FILE, SBOM_MAX_KIB << 10, "the 16 MiB of an SBOM", 0)?),
+        false => None,
+    };
+    let case = |file: &String| {
+        let name = file.strip_prefix(CASES_FOLDER)?.strip_prefix('/')?.strip_suffix(CASE_FILE)?.strip_suffix('/')?;
+        Some(name.to_owned())
+    };
     Ok(Inspection {
+        cases: files.iter().filter_map(case).collect(),
+        has_envelope: files.iter().any(|file| file == ENVELOPE_FILE),
+        files,
+        libraries,
         identity_sha256: Sha256Hex(package.identity()).into(),
         manifest,
         imports,
@@ -100,6 +124,12 @@ pub(super) fn beyond_the_manifest(manifest: &Manifest, imports: &[String]) -> Ve
         // `volumes` speaks of tensors, so it brings their interface along.
         Some(Interface::Nn) if path_of(import) == "wasi:nn/tensor" && asks_for(Interface::Volumes) => None,
         Some(interface) if asks_for(interface) || !named.insert(interface) => None,
+        Some(interface) if interface.is_wasi() && asks_for(Interface::Empty) => None,
+        Some(Interface::Empty) => Some(format!("imports {import}, but needs.interfaces does not list wasi:empty")),
+        Some(interface) if interface.is_wasi() => Some(format!(
+            "imports {import}, but needs.interfaces lists neither {} nor wasi:empty, which has nothing in it",
+            interface.name()
+        )),
         Some(interface) => Some(format!("imports {import}, but needs.interfaces does not list {}", interface.name())),
         None if path_of(import) == "gantry:imaging/types" => None,
         None => Some(format!("imports {import}, which this runtime offers to no module")),
@@ -109,7 +139,10 @@ pub(super) fn beyond_the_manifest(manifest: &Manifest, imports: &[String]) -> Ve
 
 /// What a manifest asks for although the component does not import it.
 pub(super) fn asked_in_vain(manifest: &Manifest, imports: &[String]) -> Vec<String> {
-    let used: BTreeSet<Interface> = imports.iter().filter_map(|import| covered_by(import)).collect();
+    let mut used: BTreeSet<Interface> = imports.iter().filter_map(|import| covered_by(import)).collect();
+    if used.iter().any(|interface| interface.is_wasi()) {
+        used.insert(Interface::Empty);
+    }
     let unused = manifest.needs.interfaces.iter().filter(|interface| !used.contains(interface));
     unused.map(|interface| format!("asks for {}, but does not import it", interface.name())).collect()
 }
@@ -138,6 +171,9 @@ impl fmt::Display for Inspection {
         }
         let asked: Vec<_> = m.needs.interfaces.iter().map(|i| i.name()).collect();
         writeln!(f, "  asks for    {}", asked.join(", "))?;
+        if m.needs.interfaces.contains(&Interface::Empty) {
+            writeln!(f, "              wasi:empty: no file, network or environment, a clock at 0, nothing random")?;
+        }
         if !m.needs.attributes.is_empty() {
             writeln!(f, "  attributes  {}", m.needs.attributes.join(", "))?;
         }
@@ -146,8 +182,22 @@ impl fmt::Display for Inspection {
         }
         writeln!(f, "  component   {} KiB", self.component_bytes.div_ceil(1024))?;
         for (model, (name, bytes)) in m.models.iter().zip(&self.models) {
-            writeln!(f, "  model       {name} on {}, {} KiB", model.target, bytes.div_ceil(1024))?;
+            write!(f, "  model       {name} on {}, {} KiB", model.target, bytes.div_ceil(1024))?;
+            model.license.iter().try_for_each(|license| write!(f, ", {license}"))?;
+            writeln!(f)?;
         }
+        if let Some(license) = &m.license {
+            writeln!(f, "  license     {license}")?;
+        }
+        match &self.libraries {
+            Some(libraries) => writeln!(f, "  libraries   {} in {SBOM_FILE}", libraries.len())?,
+            None => writeln!(f, "  libraries   not told: it has no {SBOM_FILE}")?,
+        }
+        if !self.cases.is_empty() {
+            writeln!(f, "  cases       {}", self.cases.join(", "))?;
+        }
+        let files: Vec<_> = self.files.iter().map(|file| crate::printable(file)).collect();
+        writeln!(f, "  files       {}", files.join(", "))?;
         for warning in &self.warnings {
             writeln!(f, "  warning     {warning}")?;
         }
@@ -179,17 +229,26 @@ mod tests {
             "wasi:io/poll@0.2.0",
             "wasi:io/streams@0.2.0",
             "wasi:sockets/tcp@0.2.0",
+            "wasi:http/types@0.2.0",
         ]
         .map(str::to_owned);
         assert_eq!(
             beyond_the_manifest(&manifest, &imports),
             [
                 "imports gantry:imaging/log@0.1.0, but needs.interfaces does not list gantry:imaging/log",
-                "imports wasi:io/poll@0.2.0, but needs.interfaces does not list wasi:io",
-                "imports wasi:sockets/tcp@0.2.0, which this runtime offers to no module"
+                "imports wasi:io/poll@0.2.0, but needs.interfaces lists neither wasi:io nor wasi:empty, which has nothing in it",
+                "imports wasi:sockets/tcp@0.2.0, but needs.interfaces does not list wasi:empty",
+                "imports wasi:http/types@0.2.0, which this runtime offers to no module"
             ]
         );
         assert_eq!(asked_in_vain(&manifest, &imports), ["asks for wasi:random, but does not import it"]);
+        let mut empty = manifest.clone();
+        empty.needs.interfaces = vec![Interface::Volumes, Interface::Log, Interface::Nn, Interface::Empty];
+        assert_eq!(
+            beyond_the_manifest(&empty, &imports),
+            ["imports wasi:http/types@0.2.0, which this runtime offers to no module"]
+        );
+        assert_eq!(asked_in_vain(&empty, &imports), [""; 0]);
         let mut fewer = manifest;
         fewer.needs.interfaces = vec![Interface::Volumes];
         let tensors = ["wasi:nn/tensor@0.2.0-rc-2024-10-28".to_owned()];

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::files::Files;
 use super::manifest::Sha256Hex;
+use super::package::PackageError;
 use super::statement::{ENVELOPE_FILE, Statement};
 
 const NO_FOLDER: &str = "is a link or a file, where a folder must be: move it away";
@@ -173,15 +175,15 @@ impl Installed {
 ///
 /// # Errors
 /// [`FolderError`]
-pub fn difference(folder: &Path, statement: &Statement) -> Result<Option<String>, FolderError> {
-    let mut found = files(folder)?;
+pub fn difference(package: &Files, statement: &Statement) -> Result<Option<String>, PackageError> {
+    let mut found = package.list()?;
     found.retain(|path| path != ENVELOPE_FILE);
     for file in &statement.files {
         let Some(at) = found.iter().position(|path| *path == file.path) else {
             return Ok(Some(format!("{} is missing", file.path)));
         };
         found.swap_remove(at);
-        let (sha256, bytes) = digest(&folder.join(&file.path))?;
+        let (sha256, bytes) = package.digest(&file.path)?;
         if (sha256, bytes) != (file.sha256, file.bytes) {
             return Ok(Some(format!("{} is not the file that was signed", file.path)));
         }

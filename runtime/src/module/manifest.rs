@@ -23,6 +23,9 @@ pub struct Manifest {
     pub version: semver::Version,
     /// Who answers for it, 1 to 64 characters.
     pub vendor: String,
+    /// Under which licence the code comes: an expression of SPDX, such as `Apache-2.0` or `LicenseRef-Commercial`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
     /// What a hospital reads before it uses the module.
     pub label: Label,
     /// Which series it can work on.
@@ -218,6 +221,9 @@ pub struct ModelEntry {
     /// In a package: SHA-256, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256Hex>,
+    /// Under which licence the weights come, as `license` of the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
     /// With `batch`: short runs of several jobs may be one run of the engine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<JoinEntry>,
@@ -309,7 +315,7 @@ impl fmt::Debug for Sha256Hex {
 }
 
 /// What is wrong and on which line, without the line: it is somebody else's text, and a terminal might obey it.
-fn said(text: &str, error: &toml::de::Error) -> String {
+pub(super) fn said(text: &str, error: &toml::de::Error) -> String {
     let message = crate::printable(error.message());
     let Some(span) = error.span() else { return message };
     let before = text.as_bytes().get(..span.start).unwrap_or_default();
@@ -349,6 +355,13 @@ impl Manifest {
             let keyword: String = keyword.chars().take(64).flat_map(char::escape_debug).collect();
             let known = [&DEFAULT_ATTRIBUTES[..], &GRANTABLE_ATTRIBUTES[..]].concat().join(", ");
             return Err(format!("needs.attributes: {keyword} can never be granted; there are: {known}"));
+        }
+        let licenses = self.models.iter().map(|model| ("models.license", &model.license));
+        for (key, license) in licenses.chain([("license", &self.license)]) {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b" .+-()".contains(&b);
+            if license.as_ref().is_some_and(|text| !(1..=128).contains(&text.len()) || !text.bytes().all(plain)) {
+                return Err(format!("{key}: an SPDX expression of at most 128 characters, such as \"Apache-2.0\""));
+            }
         }
         check_file("component.file", &self.component.file)?;
         for (index, model) in self.models.iter().enumerate() {
@@ -435,6 +448,8 @@ mod tests {
         assert!(model("batch = true\njoin = { items_max = 8, window_us = 2000000 }").contains("window_us up to"));
         assert!(model("warm_up = { x = [] }").contains("models.warm_up"));
         assert!(model("warm_up = { x = [0, 1] }").contains("models.warm_up"));
+        assert!(refused("schema = 1", "schema = 1\nlicense = \"See http://x\"").contains("license: an SPDX"));
+        assert!(model("license = \"\"").contains("models.license"));
         assert!(refused("[\"CT\"]", "[]").contains("accepts.modality"));
         assert!(refused("[\"CT\"]", "[\"CT\"]\nspacing_max_mm = 0.0").contains("accepts.spacing_max_mm"));
         assert!(refused("[\"CT\"]", "[\"CT\"]\nbody_part = []").contains("accepts.body_part"));

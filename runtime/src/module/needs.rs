@@ -51,12 +51,18 @@ pub enum Interface {
     Priors,
     /// Voxels.
     Volumes,
+    /// More that can be done to voxels.
+    Filters,
+    /// Models over volumes larger than what they take.
+    Patches,
     /// Findings.
     Findings,
     /// Heatmaps and boxes.
     Marks,
     /// Results of modules that ran before.
     Upstream,
+    /// Frames of a stream.
+    Frames,
     /// Log lines.
     Log,
     /// The package's models.
@@ -67,21 +73,27 @@ pub enum Interface {
     Random,
     /// Streams, which other WASI interfaces need.
     Io,
-    /// Standard streams that lead nowhere, an empty environment, exit.
+    /// Standard streams that lead to the log, an empty environment, exit.
     Cli,
     /// A file system without a single folder.
     Filesystem,
+    /// All of WASI 0.2 with nothing in it, for languages that cannot do without: a clock that stands still, bytes that are
+    /// the same in every job instead of random ones, no network, and the three above.
+    Empty,
 }
 
 impl Interface {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::Study,
         Self::Priors,
         Self::Volumes,
+        Self::Filters,
+        Self::Patches,
         Self::Findings,
         Self::Marks,
         Self::Upstream,
+        Self::Frames,
         Self::Log,
         Self::Nn,
         Self::Clocks,
@@ -89,6 +101,7 @@ impl Interface {
         Self::Io,
         Self::Cli,
         Self::Filesystem,
+        Self::Empty,
     ];
 
     /// As written in manifests and grants.
@@ -98,9 +111,12 @@ impl Interface {
             Self::Study => "gantry:imaging/study",
             Self::Priors => "gantry:imaging/priors",
             Self::Volumes => "gantry:imaging/volumes",
+            Self::Filters => "gantry:imaging/filters",
+            Self::Patches => "gantry:imaging/patches",
             Self::Findings => "gantry:imaging/findings",
             Self::Marks => "gantry:imaging/marks",
             Self::Upstream => "gantry:imaging/upstream",
+            Self::Frames => "gantry:imaging/frames",
             Self::Log => "gantry:imaging/log",
             Self::Nn => "wasi:nn",
             Self::Clocks => "wasi:clocks",
@@ -108,6 +124,7 @@ impl Interface {
             Self::Io => "wasi:io",
             Self::Cli => "wasi:cli",
             Self::Filesystem => "wasi:filesystem",
+            Self::Empty => "wasi:empty",
         }
     }
 
@@ -120,19 +137,36 @@ impl Interface {
     /// The one that covers an import without its version: `wasi:clocks/wall-clock` is [`Interface::Clocks`].
     #[must_use]
     pub fn of_import(path: &str) -> Option<Self> {
+        // There is a network only where nothing can be reached.
+        if path.starts_with("wasi:sockets/") {
+            return Some(Self::Empty);
+        }
         Self::ALL.into_iter().find(|interface| {
             let name = interface.name();
             path == name || (!name.contains('/') && path.strip_prefix(name).is_some_and(|rest| rest.starts_with('/')))
         })
     }
 
+    /// Whether an import of it is covered by [`Interface::Empty`] as well.
+    #[must_use]
+    pub fn is_wasi(self) -> bool {
+        matches!(self, Self::Clocks | Self::Random | Self::Io | Self::Cli | Self::Filesystem | Self::Empty)
+    }
+
     /// Which versions of it this runtime offers.
     #[must_use]
     pub fn offers(self, version: &str) -> bool {
         match self {
-            Self::Study | Self::Priors | Self::Volumes | Self::Findings | Self::Marks | Self::Upstream | Self::Log => {
-                version == "0.1.0"
-            }
+            Self::Study
+            | Self::Priors
+            | Self::Volumes
+            | Self::Filters
+            | Self::Patches
+            | Self::Findings
+            | Self::Marks
+            | Self::Upstream
+            | Self::Frames
+            | Self::Log => version == "0.1.0",
             Self::Nn => version == "0.2.0-rc-2024-10-28",
             // WASI 0.2 only ever grew.
             _ => version.starts_with("0.2."),
@@ -143,9 +177,16 @@ impl Interface {
     #[must_use]
     pub fn offered(self) -> &'static str {
         match self {
-            Self::Study | Self::Priors | Self::Volumes | Self::Findings | Self::Marks | Self::Upstream | Self::Log => {
-                "0.1.0"
-            }
+            Self::Study
+            | Self::Priors
+            | Self::Volumes
+            | Self::Filters
+            | Self::Patches
+            | Self::Findings
+            | Self::Marks
+            | Self::Upstream
+            | Self::Frames
+            | Self::Log => "0.1.0",
             Self::Nn => "0.2.0-rc-2024-10-28",
             _ => "0.2",
         }

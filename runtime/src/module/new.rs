@@ -1,21 +1,71 @@
 //! `gantry module new`: a source folder that builds and passes its tests at once.
 //!
-//! The SDK is written beside the module, so that a vendor needs nothing but Rust and `gantry`.
+//! In Rust the SDK is written beside the module, so that a vendor needs nothing but Rust and `gantry`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The template: where each file goes, and its text with `{{…}}` to be filled in.
-const TEMPLATE: [(&str, &str); 6] = [
-    ("Cargo.toml", include_str!("../../../guest-sdk/template/Cargo.toml.in")),
-    ("src/lib.rs", include_str!("../../../guest-sdk/template/lib.rs.in")),
-    ("module.toml", include_str!("../../../guest-sdk/template/module.toml.in")),
-    ("MODEL_CARD.md", include_str!("../../../guest-sdk/template/MODEL_CARD.md.in")),
-    ("README.md", include_str!("../../../guest-sdk/template/README.md.in")),
-    (".gitignore", include_str!("../../../guest-sdk/template/gitignore.in")),
+use super::language::Language;
+
+/// Where each file goes, and its text with `{{…}}` to be filled in.
+type Template = &'static [(&'static str, &'static str)];
+
+macro_rules! template {
+    ($($name:literal: $file:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../../guest-sdk/template/", $file)))),*]
+    };
+}
+
+/// In every language.
+const ALL: Template = template![
+    "module.toml": "module.toml.in",
+    "MODEL_CARD.md": "MODEL_CARD.md.in",
+    "cases/bone/expect.toml": "case.toml.in",
 ];
 
-const SDK_MANIFEST: &str = include_str!("../../../guest-sdk/template/sdk.toml.in");
+fn template(language: Language) -> Template {
+    match language {
+        Language::Rust => template![
+            "Cargo.toml": "rust/Cargo.toml.in",
+            "src/lib.rs": "rust/lib.rs.in",
+            "README.md": "rust/README.md.in",
+            ".gitignore": "rust/gitignore.in",
+        ],
+        Language::C => template![
+            "module.c": "c/module.c.in",
+            "README.md": "c/README.md.in",
+            ".gitignore": "c/gitignore.in",
+        ],
+        Language::Python => template![
+            "module.py": "python/module.py.in",
+            "requirements.txt": "python/requirements.txt.in",
+            "README.md": "python/README.md.in",
+            ".gitignore": "python/gitignore.in",
+        ],
+        Language::JavaScript => template![
+            "module.js": "javascript/module.js.in",
+            "package.json": "javascript/package.json.in",
+            "README.md": "javascript/README.md.in",
+            ".gitignore": "javascript/gitignore.in",
+        ],
+    }
+}
+
+/// What the manifest says beyond that of other languages: an interface, and memory, MiB, with room beyond what is measured in
+/// docs/languages.md.
+fn of_language(language: Language) -> (&'static str, &'static str) {
+    match language {
+        Language::Rust | Language::C => ("", "64"),
+        Language::Python => {
+            ("    \"wasi:empty\",            # Python cannot do without WASI: one with nothing in it.\n", "128")
+        }
+        Language::JavaScript => {
+            ("    \"wasi:empty\",            # JavaScript cannot do without WASI: one with nothing in it.\n", "128")
+        }
+    }
+}
+
+const SDK_MANIFEST: &str = include_str!("../../../guest-sdk/template/rust/sdk.toml.in");
 
 macro_rules! files {
     ($root:literal, [$($file:literal),* $(,)?]) => {
@@ -24,23 +74,32 @@ macro_rules! files {
 }
 
 /// Sources of the SDK, below `sdk/gantry-guest`.
-const SDK: [(&str, &str); 17] = files!(
+const SDK: [(&str, &str); 26] = files!(
     "guest-sdk",
     [
         "src/bindings.rs",
         "src/error.rs",
+        "src/fake/frames.rs",
         "src/fake/grid.rs",
         "src/fake/job.rs",
         "src/fake/labels.rs",
         "src/fake/mod.rs",
+        "src/fake/near.rs",
         "src/fake/ops.rs",
+        "src/fake/spline.rs",
+        "src/fake/windows.rs",
+        "src/filters.rs",
         "src/findings.rs",
+        "src/frames.rs",
         "src/lib.rs",
         "src/log.rs",
         "src/marks.rs",
+        "src/patches.rs",
+        "src/stream_bindings.rs",
         "src/study.rs",
         "src/tensor.rs",
         "src/testing.rs",
+        "src/testing/played.rs",
         "src/types.rs",
         "src/upstream.rs",
         "src/volumes.rs",
@@ -48,7 +107,7 @@ const SDK: [(&str, &str); 17] = files!(
 );
 
 /// The contract, below `sdk/wit`.
-const WIT: [(&str, &str); 3] = files!("wit", ["deps/wasi-nn/nn.wit", "imaging.wit", "next.wit"]);
+const WIT: [(&str, &str); 3] = files!("wit", ["deps/wasi-nn/nn.wit", "imaging.wit", "stream.wit"]);
 
 /// Why no module was made. The vendor's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +127,9 @@ pub enum NewError {
         /// Where.
         path: PathBuf,
     },
+    /// The SDK is for another language.
+    #[error("--sdk is for modules in Rust: leave it out")]
+    SdkOfRust,
     /// A file cannot be written.
     #[error("cannot write {path}: {reason}", path = path.display())]
     Write {
@@ -86,9 +148,9 @@ impl NewError {
     }
 }
 
-/// Writes the source of a new module to `parent/name`. With `sdk` the crate depends on the SDK there, else on a copy
-/// of this runtime's in `sdk/`. Gives the folder.
-pub fn new(name: &str, parent: &Path, sdk: Option<&Path>) -> Result<PathBuf, NewError> {
+/// Writes the source of a new module to `parent/name`. One in Rust depends on the SDK in `sdk`, or where that is not given on a
+/// copy of this runtime's in `sdk/`. Gives the folder.
+pub fn new(name: &str, parent: &Path, language: Language, sdk: Option<&Path>) -> Result<PathBuf, NewError> {
     let fits = (1..=64).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
@@ -99,14 +161,20 @@ pub fn new(name: &str, parent: &Path, sdk: Option<&Path>) -> Result<PathBuf, New
     if folder.exists() {
         return Err(NewError::Exists { path: folder });
     }
+    if sdk.is_some() && language != Language::Rust {
+        return Err(NewError::SdkOfRust);
+    }
     let sdk_path = sdk.map_or_else(|| Ok("sdk/gantry-guest".into()), find_sdk)?;
+    let (wasi, memory_mib) = of_language(language);
     let fill = |text: &str| {
-        text.replace("{{name}}", name).replace("{{sdk}}", &sdk_path).replace("{{version}}", env!("CARGO_PKG_VERSION"))
+        let text = text.replace("{{name}}", name).replace("{{sdk}}", &sdk_path);
+        let text = text.replace("{{wasi}}", wasi).replace("{{memory_mib}}", memory_mib);
+        text.replace("{{version}}", env!("CARGO_PKG_VERSION"))
     };
-    for (file, text) in TEMPLATE {
+    for (file, text) in ALL.iter().chain(template(language)) {
         write(&folder.join(file), &fill(text))?;
     }
-    if sdk.is_none() {
+    if language == Language::Rust && sdk.is_none() {
         write(&folder.join("sdk/gantry-guest/Cargo.toml"), &fill(SDK_MANIFEST))?;
         for (file, text) in SDK {
             write(&folder.join("sdk/gantry-guest").join(file), text)?;
@@ -175,29 +243,34 @@ mod tests {
     #[test]
     fn a_new_module_is_whole_and_has_a_manifest_that_fits() {
         let parent = tempfile::tempdir().expect("a folder");
-        let folder = new("liver-2", parent.path(), None).expect("made");
-        let text = std::fs::read_to_string(folder.join("module.toml")).expect("readable");
-        assert_eq!(Manifest::parse(&text).expect("fits").name, "liver-2");
-        for entry in walkdir::WalkDir::new(&folder) {
-            let entry = entry.expect("readable");
-            if entry.file_type().is_file() && !entry.path().starts_with(folder.join("sdk/gantry-guest/src")) {
-                let text = std::fs::read_to_string(entry.path()).expect("text");
-                assert!(!text.contains("{{"), "{} is filled in", entry.path().display());
+        for language in Language::ALL {
+            let name = format!("liver-{}", language.told_by().replace('.', "-").to_lowercase());
+            let folder = new(&name, parent.path(), language, None).expect("made");
+            assert_eq!(Language::of(&folder), Some(language));
+            let text = std::fs::read_to_string(folder.join("module.toml")).expect("readable");
+            assert_eq!(Manifest::parse(&text).expect("fits").name, name);
+            for entry in walkdir::WalkDir::new(&folder) {
+                let entry = entry.expect("readable");
+                if entry.file_type().is_file() && !entry.path().starts_with(folder.join("sdk/gantry-guest/src")) {
+                    let text = std::fs::read_to_string(entry.path()).expect("text");
+                    assert!(!text.contains("{{"), "{} is filled in", entry.path().display());
+                }
             }
+            assert!(matches!(Package::open(&folder), Err(PackageError::Source { .. })), "it is not built yet");
+            assert!(matches!(new(&name, parent.path(), language, None), Err(NewError::Exists { .. })));
         }
-        assert!(matches!(Package::open(&folder), Err(PackageError::Source { .. })), "it is not built yet");
-        assert!(matches!(new("liver-2", parent.path(), None), Err(NewError::Exists { .. })));
     }
 
     #[test]
     fn an_sdk_elsewhere_is_looked_for_first() {
         let parent = tempfile::tempdir().expect("a folder");
         for nowhere in ["nowhere", "runtime"] {
-            let error = new("liver", parent.path(), Some(&repository().join(nowhere))).expect_err("no SDK");
+            let error =
+                new("liver", parent.path(), Language::Rust, Some(&repository().join(nowhere))).expect_err("no SDK");
             assert!(matches!(error, NewError::NoSdk { .. }), "{error}");
             assert!(!parent.path().join("liver").exists(), "nothing is left");
         }
-        let folder = new("liver", parent.path(), Some(&repository().join("guest-sdk"))).expect("made");
+        let folder = new("liver", parent.path(), Language::Rust, Some(&repository().join("guest-sdk"))).expect("made");
         let text = std::fs::read_to_string(folder.join("Cargo.toml")).expect("readable");
         let sdk = repository().join("guest-sdk").canonicalize().expect("there");
         assert!(text.contains(&format!("{:?}", sdk.display().to_string())), "{text}");
@@ -208,7 +281,7 @@ mod tests {
     fn a_name_that_does_not_fit_leaves_nothing() {
         let parent = tempfile::tempdir().expect("a folder");
         for name in ["", "../up", "Liver", "2d", "a b", "-x", &"x".repeat(65)] {
-            assert!(matches!(new(name, parent.path(), None), Err(NewError::Name(_))), "{name:?}");
+            assert!(matches!(new(name, parent.path(), Language::Rust, None), Err(NewError::Name(_))), "{name:?}");
         }
         assert_eq!(std::fs::read_dir(parent.path()).expect("readable").count(), 0);
     }

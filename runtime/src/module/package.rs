@@ -1,10 +1,12 @@
 //! A built package: read as little as possible, believe a file only when its digest is right.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::files::Files;
+use super::installed::FolderError;
+use super::language::Language;
 use super::manifest::{Manifest, Sha256Hex};
 
 /// A manifest's name in every package.
@@ -14,7 +16,7 @@ pub(super) const MANIFEST_MAX_KIB: u64 = 256;
 /// An opened package. Its files are read when asked for.
 #[derive(Debug, Clone)]
 pub struct Package {
-    folder: PathBuf,
+    files: Files,
     manifest: Manifest,
     identity: [u8; 32],
     component_digest: [u8; 32],
@@ -32,7 +34,7 @@ pub enum PackageError {
         reason: std::io::Error,
     },
     /// There is no manifest.
-    #[error("{path} holds no module.toml: give a package folder, as `gantry module build` makes it", path = folder.display())]
+    #[error("{path} holds no module.toml: give a package folder, as `gantry module build` makes it, or a file of `gantry module pack`", path = folder.display())]
     NotAPackage {
         /// The folder.
         folder: PathBuf,
@@ -88,6 +90,27 @@ pub enum PackageError {
     /// There is no such model.
     #[error("the package has no model `{0}`")]
     NoModel(String),
+    /// A file is no package in one file.
+    #[error("{path} is no package: {reason}; `gantry module pack` makes packages of one file", path = path.display())]
+    Pack {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It has more files than a site takes.
+    #[error("{path} has {files} files, more than limits.package_files_max = {most}", path = path.display())]
+    TooMany {
+        /// Which package.
+        path: PathBuf,
+        /// How many it has.
+        files: usize,
+        /// The limit's value.
+        most: usize,
+    },
+    /// A folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
 }
 
 impl PackageError {
@@ -99,30 +122,35 @@ impl PackageError {
 }
 
 impl Package {
-    /// Opens a package folder: reads the manifest alone.
-    pub fn open(folder: &Path) -> Result<Self, PackageError> {
-        let path = folder.join(MANIFEST_FILE);
-        if !path.exists() {
+    /// Opens a package, a folder or one file: reads the manifest alone.
+    pub fn open(place: &Path) -> Result<Self, PackageError> {
+        let files = Files::open(place)?;
+        let (folder, path) = (place, files.path_of(MANIFEST_FILE));
+        if !files.holds(MANIFEST_FILE) {
             return Err(PackageError::NotAPackage { folder: folder.to_path_buf() });
         }
-        contained(folder, &path)?;
-        let bytes = read_bounded(&path, MANIFEST_MAX_KIB << 10, "the 256 KiB of a manifest", 0)?;
+        let bytes = files.read(MANIFEST_FILE, MANIFEST_MAX_KIB << 10, "the 256 KiB of a manifest", 0)?;
         let identity: [u8; 32] = Sha256::digest(&bytes).into();
         let wrong = |reason| PackageError::Manifest { path: path.clone(), reason };
         let text = String::from_utf8(bytes).map_err(|_| wrong("not UTF-8 text".into()))?;
         let manifest = Manifest::parse(&text).map_err(wrong)?;
         let no_digest = |file: &str| PackageError::NoDigest { path: path.clone(), file: file.to_owned() };
         let Some(Sha256Hex(component_digest)) = manifest.component.sha256 else {
-            let source = folder.join("Cargo.toml").exists();
-            return Err(match source {
-                true => PackageError::Source { folder: folder.to_path_buf() },
-                false => no_digest(&manifest.component.file),
+            return Err(match Language::of(folder) {
+                Some(_) => PackageError::Source { folder: folder.to_path_buf() },
+                None => no_digest(&manifest.component.file),
             });
         };
         if let Some(model) = manifest.models.iter().find(|m| m.sha256.is_none()) {
             return Err(no_digest(&model.file));
         }
-        Ok(Self { folder: folder.to_path_buf(), manifest, identity, component_digest })
+        Ok(Self { files, manifest, identity, component_digest })
+    }
+
+    /// All of its files.
+    #[must_use]
+    pub fn files(&self) -> &Files {
+        &self.files
     }
 
     /// What it says about itself.
@@ -146,7 +174,7 @@ impl Package {
     /// Where the component lies.
     #[must_use]
     pub fn component_path(&self) -> PathBuf {
-        self.folder.join(&self.manifest.component.file)
+        self.files.path_of(&self.manifest.component.file)
     }
 
     /// Reads the component and checks its digest.
@@ -173,9 +201,8 @@ impl Package {
         limit: &'static str,
         mib: u64,
     ) -> Result<Vec<u8>, PackageError> {
-        let path = self.folder.join(file);
-        contained(&self.folder, &path)?;
-        let bytes = read_bounded(&path, mib << 20, limit, mib)?;
+        let path = self.files.path_of(file);
+        let bytes = self.files.read(file, mib << 20, limit, mib)?;
         let found = Sha256Hex(Sha256::digest(&bytes).into());
         if Some(found) != expected {
             let expected = expected.map(String::from).unwrap_or_default();
@@ -183,31 +210,6 @@ impl Package {
         }
         Ok(bytes)
     }
-}
-
-/// Refuses a link that leads out of the package.
-fn contained(folder: &Path, path: &Path) -> Result<(), PackageError> {
-    let failed = |reason| PackageError::Read { path: path.to_path_buf(), reason };
-    let folder = folder.canonicalize().map_err(failed)?;
-    match path.canonicalize().map_err(failed)?.starts_with(&folder) {
-        true => Ok(()),
-        false => Err(PackageError::Outside { path: path.to_path_buf() }),
-    }
-}
-
-fn read_bounded(path: &Path, max: u64, limit: &'static str, mib: u64) -> Result<Vec<u8>, PackageError> {
-    let failed = |reason| PackageError::Read { path: path.to_path_buf(), reason };
-    // Opening a pipe would wait for somebody to write to it.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(failed(std::io::Error::other("not a regular file")));
-    }
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > max {
-        return Err(PackageError::TooLarge { path: path.to_path_buf(), limit, mib });
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

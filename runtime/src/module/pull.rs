@@ -14,6 +14,7 @@ use gantry_cloud_sync::batch::Digester;
 use gantry_cloud_sync::dsse::PublicKey;
 use gantry_cloud_sync::s3::{self, Bucket, Fetched};
 
+use super::files::Files;
 use super::installed::{FolderError, Installed, create, difference, make};
 use super::location::Location;
 use super::manifest::Sha256Hex;
@@ -167,6 +168,16 @@ pub struct Staged {
 }
 
 impl Staged {
+    pub(super) fn new(
+        statement: Statement,
+        signer: PublicKey,
+        package: Package,
+        folder: PathBuf,
+        installed: Installed,
+    ) -> Self {
+        Self { statement, signer, package, folder, installed }
+    }
+
     /// Where it will be.
     ///
     /// # Errors
@@ -217,7 +228,7 @@ pub async fn pull(
     let installed = Installed::open(into, waits)?;
     let place = installed.place(&statement)?;
     if place.exists() {
-        return match difference(&place, &statement)? {
+        return match difference(&Files::Folder(place.clone()), &statement)? {
             None => Ok(Pulled::There(statement, signer, place)),
             Some(how) => Err(PullError::Damaged { folder: place, how }),
         };
@@ -241,7 +252,7 @@ pub async fn pull(
     }
     keep(&folder.join(ENVELOPE_FILE), &envelope)?;
     // What an earlier pull left is looked at with the rest.
-    if difference(&folder, &statement)?.is_some() {
+    if difference(&Files::Folder(folder.clone()), &statement)?.is_some() {
         std::fs::remove_dir_all(&folder).map_err(FolderError::io(&folder))?;
         return Err(FolderError::wrong(
             &folder,
@@ -254,7 +265,7 @@ pub async fn pull(
 }
 
 /// Whether a package may come beside those that are there.
-fn fits(installed: &Installed, statement: &Statement, allow_older: bool) -> Result<(), PullError> {
+pub(super) fn fits(installed: &Installed, statement: &Statement, allow_older: bool) -> Result<(), PullError> {
     let Statement { name, version, .. } = statement;
     let versions = installed.versions(name)?;
     let digest = String::from(statement.manifest_sha256).chars().take(12).collect::<String>();

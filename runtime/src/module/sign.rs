@@ -6,12 +6,15 @@ use std::path::Path;
 use gantry_cloud_sync::dsse::{PublicKey, SigningKey};
 use gantry_cloud_sync::s3::{self, Bucket, Outcome};
 
-use super::installed::{self, FolderError, difference};
+use super::files::Files;
+use super::installed::{FolderError, difference};
 use super::location::Location;
 use super::manifest::Sha256Hex;
+use super::pack;
 use super::package::{MANIFEST_FILE, Package, PackageError};
 use super::statement::{ENVELOPE_FILE, ENVELOPE_MAX_KIB, SignedFile, Statement, StatementError};
 use crate::config::Limits;
+use crate::inference::Turn;
 
 /// Why a package is not signed, or not pushed. The vendor's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -64,8 +67,9 @@ pub fn sign(
         package.model(&model.name, limits.model_max_mib)?;
     }
     let mut files = Vec::new();
-    for path in installed::files(folder)?.into_iter().filter(|path| path != ENVELOPE_FILE) {
-        let (sha256, bytes) = installed::digest(&folder.join(&path))?;
+    let files_of = package.files();
+    for path in files_of.list()?.into_iter().filter(|path| path != ENVELOPE_FILE) {
+        let (sha256, bytes) = files_of.digest(&path)?;
         files.push(SignedFile { path, sha256, bytes });
     }
     let statement = Statement {
@@ -77,20 +81,28 @@ pub fn sign(
         signed: now.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
     };
     let envelope = statement.seal(key, limits)?;
-    let path = folder.join(ENVELOPE_FILE);
-    let there = envelope_of(folder)?.and_then(|there| Statement::open(&there, &[key.public()], limits).ok());
+    let there = envelope_of(files_of)?.and_then(|there| Statement::open(&there, &[key.public()], limits).ok());
     if there.is_some_and(|(there, _)| there.says_the_same(&statement)) {
         return Ok(Signed { statement, was_there: true });
     }
-    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
-        file.write_all(&envelope)?;
-        // As other files of the package: who reads those reads this one.
-        file.as_file().set_permissions(std::fs::metadata(folder.join(MANIFEST_FILE))?.permissions())?;
-        file.as_file().sync_all()?;
-        file.persist(&path).map_err(|e| e.error)
-    });
-    written.map_err(FolderError::io(&path))?;
+    match files_of {
+        Files::Pack(_) => {
+            pack::write(files_of, &[(ENVELOPE_FILE, envelope)].into(), folder, limits, &Turn::default())?;
+        }
+        Files::Folder(folder) => put(folder, &envelope).map_err(FolderError::io(&folder.join(ENVELOPE_FILE)))?,
+    }
     Ok(Signed { statement, was_there: false })
+}
+
+/// The envelope, beside the files of a folder.
+fn put(folder: &Path, envelope: &[u8]) -> std::io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(envelope)?;
+    // As other files of the package: who reads those reads this one.
+    file.as_file().set_permissions(std::fs::metadata(folder.join(MANIFEST_FILE))?.permissions())?;
+    file.as_file().sync_all()?;
+    file.persist(folder.join(ENVELOPE_FILE)).map_err(|e| e.error)?;
+    Ok(())
 }
 
 /// What a push came to.
@@ -118,13 +130,13 @@ pub async fn push(
     on: impl Fn(&str),
 ) -> Result<Pushed, SignError> {
     let shown = || folder.display().to_string();
-    let envelope = envelope_of(folder)?.ok_or_else(|| SignError::NotSigned(shown()))?;
+    let files_of = Files::open(folder)?;
+    let envelope = envelope_of(&files_of)?.ok_or_else(|| SignError::NotSigned(shown()))?;
     let (statement, _) = Statement::open(&envelope, keys, limits)?;
-    if let Some(difference) = difference(folder, &statement)? {
+    if let Some(difference) = difference(&files_of, &statement)? {
         return Err(SignError::Changed(format!("{}: {difference}", shown())));
     }
-    let path = folder.join(MANIFEST_FILE);
-    statement.manifest(&std::fs::read(&path).map_err(FolderError::io(&path))?, limits)?;
+    statement.manifest(&whole(&files_of, &statement, MANIFEST_FILE)?, limits)?;
     let at = below.below(&statement.name).below(&statement.version.to_string());
     let mut files: Vec<&str> = statement.files.iter().map(|file| file.path.as_str()).collect();
     // Who lists the folder takes it for a package once the manifest is there.
@@ -134,7 +146,7 @@ pub async fn push(
         on(path);
         let bytes = match path {
             ENVELOPE_FILE => envelope.clone(),
-            path => std::fs::read(folder.join(path)).map_err(FolderError::io(&folder.join(path)))?,
+            path => whole(&files_of, &statement, path)?,
         };
         let place = at.below(path);
         let created = bucket.create(place.key(), media_type(path), bytes.into()).await;
@@ -148,17 +160,18 @@ pub async fn push(
     Ok(Pushed { at, statement, sent })
 }
 
-/// The envelope beside a package's files; nothing where there is none.
-fn envelope_of(folder: &Path) -> Result<Option<Vec<u8>>, FolderError> {
-    use std::io::Read;
-    let path = folder.join(ENVELOPE_FILE);
-    let file = match std::fs::File::open(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        file => file.map_err(FolderError::io(&path))?,
-    };
-    let mut bytes = Vec::new();
-    file.take((ENVELOPE_MAX_KIB << 10) + 1).read_to_end(&mut bytes).map_err(FolderError::io(&path))?;
-    Ok(Some(bytes))
+/// A file of no more bytes than were signed.
+fn whole(files: &Files, statement: &Statement, path: &str) -> Result<Vec<u8>, PackageError> {
+    let bytes = statement.files.iter().find(|file| file.path == path).map_or(0, |file| file.bytes);
+    files.read(path, bytes, "what was signed of it", 0)
+}
+
+/// The envelope among a package's files; nothing where there is none.
+fn envelope_of(files: &Files) -> Result<Option<Vec<u8>>, PackageError> {
+    match files.holds(ENVELOPE_FILE) {
+        true => files.read(ENVELOPE_FILE, ENVELOPE_MAX_KIB << 10, "the 1024 KiB of an envelope", 0).map(Some),
+        false => Ok(None),
+    }
 }
 
 fn media_type(path: &str) -> &'static str {

@@ -139,37 +139,17 @@ impl Statement {
             let mib = bytes.map_or("far too many".to_owned(), |bytes| bytes.div_ceil(1 << 20).to_string());
             return limit(format!("{mib} MiB"), "package_max_mib", limits.package_max_mib);
         }
-        self.check_paths()?;
+        if self.files.iter().any(|file| file.path == ENVELOPE_FILE) {
+            return wrong("files: the envelope is among them");
+        }
+        check_paths(self.files.iter().map(|file| file.path.as_str()))
+            .map_err(|why| StatementError::Wrong(format!("files: {why}")))?;
         let manifest = self.files.iter().find(|file| file.path == MANIFEST_FILE);
         match manifest {
             Some(file) if file.sha256 != self.manifest_sha256 => wrong("files: module.toml has another digest"),
             Some(file) if file.bytes > MANIFEST_MAX_KIB << 10 => wrong("files: module.toml has more than 256 KiB"),
             Some(_) => Ok(()),
             None => wrong("files: module.toml is not among them"),
-        }
-    }
-
-    /// Each path lies in the package, is there once, and is no folder of another.
-    fn check_paths(&self) -> Result<(), StatementError> {
-        let mut seen = BTreeSet::new();
-        for file in &self.files {
-            if !is_path(&file.path) || file.path == ENVELOPE_FILE {
-                let why =
-                    "each is at most 255 of letters, digits, `.`, `_`, `-` and `/`, none of its parts begins with `.`";
-                return Err(StatementError::Wrong(format!(
-                    "files: {:?}: {why}",
-                    file.path.chars().take(64).collect::<String>()
-                )));
-            }
-            // As a file system that does not tell cases apart would see it.
-            if !seen.insert(file.path.to_ascii_lowercase()) {
-                return Err(StatementError::Wrong(format!("files: {} is there twice", file.path)));
-            }
-        }
-        let folders = |path: &str| path.match_indices('/').map(|(at, _)| path[..at].to_owned()).collect::<Vec<_>>();
-        match seen.iter().flat_map(|path| folders(path)).find(|folder| seen.contains(folder)) {
-            Some(folder) => Err(StatementError::Wrong(format!("files: {folder} is a file and a folder"))),
-            None => Ok(()),
         }
     }
 
@@ -199,6 +179,30 @@ impl Statement {
             }
         }
         Ok(manifest)
+    }
+}
+
+/// Each path lies in the package, is there once, and is no folder of another.
+///
+/// # Errors
+/// Which does not, and what is allowed.
+pub(super) fn check_paths<'a>(paths: impl Iterator<Item = &'a str>) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    for path in paths {
+        if !is_path(path) {
+            let why =
+                "each is at most 255 of letters, digits, `.`, `_`, `-` and `/`, none of its parts begins with `.`";
+            return Err(format!("{:?}: {why}", path.chars().take(64).collect::<String>()));
+        }
+        // As a file system that does not tell cases apart would see it.
+        if !seen.insert(path.to_ascii_lowercase()) {
+            return Err(format!("{path} is there twice"));
+        }
+    }
+    let folders = |path: &str| path.match_indices('/').map(|(at, _)| path[..at].to_owned()).collect::<Vec<_>>();
+    match seen.iter().flat_map(|path| folders(path)).find(|folder| seen.contains(folder)) {
+        Some(folder) => Err(format!("{folder} is a file and a folder")),
+        None => Ok(()),
     }
 }
 

@@ -133,7 +133,7 @@ pub fn secondary_capture(
     put(&mut object, tags::DATE_OF_SECONDARY_CAPTURE, VR::DA, stamp.date.as_str());
     put(&mut object, tags::TIME_OF_SECONDARY_CAPTURE, VR::TM, stamp.time.as_str());
 
-    let mut of = dataset::reference(&instance.sop_class_uid, &instance.sop_instance_uid);
+    let mut of = dataset::image_reference(instance);
     put_code(&mut of, tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE, &codes::SOURCE_IMAGE.into());
     sequence(&mut object, tags::SOURCE_IMAGE_SEQUENCE, vec![of]);
     let derivation = match has_place(accepted) {

@@ -1,5 +1,7 @@
 //! What all outputs have in common: identity copied from the source, equipment, and how elements are put.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use dicom_core::header::HasLength;
 use dicom_core::value::DataSetSequence;
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
@@ -9,6 +11,7 @@ use dicom_object::InMemDicomObject;
 use dicom_object::mem::InMemElement;
 
 use super::{ModuleInfo, Source, Stamp};
+use crate::study::Instance;
 
 /// What demonstration modules say wherever a person reads.
 pub(super) const DEMONSTRATION: &str = "demonstration, not for clinical use";
@@ -225,10 +228,43 @@ pub(super) fn put_lossy(object: &mut InMemDicomObject, source: &Source<'_>) {
     }
 }
 
-/// Items that refer to instances (PS3.3 10.8): those of all slices of the volume.
+/// Items that refer to instances (PS3.3 10.8): those of all slices of the volume, each once.
 pub(super) fn slice_references(source: &Source<'_>) -> Vec<InMemDicomObject> {
+    let mut seen = BTreeSet::new();
     let instances = source.layout.slices.iter().filter_map(|&i| source.series.instances.get(i));
-    instances.map(|i| reference(&i.sop_class_uid, &i.sop_instance_uid)).collect()
+    let once = instances.filter(|instance| seen.insert(instance.sop_instance_uid.as_str()));
+    once.map(|i| reference(&i.sop_class_uid, &i.sop_instance_uid)).collect()
+}
+
+/// Items that refer to images (PS3.3 10.3), one for each instance: of an instance of several frames to those of the images.
+pub(super) fn image_references<'a>(images: impl IntoIterator<Item = &'a Instance>) -> Vec<InMemDicomObject> {
+    let mut of: Vec<(&Instance, Vec<String>)> = Vec::new();
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    for image in images {
+        let place = *places.entry(&image.sop_instance_uid).or_insert(of.len());
+        let frame = image.frame.map(|frame| frame.to_string());
+        match of.get_mut(place) {
+            Some((_, frames)) => frames.extend(frame),
+            None => of.push((image, frame.into_iter().collect())),
+        }
+    }
+    let item = |(image, frames): (&Instance, Vec<String>)| {
+        let mut item = reference(&image.sop_class_uid, &image.sop_instance_uid);
+        if !frames.is_empty() {
+            put(&mut item, tags::REFERENCED_FRAME_NUMBER, VR::IS, PrimitiveValue::Strs(frames.into()));
+        }
+        item
+    };
+    of.into_iter().map(item).collect()
+}
+
+/// One item that refers to an image: an instance, or one of its frames (PS3.3 10.3).
+pub(super) fn image_reference(image: &Instance) -> InMemDicomObject {
+    let mut item = reference(&image.sop_class_uid, &image.sop_instance_uid);
+    if let Some(frame) = image.frame {
+        put(&mut item, tags::REFERENCED_FRAME_NUMBER, VR::IS, frame.to_string());
+    }
+    item
 }
 
 /// One item that refers to an instance.

@@ -1,5 +1,6 @@
 //! What a guest stated, judged before anything is written (DESIGN, invariant 5): all of it passes, or none.
 
+mod frames;
 mod marks;
 mod probabilities;
 
@@ -7,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
+pub use self::frames::{frame_answer, stream_summary};
 use super::Accepted;
 use crate::findings::{Code, Findings, Segment, Segmentation};
 use crate::geometry::Geometry;

@@ -43,13 +43,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use capture::{CaptureError, KeySlice, key_slice, secondary_capture};
 pub use conformance::{CheckError, Inputs, Nonconforming, check as conforms};
 pub use encode::write_file;
-pub use gate::{Refusal, gate};
+pub use gate::{Refusal, frame_answer, gate, stream_summary};
 pub use kind::OutputKind;
 pub use overlay::overlay;
 pub use parametric::{ParametricError, parametric_map};
 pub use presentation::{PresentationError, presentation_state};
 pub use seg::{SegError, fractional_segmentation, segmentation};
-pub use sr::{Evidence, Reference, SrError, has_report, predecessor, report, report_of};
+pub use sr::{Evidence, Reference, SrError, frames_report, has_report, predecessor, report, report_of};
 pub use uid::OutputUids;
 pub use write::{
     CAPTURE_FILE, Content, FRACTIONAL_FILE, OUTPUT_FILES, OVERLAY_FILE, Output, PARAMETRIC_MAP_FILE, PRESENTATION_FILE,
@@ -221,6 +221,24 @@ impl<'a> Source<'a> {
         self.layout.slices.get(slice).and_then(|&i| self.series.instances.get(i))
     }
 
+    /// Columns and rows of its images: those of the grid, but where slices were moved.
+    #[must_use]
+    pub fn image_size(&self) -> [usize; 2] {
+        let [columns, rows, _] = self.layout.geometry.size();
+        let moved = self.layout.tilt.as_ref().and_then(|_| self.instance(0)?.size());
+        moved.unwrap_or([columns, rows])
+    }
+
+    /// Where a point of a slice of the grid lies in that slice's image, or at its edge: columns and rows from the outer
+    /// corner of the first pixel.
+    #[must_use]
+    pub fn in_image(&self, slice: usize, [x, y]: [f32; 2]) -> [f32; 2] {
+        let Some(tilt) = &self.layout.tilt else { return [x, y] };
+        let [across, down] = tilt.shifts.get(slice).copied().unwrap_or_default().map(|shift| shift as f32);
+        let [columns, rows] = self.image_size().map(|n| n as f32);
+        [(x - across).clamp(0.0, columns), (y - down).clamp(0.0, rows)]
+    }
+
     /// Whether its image lies nowhere in the patient, so that its grid says nothing of where anything is.
     #[must_use]
     pub fn unplaced(&self) -> bool {
@@ -273,7 +291,7 @@ mod tests {
             modality: "CT".into(),
             header,
             instances: slices.iter().map(instance).collect(),
-            volumes: vec![VolumeLayout { geometry: geometry.clone(), slices }],
+            volumes: vec![VolumeLayout::new(geometry.clone(), slices)],
             refused: None,
         };
         Study {

@@ -61,9 +61,11 @@ pub(super) fn shared(source: &Source<'_>) -> InMemDicomObject {
 /// Functional group of one frame: Derivation Image, from `slice`; `None` when the source has no such slice.
 pub(super) fn put_derivation(item: &mut InMemDicomObject, source: &Source<'_>, slice: usize, how: Known) -> Option<()> {
     let instance = source.instance(slice)?;
-    let mut image = dataset::reference(&instance.sop_class_uid, &instance.sop_instance_uid);
+    let mut image = dataset::image_reference(instance);
     put_code(&mut image, tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE, &codes::SOURCE_IMAGE.into());
-    put(&mut image, tags::SPATIAL_LOCATIONS_PRESERVED, VR::CS, "YES");
+    // The planes are the same; where a pixel lies in them is not where slices were moved.
+    let preserved = if source.layout.tilt.is_none() { "YES" } else { "NO" };
+    put(&mut image, tags::SPATIAL_LOCATIONS_PRESERVED, VR::CS, preserved);
     let mut derivation = InMemDicomObject::new_empty();
     sequence(&mut derivation, tags::SOURCE_IMAGE_SEQUENCE, vec![image]);
     put_code(&mut derivation, tags::DERIVATION_CODE_SEQUENCE, &how.into());

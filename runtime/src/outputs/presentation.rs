@@ -4,6 +4,7 @@
 //! The images stay as they are; a viewer that knows presentation states draws this over them, and can leave it out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use dicom_core::{PrimitiveValue, VR};
 use dicom_dictionary_std::{tags, uids as dictionary};
@@ -84,8 +85,8 @@ pub fn presentation_state(
     put(&mut object, tags::CONTENT_CREATOR_NAME, VR::PN, format!("{}^", dataset::MANUFACTURER));
     put_references(&mut object, marks, source)?;
     put_displayed_area(&mut object, source);
-    let boxes = marks.iter().map(|mark| annotation(mark, source)).collect::<Result<Vec<_>, _>>()?;
-    let annotations = boxes.into_iter().chain([note(module)]).collect();
+    let boxes = marks.iter().flat_map(|mark| places(mark, source).map(|slices| annotation(mark, slices, source)));
+    let annotations = boxes.chain([Ok(note(module))]).collect::<Result<_, _>>()?;
     sequence(&mut object, tags::GRAPHIC_ANNOTATION_SEQUENCE, annotations);
     sequence(&mut object, tags::GRAPHIC_LAYER_SEQUENCE, vec![layer(BOXES, 1), layer(NOTE, 2)]);
     put_grey(&mut object, marks, source)?;
@@ -94,7 +95,7 @@ pub fn presentation_state(
     Ok((object, charge))
 }
 
-fn slices(region: &Region) -> std::ops::Range<usize> {
+fn slices(region: &Region) -> Range<usize> {
     region.start[2]..region.start[2] + region.size[2]
 }
 
@@ -103,14 +104,18 @@ fn shown(marks: &[Mark]) -> BTreeSet<usize> {
     marks.iter().flat_map(|mark| slices(&mark.region)).collect()
 }
 
-fn reference(source: &Source<'_>, slice: usize) -> Result<InMemDicomObject, PresentationError> {
-    let instance = source.instance(slice).ok_or(PresentationError::Source(slice))?;
-    Ok(dataset::reference(&instance.sop_class_uid, &instance.sop_instance_uid))
+fn references(
+    source: &Source<'_>,
+    slices: impl IntoIterator<Item = usize>,
+) -> Result<Vec<InMemDicomObject>, PresentationError> {
+    let image = |slice| source.instance(slice).ok_or(PresentationError::Source(slice));
+    let images = slices.into_iter().map(image).collect::<Result<Vec<_>, _>>()?;
+    Ok(dataset::image_references(images))
 }
 
 /// Presentation State Relationship module (PS3.3 C.11.11): every slice that a box lies in.
 fn put_references(object: &mut InMemDicomObject, marks: &[Mark], source: &Source<'_>) -> Result<(), PresentationError> {
-    let images = shown(marks).into_iter().map(|slice| reference(source, slice)).collect::<Result<_, _>>()?;
+    let images = references(source, shown(marks))?;
     let mut series = InMemDicomObject::new_empty();
     put(&mut series, tags::SERIES_INSTANCE_UID, VR::UI, source.series.uid.as_str());
     sequence(&mut series, tags::REFERENCED_IMAGE_SEQUENCE, images);
@@ -120,8 +125,7 @@ fn put_references(object: &mut InMemDicomObject, marks: &[Mark], source: &Source
 
 /// Displayed Area module (PS3.3 C.10.4): the whole image.
 fn put_displayed_area(object: &mut InMemDicomObject, source: &Source<'_>) {
-    let grid = &source.layout.geometry;
-    let ([columns, rows, _], [dx, dy, _]) = (grid.size(), grid.spacing());
+    let ([columns, rows], [dx, dy, _]) = (source.image_size(), source.layout.geometry.spacing());
     let last = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     let corner = |x, y| PrimitiveValue::I32([x, y].into_iter().collect());
     let mut area = InMemDicomObject::new_empty();
@@ -133,13 +137,21 @@ fn put_displayed_area(object: &mut InMemDicomObject, source: &Source<'_>) {
     sequence(object, tags::DISPLAYED_AREA_SELECTION_SEQUENCE, vec![area]);
 }
 
-/// Graphic Annotation module (PS3.3 C.10.5): a box and its label on each of its slices.
+/// The slices of a box, as far as it lies at one place in their images.
+fn places(mark: &Mark, source: &Source<'_>) -> impl Iterator<Item = Range<usize>> {
+    let all = slices(&mark.region);
+    let each = if source.layout.tilt.is_none() { all.len() } else { 1 };
+    all.clone().step_by(each.max(1)).map(move |first| first..first + each)
+}
+
+/// Graphic Annotation module (PS3.3 C.10.5): a box and its label on each of `slices`.
 ///
 /// The first pixel reaches from 0\0 to 1\1: the outline runs along the outer edges of the box's pixels.
-fn annotation(mark: &Mark, source: &Source<'_>) -> Result<InMemDicomObject, PresentationError> {
-    let images = slices(&mark.region).map(|slice| reference(source, slice)).collect::<Result<_, _>>()?;
+fn annotation(mark: &Mark, slices: Range<usize>, source: &Source<'_>) -> Result<InMemDicomObject, PresentationError> {
     let ([x, y, _], [width, height, _]) = (mark.region.start, mark.region.size);
-    let [left, top, right, bottom] = [x, y, x + width, y + height].map(|n| n as f32);
+    let corner = |x: usize, y: usize| source.in_image(slices.start, [x as f32, y as f32]);
+    let ([left, top], [right, bottom]) = (corner(x, y), corner(x + width, y + height));
+    let images = references(source, slices)?;
     let outline = [left, top, right, top, right, bottom, left, bottom, left, top];
     let mut graphic = InMemDicomObject::new_empty();
     put(&mut graphic, tags::GRAPHIC_ANNOTATION_UNITS, VR::CS, "PIXEL");
@@ -149,7 +161,7 @@ fn annotation(mark: &Mark, source: &Source<'_>) -> Result<InMemDicomObject, Pres
     put(&mut graphic, tags::GRAPHIC_TYPE, VR::CS, "POLYLINE");
     put(&mut graphic, tags::GRAPHIC_FILLED, VR::CS, "N");
 
-    let [columns, rows, _] = source.layout.geometry.size().map(|n| n as f32);
+    let [columns, rows] = source.image_size().map(|n| n as f32);
     let line = (rows * LINE).max(1.0);
     // Above the box where there is room, and else below it; a label is wider than most boxes.
     let from = if top >= line { top - line } else { bottom.min(rows - line).max(0.0) };
@@ -243,7 +255,7 @@ fn put_windows(
     let item = |(window, slices): &(Window, Vec<usize>)| {
         let mut item = softcopy(*window);
         if slices.len() < shown.len() {
-            let images = slices.iter().map(|slice| reference(source, *slice)).collect::<Result<_, _>>()?;
+            let images = references(source, slices.iter().copied())?;
             sequence(&mut item, tags::REFERENCED_IMAGE_SEQUENCE, images);
         }
         Ok(item)

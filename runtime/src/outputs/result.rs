@@ -9,6 +9,7 @@ use super::{Accepted, AcceptedHeatmap, ModuleInfo, Reference, Stamp, Written};
 use crate::findings::{Classification, Code, LogLine, Mark, Measurement, Triage, Unfit};
 use crate::hex;
 use crate::inference::{Device, LoadedModel, Precision, Provider};
+use crate::stream::StreamRecord;
 
 /// Name and version of the format.
 pub const SCHEMA: &str = "gantry.result/1";
@@ -36,6 +37,9 @@ pub struct JobResult {
     pub input: Input,
     /// What it concluded.
     pub findings: Stated,
+    /// What was said of frames, and how they were played: of a module that looks at streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamRecord>,
     /// Files written beside this one.
     pub outputs: Vec<Written>,
     /// The SR of an earlier version of the study that the SR here takes the place of.
@@ -288,6 +292,7 @@ impl JobResult {
             models: Vec::new(),
             input,
             findings: Stated::from(accepted),
+            stream: None,
             outputs: Vec::new(),
             predecessor: None,
             phases: Vec::new(),

@@ -21,11 +21,14 @@
 
 mod concepts;
 mod content;
+mod frames;
 mod library;
 
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids as dictionary};
 use dicom_object::{FileDicomObject, FileMetaTableBuilder, InMemDicomObject};
+
+pub use self::frames::frames_report;
 
 use self::concepts as c;
 use self::content::Item;
@@ -143,7 +146,10 @@ pub fn report(
     dataset::put_series(&mut object, source, "SR", &uids.series(OUTPUT), &description, 2);
     sequence(&mut object, tags::REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE, vec![]);
     dataset::put_equipment(&mut object, &module);
-    subject.put_document(&mut object);
+    put_document(
+        &mut object,
+        &Document { sources: subject.sources(), seg: subject.seg, predecessor: subject.predecessor },
+    );
     root.put_into(&mut object);
     let meta = FileMetaTableBuilder::new().transfer_syntax(dictionary::EXPLICIT_VR_LITTLE_ENDIAN);
     let object = object.with_meta(meta).map_err(|e| SrError::Meta(e.to_string()))?;
@@ -162,43 +168,52 @@ struct Subject<'a> {
     predecessor: Option<&'a Reference>,
 }
 
-impl Subject<'_> {
-    /// SR Document General module (PS3.3 C.17.2), and the template of the root (PS3.3 C.18.8.1.2).
-    fn put_document(&self, object: &mut InMemDicomObject) {
-        put(object, tags::COMPLETION_FLAG, VR::CS, "COMPLETE");
-        put(object, tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
-        put(object, tags::PRELIMINARY_FLAG, VR::CS, "PRELIMINARY");
-        sequence(object, tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, vec![]);
-        let of_study = |series| {
-            let mut study = InMemDicomObject::new_empty();
-            put(&mut study, tags::STUDY_INSTANCE_UID, VR::UI, self.source.study.uid.as_str());
-            sequence(&mut study, tags::REFERENCED_SERIES_SEQUENCE, series);
-            vec![study]
-        };
-        if let Some(Reference { series, instance }) = self.predecessor {
-            let earlier = vec![dataset::reference(dictionary::COMPREHENSIVE3_DSR_STORAGE, instance)];
-            sequence(object, tags::PREDECESSOR_DOCUMENTS_SEQUENCE, of_study(vec![evidence(series, earlier)]));
-        }
-        // Two volumes may be of one series, and a series is named once.
-        let mut images: Vec<(&str, Vec<InMemDicomObject>)> = Vec::new();
-        for source in self.sources() {
-            let uid = source.series.uid.as_str();
-            match images.iter_mut().find(|(series, _)| *series == uid) {
-                Some((_, of_series)) => of_series.extend(dataset::slice_references(source)),
-                None => images.push((uid, dataset::slice_references(source))),
-            }
-        }
-        let mut series: Vec<_> = images.into_iter().map(|(uid, images)| evidence(uid, images)).collect();
-        series.extend(self.seg.map(|Reference { series, instance }| {
-            evidence(series, vec![dataset::reference(dictionary::SEGMENTATION_STORAGE, instance)])
-        }));
-        sequence(object, tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, of_study(series));
-        let mut template = InMemDicomObject::new_empty();
-        put(&mut template, tags::MAPPING_RESOURCE, VR::CS, "DCMR");
-        put(&mut template, tags::TEMPLATE_IDENTIFIER, VR::CS, "1500");
-        sequence(object, tags::CONTENT_TEMPLATE_SEQUENCE, vec![template]);
-    }
+/// What a document refers to.
+struct Document<'a> {
+    /// Volumes of one study; never none.
+    sources: Vec<&'a Source<'a>>,
+    seg: Option<&'a Reference>,
+    predecessor: Option<&'a Reference>,
+}
 
+/// SR Document General module (PS3.3 C.17.2), and the template of the root (PS3.3 C.18.8.1.2).
+fn put_document(object: &mut InMemDicomObject, document: &Document<'_>) {
+    put(object, tags::COMPLETION_FLAG, VR::CS, "COMPLETE");
+    put(object, tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
+    put(object, tags::PRELIMINARY_FLAG, VR::CS, "PRELIMINARY");
+    sequence(object, tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, vec![]);
+    let of_study = |series| {
+        let mut study = InMemDicomObject::new_empty();
+        let uid = document.sources.first().map_or("", |source| source.study.uid.as_str());
+        put(&mut study, tags::STUDY_INSTANCE_UID, VR::UI, uid);
+        sequence(&mut study, tags::REFERENCED_SERIES_SEQUENCE, series);
+        vec![study]
+    };
+    if let Some(Reference { series, instance }) = document.predecessor {
+        let earlier = vec![dataset::reference(dictionary::COMPREHENSIVE3_DSR_STORAGE, instance)];
+        sequence(object, tags::PREDECESSOR_DOCUMENTS_SEQUENCE, of_study(vec![evidence(series, earlier)]));
+    }
+    // Two volumes may be of one series, and a series is named once.
+    let mut images: Vec<(&str, Vec<InMemDicomObject>)> = Vec::new();
+    for &source in &document.sources {
+        let uid = source.series.uid.as_str();
+        match images.iter_mut().find(|(series, _)| *series == uid) {
+            Some((_, of_series)) => of_series.extend(dataset::slice_references(source)),
+            None => images.push((uid, dataset::slice_references(source))),
+        }
+    }
+    let mut series: Vec<_> = images.into_iter().map(|(uid, images)| evidence(uid, images)).collect();
+    series.extend(document.seg.map(|Reference { series, instance }| {
+        evidence(series, vec![dataset::reference(dictionary::SEGMENTATION_STORAGE, instance)])
+    }));
+    sequence(object, tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, of_study(series));
+    let mut template = InMemDicomObject::new_empty();
+    put(&mut template, tags::MAPPING_RESOURCE, VR::CS, "DCMR");
+    put(&mut template, tags::TEMPLATE_IDENTIFIER, VR::CS, "1500");
+    sequence(object, tags::CONTENT_TEMPLATE_SEQUENCE, vec![template]);
+}
+
+impl Subject<'_> {
     /// The volumes that findings are of: one, or two where boxes are of another.
     fn sources(&self) -> Vec<&Source<'_>> {
         let other = !self.accepted.marks.is_empty() && self.accepted.marks_source != self.accepted.source;
@@ -208,7 +223,7 @@ impl Subject<'_> {
     /// TID 1500.
     fn document(&self) -> Result<Item, SrError> {
         let root = Item::container(c::REPORT).modified_by(Item::code(c::LANGUAGE, c::ENGLISH));
-        let root = self.observer().into_iter().fold(root, Item::observed_in);
+        let root = observer(self.module).into_iter().fold(root, Item::observed_in);
         let root = root
             .modified_by(Item::code(c::PROCEDURE_REPORTED, c::procedure(&self.source.series.modality)))
             .contains(library::image_library(&self.sources()));
@@ -217,19 +232,6 @@ impl Subject<'_> {
         Ok(root
             .contains_all(part(self.by_algorithm(Item::container(c::MEASUREMENTS)), self.groups()?))
             .contains_all(part(Item::container(c::EVALUATIONS), self.evaluations())))
-    }
-
-    /// TID 1002 and 1004: the module observed.
-    fn observer(&self) -> [Item; 6] {
-        let module = self.module;
-        [
-            Item::code(c::OBSERVER_TYPE, c::DEVICE),
-            Item::uid(c::DEVICE_UID, uid::derive("device", &[&module.identity])),
-            Item::text(c::DEVICE_NAME, dataset::described(&module.name, module)),
-            Item::text(c::DEVICE_MANUFACTURER, module.vendor.as_str()),
-            Item::text(c::DEVICE_MODEL, module.name.as_str()),
-            Item::text(c::DEVICE_SERIAL, crate::hex(&module.identity)),
-        ]
     }
 
     /// The measurement groups, in the order in which segments and boxes were stated.
@@ -264,7 +266,8 @@ impl Subject<'_> {
         let corners = [[left, top], [right, top], [right, bottom], [left, bottom]];
         let outline = |slice: usize| {
             let instance = self.marks.instance(slice).ok_or(SrError::Source(slice))?;
-            let image = Item::image(&instance.sop_class_uid, &instance.sop_instance_uid);
+            let image = Item::image(&instance.sop_class_uid, &instance.sop_instance_uid, instance.frame);
+            let corners = corners.map(|corner| self.marks.in_image(slice, corner));
             Ok(Item::outline(c::IMAGE_REGION, &corners, image))
         };
         let outlines = (first..first + slices).map(outline).collect::<Result<Vec<_>, SrError>>()?;
@@ -309,16 +312,31 @@ impl Subject<'_> {
         self.accepted.measurements.iter().filter(move |m| m.segment == segment).map(number)
     }
 
-    /// `item` with TID 4019: which algorithm found it, or what is in it.
     fn by_algorithm(&self, item: Item) -> Item {
-        let module = self.module;
-        let package = format!("package_sha256={}", crate::hex(&module.identity));
-        item.modified_by(Item::text(c::ALGORITHM_NAME, module.name.as_str()))
-            .modified_by(Item::text(c::ALGORITHM_VERSION, module.version.as_str()))
-            .modified_by(Item::text(c::ALGORITHM_PARAMETERS, package))
-            .modified_by(Item::text(c::ALGORITHM_MANUFACTURER, module.vendor.as_str()))
-            .modified_by(Item::code(c::ALGORITHM_FAMILY, codes::ARTIFICIAL_INTELLIGENCE))
+        by_algorithm(self.module, item)
     }
+}
+
+/// TID 1002 and 1004: the module observed.
+fn observer(module: &ModuleInfo) -> [Item; 6] {
+    [
+        Item::code(c::OBSERVER_TYPE, c::DEVICE),
+        Item::uid(c::DEVICE_UID, uid::derive("device", &[&module.identity])),
+        Item::text(c::DEVICE_NAME, dataset::described(&module.name, module)),
+        Item::text(c::DEVICE_MANUFACTURER, module.vendor.as_str()),
+        Item::text(c::DEVICE_MODEL, module.name.as_str()),
+        Item::text(c::DEVICE_SERIAL, crate::hex(&module.identity)),
+    ]
+}
+
+/// `item` with TID 4019: which algorithm found it, or what is in it.
+fn by_algorithm(module: &ModuleInfo, item: Item) -> Item {
+    let package = format!("package_sha256={}", crate::hex(&module.identity));
+    item.modified_by(Item::text(c::ALGORITHM_NAME, module.name.as_str()))
+        .modified_by(Item::text(c::ALGORITHM_VERSION, module.version.as_str()))
+        .modified_by(Item::text(c::ALGORITHM_PARAMETERS, package))
+        .modified_by(Item::text(c::ALGORITHM_MANUFACTURER, module.vendor.as_str()))
+        .modified_by(Item::code(c::ALGORITHM_FAMILY, codes::ARTIFICIAL_INTELLIGENCE))
 }
 
 /// A finding about the whole study. The probability says how far it is one.

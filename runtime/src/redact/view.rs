@@ -155,18 +155,7 @@ mod tests {
     use super::*;
 
     fn frame<'a>(pixels: &'a [u8], more: impl FnOnce(&mut Frame<'a>)) -> Frame<'a> {
-        let mut frame = Frame {
-            rows: 1,
-            columns: 2,
-            samples: 1,
-            bits_allocated: 8,
-            bits_stored: 8,
-            signed: false,
-            photometric: "MONOCHROME2",
-            palette: None,
-            window: None,
-            pixels,
-        };
+        let mut frame = Frame::grey(1, 2, pixels);
         more(&mut frame);
         frame
     }

@@ -239,7 +239,7 @@ pub(super) mod tests {
             modality: "CT".into(),
             header,
             instances: vec![instance; 10],
-            volumes: vec![VolumeLayout { geometry, slices: (0..10).collect() }],
+            volumes: vec![VolumeLayout::new(geometry, (0..10).collect())],
             refused: None,
         }
     }

@@ -10,8 +10,8 @@ wasmtime::component::bindgen!({
         "gantry:imaging/upstream.finished": crate::sandbox::capability::upstream::FinishedHandle,
         "gantry:imaging/volumes.volume": crate::volumes::Volume,
         "wasi:nn/tensor.tensor": crate::tensor::Tensor,
-        "wasi:nn/graph.graph": wasmtime_wasi_nn::Graph,
-        "wasi:nn/inference.graph-execution-context": wasmtime_wasi_nn::ExecutionContext,
+        "wasi:nn/graph.graph": crate::sandbox::capability::nn::Graph,
+        "wasi:nn/inference.graph-execution-context": crate::sandbox::capability::nn::Context,
         "wasi:nn/errors.error": crate::sandbox::capability::nn::NnError,
     },
 });

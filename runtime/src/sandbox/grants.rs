@@ -6,22 +6,39 @@ use std::str::FromStr;
 use crate::config::GrantConfig;
 use crate::module::needs::{Interface, Needs};
 
-/// Granted to any module that asks: its own study, voxels, findings, marks, log and models carry no authority beyond
-/// the study that the operator handed over.
-pub const DEFAULT_INTERFACES: [Interface; 6] =
-    [Interface::Study, Interface::Volumes, Interface::Findings, Interface::Marks, Interface::Log, Interface::Nn];
+/// Granted to any module that asks: its own study or stream, voxels, findings, marks, log and models carry no authority
+/// beyond the images that the operator handed over, and an empty WASI carries none at all.
+pub const DEFAULT_INTERFACES: [Interface; 10] = [
+    Interface::Study,
+    Interface::Volumes,
+    Interface::Filters,
+    Interface::Patches,
+    Interface::Findings,
+    Interface::Marks,
+    Interface::Frames,
+    Interface::Log,
+    Interface::Nn,
+    Interface::Empty,
+];
 
 /// Granted to any module that asks: how the images were made, not whose they are.
-pub const DEFAULT_ATTRIBUTES: [&str; 31] = [
+pub const DEFAULT_ATTRIBUTES: [&str; 43] = [
     "AcquisitionMatrix",
+    "AcquisitionNumber",
     "BitsStored",
     "BodyPartExamined",
+    "ComplexImageComponent",
     "ContrastBolusAgent",
     "ConvolutionKernel",
     "DiffusionBValue",
+    "DiffusionGradientOrientation",
+    "EchoNumbers",
     "EchoTime",
+    "EffectiveEchoTime",
     "Exposure",
     "FlipAngle",
+    "FrameReferenceTime",
+    "FrameType",
     "GantryDetectorTilt",
     "ImageOrientationPatient",
     "ImageType",
@@ -31,6 +48,8 @@ pub const DEFAULT_ATTRIBUTES: [&str; 31] = [
     "Laterality",
     "MagneticFieldStrength",
     "Modality",
+    "NominalCardiacTriggerDelayTime",
+    "NominalPercentageOfCardiacPhase",
     "PatientPosition",
     "PhotometricInterpretation",
     "PixelSpacing",
@@ -41,6 +60,9 @@ pub const DEFAULT_ATTRIBUTES: [&str; 31] = [
     "SequenceVariant",
     "SliceThickness",
     "SpacingBetweenSlices",
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "TriggerTime",
     "ViewPosition",
     "WindowCenter",
     "WindowWidth",
@@ -179,7 +201,8 @@ impl Grants {
         }
         // `volumes` speaks of tensors, so it brings their interface along.
         let tensors = path == "wasi:nn/tensor" && self.interfaces.contains(&Interface::Volumes);
-        if self.interfaces.contains(&interface) || tensors {
+        let empty = interface.is_wasi() && self.interfaces.contains(&Interface::Empty);
+        if self.interfaces.contains(&interface) || tensors || empty {
             Ok(())
         } else {
             refused(ImportReason::NotGranted(interface.name()))
@@ -244,6 +267,17 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_wasi_covers_all_of_it_and_nothing_else() {
+        let grants = Grants { interfaces: BTreeSet::from([Interface::Empty]), ..Grants::default() };
+        for name in ["clocks/wall-clock", "random/random", "sockets/tcp", "cli/exit", "filesystem/types", "io/poll"] {
+            assert_eq!(grants.check_import(&format!("wasi:{name}@0.2.12")), Ok(()), "{name}");
+        }
+        for name in ["wasi:http/types@0.2.10", "wasi:clocks/wall-clock@0.3.0", "wasi:nn/graph@0.2.0-rc-2024-10-28"] {
+            assert!(grants.check_import(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
     fn an_import_is_refused_by_name_with_the_remedy() {
         let grants = Grants { interfaces: BTreeSet::from([Interface::Volumes, Interface::Study]), ..Grants::default() };
         let refused = |name: &str| grants.check_import(name).expect_err(name).to_string();
@@ -251,7 +285,8 @@ mod tests {
         assert_eq!(grants.check_import("wasi:nn/tensor@0.2.0-rc-2024-10-28"), Ok(()));
         assert!(refused("wasi:nn/graph@0.2.0-rc-2024-10-28").contains("--grant wasi:nn"));
         assert!(refused("wasi:clocks/wall-clock@0.2.6").contains("--grant wasi:clocks"));
-        assert!(refused("wasi:sockets/tcp@0.2.0").contains("does not offer"));
+        assert!(refused("wasi:sockets/tcp@0.2.0").contains("--grant wasi:empty"));
+        assert!(refused("wasi:http/types@0.2.0").contains("does not offer"));
         assert!(refused("gantry:imaging/volumes@0.9.0").contains("offers version 0.1"));
         assert!(refused("evil").contains("does not offer"));
     }

@@ -48,6 +48,11 @@ impl GrowthLimiter {
         }
     }
 
+    /// Of all memories together.
+    pub(super) fn memory_bytes_used(&self) -> u64 {
+        self.memory_bytes_used as u64
+    }
+
     pub(super) fn record(&mut self, limit: &'static str, detail: String) {
         self.hit.get_or_insert(LimitHit { limit, detail });
     }

@@ -6,10 +6,12 @@
 //! ```
 //!
 //! Read on in this order: [`grants`] (what a module may have), `engine` (wasmtime's settings), `cache` (compiled
-//! code), `state` (what one guest can reach), `capability` (the host functions, one file each), `limits`.
+//! code), `state` (what one guest can reach), `capability` (the host functions, one file each), `limits`, `session` (modules that
+//! look at frames one after another).
 //!
 //! What a guest cannot do is mostly what is *not* here: no file, socket, environment, clock or randomness is
-//! linked unless it was granted by name, and nothing that names a patient crosses the boundary.
+//! linked unless it was granted by name, and nothing that names a patient crosses the boundary. A language that cannot do
+//! without them gets an empty world (`capability/wasi.rs`), in which there is none of them either.
 
 pub mod grants;
 mod limits;
@@ -19,8 +21,12 @@ mod bindings;
 mod cache;
 mod capability;
 mod engine;
+mod meter;
+mod session;
 mod state;
+mod stream_bindings;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,17 +34,21 @@ use wasmtime::component::{InstancePre, Linker, ResourceTable};
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 
 pub use cache::{CacheError, CodeCache, Origin};
+pub use capability::frames::FrameHandle;
 pub use capability::study::{InputRecord, SeriesHandle};
 pub use capability::upstream::FinishedHandle;
 pub use limits::LimitHit;
+pub use meter::HostCalls;
+pub use session::{Begin, Closed, FrameEnd, PreparedStream, Session};
 pub use state::{Failure, JobState};
 
 use crate::config::Limits;
 use crate::findings::{Findings, LogLine};
 use crate::inference::{Engines, Isolation, LoadedModel, Turn};
-use crate::memory::Budget;
-use crate::module::manifest::Manifest;
+use crate::memory::{self, Budget};
+use crate::module::manifest::{Interface, Manifest};
 use crate::module::package::{Package, PackageError};
+use crate::module::world::World;
 use crate::study::{ReadError, ReadOptions, Study};
 use crate::threads::Threads;
 use crate::upstream::{Finished, Handed, UpstreamError};
@@ -113,10 +123,20 @@ pub struct Outcome {
     pub limit: Option<LimitHit>,
     /// The most voxels and tensors that were on the host at once, bytes.
     pub host_memory_peak: u64,
+    /// All memories of the guest together when it ended, bytes: they never shrink.
+    pub guest_memory_peak: u64,
+    /// What the guest called.
+    pub host_calls: BTreeMap<Interface, HostCalls>,
     /// From an empty store to the first guest instruction.
     pub instantiation: Duration,
     /// Inside the guest and the host functions that it called.
     pub analysis: Duration,
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outcome").field("host_calls", &self.host_calls).finish_non_exhaustive()
+    }
 }
 
 /// Why a component could not be made ready. The vendor's or the operator's to mend.
@@ -171,9 +191,22 @@ pub enum PrepareError {
     /// It imports what was not granted.
     #[error(transparent)]
     Import(#[from] ImportError),
-    /// It does not export `analyze`, or imports something of another shape.
-    #[error("the component does not fit the world gantry:imaging/analyzer: {0}")]
-    World(String),
+    /// It does not export what its world does, or imports something of another shape.
+    #[error("the component does not fit the world {}: {reason}", world.name())]
+    World {
+        /// What it was to fit.
+        world: World,
+        /// Why it does not.
+        reason: String,
+    },
+    /// It is a module of another kind.
+    #[error("the module is one of the world {}, and this runs those of {}; use `{}`", is.name(), wanted.name(), is.command())]
+    OtherWorld {
+        /// What it is.
+        is: World,
+        /// What was to be run.
+        wanted: World,
+    },
     /// The package does not hold what its manifest says.
     #[error(transparent)]
     Package(#[from] PackageError),
@@ -249,6 +282,25 @@ impl Sandbox {
 
     /// Compiles (or finds compiled) a package's component, refuses imports that were not granted, and links it.
     pub fn prepare(&self, package: Arc<Package>, grants: Grants) -> Result<Prepared, PrepareError> {
+        let (linked, origin) = self.link(&package, &grants, World::Analyzer)?;
+        let analyzer = bindings::AnalyzerPre::new(linked).map_err(|e| does_not_fit(World::Analyzer, &e))?;
+        let limits = module_limits(&self.limits, package.manifest());
+        Ok(Prepared { analyzer, package, grants, origin, limits })
+    }
+
+    /// The same of a module that looks at frames one after another.
+    pub fn prepare_stream(&self, package: Arc<Package>, grants: Grants) -> Result<PreparedStream, PrepareError> {
+        let (linked, origin) = self.link(&package, &grants, World::FrameAnalyzer)?;
+        let limits = module_limits(&self.limits, package.manifest());
+        PreparedStream::new(linked, package, grants, origin, limits)
+    }
+
+    fn link(
+        &self,
+        package: &Package,
+        grants: &Grants,
+        wanted: World,
+    ) -> Result<(InstancePre<JobState>, Origin), PrepareError> {
         // Read and checked even when its compiled code is there: a package is believed whole or not at all.
         let bytes = package.component(self.limits.component_max_mib)?;
         let compile = |component: &[u8]| match &self.compiler {
@@ -270,17 +322,28 @@ impl Sandbox {
                 NoCode::Host(reason) => PrepareError::NoCompiler(reason),
             }
         })?;
-        for (name, _) in component.component_type().imports(&self.engine) {
-            grants.check_import(name)?;
+        let types = component.component_type();
+        let is = World::of_exports(types.exports(&self.engine).map(|(name, _)| name));
+        if let Some(is) = is.filter(|is| *is != wanted) {
+            return Err(PrepareError::OtherWorld { is, wanted });
         }
-        let world = |e: wasmtime::Error| PrepareError::World(format!("{e:#}"));
+        for (name, _) in types.imports(&self.engine) {
+            grants.check_import(name)?;
+            let path = name.split('@').next().unwrap_or(name);
+            if Interface::of_import(path).is_some_and(|interface| !wanted.offers(interface)) {
+                let reason = format!("it imports `{name}`, which modules of this world cannot have");
+                return Err(PrepareError::World { world: wanted, reason });
+            }
+        }
         let mut linker = Linker::new(&self.engine);
-        capability::link(&mut linker, &grants).map_err(world)?;
-        let linked: InstancePre<JobState> = linker.instantiate_pre(&component).map_err(world)?;
-        let analyzer = bindings::AnalyzerPre::new(linked).map_err(world)?;
-        let limits = module_limits(&self.limits, package.manifest());
-        Ok(Prepared { analyzer, package, grants, origin, limits })
+        capability::link(&mut linker, grants, wanted).map_err(|e| does_not_fit(wanted, &e))?;
+        let linked = linker.instantiate_pre(&component).map_err(|e| does_not_fit(wanted, &e))?;
+        Ok((linked, origin))
     }
+}
+
+fn does_not_fit(world: World, error: &wasmtime::Error) -> PrepareError {
+    PrepareError::World { world, reason: format!("{error:#}") }
 }
 
 /// Compiles a component in this process: what a worker does. `Err` has wasmtime's words.
@@ -357,15 +420,17 @@ impl Prepared {
         let started = Instant::now();
         let answer = instance.call_analyze(&mut store);
         let analysis = started.elapsed();
-        let mut state = store.into_data();
-        let log = std::mem::take(&mut state.log).finish();
+        let state = store.into_data();
+        let log = state.log.finish();
         let error = match answer {
             // A guest that goes on without what the host could not give it would conclude from less than it was sent.
             Ok(Ok(())) if state.input_failed() => deeper_cause(state).expect("one of them is there"),
             Ok(Ok(())) => {
                 return Ok(Outcome {
+                    guest_memory_peak: state.growth.memory_bytes_used(),
                     limit: state.growth.hit,
                     host_memory_peak: state.budget.peak(),
+                    host_calls: state.meter.record(),
                     findings: state.findings,
                     log,
                     input: state.study.record(),
@@ -382,57 +447,74 @@ impl Prepared {
     }
 
     fn store(&self, input: JobInput) -> Store<JobState> {
-        let limits = self.limits.clone();
-        let budget = Budget::mib(limits.host_memory_mib);
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(limits.handles_max);
-        let deadline = state::deadline(&limits);
-        let models = capability::nn::Models::new(
-            self.package.clone(),
-            input.engines,
-            capability::nn::Job { budget: budget.clone(), deadline, turn: input.turn.clone() },
-        );
-        let upstream = capability::upstream::UpstreamView::new(
-            input.upstream,
-            input.study.clone(),
-            input.read.clone(),
-            budget.clone(),
-        );
-        let study = capability::study::StudyView::new(
-            input.study,
-            input.accepted,
-            input.priors,
-            &self.grants,
-            input.pseudonym_key,
-            input.read,
-            budget.clone(),
-        );
-        let list_bytes = limits.guest_list_mib << 20;
-        let state = JobState {
-            table,
-            growth: limits::GrowthLimiter::new(&limits),
-            budget,
-            study,
-            upstream,
-            models,
-            findings: Findings::default(),
-            log: capability::log::JobLog::new(limits.log_kib),
-            wasi: None,
-            deadline,
-            turn: input.turn,
-            limits,
-        };
-        let mut store = Store::new(self.analyzer.engine(), state);
-        store.limiter(|state| &mut state.growth);
-        // One tick, then ask: the callback decides by the clock, not by counting.
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|context| {
-            context.data().check_time()?;
-            Ok(UpdateDeadline::Continue(1))
-        });
-        store.set_hostcall_fuel(list_bytes);
-        store
+        let log = capability::log::JobLog::new(self.limits.log_kib);
+        store(self.analyzer.engine(), &self.package, &self.grants, &self.limits, input, log)
     }
+}
+
+/// A store in which one guest runs.
+fn store(
+    engine: &Engine,
+    package: &Arc<Package>,
+    grants: &Grants,
+    limits: &Limits,
+    input: JobInput,
+    log: capability::log::JobLog,
+) -> Store<JobState> {
+    let limits = limits.clone();
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(limits.handles_max);
+    let deadline = capability::nn::Deadline::new(state::deadline(&limits));
+    // Findings are judged when the guest is gone, and no deadline holds any more: so it must not keep this alive.
+    let clock = Arc::new(state::Clock { deadline: deadline.clone(), turn: input.turn.clone() });
+    let watched = Arc::downgrade(&clock);
+    let over = move || watched.upgrade().is_some_and(|clock| clock.is_over());
+    let budget = Budget::of_job(memory::bytes_of(limits.host_memory_mib), over);
+    let models = capability::nn::Models::new(
+        package.clone(),
+        input.engines,
+        capability::nn::Job { budget: budget.clone(), deadline, turn: input.turn },
+    );
+    let upstream = capability::upstream::UpstreamView::new(
+        input.upstream,
+        input.study.clone(),
+        input.read.clone(),
+        budget.clone(),
+    );
+    let study = capability::study::StudyView::new(
+        input.study,
+        input.accepted,
+        input.priors,
+        grants,
+        input.pseudonym_key,
+        input.read,
+        budget.clone(),
+    );
+    let list_bytes = limits.guest_list_mib << 20;
+    let state = JobState {
+        table,
+        growth: limits::GrowthLimiter::new(&limits),
+        budget,
+        study,
+        upstream,
+        models,
+        findings: Findings::default(),
+        wasi: capability::wasi::Wasi::new(log.clone(), grants),
+        log,
+        meter: meter::Meter::default(),
+        clock,
+        limits,
+    };
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.growth);
+    // One tick, then ask: the callback decides by the clock, not by counting.
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|context| {
+        context.data().check_time()?;
+        Ok(UpdateDeadline::Continue(1))
+    });
+    store.set_hostcall_fuel(list_bytes);
+    store
 }
 
 /// Says in our words why the guest was stopped.
@@ -456,6 +538,10 @@ fn judge(error: wasmtime::Error, state: JobState) -> JobError {
     }
     if error.is::<PoolConcurrencyLimitError>() {
         return JobError::Host(last_words(&error));
+    }
+    if let Some(wasmtime_wasi::I32Exit(status)) = error.downcast_ref() {
+        let text = format!("it ended itself with exit status {status}; its last lines in the log may say why");
+        return deeper_cause(state).unwrap_or(JobError::Module(text));
     }
     deeper_cause(state).unwrap_or_else(|| JobError::Trap(last_words(&error)))
 }

@@ -1,20 +1,23 @@
 //! Everything that one guest can reach: one [`JobState`] a job, gone when the job ends.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{HasSelf, ResourceTable, ResourceTableError};
 
 use super::bindings::gantry::imaging::types;
 use super::capability::log::JobLog;
-use super::capability::nn::Models;
+use super::capability::nn::{Deadline, Models};
 use super::capability::study::StudyView;
 use super::capability::upstream::UpstreamView;
-use super::capability::wasi::EmptyWasi;
+use super::capability::wasi::Wasi;
 use super::limits::GrowthLimiter;
+use super::meter::Meter;
 use crate::config::Limits;
 use crate::findings::Findings;
 use crate::inference::Turn;
 use crate::memory::{Budget, OverBudget};
+use crate::module::needs::Interface;
 use crate::volumes::VolumeError;
 
 /// The host side of one job.
@@ -28,9 +31,23 @@ pub struct JobState {
     pub(super) models: Models,
     pub(super) findings: Findings,
     pub(super) log: JobLog,
-    pub(super) wasi: Option<EmptyWasi>,
-    pub(super) deadline: Instant,
+    pub(super) wasi: Wasi,
+    pub(super) meter: Meter,
+    pub(super) clock: Arc<Clock>,
+}
+
+/// When a job is to end.
+#[derive(Debug)]
+pub(super) struct Clock {
+    pub(super) deadline: Deadline,
     pub(super) turn: Turn,
+}
+
+impl Clock {
+    /// Whether its deadline came, or it was cancelled.
+    pub(super) fn is_over(&self) -> bool {
+        self.turn.is_cancelled() || Instant::now() >= self.deadline.get()
+    }
 }
 
 /// How host functions find their state.
@@ -47,6 +64,8 @@ pub enum Failure {
     Denied(String),
     /// A limit was reached: its name in the configuration, and what happened.
     Limit(&'static str, String),
+    /// The job's deadline came, or it was cancelled, while the host computed: the guest hears of nothing more.
+    Over,
     /// The guest broke the rules of the component model (a handle it does not have), or the host failed.
     Trap(wasmtime::Error),
 }
@@ -69,13 +88,18 @@ pub(super) struct LimitTrap(pub(super) String);
 impl JobState {
     /// Called by wasmtime when the epoch moved on: may the guest go on?
     pub(super) fn check_time(&self) -> wasmtime::Result<()> {
-        if self.turn.is_cancelled() {
+        if self.clock.turn.is_cancelled() {
             return Err(Cancelled.into());
         }
-        if Instant::now() >= self.deadline {
+        if Instant::now() >= self.clock.deadline.get() {
             return Err(DeadlineReached(self.limits.job_deadline_ms).into());
         }
         Ok(())
+    }
+
+    /// Why a job ends whose time was over when a host function looked.
+    pub(super) fn over(&self) -> wasmtime::Error {
+        self.check_time().err().unwrap_or_else(|| Cancelled.into())
     }
 
     /// Whether the host could not give the guest something of its input, whatever the guest made of that.
@@ -83,8 +107,15 @@ impl JobState {
         self.study.failed.is_some() || self.upstream.failed.is_some() || self.models.failed.is_some()
     }
 
-    /// Puts a resource into the guest's table.
+    /// The guest calls a function of this interface.
+    pub(super) fn called(&mut self, interface: Interface) -> &mut Self {
+        self.meter.called(interface);
+        self
+    }
+
+    /// Puts a resource into the guest's table: the last thing that a function does that makes one.
     pub(super) fn push<T: Send + 'static>(&mut self, entry: T) -> Result<wasmtime::component::Resource<T>, Failure> {
+        self.meter.answered();
         Ok(self.table.push(entry)?)
     }
 
@@ -116,6 +147,7 @@ impl From<VolumeError> for Failure {
     fn from(error: VolumeError) -> Self {
         match error {
             VolumeError::OverBudget(e) | VolumeError::Tensor(crate::tensor::TensorError::OverBudget(e)) => e.into(),
+            VolumeError::JobOver(_) => Self::Over,
             other => Self::Invalid(other.to_string()),
         }
     }
@@ -131,6 +163,7 @@ impl types::Host for JobState {
                 self.growth.record(limit, text.clone());
                 types::Failure::Limit(text)
             }
+            Failure::Over => return Err(self.over()),
             Failure::Trap(error) => return Err(error),
         })
     }

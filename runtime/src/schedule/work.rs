@@ -292,6 +292,7 @@ impl Shop {
         let observe = |event: Event<'_>| match event {
             Event::Step(step) => tracing::debug!("{step}"),
             Event::Guest => first.set(Some(self.started(job))),
+            Event::Ran(_) => {}
             Event::Log(line) => tracing::info!(level = line.level, "module: {}", line.message),
         };
         Ok(pipeline::run_prepared(&self.app, work, turn, &observe)?)

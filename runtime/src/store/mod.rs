@@ -78,6 +78,7 @@ const SCHEMA: &[(i64, &str, &str)] = &[
     (15, "reports", include_str!("schema/0015_reports.sql")),
     (16, "sync quarantine", include_str!("schema/0016_sync_quarantine.sql")),
     (17, "sync", include_str!("schema/0017_sync.sql")),
+    (18, "sync patient", include_str!("schema/0018_sync_patient.sql")),
 ];
 /// The file's name in the data folder.
 const FILE: &str = "journal.sqlite";

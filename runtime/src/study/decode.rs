@@ -3,6 +3,7 @@
 //! Of a file only what decoding needs is ever in memory: the pixels of one slice. Files may be much larger than their
 //! image, and that costs time and no memory.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -10,13 +11,14 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::header::{self, Hashing};
+use super::multiframe::{self, Decode, Target};
 use super::pixels::{Coding, Pixels};
 use super::scan::Stop;
 use super::{Instance, ReadError, ReadOptions, codec};
 use crate::memory::Budget;
 
 /// SHA-256 of a file.
-type FileDigest = [u8; 32];
+pub(super) type FileDigest = [u8; 32];
 
 /// Voxels, slice after slice, x fastest.
 #[derive(Debug, PartialEq)]
@@ -34,17 +36,10 @@ pub(super) fn voxels(
     options: &ReadOptions,
 ) -> Result<(Voxels, Vec<FileDigest>), ReadError> {
     let Some((_, first)) = slices.first() else { return Err(ReadError::NoVolume("no slices".into())) };
-    let (plane, whole) = (first.voxels(), first.voxels() * slices.len());
+    let whole = first.voxels() * slices.len();
     let linear = linear(slices);
     let bytes = whole as u64 * if linear.is_some() { 2 } else { 4 };
-    if bytes > options.volume_max_mib.saturating_mul(1 << 20) {
-        return Err(ReadError::Limit {
-            path: None,
-            what: format!("a volume of {bytes} bytes"),
-            limit: "volume_max_mib",
-            maximum: options.volume_max_mib,
-        });
-    }
+    options.check_volume(bytes)?;
     for (instance, pixels) in slices.iter().filter(|(_, pixels)| pixels.length.is_none()) {
         let most = usize::try_from(instance.source.file_bytes).unwrap_or(usize::MAX);
         codec::plausible(pixels, most).map_err(|reason| ReadError::damaged(&instance.path, reason))?;
@@ -53,26 +48,59 @@ pub(super) fn voxels(
     let _charge = budget.charge(bytes)?;
     let threads = rayon::current_num_threads().min(slices.len()) as u64;
     let _scratch = budget.charge(scratch_bytes(slices, linear.is_some()).saturating_mul(threads))?;
+    let decoders = options.decoders.as_deref();
     if let Some((slope, intercept)) = linear {
         let mut values = vec![0i16; whole];
-        let digests = values
-            .par_chunks_mut(plane)
-            .zip(slices)
-            .map_init(Scratch::default, |scratch, (out, (instance, pixels))| {
-                scratch.slice(instance, pixels, options, out)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let digests = fill(slices, &mut values, options, &|scratch, instance, pixels, value, out| {
+            codec::decode(pixels, &instance.transfer_syntax_uid, value, decoders, &mut scratch.codec.decoded, out)
+        })?;
         return Ok((Voxels::I16 { values, slope, intercept }, digests));
     }
     let mut values = vec![0f32; whole];
-    let digests = values
-        .par_chunks_mut(plane)
-        .zip(slices)
-        .map_init(Scratch::default, |scratch, (out, (instance, pixels))| {
-            scratch.measured(instance, pixels, options, out)
-        })
-        .collect::<Result<Vec<_>, ReadError>>()?;
+    let digests = fill(slices, &mut values, options, &|scratch, instance, pixels, value, out| {
+        codec::values(pixels, &instance.transfer_syntax_uid, value, decoders, &mut scratch.codec, out)
+    })?;
     Ok((Voxels::F32(values), digests))
+}
+
+/// Decodes each slice into its place in `values`; the digest of the file of each. Files of one image are read at once, on
+/// several threads; those of several one after another, their frames on several threads.
+fn fill<T: Send>(
+    slices: &[(&Instance, &Pixels)],
+    values: &mut [T],
+    options: &ReadOptions,
+    decode: &impl Decode<T>,
+) -> Result<Vec<FileDigest>, ReadError> {
+    let plane = values.len() / slices.len().max(1);
+    let mut alone = Vec::new();
+    let mut files: BTreeMap<&Path, (Vec<usize>, Vec<Target<'_, T>>)> = BTreeMap::new();
+    for (place, (out, &(instance, pixels))) in values.chunks_exact_mut(plane).zip(slices).enumerate() {
+        match instance.frame {
+            None => alone.push((place, instance, pixels, out)),
+            Some(number) => {
+                let (places, targets) = files.entry(&instance.path).or_default();
+                places.push(place);
+                targets.push(Target { instance, pixels, number, out });
+            }
+        }
+    }
+    let mut digests = vec![FileDigest::default(); slices.len()];
+    for (places, targets) in files.into_values() {
+        let digest = multiframe::read(targets, options, decode)?;
+        places.into_iter().for_each(|place| digests[place] = digest);
+    }
+    let read = alone.into_par_iter().map_init(Scratch::default, |scratch, (place, instance, pixels, out)| {
+        let digest = scratch.read(instance, pixels, options)?;
+        let value = std::mem::take(&mut scratch.value);
+        let decoded = decode(scratch, instance, pixels, &value, out);
+        scratch.value = value;
+        decoded.map_err(|stop| stop.of(&instance.path))?;
+        Ok((place, digest))
+    });
+    for (place, digest) in read.collect::<Result<Vec<_>, ReadError>>()? {
+        digests[place] = digest;
+    }
+    Ok(digests)
 }
 
 /// Slope and intercept from what [`Pixels::unpack`] gives to values, if they are the same for all slices (they are
@@ -93,7 +121,7 @@ fn linear(slices: &[(&Instance, &Pixels)]) -> Option<(f32, f32)> {
 
 /// Memory that a thread uses again and again.
 #[derive(Default)]
-struct Scratch {
+pub(super) struct Scratch {
     /// What decoding needs of the value of Pixel Data.
     value: Vec<u8>,
     codec: codec::Scratch,
@@ -105,7 +133,7 @@ const COMPRESSED_TIMES: usize = 2;
 const COMPRESSED_MORE_BYTES: usize = 1 << 20;
 
 /// The most bytes of Pixel Data that are kept to decode one slice.
-fn value_max(pixels: &Pixels) -> usize {
+pub(super) fn value_max(pixels: &Pixels) -> usize {
     match pixels.coding {
         Coding::Native { .. } => pixels.native_bytes(),
         _ => pixels.bytes().saturating_mul(COMPRESSED_TIMES).saturating_add(COMPRESSED_MORE_BYTES),
@@ -137,38 +165,6 @@ fn scratch_bytes(slices: &[(&Instance, &Pixels)], linear: bool) -> u64 {
 }
 
 impl Scratch {
-    /// Reads the file of one slice, decodes it into `out` and gives its digest.
-    fn slice(
-        &mut self,
-        instance: &Instance,
-        pixels: &Pixels,
-        options: &ReadOptions,
-        out: &mut [i16],
-    ) -> Result<FileDigest, ReadError> {
-        let path = &instance.path;
-        let digest = self.read(instance, pixels, options)?;
-        let decoders = options.decoders.as_deref();
-        codec::decode(pixels, &instance.transfer_syntax_uid, &self.value, decoders, &mut self.codec.decoded, out)
-            .map_err(|stop| stop.of(path))?;
-        Ok(digest)
-    }
-
-    /// As [`slice`](Self::slice), into what the pixels measure.
-    fn measured(
-        &mut self,
-        instance: &Instance,
-        pixels: &Pixels,
-        options: &ReadOptions,
-        out: &mut [f32],
-    ) -> Result<FileDigest, ReadError> {
-        let path = &instance.path;
-        let digest = self.read(instance, pixels, options)?;
-        let decoders = options.decoders.as_deref();
-        codec::values(pixels, &instance.transfer_syntax_uid, &self.value, decoders, &mut self.codec, out)
-            .map_err(|stop| stop.of(path))?;
-        Ok(digest)
-    }
-
     /// Reads a file, which must be the one whose header was read, and keeps what decoding needs of its pixel data. All
     /// of it passes through the digest.
     fn read(&mut self, instance: &Instance, pixels: &Pixels, options: &ReadOptions) -> Result<FileDigest, ReadError> {

@@ -23,8 +23,9 @@ pub fn gap(paths: &[PathBuf], options: &ReadOptions) -> Result<Option<String>, R
     let (objects, _) = header::read_all(&candidates, options)?;
     let mut stacks: BTreeMap<(String, [i64; 3]), Vec<f64>> = BTreeMap::new();
     for object in &objects {
-        let Some((stack, height)) = place(object) else { continue };
-        stacks.entry((object.series.clone(), stack)).or_default().push(height);
+        for (stack, height) in places(object) {
+            stacks.entry((object.series.clone(), stack)).or_default().push(height);
+        }
     }
     Ok(stacks.into_iter().find_map(|((series, _), mut heights)| {
         heights.sort_by(f64::total_cmp);
@@ -32,15 +33,14 @@ pub fn gap(paths: &[PathBuf], options: &ReadOptions) -> Result<Option<String>, R
     }))
 }
 
-/// Direction of the normal, rounded to what tells the planes of a localizer or a reformation apart, and the height
-/// along it.
-fn place(object: &Object) -> Option<([i64; 3], f64)> {
-    let slice = object.slice.as_ref()?.as_ref().ok()?;
-    if object.localizer || slice.unplaced {
-        return None;
-    }
-    let (normal, height) = slice.along_normal();
-    Some((normal.map(|c| (c * 50.0).round() as i64), height))
+/// Of each image in an object: direction of the normal, rounded to what tells the planes of a localizer or a reformation
+/// apart, and the height along it.
+fn places(object: &Object) -> impl Iterator<Item = ([i64; 3], f64)> {
+    let slices = object.slices.as_ref().and_then(|slices| slices.as_ref().ok()).filter(|_| !object.localizer);
+    slices.into_iter().flatten().filter(|slice| !slice.unplaced).map(|slice| {
+        let (normal, height) = slice.along_normal();
+        (normal.map(|c| (c * 50.0).round() as i64), height)
+    })
 }
 
 /// In sorted heights, mm.

@@ -19,7 +19,8 @@ use sha2::{Digest, Sha256};
 use super::attributes::{self, Attributes, NO_UID, is_code, is_uid};
 use super::characters;
 use super::files::Candidate;
-use super::pixels::{Pixels, Syntax, not_decoded, syntax};
+use super::frames;
+use super::pixels::{Syntax, not_decoded, syntax};
 use super::scan::{self, Encoding, Header, Stop, Window};
 use super::stack::Slice;
 use super::{ReadError, ReadOptions};
@@ -49,8 +50,8 @@ pub(super) struct Object {
     /// Values of a CT that are not Hounsfield units.
     pub(super) not_hounsfield: bool,
     pub(super) source: Source,
-    /// A slice, or why not; `None` for what is no image.
-    pub(super) slice: Option<Result<Slice, ReadError>>,
+    /// A slice, or one for each frame, or why not; `None` for what is no image.
+    pub(super) slices: Option<Result<Vec<Slice>, ReadError>>,
 }
 
 /// What tells patients apart.
@@ -330,10 +331,9 @@ impl Opened {
         let a = Attributes { path, object: &object };
         let class = a.uid(tags::SOP_CLASS_UID)?;
         let class_or_meta = if class.is_empty() { &self.meta.class } else { &class };
-        let slice = match &self.header.next {
+        let slices = match &self.header.next {
             Some(next) if is_image(next.tag, next.vr, class_or_meta) => {
-                let pixels = Pixels::read(&a, next, &self.meta.transfer_syntax, self.syntax);
-                Some(pixels.and_then(|pixels| Slice::read(&a, pixels)))
+                Some(frames::slices(&a, next, &self.meta.transfer_syntax, self.syntax))
             }
             // Left out as no image, a file that was cut just before its pixels would not be missed.
             next if has_pixels(class_or_meta) || next.is_none() && a.present(tags::ROWS) => {
@@ -342,9 +342,9 @@ impl Opened {
             _ => None,
         };
         // A damaged file fails the whole; everything else fails its series.
-        let slice = match slice {
+        let slices = match slices {
             Some(Err(damaged @ ReadError::Damaged { .. })) => return Err(damaged),
-            slice => slice,
+            slices => slices,
         };
         let modality = Some(a.text(tags::MODALITY)).filter(|text| is_code(text)).unwrap_or_default();
         let rescale_type = a.text(tags::RESCALE_TYPE);
@@ -374,7 +374,7 @@ impl Opened {
             meta_class: self.meta.class,
             meta_instance: self.meta.instance,
             source: self.source,
-            slice,
+            slices,
         })
     }
 }

@@ -15,7 +15,7 @@ use dicom_object::InMemDicomObject;
 use super::attributes::Attributes;
 use super::header::{self, Hashing, Opened};
 use super::pixels::Coding;
-use super::{ReadError, ReadOptions, Study};
+use super::{Instance, ReadError, ReadOptions, Study};
 use crate::geometry::{Geometry, Vec3};
 use crate::memory::Budget;
 use crate::volumes::Volume;
@@ -102,7 +102,7 @@ fn frames(a: &Attributes<'_>, study: &Study, values: &BTreeMap<u16, u16>) -> Res
     let mut first = None;
     for (number, group) in (1..).zip(groups) {
         let frame = Group { path: a.path, group };
-        let place = frame.image().and_then(|uid| places.get(uid.as_str()).copied());
+        let place = frame.image().and_then(|(uid, of)| places.get(&(uid.as_str(), of)).copied());
         let place = place.ok_or_else(|| damaged(format!("frame {number} lies on no image of the study")))?;
         let of = first.get_or_insert(place);
         if (of.series, of.volume) != (place.series, place.volume) {
@@ -127,14 +127,14 @@ fn frames(a: &Attributes<'_>, study: &Study, values: &BTreeMap<u16, u16>) -> Res
     Ok((frames, place))
 }
 
-/// Every slice of every volume, by SOP Instance UID.
-fn places(study: &Study) -> HashMap<&str, Place> {
+/// Every slice of every volume, by SOP Instance UID and frame.
+fn places(study: &Study) -> HashMap<(&str, Option<u32>), Place> {
     let mut places = HashMap::new();
     for (series, of) in study.series.iter().enumerate() {
         for (volume, layout) in of.volumes.iter().enumerate() {
             for (slice, &instance) in layout.slices.iter().enumerate() {
-                let uid = of.instances[instance].sop_instance_uid.as_str();
-                places.insert(uid, Place { series, volume, slice });
+                let Instance { sop_instance_uid, frame, .. } = &of.instances[instance];
+                places.insert((sop_instance_uid.as_str(), *frame), Place { series, volume, slice });
             }
         }
     }
@@ -155,10 +155,11 @@ impl<'a> Group<'a> {
         Some(Attributes { path: self.path, object })
     }
 
-    /// SOP Instance UID of the image that it lies on.
-    fn image(&self) -> Option<String> {
+    /// The image that it lies on: SOP Instance UID, and frame of an instance of several.
+    fn image(&self) -> Option<(String, Option<u32>)> {
         let item = self.item(&[tags::DERIVATION_IMAGE_SEQUENCE, tags::SOURCE_IMAGE_SEQUENCE])?;
-        item.uid(tags::REFERENCED_SOP_INSTANCE_UID).ok()
+        let frame = item.numbers::<1>(tags::REFERENCED_FRAME_NUMBER).ok()?.map(|[frame]| frame as u32);
+        Some((item.uid(tags::REFERENCED_SOP_INSTANCE_UID).ok()?, frame))
     }
 
     /// Segment Number.

@@ -11,16 +11,20 @@
 //! [`Series::refused`] and becomes an error when its voxels are asked for. [`Series::decode`] reads each file once,
 //! checks that it is the file whose header was read, hashes it, and decodes it into its place.
 //!
-//! Read in this order: `read` below, `header`, `scan`, `identity`, `stack`, `decode`, `codec`.
+//! Read in this order: `read` below, `header`, `scan`, `frames`, `identity`, `series`, `split`, `stack`, `decode`,
+//! `multiframe`, `straighten`, `codec`.
 
 mod attributes;
 mod characters;
+mod cine;
 mod codec;
 mod colour;
 mod decode;
 mod directory;
 mod error;
+mod facts;
 mod files;
+mod frames;
 mod gaps;
 mod header;
 mod identity;
@@ -30,27 +34,32 @@ mod jpeg12;
 mod jpegls;
 mod labels;
 mod lut;
+mod multiframe;
 mod pixels;
 mod retrieve;
 mod rewrite;
 mod scan;
 mod series;
+mod split;
 mod stack;
+mod straighten;
 mod suv;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unplaced;
 pub mod voi;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dicom_core::VR;
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
-use dicom_dictionary_std::StandardDataDictionary;
+use dicom_dictionary_std::{StandardDataDictionary, tags};
 use dicom_object::InMemDicomObject;
 
 pub use self::attributes::is_code;
+pub use self::cine::{Cine, Picture, Timing, cines};
 pub use self::codec::CompressedFrame;
 pub use self::error::ReadError;
 pub use self::gaps::gap;
@@ -86,10 +95,11 @@ pub struct Series {
     pub uid: String,
     /// Modality (0008,0060): a code, or empty where the files have none or [something else](is_code).
     pub modality: String,
-    /// Dataset of the first instance without pixel data, repaired: what outputs copy patient, study and
-    /// frame of reference from.
+    /// Dataset of the first image without pixel data, repaired: what outputs copy patient, study and
+    /// frame of reference from. Of an object of several frames, as if that frame were alone in it.
     pub header: InMemDicomObject,
-    /// Every instance, in the order of the volumes' slices.
+    /// Every image, in the order of the volumes' slices: an instance, or a frame of one. Where the series is refused, every
+    /// instance.
     pub instances: Vec<Instance>,
     /// The volumes that the instances form; none when [`refused`](Self::refused) says why.
     pub volumes: Vec<VolumeLayout>,
@@ -97,7 +107,7 @@ pub struct Series {
     pub refused: Option<Arc<ReadError>>,
 }
 
-/// One instance.
+/// One image: an instance, or a frame of one (PS3.3 C.7.6.16).
 #[derive(Debug, Clone, Default)]
 pub struct Instance {
     /// Where it lies.
@@ -108,6 +118,10 @@ pub struct Instance {
     pub sop_instance_uid: String,
     /// Transfer Syntax UID (0002,0010).
     pub transfer_syntax_uid: String,
+    /// Which frame of the instance, from 1; `None`: the instance is one image, or its series is refused.
+    pub frame: Option<u32>,
+    /// How many frames the instance has; 1 of one image.
+    pub frames: u32,
     /// Image Position (Patient) (0020,0032): centre of the first pixel, mm; `None` where the series is refused.
     pub position: Option<Vec3>,
     /// It lies nowhere in the patient, as a projection or a photograph: its grid is its own plane, from 0, and says nothing of
@@ -135,6 +149,12 @@ impl Instance {
         let pixels = self.pixels.as_ref().filter(|pixels| pixels.samples == 1 && pixels.lut.is_none());
         pixels.map(|pixels| (pixels.slope, pixels.intercept))
     }
+
+    /// Columns and rows of the image; `None` where the series is refused.
+    #[must_use]
+    pub fn size(&self) -> Option<[usize; 2]> {
+        self.pixels.as_ref().map(|pixels| [pixels.columns, pixels.rows].map(usize::from))
+    }
 }
 
 /// A volume: which instances are its slices, from the first along the grid's z axis.
@@ -144,6 +164,29 @@ pub struct VolumeLayout {
     pub geometry: Geometry,
     /// Index into [`Series::instances`] of each slice.
     pub slices: Vec<usize>,
+    /// How its slices were moved to lie above one another; `None`: they did.
+    pub tilt: Option<Tilt>,
+    /// What tells it from the other volumes of its series, for people and without patient data: attributes and their
+    /// values.
+    pub told_by: Vec<(String, String)>,
+}
+
+impl VolumeLayout {
+    /// Of slices that lie above one another, and the only one of its series.
+    #[must_use]
+    pub fn new(geometry: Geometry, slices: Vec<usize>) -> Self {
+        Self { geometry, slices, tilt: None, told_by: Vec::new() }
+    }
+}
+
+/// A stack whose slices are parallel and do not lie above one another (gantry tilt), and how they were moved, each in its
+/// plane, so that they do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tilt {
+    /// Between the line through the slices and their normal.
+    pub degrees: f64,
+    /// Where in the grid the first pixel of each slice's image lies: column and row, with their fractions.
+    pub shifts: Vec<[f64; 2]>,
 }
 
 /// How to read.
@@ -201,6 +244,15 @@ impl ReadOptions {
     /// `header_max_mib` in bytes.
     fn header_max_bytes(&self) -> usize {
         usize::try_from(self.header_max_mib.saturating_mul(1 << 20)).unwrap_or(usize::MAX)
+    }
+
+    /// Refuses a volume whose `bytes` pass `volume_max_mib`.
+    fn check_volume(&self, bytes: u64) -> Result<(), ReadError> {
+        if bytes <= self.volume_max_mib.saturating_mul(1 << 20) {
+            return Ok(());
+        }
+        let (limit, maximum) = ("volume_max_mib", self.volume_max_mib);
+        Err(ReadError::Limit { path: None, what: format!("a volume of {bytes} bytes"), limit, maximum })
     }
 
     /// Refuses `what` at `path` when its `bytes` pass `file_max_mib`.
@@ -285,6 +337,9 @@ impl Series {
         let found = instance.and_then(|instance| Some((instance, instance.pixels.as_ref()?)));
         let found = found.ok_or_else(|| ReadError::NoVolume("the layout names no instance with pixels".into()))?;
         let (voxels, digests) = decode::voxels(&[found], budget, options)?;
+        let shift = layout.tilt.as_ref().and_then(|tilt| Some((tilt.degrees, *tilt.shifts.get(slice)?)));
+        let tilt = shift.map(|(degrees, shift)| Tilt { degrees, shifts: vec![shift] });
+        let voxels = straighten::voxels(voxels, found.1, &layout.geometry, tilt.as_ref(), budget, options)?;
         let (grid, corner) = (&layout.geometry, layout.geometry.to_patient([0.0, 0.0, slice as f64]));
         let [columns, rows, _] = grid.size();
         let grid = Geometry::new([columns, rows, 1], grid.spacing(), corner, grid.axes());
@@ -311,6 +366,8 @@ impl Series {
             .collect();
         let slices = slices.ok_or_else(|| ReadError::NoVolume("the layout names instances without pixels".into()))?;
         let (voxels, digests) = decode::voxels(&slices, budget, options)?;
+        let Some((_, first)) = slices.first() else { return Err(ReadError::NoVolume("no slices".into())) };
+        let voxels = straighten::voxels(voxels, first, &layout.geometry, layout.tilt.as_ref(), budget, options)?;
         Ok((layout.geometry.clone(), voxels, digests))
     }
 
@@ -320,6 +377,40 @@ impl Series {
     pub fn attribute(&self, keyword: &str) -> Option<String> {
         let tag = StandardDataDictionary.by_name(keyword)?.tag();
         attributes::text(&self.header, tag)
+    }
+
+    /// What attributes of these `keywords` say of the first slice of a volume, and of other volumes whose first slice is in
+    /// the same file: by volume and keyword, as [`attribute`](Self::attribute) says it. Reads the header of the file again.
+    ///
+    /// # Errors
+    /// There is no such volume, or its file is not the one that was read.
+    pub fn volume_attributes(
+        &self,
+        index: usize,
+        keywords: &BTreeSet<String>,
+        options: &ReadOptions,
+    ) -> Result<Vec<(usize, BTreeMap<String, String>)>, ReadError> {
+        let count = self.volumes.len();
+        let first = |volume: &VolumeLayout| self.instances.get(*volume.slices.first()?);
+        let of = self.volumes.get(index).and_then(first).ok_or(ReadError::NoSuchVolume { index, count })?;
+        let dataset = header::dataset(&of.path, &of.source, options)?;
+        let said = |image: &Instance| -> BTreeMap<String, String> {
+            let of_frame = image.frame.map(|number| frames::said(&dataset, number));
+            let of_frame = of_frame.unwrap_or_else(InMemDicomObject::new_empty);
+            let value = |keyword: &String| {
+                let tag = StandardDataDictionary.by_name(keyword)?.tag();
+                let value = match tag {
+                    // Checked, and what is no code reaches nobody.
+                    tags::MODALITY => self.attribute(keyword),
+                    tag => frames::text(&dataset, &of_frame, tag),
+                };
+                Some((keyword.clone(), value?))
+            };
+            keywords.iter().filter_map(value).collect()
+        };
+        let volumes = self.volumes.iter().enumerate().filter_map(|(at, volume)| Some((at, first(volume)?)));
+        let here = volumes.filter(|(_, image)| image.path == of.path);
+        Ok(here.map(|(at, image)| (at, said(image))).collect())
     }
 
     /// What values of a PET are multiplied by to become standardized uptake values by body weight, g/mL.

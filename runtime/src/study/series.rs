@@ -1,21 +1,23 @@
 //! Images become series, and series volumes.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
-use super::header::{self, Object};
-use super::stack::{self, Slice};
+use super::frames;
+use super::header::{self, Object, Source};
+use super::split::{self, Part};
+use super::stack::{self, Placed, Slice, Stack};
 use super::{Instance, ReadError, ReadOptions, Series, VolumeLayout};
 
 /// The images among `objects`. What else there is (SR, SEG, presentation states, …) is left out with a warning.
 pub(super) fn images(objects: Vec<Object>, warnings: &mut Vec<String>) -> Result<Vec<Object>, ReadError> {
     let count = objects.len();
-    let (images, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(|o| o.slice.is_some());
+    let (images, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(|o| o.slices.is_some());
     let mut left_out: BTreeMap<&str, usize> = BTreeMap::new();
     for object in &others {
         let name = if object.modality.is_empty() { "unknown" } else { &object.modality };
@@ -80,95 +82,137 @@ fn one(mut group: Vec<Object>, options: &ReadOptions, warnings: &mut Vec<String>
     if group.iter().any(|o| o.not_hounsfield) {
         warnings.push(format!("series {uid}: RescaleType (0028,1054) is not HU; values are not Hounsfield units"));
     }
-    let (slices, layouts): (Vec<Option<Slice>>, _) = match layouts(&mut group) {
-        Ok((layouts, slices)) => (slices.into_iter().map(Some).collect(), Ok(layouts)),
-        Err(reason) => (vec![None; group.len()], Err(reason)),
+    leave_out_copies(&mut group, &uid, options, warnings);
+    let images = group.iter_mut().map(|object| object.slices.take()).collect();
+    let (instances, volumes, refused) = match layout(&group, images, options) {
+        Ok((instances, volumes)) => (instances, volumes, None),
+        Err(reason) => (group.iter().map(|o| instance(o, 1, None)).collect(), Vec::new(), Some(Arc::new(reason))),
     };
-    let Some(first) = group.first() else { return Err(ReadError::NoImages { objects: 0 }) };
-    let mut dataset = header::dataset(&first.path, &first.source, options)?;
-    repair(&mut dataset, first);
-    let modality = first.modality.clone();
-    let instances: Vec<Instance> =
-        group.into_iter().zip(slices).map(|(object, slice)| instance(object, slice)).collect();
+    for degrees in volumes.iter().filter_map(|volume| volume.tilt.as_ref()).map(|tilt| tilt.degrees) {
+        warnings.push(format!(
+            "series {uid}: the slices are stacked {degrees:.1} degrees off their normal (gantry tilt); each was moved in its \
+             plane by linear interpolation, and around it is the darkest value"
+        ));
+    }
     if instances.iter().any(|instance| instance.unplaced) {
         warnings.push(format!(
             "series {uid}: its images have no place in the patient; each is a volume of its own, in its own plane"
         ));
     }
-    let (volumes, refused) = match layouts {
-        Ok(layouts) => (layouts, None),
-        Err(reason) => (vec![], Some(Arc::new(reason))),
-    };
+    if let Some(told) = split::told(&volumes) {
+        warnings.push(format!("series {uid}: {} volumes, told apart by {told}", volumes.len()));
+    }
+    let first = instances.first().and_then(|first: &Instance| {
+        let object = group.iter().find(|object| object.path == first.path)?;
+        Some((object, first.frame))
+    });
+    let Some((first, frame)) = first else { return Err(ReadError::NoImages { objects: 0 }) };
+    let mut dataset = header::dataset(&first.path, &first.source, options)?;
+    if let Some(number) = frame {
+        frames::alone(&mut dataset, number);
+    }
+    repair(&mut dataset, first);
+    let modality = first.modality.clone();
     Ok(Series { uid, modality, header: dataset, instances, volumes, refused })
 }
 
-/// Sorts a series along its volume and gives the volume and its slices; leaves the order when there is none. Images that
-/// have no place are a volume each.
-fn layouts(group: &mut Vec<Object>) -> Result<(Vec<VolumeLayout>, Vec<Slice>), ReadError> {
-    let mut slices = Vec::with_capacity(group.len());
-    for object in group.iter_mut() {
-        match object.slice.take() {
-            Some(Ok(slice)) => slices.push(slice),
-            Some(Err(reason)) => return Err(reason),
-            None => return Err(ReadError::unavailable(&object.path, "an object without pixels")),
+/// Leaves out files that are others over again, byte by byte.
+fn leave_out_copies(group: &mut Vec<Object>, uid: &str, options: &ReadOptions, warnings: &mut Vec<String>) {
+    let mut known: BTreeMap<String, (PathBuf, Source)> = BTreeMap::new();
+    let mut copies = BTreeSet::new();
+    for object in group.iter() {
+        let Some((path, source)) = known.get(&object.instance) else {
+            known.insert(object.instance.clone(), (object.path.clone(), object.source.clone()));
+            continue;
+        };
+        // Those that differ are told of where volumes are made.
+        let same = *source == object.source && !options.strict;
+        if same && super::same_data_set(path, &object.path).unwrap_or(false) {
+            copies.insert(object.path.clone());
         }
     }
+    if !copies.is_empty() {
+        warnings.push(format!("series {uid}: {} files that are copies of others were left out", copies.len()));
+        group.retain(|object| !copies.contains(&object.path));
+    }
+}
+
+/// The slices of each object.
+type Images = Vec<Option<Result<Vec<Slice>, ReadError>>>;
+
+/// The images of a series along its volumes, and the volumes.
+fn layout(
+    group: &[Object],
+    images: Images,
+    options: &ReadOptions,
+) -> Result<(Vec<Instance>, Vec<VolumeLayout>), ReadError> {
     let mut by_uid: BTreeMap<&str, &Path> = BTreeMap::new();
-    for object in group.iter() {
+    let mut slices: Vec<(&Object, Slice, u32)> = Vec::with_capacity(group.len());
+    for (object, image) in group.iter().zip(images) {
+        let of_object = image.ok_or_else(|| ReadError::unavailable(&object.path, "an object without pixels"))??;
+        let frames = u32::try_from(of_object.len()).unwrap_or(u32::MAX);
+        slices.extend(of_object.into_iter().map(|slice| (object, slice, frames)));
+    }
+    let unplaced_first = slices.first().is_some_and(|(_, first, _)| first.unplaced);
+    for object in group {
         if let Some(before) = by_uid.insert(&object.instance, &object.path) {
             let files = [before, &object.path];
             return Err(ReadError::apart("two files have one SOP Instance UID", files, "; remove the copy"));
         }
-        if object.frame_of_reference != group[0].frame_of_reference && !slices[0].unplaced {
+        if object.frame_of_reference != group[0].frame_of_reference && !unplaced_first {
             let files = [group[0].path.as_path(), &object.path];
             return Err(ReadError::apart("the slices differ in FrameOfReferenceUID (0020,0052)", files, ""));
         }
     }
-    let placed: Vec<(&Path, &Slice)> = group.iter().map(|o| o.path.as_path()).zip(&slices).collect();
-    if let Some(i) = slices.iter().position(|slice| slice.unplaced != slices[0].unplaced) {
+    let placed: Vec<Placed<'_>> = slices.iter().map(|(object, slice, _)| (object.path.as_path(), slice)).collect();
+    let Some((path, first)) = placed.first() else { return Err(ReadError::NoVolume("no slices".into())) };
+    if let Some((other, _)) = placed.iter().find(|(_, slice)| slice.unplaced != first.unplaced) {
         let problem = "one image has a place in the patient (ImagePositionPatient (0020,0032)), and one has none";
-        return Err(ReadError::apart(problem, [placed[0].0, placed[i].0], ""));
+        return Err(ReadError::apart(problem, [path, other], ""));
     }
-    if slices.iter().all(|slice| slice.unplaced) {
-        return unplaced(group, slices);
+    let parts = if first.unplaced { unplaced(&slices, &placed)? } else { split::volumes(&placed)? };
+    let (mut instances, mut volumes) = (Vec::with_capacity(slices.len()), Vec::new());
+    for Part { stack, told_by } in parts {
+        if let Some(tilt) = stack.tilt.as_ref().filter(|_| options.strict) {
+            return Err(ReadError::NoVolume(format!(
+                "the slices are stacked {:.1} degrees off their normal (gantry tilt), and strict reading moves none; \
+                 resample the series, or read without strict",
+                tilt.degrees
+            )));
+        }
+        let first = instances.len();
+        let Stack { geometry, order, tilt } = stack;
+        for i in order {
+            let (object, slice, frames) = &slices[i];
+            instances.push(instance(object, *frames, Some(slice)));
+        }
+        volumes.push(VolumeLayout { geometry, slices: (first..instances.len()).collect(), tilt, told_by });
     }
-    let (geometry, order) = stack::stack(&placed)?;
-    let mut both: Vec<Option<(Object, Slice)>> = group.drain(..).zip(slices).map(Some).collect();
-    let mut sorted = Vec::with_capacity(order.len());
-    for i in order {
-        let (object, slice) = both[i].take().expect("an order has each index once");
-        group.push(object);
-        sorted.push(slice);
-    }
-    Ok((vec![VolumeLayout { geometry, slices: (0..group.len()).collect() }], sorted))
+    Ok((instances, volumes))
 }
 
-/// One volume for each image, in order of Instance Number.
-fn unplaced(group: &mut Vec<Object>, slices: Vec<Slice>) -> Result<(Vec<VolumeLayout>, Vec<Slice>), ReadError> {
-    let mut both: Vec<(Object, Slice)> = group.drain(..).zip(slices).collect();
-    let number = |(object, _): &(Object, Slice)| object.instance_number.unwrap_or(f64::INFINITY);
-    both.sort_by(|a, b| number(a).total_cmp(&number(b)).then_with(|| a.0.path.cmp(&b.0.path)));
-    let grids: Vec<_> = both
-        .iter()
-        .map(|(object, slice)| stack::stack(&[(object.path.as_path(), slice)]).map(|(geometry, _)| geometry))
-        .collect();
-    let (objects, slices): (Vec<_>, Vec<_>) = both.into_iter().unzip();
-    *group = objects;
-    let layout = |(i, geometry)| Ok(VolumeLayout { geometry: geometry?, slices: vec![i] });
-    Ok((grids.into_iter().enumerate().map(layout).collect::<Result<_, ReadError>>()?, slices))
+/// One volume for each image that has no place, in order of Instance Number.
+fn unplaced(slices: &[(&Object, Slice, u32)], placed: &[Placed<'_>]) -> Result<Vec<Part>, ReadError> {
+    let mut order: Vec<usize> = (0..slices.len()).collect();
+    let number = |i: &usize| slices[*i].0.instance_number.unwrap_or(f64::INFINITY);
+    let name = |i: &usize| (placed[*i].0, placed[*i].1.frame);
+    order.sort_by(|a, b| number(a).total_cmp(&number(b)).then_with(|| name(a).cmp(&name(b))));
+    order.into_iter().map(|i| Ok(Part { stack: stack::stack(placed, &[i])?, told_by: Vec::new() })).collect()
 }
 
-fn instance(object: Object, slice: Option<Slice>) -> Instance {
+fn instance(object: &Object, frames: u32, slice: Option<&Slice>) -> Instance {
     Instance {
-        path: object.path,
-        sop_class_uid: object.class,
-        sop_instance_uid: object.instance,
-        transfer_syntax_uid: object.transfer_syntax,
-        position: slice.as_ref().filter(|slice| !slice.unplaced).map(|slice| slice.position),
-        unplaced: slice.as_ref().is_some_and(|slice| slice.unplaced),
-        voi: slice.as_ref().map(|slice| slice.voi).unwrap_or_default(),
-        source: object.source,
-        pixels: slice.map(|slice| slice.pixels),
+        path: object.path.clone(),
+        sop_class_uid: object.class.clone(),
+        sop_instance_uid: object.instance.clone(),
+        transfer_syntax_uid: object.transfer_syntax.clone(),
+        frame: slice.and_then(|slice| slice.frame),
+        frames,
+        position: slice.filter(|slice| !slice.unplaced).map(|slice| slice.position),
+        unplaced: slice.is_some_and(|slice| slice.unplaced),
+        voi: slice.map(|slice| slice.voi).unwrap_or_default(),
+        source: object.source.clone(),
+        pixels: slice.map(|slice| slice.pixels.clone()),
     }
 }
 

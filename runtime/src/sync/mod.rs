@@ -1,8 +1,8 @@
 //! `gantry sync`: what may leave the hospital goes to the cloud, in a process of its own beside the node.
 //!
 //! ```text
-//!  journal ─▶ study: gather, decide, clean, prove ─▶ spool ─▶ seal ─▶ upload ─▶ bucket
-//!                     (study.rs)      └─▶ quarantine            (upload.rs)
+//!  journal ─▶ study: gather, decide, clean, prove ─▶ spool ─▶ seal ─▶ upload ─▶ gate ─▶ bucket
+//!                     (study.rs)      └─▶ quarantine            (upload.rs)  (gate.rs)
 //! ```
 //!
 //! Read `study.rs` first: it is the path of one study. Here is the loop around it: what is due is taken in one by one, while
@@ -12,6 +12,7 @@
 
 mod child;
 mod documents;
+mod gate;
 mod site;
 mod sources;
 mod study;
@@ -24,14 +25,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use chrono::{Local, Utc};
+use chrono::Local;
 use gantry_cloud_sync::batch::{self, Batch, Id, Spool};
-use gantry_cloud_sync::policy::Ledger;
+use gantry_cloud_sync::policy::{Ledger, OptOut};
 use gantry_cloud_sync::s3::{Failure, Uploaded, Uploader};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::child::{Child, step_back};
+pub use self::gate::Gate;
 pub use self::site::{Site, SiteError};
 pub use self::study::{Came, StudyError};
 pub use self::turn::{TakeError, take_spool};
@@ -155,17 +157,19 @@ pub async fn run(
         }
     });
     let threads = threads.build()?;
-    let uploader = Arc::new(Uploader::connect(site.policy.s3.clone(), &site.policy.site).await?);
-    let ledger = ledger(&store).await?;
+    let gate = Arc::new(Gate::patient(site.clone(), store.clone()).await?);
+    let through = gate.clone();
+    let uploader = Uploader::connect_through(through, site.policy.s3.clone(), &site.policy.site).await?;
     let escrow = site.escrow()?;
     let (leave, runtime) = (AtomicBool::new(false), Handle::current());
     let work = Arc::new(Work { site, config, store, data, stop, leave, escrow, threads, runtime });
     let turn = Turn::new(&work.config.spool(&work.data))?;
     let mut run = Run {
         work,
-        uploader,
+        uploader: Arc::new(uploader),
+        gate,
         turn,
-        ledger,
+        opted_out: None,
         on,
         spool: None,
         upload: None,
@@ -175,10 +179,7 @@ pub async fn run(
         summary: Summary::default(),
     };
     let done = run.go(mode).await;
-    if let Some(upload) = run.upload.take() {
-        let bytes = upload.abort().await;
-        run.count(bytes).await?;
-    }
+    run.break_off().await?;
     run.work.store.sync_doing("").await?;
     done.map(|()| run.summary)
 }
@@ -199,8 +200,10 @@ enum Next {
 struct Run<'r> {
     work: Arc<Work>,
     uploader: Arc<Uploader>,
+    gate: Arc<Gate>,
     turn: Turn,
-    ledger: Ledger,
+    /// On which nobody is of whom something is in the spool.
+    opted_out: Option<Arc<OptOut>>,
     on: &'r (dyn Fn(&Event<'_>) + Sync),
     spool: Option<Spool>,
     upload: Option<Upload>,
@@ -246,6 +249,7 @@ impl Run<'_> {
                 continue;
             }
             self.take_back().await?;
+            self.withdraw().await?;
             self.seal(mode, next)?;
             let waits = self.send().await?;
             if next == Next::Took {
@@ -289,7 +293,8 @@ impl Run<'_> {
             spool => spool?,
         };
         reconcile(&self.work.store, &spool).await?;
-        self.spool = Some(spool);
+        self.gate.reopen().await?;
+        (self.spool, self.opted_out) = (Some(spool), None);
         self.prune()?;
         Ok(true)
     }
@@ -392,6 +397,35 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Of patients who opted out since nothing stays in the spool, and nothing of a batch that waits or is on its way: what else is in
+    /// it is sealed again.
+    async fn withdraw(&mut self) -> Result<(), SyncError> {
+        let Some(list) = self.work.site.opt_out()? else { return Ok(()) };
+        if self.spool.is_none() || self.opted_out.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &list)) {
+            return Ok(());
+        }
+        let Some(spool) = &self.spool else { return Ok(()) };
+        let mut gone = Vec::new();
+        for part in self.work.store.sync_open().await? {
+            let record = part.record.parse().ok().filter(|_| part.spooled && list.has(&part.patient));
+            let Some(record) = record else { continue };
+            gone.push((part, record, spool.batch_of(record)?));
+        }
+        if self.upload.as_ref().is_some_and(|upload| gone.iter().any(|(_, _, batch)| *batch == Some(upload.batch))) {
+            self.break_off().await?;
+        }
+        let Some(spool) = &mut self.spool else { return Ok(()) };
+        for (part, record, batch) in &gone {
+            // From the spool first: what the journal still has there after a crash is looked at anew, and then stays.
+            if spool.withdraw(*record)? {
+                let why = "its patient opted out after it was taken in";
+                self.work.store.sync_withdraw(part, why, batch.is_some()).await?;
+            }
+        }
+        self.opted_out = Some(list);
+        if gone.is_empty() { Ok(()) } else { self.go_on("").await }
+    }
+
     fn seal(&mut self, mode: Mode, next: Next) -> Result<(), SyncError> {
         let Some(spool) = &mut self.spool else { return Ok(()) };
         let sealed = match mode {
@@ -413,47 +447,40 @@ impl Run<'_> {
             return Ok(true);
         }
         let batch = spool.batch(id)?;
-        if let Some(why) = self.not_now(&batch) {
+        if let Some(why) = self.not_now() {
             self.halt(&why, false).await?;
             return Ok(true);
         }
-        let above = self.work.site.policy.s3.multipart_above_mib;
-        self.upload = Some(Upload::start(&self.uploader, batch, above));
+        self.gate.of(self.patients(&records(&batch)).await?);
+        self.upload = Some(Upload::start(&self.uploader, batch));
         self.go_on(&format!("sends batch {id}")).await?;
         (self.on)(&Event::Sending(id));
         Ok(false)
     }
 
-    /// Why a batch may not leave now, by the policy.
-    fn not_now(&self, batch: &Batch) -> Option<String> {
-        let policy = &self.work.site.policy;
-        if !policy.window.is_open(&Local::now()) {
-            let opens = policy.window.opens(&Local::now());
-            return Some(format!("the window of the policy opens at {}", opens.format("%Y-%m-%d %H:%M")));
-        }
-        let mut sizes: Vec<_> = batch.manifest().studies.iter().flat_map(|study| &study.objects).collect();
-        sizes.sort_by_key(|object| object.sha256);
-        sizes.dedup_by_key(|object| object.sha256);
-        let bytes = sizes.iter().map(|object| object.bytes).sum();
-        let now = Utc::now();
-        let opens = policy.limits.opens(bytes, &self.ledger, now);
-        (opens > now).then(|| {
-            let opens = opens.with_timezone(&Local).format("%Y-%m-%d %H:%M");
-            format!("the limits of the policy leave room for the next batch at {opens}")
-        })
+    /// Whose these records are.
+    async fn patients(&self, records: &[String]) -> Result<Vec<String>, SyncError> {
+        let parts = self.work.store.sync_open().await?.into_iter();
+        Ok(parts.filter(|part| records.contains(&part.record)).map(|part| part.patient).collect())
     }
 
-    /// Counts what left, ends what is over, and breaks off what the window closes on.
+    /// Why no batch may leave now, by the policy.
+    fn not_now(&self) -> Option<String> {
+        let (window, now) = (&self.work.site.policy.window, Local::now());
+        (!window.is_open(&now))
+            .then(|| format!("the window of the policy opens at {}", window.opens(&now).format("%Y-%m-%d %H:%M")))
+    }
+
+    /// Ends what is over, and breaks off what the window closes on.
     async fn look_after_upload(&mut self) -> Result<(), SyncError> {
         let Some(upload) = &mut self.upload else { return Ok(()) };
-        let (id, bytes, trouble) = (upload.batch, upload.bytes(), upload.trouble());
+        let (id, trouble) = (upload.batch, self.gate.waits().or_else(|| upload.trouble()));
         if !upload.is_over() {
-            self.count(bytes).await?;
             match trouble {
                 Some(trouble) => self.halt(&trouble, false).await?,
                 None => self.go_on(&format!("sends batch {id}")).await?,
             }
-            if !self.work.site.policy.window.is_open(&Local::now()) {
+            if self.not_now().is_some() {
                 self.break_off().await?;
             }
             return Ok(());
@@ -463,9 +490,8 @@ impl Run<'_> {
             return Ok(());
         }
         let ended = upload.end().await;
-        let bytes = bytes + upload.bytes();
         self.upload = None;
-        self.count(bytes).await?;
+        self.gate.settle().await?;
         match ended {
             Ok(uploaded) => self.sent(id, &uploaded).await,
             Err(failure) => {
@@ -490,17 +516,8 @@ impl Run<'_> {
 
     async fn break_off(&mut self) -> Result<(), SyncError> {
         let Some(upload) = self.upload.take() else { return Ok(()) };
-        let bytes = upload.abort().await;
-        self.count(bytes).await
-    }
-
-    async fn count(&mut self, bytes: u64) -> Result<(), SyncError> {
-        if bytes > 0 {
-            self.ledger.add(bytes, Utc::now());
-            let kept = serde_json::to_string(&self.ledger).expect("a ledger is pairs of numbers");
-            self.work.store.keep_sync_ledger(&kept).await?;
-        }
-        Ok(())
+        upload.abort().await;
+        Ok(self.gate.settle().await?)
     }
 
     async fn halt(&mut self, why: &str, failed: bool) -> Result<(), SyncError> {

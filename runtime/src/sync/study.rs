@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use gantry_cloud_sync::batch::{self, Digest, Entry, Format, Id, Intake, Kind, Releasable, Spool};
-use gantry_cloud_sync::deid::{Held, Instance, Json, Mapping, Values};
+use gantry_cloud_sync::deid::{Held, Instance, Json, Mapping, Patient, Values};
 use gantry_cloud_sync::escrow::{Escrow, EscrowError};
 use gantry_cloud_sync::held::Reason;
 use gantry_cloud_sync::known::{Known, Prover, Stays};
@@ -174,13 +174,13 @@ impl Work {
         let gone = || Stop::Wait("for its next version: instances were replaced or deleted".into());
         let sources = gathered.ok_or_else(gone)?;
         let (known, values) = self.know(&sources)?;
-        let cleaner = self.decide(due, &sources, &known, values)?;
+        let (cleaner, patient) = self.decide(due, &sources, &known, values)?;
         let profile_sha256 = *cleaner.profile.digest.as_bytes();
         let decided = self.wait(self.store.excuses_of(&due.study_instance_uid, &profile_sha256))?;
         let prover = known.prover(&cleaner.by);
 
         let record = Id::new();
-        let part = self.wait(self.store.sync_take(due, &record.to_string()))?;
+        let part = self.wait(self.store.sync_take(due, &record.to_string(), patient.pseudonym()))?;
         let taking = Taking {
             work: self,
             prover: prover.as_ref(),
@@ -259,8 +259,14 @@ impl Work {
         Ok((known, values))
     }
 
-    /// By which profile it goes.
-    fn decide(&self, due: &SyncDue, sources: &Sources, known: &Known, values: Values) -> Result<&Cleaner, Stop> {
+    /// By which profile it goes, and whose it is.
+    fn decide(
+        &self,
+        due: &SyncDue,
+        sources: &Sources,
+        known: &Known,
+        values: Values,
+    ) -> Result<(&Cleaner, Patient), Stop> {
         let [cleaner, without] = &self.site.cleaners;
         let Some(patient) = known.patient(&cleaner.by) else {
             return Err(Stop::Skip("whose it is cannot be known: its instances name no patient, or several".into()));
@@ -293,7 +299,7 @@ impl Work {
         }
         match decision {
             Decision::Send { without_characteristics, .. } => {
-                Ok(if without_characteristics { without } else { cleaner })
+                Ok((if without_characteristics { without } else { cleaner }, study.patient))
             }
             Decision::Wait(Wait::Verdict { until, .. }) => Err(Stop::Verdict(until.timestamp_millis())),
             Decision::Wait(wait) => Err(Stop::Wait(wait.to_string())),

@@ -1,47 +1,33 @@
 //! One batch on its way to the bucket, beside everything else.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gantry_cloud_sync::batch::{Batch, Id};
-use gantry_cloud_sync::s3::{Event, Failure, Outcome, Uploaded, Uploader};
+use gantry_cloud_sync::s3::{Event, Failure, Uploaded, Uploader};
 use tokio::task::JoinHandle;
 
 /// A batch that is being sent.
 pub(super) struct Upload {
     pub(super) batch: Id,
     task: JoinHandle<Result<Uploaded, Failure>>,
-    seen: Arc<Seen>,
+    trouble: Trouble,
 }
 
-/// What was seen of it.
-#[derive(Debug, Default)]
-struct Seen {
-    /// Bytes that left and are not counted yet.
-    bytes: AtomicU64,
-    trouble: Mutex<Option<String>>,
-}
+/// What went wrong last, and was not overcome.
+type Trouble = Arc<Mutex<Option<String>>>;
 
 impl Upload {
     /// Begins; on the runtime of whoever calls.
-    pub(super) fn start(uploader: &Arc<Uploader>, batch: Batch, parts_above_mib: u64) -> Self {
-        let (uploader, id, seen) = (uploader.clone(), batch.id(), Arc::<Seen>::default());
-        let noting = seen.clone();
-        let task =
-            tokio::spawn(
-                async move { uploader.upload(&batch, move |event| noting.note(event, parts_above_mib)).await },
-            );
-        Self { batch: id, task, seen }
-    }
-
-    /// Bytes that left since this was asked last.
-    pub(super) fn bytes(&self) -> u64 {
-        self.seen.bytes.swap(0, Ordering::Relaxed)
+    pub(super) fn start(uploader: &Arc<Uploader>, batch: Batch) -> Self {
+        let (uploader, id, trouble) = (uploader.clone(), batch.id(), Trouble::default());
+        let noted = trouble.clone();
+        let task = tokio::spawn(async move { uploader.upload(&batch, move |event| note(&noted, event)).await });
+        Self { batch: id, task, trouble }
     }
 
     /// What went wrong last, if it is not over.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.seen.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -58,35 +44,18 @@ impl Upload {
     }
 
     /// Breaks it off: what was sent stays sent, and the next one goes on from there.
-    pub(super) async fn abort(mut self) -> u64 {
+    pub(super) async fn abort(mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
-        self.bytes()
     }
 }
 
-impl Seen {
-    fn note(&self, event: &Event, parts_above_mib: u64) {
-        let trouble = |trouble: Option<String>| {
-            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-        };
-        let add = |bytes: u64| self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        match event {
-            Event::Part { bytes, .. } => {
-                add(*bytes);
-                trouble(None);
-            }
-            // Of a larger one each part was counted.
-            Event::Object { bytes, outcome: Outcome::Sent | Outcome::Replaced, .. } => {
-                if *bytes <= parts_above_mib << 20 {
-                    add(*bytes);
-                }
-                trouble(None);
-            }
-            Event::Object { .. } | Event::Batch(_) => trouble(None),
-            Event::Again { what, why, .. } => trouble(Some(format!("{what}: {why}"))),
-            Event::Replacing { key, why } => tracing::warn!("{key} is replaced in the bucket: {why}"),
-            Event::Outage { .. } | Event::Found(_) => {}
-        }
+fn note(trouble: &Trouble, event: &Event) {
+    let mut trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner);
+    match event {
+        Event::Part { .. } | Event::Object { .. } | Event::Batch(_) => *trouble = None,
+        Event::Again { what, why, .. } => *trouble = Some(format!("{what}: {why}")),
+        Event::Replacing { key, why } => tracing::warn!("{key} is replaced in the bucket: {why}"),
+        Event::Outage { .. } | Event::Found(_) => {}
     }
 }

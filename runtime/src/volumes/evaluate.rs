@@ -32,7 +32,7 @@ const SMALLEST_BLOCK: usize = BLOCK / 8;
 /// It depends on the region alone, so that sums over blocks come out the same on every machine.
 pub(super) fn blocks(region: Region) -> Vec<Region> {
     let target = (region.voxels() / 64).clamp(SMALLEST_BLOCK, BLOCK);
-    let [nx, ny, nz] = region.size;
+    let [nx, ny, _] = region.size;
     let step = if nx * ny <= target {
         [nx, ny, target / (nx * ny)]
     } else if nx <= target {
@@ -40,6 +40,12 @@ pub(super) fn blocks(region: Region) -> Vec<Region> {
     } else {
         [target, 1, 1]
     };
+    cut(region, step)
+}
+
+/// Cuts a region into boxes of `step` voxels, less at its ends, x fastest.
+pub(super) fn cut(region: Region, step: [usize; 3]) -> Vec<Region> {
+    let [nx, ny, nz] = region.size;
     let mut blocks = Vec::new();
     for z in (0..nz).step_by(step[2]) {
         for y in (0..ny).step_by(step[1]) {
@@ -132,6 +138,18 @@ impl Volume {
             .for_each_init(Scratch::default, |scratch, (block, out)| self.block(block, out, scratch));
     }
 
+    /// As [`Volume::fill`], of all voxels and for as long as the job has time.
+    pub(super) fn fill_in_time(&self, out: &mut [f32]) -> Result<(), VolumeError> {
+        blocks_of(self.geometry.region(), 1, out).into_par_iter().try_for_each_init(
+            Scratch::default,
+            |scratch, (block, out)| {
+                self.budget.check_time()?;
+                self.block(block, out, scratch);
+                Ok(())
+            },
+        )
+    }
+
     /// The voxels of a block as labels. Fails when one is none.
     pub(super) fn label_block(&self, block: Region, out: &mut [u16], scratch: &mut Scratch) -> Result<(), VolumeError> {
         if self.load_labels(block, out) {
@@ -198,7 +216,7 @@ impl Volume {
             Kind::U16 => Voxels::U16 { stored: self.labels_as(region, |v| v)?, slope: 1.0, intercept: 0.0 },
             Kind::F32 => {
                 let mut stored = vec![0.0; voxels];
-                self.fill(region, &mut stored);
+                self.fill_in_time(&mut stored)?;
                 Voxels::F32(stored)
             }
         };
@@ -214,6 +232,7 @@ impl Volume {
         blocks_of(region, 1, &mut stored).into_par_iter().try_for_each_init(
             || (Scratch::default(), Vec::new()),
             |(scratch, labels), (block, out)| {
+                self.budget.check_time()?;
                 labels.resize(block.voxels(), 0);
                 self.label_block(block, labels, scratch)?;
                 for (o, v) in out.iter_mut().zip(labels.iter()) {

@@ -10,7 +10,8 @@
 //!           └──────────── layers, free until evaluated ────────────────┘
 //! ```
 //!
-//! What needs all voxels at once is in `statistics`, `components`, `tensors` and `argmax`.
+//! What needs all voxels at once is in `statistics`, `components`, `tensors` and `argmax`; what makes new voxels of those
+//! around them, in `filters`. `patches` lays windows over a volume that is larger than what a network takes.
 //!
 //! Nothing here trusts its arguments. Grids are limited by [`crate::geometry::MAX_VOXELS`] and, where an operation
 //! makes a grid larger, by what the job's budget would hold as f32, computed or not: so the time of each call is
@@ -20,9 +21,11 @@
 mod argmax;
 mod components;
 mod evaluate;
+mod filters;
 mod half;
 mod operations;
 mod orient;
+mod patches;
 mod points;
 #[cfg(test)]
 mod properties;
@@ -40,11 +43,13 @@ use std::sync::Arc;
 
 pub use argmax::argmax;
 pub use components::Component;
+pub use filters::{Axis, Morphology, Projection, Sampling};
+pub use patches::{Blend, Mirrored, Sliding, Windows};
 pub use statistics::Statistics;
 pub use tensors::{from_tensor, softmax};
 
 use crate::geometry::{Geometry, GeometryError, Region};
-use crate::memory::{Budget, Charge, OverBudget};
+use crate::memory::{Budget, Charge, JobOver, OverBudget};
 use crate::tensor::TensorError;
 use evaluate::{Layer, Scratch};
 use storage::{Storage, Voxels};
@@ -76,6 +81,9 @@ pub enum VolumeError {
     /// A tensor cannot be.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// Nobody waits for it any more.
+    #[error(transparent)]
+    JobOver(#[from] JobOver),
 }
 
 fn invalid(text: impl Into<String>) -> VolumeError {

@@ -129,6 +129,11 @@ impl Volume {
         if !(width > 0.0 && width.is_finite() && low.is_finite()) {
             return Err(invalid(format!("a window of centre {centre} and width {width} needs a finite width above 0")));
         }
+        self.scaled(low, width)
+    }
+
+    /// `(v - low) / width`, limited to 0..1.
+    pub(super) fn scaled(&self, low: f32, width: f32) -> Result<Self, VolumeError> {
         self.pointwise(PointOp::Window { low, width })
     }
 
@@ -170,7 +175,7 @@ impl Volume {
         Ok(())
     }
 
-    fn reordered(&self, order: view::Order) -> Result<Self, VolumeError> {
+    pub(super) fn reordered(&self, order: view::Order) -> Result<Self, VolumeError> {
         if order == view::AS_IS {
             return Ok(self.clone());
         }

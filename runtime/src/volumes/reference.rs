@@ -1,8 +1,9 @@
-//! What SimpleITK, scipy and numpy make of the same input: `reference/vectors.json`, which names its makers' versions
-//! and is written by `tests/reference/volumes.py`.
+//! What SimpleITK, scipy, numpy and MONAI make of the same input: `reference/*.json`, which name their makers' versions
+//! and are written by `tests/reference/*.py`.
 //!
-//! Views, labels and points without rounding must agree exactly; what is interpolated, to 1e-4 for values below 256;
-//! z-scores to 1e-5, windows, softmax and statistics to 1e-6; coordinates to 1e-6 mm.
+//! Views, labels, masks, medians and points without rounding must agree exactly; what is interpolated, to 1e-4 for values below
+//! 256; what a Gaussian or a gradient sums up to 1e-3, cubic splines to 2e-3; z-scores, percentiles and equalisation to 1e-5,
+//! windows, softmax and statistics to 1e-6; coordinates to 1e-6 mm.
 
 use serde_json::Value;
 
@@ -16,6 +17,10 @@ fn vectors() -> Value {
     serde_json::from_str(include_str!("reference/vectors.json")).expect("the vectors are JSON")
 }
 
+fn vectors_of_filters() -> Value {
+    serde_json::from_str(include_str!("reference/filters.json")).expect("the vectors are JSON")
+}
+
 fn number(v: &Value) -> f64 {
     match v {
         Value::Number(n) => n.as_f64().expect("a number fits"),
@@ -26,6 +31,13 @@ fn number(v: &Value) -> f64 {
 
 fn numbers(v: &Value) -> Vec<f32> {
     v.as_array().expect("a list").iter().map(|v| number(v) as f32).collect()
+}
+
+/// Voxels, or those of a mask as four bits a digit.
+fn voxels_of(v: &Value, count: usize) -> Vec<f32> {
+    let Value::String(digits) = v else { return numbers(v) };
+    let four = digits.chars().map(|digit| digit.to_digit(16).expect("a digit"));
+    four.flat_map(|four| [8, 4, 2, 1].map(|bit| f32::from(u8::from(four & bit > 0)))).take(count).collect()
 }
 
 fn three<T>(v: &Value, of: impl Fn(&Value) -> T) -> [T; 3] {
@@ -49,8 +61,9 @@ fn grid(v: &Value) -> Geometry {
 
 fn source(vectors: &Value, name: &str) -> Volume {
     let source = &vectors["sources"][name];
-    let (geometry, voxels, budget) = (grid(&source["grid"]), numbers(&source["voxels"]), Budget::unlimited());
-    if name == "labels" {
+    let (geometry, budget) = (grid(&source["grid"]), Budget::unlimited());
+    let voxels = voxels_of(&source["voxels"], geometry.voxels());
+    if name == "labels" || source["voxels"].is_string() {
         let labels = voxels.iter().map(|v| *v as u8).collect();
         return Volume::from_u8(geometry, labels, &budget).expect("as many voxels");
     }
@@ -79,6 +92,44 @@ fn apply(vectors: &Value, volume: &Volume, op: &Value) -> Volume {
         "z_score" => volume.z_score(),
         "threshold" => volume.threshold(f(1), f(2)),
         "label" => volume.label(number(&op[1]) as u32),
+        _ => return filtered(vectors, volume, op),
+    }
+    .unwrap_or_else(|e| panic!("{op}: {e}"))
+}
+
+fn filtered(vectors: &Value, volume: &Volume, op: &Value) -> Volume {
+    let projection = |i: usize| match op[i].as_str() {
+        Some("maximum") => Projection::Maximum,
+        Some("minimum") => Projection::Minimum,
+        Some("mean") => Projection::Mean,
+        other => panic!("projection {other:?}"),
+    };
+    match op[0].as_str().expect("an operation") {
+        "gaussian" => volume.gaussian(three(&op[1], number)),
+        "gradient_magnitude" => volume.gradient_magnitude(),
+        "median" => volume.median(indices(&op[1])),
+        "morphology" => {
+            let operation = match op[1].as_str() {
+                Some("dilate") => Morphology::Dilate,
+                Some("erode") => Morphology::Erode,
+                Some("open") => Morphology::Open,
+                Some("close") => Morphology::Close,
+                other => panic!("morphology {other:?}"),
+            };
+            volume.morphology(operation, number(&op[2]))
+        }
+        "project" => volume.project([Axis::X, Axis::Y, Axis::Z][number(&op[1]) as usize], projection(2)),
+        "slab" => volume.slab(projection(1), number(&op[2]) as u32),
+        "normalise" => volume.normalise(number(&op[1]) as f32, number(&op[2]) as f32),
+        "equalise" => volume.equalise(number(&op[1]) as u32),
+        "resample_cubic" => volume.resample_cubic(three(&op[1], number)),
+        "onto" => {
+            let how = if op[2] == "cubic" { Sampling::Cubic } else { Sampling::Linear };
+            let grid = source(vectors, op[1].as_str().expect("a name"));
+            volume.onto(grid.geometry(), how, number(&op[3]) as f32)
+        }
+        "body_mask" => volume.body_mask(number(&op[1]) as f32),
+        "breast_mask" => volume.breast_mask(),
         other => panic!("operation {other}"),
     }
     .unwrap_or_else(|e| panic!("{op}: {e}"))
@@ -98,14 +149,28 @@ fn assert_close(name: &str, got: &[f32], expected: &[f32], tolerance: f64) {
 
 #[test]
 fn lazy_operations_agree_with_simpleitk_and_numpy() {
-    let vectors = vectors();
+    assert_cases_agree(&vectors(), 30);
+}
+
+#[test]
+fn filters_agree_with_simpleitk_scipy_and_numpy() {
+    let vectors = vectors_of_filters();
+    assert_cases_agree(&vectors, 70);
+    for expected in vectors["percentiles"].as_array().expect("cases") {
+        let volume = source(&vectors, expected["source"].as_str().expect("a name"));
+        let got = volume.percentiles(&numbers(&expected["at"])).expect("finite voxels");
+        assert_close("percentiles", &got, &numbers(&expected["values"]), 1e-4);
+    }
+}
+
+fn assert_cases_agree(vectors: &Value, more_than: usize) {
     let cases = vectors["cases"].as_array().expect("cases");
-    assert!(cases.len() > 30, "{} cases", cases.len());
+    assert!(cases.len() > more_than, "{} cases", cases.len());
     for case in cases {
         let name = case["name"].as_str().expect("a name");
-        let mut volume = source(&vectors, case["source"].as_str().expect("a name"));
+        let mut volume = source(vectors, case["source"].as_str().expect("a name"));
         for op in case["ops"].as_array().expect("operations") {
-            volume = apply(&vectors, &volume, op);
+            volume = apply(vectors, &volume, op);
         }
         let expected = grid(&case["expected"]["grid"]);
         assert!(
@@ -114,7 +179,8 @@ fn lazy_operations_agree_with_simpleitk_and_numpy() {
             volume.geometry()
         );
         let tolerance = number(&case["tolerance"]);
-        assert_close(name, &voxels(&volume), &numbers(&case["expected"]["voxels"]), tolerance);
+        let wanted = voxels_of(&case["expected"]["voxels"], expected.voxels());
+        assert_close(name, &voxels(&volume), &wanted, tolerance);
     }
 }
 
@@ -186,5 +252,50 @@ fn softmax_agrees_with_scipy() {
     for (axis, wanted) in expected["by_axis"].as_array().expect("axes").iter().enumerate() {
         let got = softmax(&t, axis).expect("an axis");
         assert_close(&format!("axis {axis}"), got.as_f32().expect("aligned"), &numbers(wanted), 1e-6);
+    }
+}
+
+/// What `tests/reference/windows.py` calls a network.
+fn network(seen: &Tensor) -> Tensor {
+    let [n, k, d, h, w] = *seen.shape() else { panic!("a shape of five") };
+    let (voxels, values) = (d * h * w, seen.as_f32().expect("aligned"));
+    let mut made = Vec::new();
+    for item in values.chunks_exact(k * voxels) {
+        let total = |i: usize| (0..k).map(|c| item[c * voxels + i]).sum::<f32>();
+        made.extend((0..voxels).map(|i| total(i) + i as f32 / 8.0));
+        made.extend((0..voxels).map(|i| total(i) * (i / w % h) as f32));
+    }
+    let data = made.iter().flat_map(|v| v.to_le_bytes()).collect();
+    Tensor::new(vec![n, 2, d, h, w], ElementType::F32, data, &Budget::unlimited()).expect("as many values")
+}
+
+#[test]
+fn windows_blend_as_those_of_monai() {
+    let vectors: Value = serde_json::from_str(include_str!("reference/windows.json")).expect("the vectors are JSON");
+    for case in vectors["cases"].as_array().expect("cases") {
+        let geometry = test_grid(indices(&case["size"]));
+        let volumes: Vec<Volume> = case["volumes"]
+            .as_array()
+            .expect("volumes")
+            .iter()
+            .map(|v| Volume::from_f32(geometry.clone(), numbers(v), &Budget::unlimited()).expect("as many voxels"))
+            .collect();
+        let windows = Windows {
+            size: indices(&case["window"]),
+            overlap: number(&case["overlap"]),
+            blend: if case["blend"] == "gaussian" { Blend::Gaussian } else { Blend::Constant },
+            fill: number(&case["fill"]) as f32,
+            mirrored: Mirrored::default(),
+        };
+        let mut sliding = Sliding::new(&volumes.iter().collect::<Vec<_>>(), windows).expect("windows");
+        let items = number(&case["items"]) as usize;
+        for first in (0..sliding.count()).step_by(items) {
+            let some = first..(first + items).min(sliding.count());
+            let seen = sliding.patches(some.clone(), items, 0, false, ElementType::F32).expect("patches");
+            sliding.add(some, items, 0, &network(&seen)).expect("of their shape");
+        }
+        let got = sliding.finish().expect("all windows");
+        // Six decimals were kept, of values up to some hundred.
+        assert_close("windows", got.as_f32().expect("aligned"), &numbers(&case["result"]), 2e-3);
     }
 }

@@ -243,6 +243,19 @@ pub(super) struct Oblique {
     pub(super) fill: f32,
 }
 
+/// Samples whose places are found side by side.
+const LANES: usize = 16;
+/// Added to a number, it leaves no bits for fractions.
+const WHOLE: f64 = 6_755_399_441_055_744.0;
+/// Beyond it, whole numbers need more than 31 bits.
+const HIGHEST: f64 = 2_147_483_648.0;
+
+struct Lanes {
+    low: [[u32; LANES]; 3],
+    part: [[f32; LANES]; 3],
+    inside: [bool; LANES],
+}
+
 /// Edge of the cubes that are looked up together, so that what they need of the source lies together too.
 const TILE: usize = if cfg!(test) { 4 } else { 16 };
 
@@ -253,7 +266,7 @@ impl Oblique {
 
     pub(super) fn evaluate(&self, region: Region, out: &mut [f32], scratch: &mut Scratch, source: Source<'_>) {
         // A flat region is cut into larger tiles.
-        let edge = if region.size[2] < TILE / 2 { TILE * 2 } else { TILE };
+        let edge = if region.size[2] < TILE / 2 { TILE * 4 } else { TILE };
         for z in (0..region.size[2]).step_by(edge) {
             for y in (0..region.size[1]).step_by(edge) {
                 for x in (0..region.size[0]).step_by(edge) {
@@ -285,11 +298,10 @@ impl Oblique {
             for y in tile.start[1]..tile.start[1] + tile.size[1] {
                 let row = ((z - region.start[2]) * region.size[1] + y - region.start[1]) * region.size[0];
                 let at = row + tile.start[0] - region.start[0];
-                for (x, o) in (tile.start[0]..).zip(&mut out[at..at + tile.size[0]]) {
-                    *o = match &voxels {
-                        Some((held, voxels)) => self.sample([x, y, z], *held, voxels),
-                        None => self.fill,
-                    };
+                let out = &mut out[at..at + tile.size[0]];
+                match &voxels {
+                    Some((held, voxels)) => self.row([tile.start[0], y, z], *held, voxels, out),
+                    None => out.fill(self.fill),
                 }
             }
         }
@@ -316,15 +328,64 @@ impl Oblique {
         if (0..3).any(|a| high[a] < -0.5 - 2.0 * SNAP || low[a] > self.source[a] as f64 - 0.5 + 2.0 * SNAP) {
             return None;
         }
-        // One voxel more on each side than interpolation needs makes up for rounding.
+        // A thousandth of a voxel more on each side than interpolation needs makes up for rounding.
         let last = self.source.map(|n| n - 1);
-        let start = [0, 1, 2].map(|a| ((low[a].floor() - 1.0).max(0.0) as usize).min(last[a]));
-        let end = [0, 1, 2].map(|a| ((high[a].floor() + 2.0).max(0.0) as usize).min(last[a]) + 1);
+        let start = [0, 1, 2].map(|a| ((low[a] - 1e-3).floor().max(0.0) as usize).min(last[a]));
+        let end = [0, 1, 2].map(|a| (((high[a] + 1e-3).floor() + 1.0).max(0.0) as usize).min(last[a]) + 1);
         Some(Region { start, size: [0, 1, 2].map(|a| end[a] - start[a]) })
     }
 
-    fn sample(&self, index: [usize; 3], held: Region, voxels: &[f32]) -> f32 {
-        let at = self.position(index);
+    /// Samples from `first` on, next to one another along x.
+    fn row(&self, first: [usize; 3], held: Region, voxels: &[f32], out: &mut [f32]) {
+        let [y, z] = [held.size[0], held.size[0] * held.size[1]];
+        let base = row_begin(&self.matrix, self.offset, first);
+        for (i, out) in out.chunks_mut(LANES).enumerate() {
+            let x = (first[0] + i * LANES) as f64;
+            let lanes = self.lanes(base, x);
+            for (l, o) in out.iter_mut().enumerate() {
+                if !lanes.inside[l] || self.how == Interpolation::Nearest {
+                    let at = [0, 1, 2].map(|a| base[a] + self.matrix[a][0] * (x + l as f64));
+                    *o = self.sample(at, held, voxels);
+                    continue;
+                }
+                let [i, j, k] = [0, 1, 2].map(|a| lanes.low[a][l] as usize - held.start[a]);
+                let [u, v, w] = [0, 1, 2].map(|a| lanes.part[a][l]);
+                // On a voxel, its neighbour may be infinite, or not there.
+                let between =
+                    |a: f32, b: &dyn Fn() -> f32, part: f32| if part > 0.0 { a + part * (b() - a) } else { a };
+                let line = |at: usize| between(voxels[at], &|| voxels[at + 1], u);
+                let plane = |at: usize| between(line(at), &|| line(at + y), v);
+                let at = i + j * y + k * z;
+                *o = between(plane(at), &|| plane(at + z), w);
+            }
+        }
+    }
+
+    /// Where samples from `x` on lie. Most lie among eight voxels, and need no more than that.
+    fn lanes(&self, base: Vec3, x: f64) -> Lanes {
+        let mut lanes = Lanes { low: [[0; LANES]; 3], part: [[0.0; LANES]; 3], inside: [true; LANES] };
+        for a in 0..3 {
+            // A lower neighbour of the last voxel has none above it.
+            let last = u32::try_from(self.source[a] - 1).unwrap_or(0);
+            let step = self.matrix[a][0];
+            for l in 0..LANES {
+                let at = base[a] + step * (x + l as f64);
+                // Rounds to a whole number, which is then in the lowest bits: cheaper than a cast. Half below a whole number it
+                // may go either way, and `part` is then 0 or 1.
+                let rounded = at - 0.5 + WHOLE;
+                let (low, part) = (rounded.to_bits() as u32, at - (rounded - WHOLE));
+                let (on_low, on_high) = (part <= SNAP, part >= 1.0 - SNAP);
+                let low = low.wrapping_add(u32::from(on_high));
+                lanes.low[a][l] = low;
+                lanes.part[a][l] = if on_low | on_high { 0.0 } else { part as f32 };
+                let highest = last.wrapping_add(u32::from(on_low | on_high));
+                lanes.inside[l] &= (low < highest) & (at.abs() < HIGHEST);
+            }
+        }
+        lanes
+    }
+
+    fn sample(&self, at: Vec3, held: Region, voxels: &[f32]) -> f32 {
         if !(0..3).all(|a| lies_in(at[a], self.source[a])) {
             return self.fill;
         }
@@ -344,8 +405,13 @@ impl Oblique {
 
 /// `offset + matrix · index`.
 pub(super) fn position(matrix: &[Vec3; 3], offset: Vec3, index: [usize; 3]) -> Vec3 {
-    let index = index.map(|i| i as f64);
-    [0, 1, 2].map(|r| offset[r] + dot(matrix[r], index))
+    let begin = row_begin(matrix, offset, index);
+    [0, 1, 2].map(|r| begin[r] + matrix[r][0] * index[0] as f64)
+}
+
+/// The same at the first index of its row.
+fn row_begin(matrix: &[Vec3; 3], offset: Vec3, [_, y, z]: [usize; 3]) -> Vec3 {
+    [0, 1, 2].map(|r| offset[r] + (matrix[r][1] * y as f64 + matrix[r][2] * z as f64))
 }
 
 fn kind(how: Interpolation) -> Kind {

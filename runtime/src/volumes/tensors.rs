@@ -21,24 +21,26 @@ impl Volume {
             && cfg!(target_endian = "little")
             && let Ok(values) = bytemuck::try_cast_slice_mut(tensor.data_mut())
         {
-            self.fill(region, values);
+            self.fill_in_time(values)?;
             return Ok(tensor);
         }
-        blocks_of(region, element.bytes(), tensor.data_mut()).into_par_iter().for_each_init(
+        blocks_of(region, element.bytes(), tensor.data_mut()).into_par_iter().try_for_each_init(
             Scratch::default,
             |scratch, (block, bytes)| {
+                self.budget.check_time()?;
                 let mut values = scratch.take(block.voxels());
                 self.block(block, &mut values, scratch);
                 encode(&values, element, bytes);
                 scratch.give(values);
+                Ok::<(), VolumeError>(())
             },
-        );
+        )?;
         Ok(tensor)
     }
 }
 
 /// Writes values as elements of a tensor.
-fn encode(values: &[f32], element: ElementType, bytes: &mut [u8]) {
+pub(super) fn encode(values: &[f32], element: ElementType, bytes: &mut [u8]) {
     fn each<const N: usize>(values: &[f32], bytes: &mut [u8], f: impl Fn(f32) -> [u8; N]) {
         for (b, v) in bytes.chunks_exact_mut(N).zip(values) {
             b.copy_from_slice(&f(*v));

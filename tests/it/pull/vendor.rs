@@ -1,14 +1,13 @@
 //! A vendor with a key and a bucket, and what it publishes there.
 
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use gantry_cloud_sync::dsse::{self, SigningKey};
 use gantry_tests::command::{Said, gantry};
-use gantry_tests::{MANIFEST, Scenario, needed, repository, skipped};
+use gantry_tests::s3::S3Server;
+use gantry_tests::{MANIFEST, Scenario, needed};
 use rcgen::{KeyPair, PKCS_ED25519};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -20,8 +19,7 @@ pub(super) const NAME: &str = "rogue";
 
 /// Keys, packages and a bucket.
 pub(super) struct Vendor {
-    server: Child,
-    s5cmd: PathBuf,
+    server: S3Server,
     pub(super) url: String,
     folder: TempDir,
 }
@@ -29,28 +27,9 @@ pub(super) struct Vendor {
 impl Vendor {
     /// With moto's S3 on loopback; nothing where a peer is missing.
     pub(super) fn start() -> Option<Self> {
-        let ours = repository().join(".cache/venv/bin/python");
-        let named = std::env::var_os("GANTRY_PYTHON").map(PathBuf::from);
-        let has_moto = |python: &PathBuf| {
-            let import = Command::new(python).args(["-c", "import moto, flask, flask_cors"]).output();
-            import.is_ok_and(|output| output.status.success()) && python.with_file_name("s5cmd").exists()
-        };
-        let Some(python) = [Some(ours), named].into_iter().flatten().find(has_moto) else {
-            skipped("moto and s5cmd are not installed: run `cargo xtask assets --peers`");
-            return None;
-        };
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-        let mut server = Command::new(&python);
-        server.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
-        let server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("Python runs");
-        let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("http://127.0.0.1:{port}");
-        let vendor = Self { server, s5cmd: python.with_file_name("s5cmd"), url, folder };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "moto does not start");
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
+        let server = S3Server::moto()?;
+        let (url, folder) = (server.url.clone(), tempfile::tempdir().expect("a folder"));
+        let vendor = Self { server, url, folder };
         vendor.s5cmd(&["mb", BUCKET]);
         for name in ["vendor", "other"] {
             let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
@@ -66,16 +45,14 @@ impl Vendor {
 
     /// Somebody else's tool, on the bucket.
     pub(super) fn s5cmd(&self, arguments: &[&str]) -> String {
-        let mut command = self.credentials(Command::new(&self.s5cmd));
-        let said: Said =
-            command.args(["--endpoint-url", &self.url]).args(arguments).output().expect("s5cmd runs").into();
+        let said: Said = self.server.s5cmd().args(arguments).output().expect("s5cmd runs").into();
         assert_eq!(said.code, Some(0), "{arguments:?}: {said:?}");
         said.out
     }
 
     fn credentials(&self, mut command: Command) -> Command {
-        command.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "secret").env("AWS_REGION", "us-east-1");
-        command.env("AWS_EC2_METADATA_DISABLED", "true").env("NO_PROXY", "127.0.0.1");
+        command.env("AWS_ACCESS_KEY_ID", &self.server.key).env("AWS_SECRET_ACCESS_KEY", &self.server.secret);
+        command.env("AWS_REGION", "us-east-1").env("AWS_EC2_METADATA_DISABLED", "true").env("NO_PROXY", "127.0.0.1");
         command
     }
 
@@ -159,13 +136,6 @@ impl Vendor {
     pub(super) fn seal(&self, payload: &Value) -> Vec<u8> {
         let key = SigningKey::load(&self.path("vendor.pem")).expect("a key");
         dsse::seal("application/vnd.gantry.module+json", payload.to_string().as_bytes(), &key)
-    }
-}
-
-impl Drop for Vendor {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
     }
 }
 

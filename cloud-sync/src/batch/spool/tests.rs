@@ -1,7 +1,7 @@
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::Ed25519KeyPair;
 
-use super::super::{Harmless, Model};
+use super::super::{Digest, Format, Harmless, Kind, Model};
 use super::*;
 use crate::catalog::Table;
 
@@ -156,6 +156,43 @@ fn a_record_is_taken_back_until_it_is_sealed() {
     batch.check().expect("it is whole");
     assert_eq!(batch.manifest().studies.iter().map(|study| study.record).collect::<Vec<_>>(), [second]);
     assert!(!spool.take_back(second).expect("asked"), "it is in a batch");
+}
+
+#[test]
+fn a_record_is_withdrawn_from_a_sealed_batch_and_the_others_of_it_are_sealed_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = key();
+    let mut spool = open(folder.path(), &Limits::default(), &key).expect("a spool");
+    let first = add(&mut spool, &[b"shared", b"a"], at(0)).expect("taken in");
+    let gone = add(&mut spool, &[b"only here", b"shared"], at(0)).expect("taken in");
+    let last = add(&mut spool, &[b"b"], at(0)).expect("taken in");
+    let old = spool.seal_all(at(1)).expect("sealed")[0];
+    assert_eq!(spool.batch_of(gone).expect("asked"), Some(old));
+    assert!(spool.withdraw(gone).expect("withdrawn") && !spool.withdraw(gone).expect("asked"));
+    assert!(matches!(spool.batch(old), Err(Failure::Unknown(_))), "it never was");
+    assert!(!object_path(folder.path(), Digest::of(b"only here")).exists());
+    drop(spool);
+    let mut spool = open(folder.path(), &Limits::default(), &key).expect("a spool");
+    assert!(!spool.has_record(gone), "the next start does not bring it back");
+    let later = add(&mut spool, &[b"c"], at(2)).expect("taken in");
+    let studies = |spool: &Spool, batch: Id| {
+        let batch = spool.batch(batch).expect("it waits");
+        batch.check().expect("it is whole");
+        let rows: u64 = batch.manifest().catalog.iter().map(|part| part.rows).sum();
+        (batch.manifest().studies.iter().map(|study| study.record).collect::<Vec<_>>(), rows)
+    };
+    let new = spool.seal_all(at(3)).expect("sealed")[0];
+    assert_eq!(studies(&spool, new), (vec![first, last, later], 4), "with their rows, as they came");
+
+    // Records of what an earlier version sealed are gone: what is left has no part in the catalogue.
+    fs::remove_file(spool.path("records", first)).expect("removed");
+    fs::remove_file(spool.path("records", later)).expect("removed");
+    assert!(spool.withdraw(later).expect("withdrawn"));
+    let new = spool.seal_due(at(3)).expect("sealed")[0];
+    assert_eq!(studies(&spool, new), (vec![first, last], 1));
+    spool.finish(new, at(4)).expect("sent");
+    assert!(fs::read_dir(folder.path().join("records")).expect("a folder").next().is_none());
+    assert!(!spool.withdraw(last).expect("asked"), "what was sent was sent");
 }
 
 /// A run for each object, since each is a result that nobody can read.

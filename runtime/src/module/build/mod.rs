@@ -1,27 +1,40 @@
 //! `gantry module build`: a source folder becomes a package.
 //!
-//! The crate is compiled for `wasm32-unknown-unknown`, so that the component imports nothing but what its world
-//! says, and wrapped as a component. [`toolchain`] finds a compiler that can do that.
+//! A crate is compiled for `wasm32-unknown-unknown`, so that the component imports nothing but what its world
+//! says, and wrapped as a component; [`toolchain`] finds a compiler that can do that. Other languages have their own tools, which
+//! are given a [`world`] made from the manifest.
 
+mod c;
+mod javascript;
+mod python;
+mod rust;
+mod tool;
 mod toolchain;
+mod world;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sha2::{Digest, Sha256};
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
 
+use super::accompany;
+use super::foreign;
 use super::inspect;
+use super::language::Language;
 use super::manifest::{Manifest, Sha256Hex};
 use super::package::MANIFEST_FILE;
-pub use toolchain::GuestToolchain;
+use super::sbom::SBOM_FILE;
+use super::world::World;
+pub use rust::build_examples;
 
 /// The folder of a built package inside its source folder.
 pub const PACKAGE_FOLDER: &str = "package";
 /// What a hospital reads first.
 const CARD_FILE: &str = "MODEL_CARD.md";
-/// What every module exports.
-const ANALYZE: &str = "analyze";
 /// Lines of a failed command that are shown.
 const LINES_SHOWN: usize = 40;
 
@@ -56,6 +69,16 @@ pub enum BuildError {
         /// The folder.
         folder: PathBuf,
     },
+    /// There is nothing there that could be built.
+    #[error(
+        "{folder} holds none of {files}, one of which every module begins with: give the source folder, as `gantry module new` makes it",
+        folder = folder.display(),
+        files = Language::ALL.map(Language::told_by).join(", ")
+    )]
+    NoLanguage {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// It is built already.
     #[error("{folder}: this is a package; build its parent, the source folder", folder = folder.display())]
     IsPackage {
@@ -73,6 +96,14 @@ pub enum BuildError {
     /// No compiler for guests.
     #[error("no compiler for WebAssembly guests: {0}; install one with `rustup target add wasm32-unknown-unknown`")]
     NoToolchain(String),
+    /// A tool that the language needs.
+    #[error("{tool} is not there; {remedy}")]
+    NoTool {
+        /// What is missing.
+        tool: &'static str,
+        /// How it is installed.
+        remedy: &'static str,
+    },
     /// A command failed.
     #[error("{program} failed:\n{output}\nthe command was: {command}")]
     Command {
@@ -93,8 +124,14 @@ pub enum BuildError {
     #[error("the component {}: add it to needs.interfaces of {MANIFEST_FILE}, or do without", .0.join("; it "))]
     Imports(Vec<String>),
     /// Nothing can be called.
-    #[error("the component does not export {ANALYZE}: add gantry_guest::export!(YourType) to src/lib.rs")]
+    #[error(
+        "the component exports nothing that can be run: add gantry_guest::export!(YourType) to src/lib.rs, or export_frames! for one that \
+         looks at frames"
+    )]
     NoExport,
+    /// The lock file is none.
+    #[error("what the component is made of cannot be told: {0}")]
+    Lock(String),
     /// The compiled module is no component.
     #[error("{path} cannot be made a component: {reason}", path = path.display())]
     Component {
@@ -109,7 +146,7 @@ impl BuildError {
     /// Whether it is about how the command was called, not about what was built.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::NoSource { .. } | Self::NoCrate { .. } | Self::IsPackage { .. })
+        matches!(self, Self::NoSource { .. } | Self::NoCrate { .. } | Self::NoLanguage { .. } | Self::IsPackage { .. })
     }
 }
 
@@ -131,16 +168,17 @@ pub fn build(source: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Bui
     let text = std::fs::read_to_string(&manifest_path).map_err(|reason| file(&manifest_path, reason))?;
     let mut manifest =
         Manifest::parse(&text).map_err(|reason| BuildError::Manifest { path: manifest_path.clone(), reason })?;
-    if !source.join("Cargo.toml").exists() && manifest.component.sha256.is_some() {
-        return Err(BuildError::IsPackage { folder: source.to_path_buf() });
-    }
+    let Some(language) = Language::of(source) else {
+        let folder = source.to_path_buf();
+        return Err(match manifest.component.sha256 {
+            Some(_) => BuildError::IsPackage { folder },
+            None => BuildError::NoLanguage { folder },
+        });
+    };
     let card =
         std::fs::read(source.join(CARD_FILE)).map_err(|_| BuildError::NoCard { folder: source.to_path_buf() })?;
-    require_crate(source)?;
-    let toolchain = GuestToolchain::find(source, progress)?;
-    progress(&format!("compiling {} {} (minutes the first time, then seconds)", manifest.name, manifest.version));
-    let wasm = compile(source, &toolchain, Artifact::Library)?;
-    let component = encode(&wasm)?;
+    progress(&format!("compiling {} {} ({})", manifest.name, manifest.version, how_long(language)));
+    let (component, wasm) = compile(source, language, &manifest, progress)?;
     check_world(&manifest, &component, &wasm, progress)?;
 
     // The package appears whole or not at all.
@@ -157,12 +195,44 @@ pub fn build(source: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Bui
     let text =
         toml::to_string(&manifest).map_err(|e| BuildError::Manifest { path: manifest_path, reason: e.to_string() })?;
     let Sha256Hex(identity) = put(fresh.path(), MANIFEST_FILE, text.as_bytes())?;
+    for (name, bytes) in accompany::of_source(source).map_err(|(path, reason)| file(&path, reason))? {
+        put(fresh.path(), &name, &bytes)?;
+    }
+    let sbom = accompany::sbom(source, &manifest, &identity, &card).map_err(BuildError::Lock)?;
+    put(fresh.path(), SBOM_FILE, &sbom)?;
     open_to_all(fresh.path()).map_err(|e| file(fresh.path(), e))?;
     if package.exists() {
         std::fs::remove_dir_all(&package).map_err(|reason| file(&package, reason))?;
     }
     std::fs::rename(fresh.keep(), &package).map_err(|reason| file(&package, reason))?;
     Ok(Built { package, identity })
+}
+
+fn how_long(language: Language) -> &'static str {
+    match language {
+        Language::Rust => "minutes the first time, then seconds",
+        Language::C | Language::Python | Language::JavaScript => "seconds",
+    }
+}
+
+/// The component, and the file that it, or the core module in it, was compiled to.
+fn compile(
+    source: &Path,
+    language: Language,
+    manifest: &Manifest,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(Vec<u8>, PathBuf), BuildError> {
+    let wasm = match language {
+        Language::Rust => rust::library(source, progress)?,
+        Language::C => c::compile(source, &world::write(source, manifest)?, progress)?,
+        Language::Python => python::compile(source, &world::write(source, manifest)?)?,
+        Language::JavaScript => javascript::compile(source, &world::write(source, manifest)?)?,
+    };
+    let component = match language {
+        Language::Rust | Language::C => encode(&wasm)?,
+        Language::Python | Language::JavaScript => std::fs::read(&wasm).map_err(|e| file(&wasm, e))?,
+    };
+    Ok((component, wasm))
 }
 
 /// A component that imports more than its manifest asks for, or exports nothing to call, would be refused in every
@@ -175,7 +245,7 @@ fn check_world(
 ) -> Result<(), BuildError> {
     let (imports, exports) =
         inspect::world(component).map_err(|reason| BuildError::Component { path: wasm.to_path_buf(), reason })?;
-    if !exports.iter().any(|export| export == ANALYZE) {
+    if World::of_exports(exports.iter().map(String::as_str)).is_none() {
         return Err(BuildError::NoExport);
     }
     let beyond = inspect::beyond_the_manifest(manifest, &imports);
@@ -188,94 +258,28 @@ fn check_world(
     Ok(())
 }
 
-/// Builds every example of a crate as a component into `out`: how one crate holds many small guests.
-pub fn build_examples(source: &Path, out: &Path, progress: &mut dyn FnMut(&str)) -> Result<Vec<PathBuf>, BuildError> {
-    require_crate(source)?;
-    let toolchain = GuestToolchain::find(source, progress)?;
-    progress(&format!("compiling the examples of {}", source.display()));
-    let built = compile(source, &toolchain, Artifact::Examples)?;
-    std::fs::create_dir_all(out).map_err(|reason| file(out, reason))?;
-    let mut components = Vec::new();
-    let listing = std::fs::read_dir(&built).map_err(|reason| file(&built, reason))?;
-    let names = example_names(source)?;
-    for entry in listing {
-        let path = entry.map_err(|reason| file(&built, reason))?.path();
-        let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_owned();
-        let Some(name) = names.iter().find(|n| n.replace('-', "_") == stem) else { continue };
-        if path.extension().is_some_and(|e| e == "wasm") {
-            let name = format!("{name}.wasm");
-            put(out, &name, &encode(&path)?)?;
-            components.push(out.join(name));
-        }
-    }
-    components.sort();
-    Ok(components)
-}
-
-fn require_crate(source: &Path) -> Result<(), BuildError> {
-    if source.join("Cargo.toml").exists() { Ok(()) } else { Err(BuildError::NoCrate { folder: source.to_path_buf() }) }
-}
-
-enum Artifact {
-    Library,
-    Examples,
-}
-
-/// Compiles for `wasm32-unknown-unknown`; gives the library's file or the examples' folder.
-fn compile(source: &Path, toolchain: &GuestToolchain, artifact: Artifact) -> Result<PathBuf, BuildError> {
-    let manifest = source.join("Cargo.toml");
-    let mut cargo = toolchain.cargo();
-    cargo
-        .args(["build", "--quiet", "--release", "--target", "wasm32-unknown-unknown", "--manifest-path"])
-        .arg(&manifest);
-    cargo.arg(match artifact {
-        Artifact::Library => "--lib",
-        Artifact::Examples => "--examples",
-    });
-    run(&mut cargo)?;
-    let release = toolchain.target_folder().join("wasm32-unknown-unknown/release");
-    match artifact {
-        Artifact::Examples => Ok(release.join("examples")),
-        Artifact::Library => {
-            let metadata = metadata(source)?;
-            let name = targets(&metadata, "lib", "cdylib").into_iter().next().ok_or_else(|| BuildError::Manifest {
-                path: manifest,
-                reason: "the crate needs `[lib] crate-type = [\"cdylib\", \"lib\"]`".into(),
-            })?;
-            Ok(release.join(format!("{}.wasm", name.replace('-', "_"))))
-        }
-    }
-}
-
-fn example_names(source: &Path) -> Result<Vec<String>, BuildError> {
-    Ok(targets(&metadata(source)?, "example", "cdylib"))
-}
-
-fn metadata(source: &Path) -> Result<serde_json::Value, BuildError> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(source.join("Cargo.toml"));
-    let output = run(&mut cargo)?;
-    serde_json::from_slice(&output).map_err(|e| command_failed(&cargo, e.to_string()))
-}
-
-/// Names of the targets that are of one of these kinds, or built as one of them.
-fn targets(metadata: &serde_json::Value, kind: &str, crate_type: &str) -> Vec<String> {
-    let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
-    let has = |value: &serde_json::Value, text: &str| list(value).iter().any(|v| v == text);
-    let all = list(&metadata["packages"]).into_iter().flat_map(|package| list(&package["targets"]));
-    all.filter(|t| (has(&t["kind"], kind) || has(&t["kind"], crate_type)) && has(&t["crate_types"], crate_type))
-        .filter_map(|t| t["name"].as_str().map(str::to_owned))
-        .collect()
-}
-
 /// Wraps a core module as a component and validates it.
 fn encode(wasm: &Path) -> Result<Vec<u8>, BuildError> {
     let module = std::fs::read(wasm).map_err(|reason| file(wasm, reason))?;
-    wit_component::ComponentEncoder::default()
-        .validate(true)
-        .module(&module)
-        .and_then(|encoder| encoder.encode())
-        .map_err(|e| BuildError::Component { path: wasm.to_path_buf(), reason: format!("{e:#}") })
+    let encode = || -> anyhow::Result<Vec<u8>> {
+        let mut encoder = wit_component::ComponentEncoder::default();
+        encoder.validate(true).module(&module)?;
+        // A C library asks for files and a clock in the older way, and finds none in the newer.
+        if foreign::asks_for_preview1(&module) {
+            encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?;
+        }
+        encoder.encode()
+    };
+    encode().map_err(|e| BuildError::Component { path: wasm.to_path_buf(), reason: format!("{e:#}") })
+}
+
+/// Files of a folder, and none below it, whose names end so, in order.
+fn files_ending(folder: &Path, end: &str) -> Result<Vec<PathBuf>, BuildError> {
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let paths = entries.map_err(|reason| file(folder, reason))?.into_iter().map(|entry| entry.path());
+    let mut found: Vec<_> = paths.filter(|path| path.extension().is_some_and(|e| e == end)).collect();
+    found.sort();
+    Ok(found)
 }
 
 /// Runs a command to its end; its standard output.

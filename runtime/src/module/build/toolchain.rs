@@ -12,7 +12,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Compiles crates for `wasm32-unknown-unknown`.
 #[derive(Debug)]
-pub struct GuestToolchain {
+pub(super) struct GuestToolchain {
     /// Debian's compiler, unpacked; the installed one when `None`.
     unpacked: Option<PathBuf>,
     sysroot: PathBuf,
@@ -24,7 +24,7 @@ pub struct GuestToolchain {
 impl GuestToolchain {
     /// Finds one. The cache is `$GANTRY_CACHE`, or `.cache` of the repository of Gantry when the guest lies in it, or
     /// `$HOME/.cache/gantry`.
-    pub fn find(source: &Path, progress: &mut dyn FnMut(&str)) -> Result<Self, BuildError> {
+    pub(super) fn find(source: &Path, progress: &mut dyn FnMut(&str)) -> Result<Self, BuildError> {
         let source = source.canonicalize().map_err(|reason| file(source, reason))?;
         let is_repository =
             |folder: &&Path| folder.join("wit/imaging.wit").exists() && folder.join("guest-sdk").exists();

@@ -121,17 +121,15 @@ impl<'a> Frame<'a> {
     fn check<'s>(&self, image: DataSet<'a>, first: Option<Slice<'s>>, inputs: &Inputs<'s>) -> Result<Slice<'s>, Fault> {
         let derivation = self.group(tags::DERIVATION_IMAGE_SEQUENCE);
         let source = derivation.and_then(|derivation| derivation.item(tags::SOURCE_IMAGE_SEQUENCE));
-        let uid = source.map_or("", |source| source.text(tags::REFERENCED_SOP_INSTANCE_UID));
-        let instance = inputs.instance(uid);
-        let slice = instance.and_then(|instance| instance.slice);
-        let (Some(instance), Some(slice)) = (instance, slice) else {
+        let slices = source.map(|source| inputs.slices(source)).unwrap_or_default();
+        let [slice] = slices[..] else {
             return Err(Fault::at(tags::SOURCE_IMAGE_SEQUENCE, "names no slice of a volume of the input"));
         };
         let grid = slice.grid;
         if first.is_some_and(|first| !std::ptr::eq(first.grid, grid)) {
             return Err(Fault::at(tags::SOURCE_IMAGE_SEQUENCE, "names another volume than the frames before it"));
         }
-        if image.text(tags::FRAME_OF_REFERENCE_UID) != Inputs::frame_of_reference(instance.series) {
+        if image.text(tags::FRAME_OF_REFERENCE_UID) != Inputs::frame_of_reference(slice.series) {
             return Err(Fault::at(tags::FRAME_OF_REFERENCE_UID, "is not that of the source"));
         }
         let [columns, rows, slices] = grid.size();
@@ -167,7 +165,7 @@ struct Plane {
 }
 
 impl Plane {
-    fn check(&self, Slice { grid, at }: Slice<'_>) -> Result<(), Fault> {
+    fn check(&self, Slice { grid, at, .. }: Slice<'_>) -> Result<(), Fault> {
         let (Some(position), Some([a, b, c, d, e, f]), Some([dy, dx])) =
             (self.position, self.orientation, self.spacing)
         else {
@@ -202,14 +200,12 @@ impl Plane {
 /// A picture says which sides of the patient its rows and columns run to: those of its source.
 fn sides(picture: DataSet<'_>, inputs: &Inputs<'_>) -> Result<(), Fault> {
     let source = picture.item(tags::SOURCE_IMAGE_SEQUENCE);
-    let uid = source.map_or("", |source| source.text(tags::REFERENCED_SOP_INSTANCE_UID));
-    let instance = inputs.instance(uid);
-    let Some(slice) = instance.and_then(|instance| instance.slice) else {
+    let Some(slice) = source.and_then(|source| inputs.slices(source).first().copied()) else {
         return Err(Fault::at(tags::SOURCE_IMAGE_SEQUENCE, "names no slice of a volume of the input"));
     };
     // What an image without a place says of its sides is not in its grid.
-    let mut images = instance.into_iter().flat_map(|instance| &instance.series.instances);
-    if images.any(|image| image.sop_instance_uid == uid && image.unplaced) {
+    let uid = source.map_or("", |source| source.text(tags::REFERENCED_SOP_INSTANCE_UID));
+    if slice.series.instances.iter().any(|image| image.sop_instance_uid == uid && image.unplaced) {
         return Ok(());
     }
     // At 45 degrees to two axes, both are the nearest.
@@ -233,7 +229,7 @@ fn drawn(state: DataSet<'_>, inputs: &Inputs<'_>) -> Result<(), Fault> {
         state.items(tags::GRAPHIC_LAYER_SEQUENCE).map(|layer| layer.text(tags::GRAPHIC_LAYER)).collect();
     let series = state.items(tags::REFERENCED_SERIES_SEQUENCE);
     let images = series.flat_map(|series| series.items(tags::REFERENCED_IMAGE_SEQUENCE));
-    let sizes: HashSet<[usize; 2]> = images.filter_map(|image| size(image, inputs)).collect();
+    let sizes: HashSet<[usize; 2]> = images.flat_map(|image| sizes(image, inputs)).collect();
     for (area, at) in state.items(tags::DISPLAYED_AREA_SELECTION_SEQUENCE).zip(1..) {
         let corner = |tag| {
             let value = area.field(tag).map(|field| field.value()).unwrap_or_default().as_chunks::<4>().0;
@@ -262,10 +258,9 @@ fn drawn(state: DataSet<'_>, inputs: &Inputs<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Columns and rows of the image that an item refers to.
-fn size(item: DataSet<'_>, inputs: &Inputs<'_>) -> Option<[usize; 2]> {
-    let [columns, rows, _] = inputs.instance(item.text(tags::REFERENCED_SOP_INSTANCE_UID))?.slice?.grid.size();
-    Some([columns, rows])
+/// Columns and rows of the images that an item refers to.
+fn sizes(item: DataSet<'_>, inputs: &Inputs<'_>) -> Vec<[usize; 2]> {
+    inputs.slices(item).into_iter().map(|slice| slice.size).collect()
 }
 
 /// One annotation, on its own images or else on all.
@@ -279,7 +274,7 @@ fn annotated(
         return Err(Fault::at(tags::GRAPHIC_LAYER, "is no layer of the Graphic Layer Sequence (PS3.3 C.10.5)"));
     }
     let own: HashSet<[usize; 2]> =
-        annotation.items(tags::REFERENCED_IMAGE_SEQUENCE).filter_map(|image| size(image, inputs)).collect();
+        annotation.items(tags::REFERENCED_IMAGE_SEQUENCE).flat_map(|image| sizes(image, inputs)).collect();
     let sizes = if own.is_empty() { all } else { &own };
     let inside = |units: &str, points: &[f32]| {
         points.as_chunks::<2>().0.iter().all(|[x, y]| {
@@ -329,7 +324,7 @@ fn region(item: DataSet<'_>, inputs: &Inputs<'_>) -> Result<(), Fault> {
         "SCOORD" => {
             let images =
                 item.items(tags::CONTENT_SEQUENCE).flat_map(|image| image.items(tags::REFERENCED_SOP_SEQUENCE));
-            let mut sizes = images.filter_map(|image| size(image, inputs));
+            let mut sizes = images.flat_map(|image| sizes(image, inputs));
             let (pairs, rest) = points.as_chunks::<2>();
             rest.is_empty()
                 && sizes.all(|[columns, rows]| {

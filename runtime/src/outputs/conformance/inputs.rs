@@ -11,6 +11,7 @@ use dicom_object::mem::InMemElement;
 
 use super::Fault;
 use super::read::{DataSet, Field};
+use super::references::numbers;
 use super::values::Characters;
 use crate::geometry::Geometry;
 use crate::outputs::uid;
@@ -49,20 +50,26 @@ pub struct Inputs<'a> {
     study: &'a Study,
     series: Vec<&'a Series>,
     instances: HashMap<&'a str, Instance<'a>>,
+    /// Of instances and of their frames.
+    slices: HashMap<(&'a str, Option<u32>), Slice<'a>>,
 }
 
-/// An image of the input.
+/// An instance of the input.
 #[derive(Clone, Copy)]
 pub(super) struct Instance<'a> {
     pub(super) class: &'a str,
     pub(super) series: &'a Series,
-    pub(super) slice: Option<Slice<'a>>,
+    /// How many it has; 1 of one image.
+    pub(super) frames: u32,
 }
 
 /// Which slice of which grid an image is.
 #[derive(Clone, Copy)]
 pub(super) struct Slice<'a> {
+    pub(super) series: &'a Series,
     pub(super) grid: &'a Geometry,
+    /// Columns and rows of its image.
+    pub(super) size: [usize; 2],
     /// Along z, from 0.
     pub(super) at: usize,
 }
@@ -72,26 +79,45 @@ impl<'a> Inputs<'a> {
     #[must_use]
     pub fn new(study: &'a Study, accepted: &[usize]) -> Self {
         let series: Vec<&Series> = accepted.iter().filter_map(|&index| study.series.get(index)).collect();
-        let mut instances = HashMap::new();
+        let (mut instances, mut slices) = (HashMap::new(), HashMap::new());
         for series in &series {
+            // What a header says of frames is said of the first instance: only where it is alone is it that one's.
+            let frames = series.attribute("NumberOfFrames").filter(|_| series.instances.len() == 1);
+            let frames = frames.and_then(|frames| frames.trim().parse().ok()).unwrap_or(1u32);
             for instance in &series.instances {
-                let of = Instance { class: &instance.sop_class_uid, series, slice: None };
+                let of = Instance { class: &instance.sop_class_uid, series, frames: instance.frames.max(frames) };
                 instances.insert(instance.sop_instance_uid.as_str(), of);
             }
             for volume in &series.volumes {
-                for (at, &index) in volume.slices.iter().enumerate() {
-                    let uid = series.instances.get(index).map(|instance| instance.sop_instance_uid.as_str());
-                    if let Some(instance) = uid.and_then(|uid| instances.get_mut(uid)) {
-                        instance.slice = Some(Slice { grid: &volume.geometry, at });
-                    }
+                let [columns, rows, _] = volume.geometry.size();
+                let images = volume.slices.iter().enumerate();
+                for (at, instance) in images.filter_map(|(at, &index)| Some((at, series.instances.get(index)?))) {
+                    let moved = volume.tilt.as_ref().and_then(|_| instance.size());
+                    let size = moved.unwrap_or([columns, rows]);
+                    let slice = Slice { series, grid: &volume.geometry, size, at };
+                    slices.insert((instance.sop_instance_uid.as_str(), instance.frame), slice);
                 }
             }
         }
-        Self { study, series, instances }
+        Self { study, series, instances, slices }
     }
 
     pub(super) fn instance(&self, uid: &str) -> Option<Instance<'a>> {
         self.instances.get(uid).copied()
+    }
+
+    /// The slices that an item refers to (PS3.3 10.3): an instance, or frames of one.
+    pub(super) fn slices(&self, item: DataSet<'_>) -> Vec<Slice<'a>> {
+        let uid = item.text(tags::REFERENCED_SOP_INSTANCE_UID);
+        // Keys live as long as the inputs, and what is asked for does not.
+        let Some((uid, _)) = self.instances.get_key_value(uid) else { return Vec::new() };
+        let frames = numbers(item, tags::REFERENCED_FRAME_NUMBER);
+        let one = |frame| self.slices.get(&(*uid, frame)).copied();
+        if frames.is_empty() {
+            one(None).into_iter().collect()
+        } else {
+            frames.into_iter().filter_map(|n| one(Some(n)).or_else(|| one(None).filter(|_| n == 1))).collect()
+        }
     }
 
     pub(super) fn study_uid(&self) -> &'a str {

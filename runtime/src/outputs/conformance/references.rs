@@ -131,9 +131,8 @@ impl<'a> Walk<'a> {
                     None => fault(tags::REFERENCED_SOP_CLASS_UID, "is no class of objects that results have"),
                 };
             }
-            // Of images with several frames none is an input.
-            (Some(image), _) => (image.class, image.series.uid.as_str(), &[None][..], None),
-            (None, Some(known)) => (known.class, known.series, known.frames.as_slice(), Some(&known.segments)),
+            (Some(image), _) => (image.class, image.series.uid.as_str(), Err(image.frames), None),
+            (None, Some(known)) => (known.class, known.series, Ok(known.frames.as_slice()), Some(&known.segments)),
             (None, None) => {
                 let rule = "refers to an object that is neither an input nor of this result";
                 return fault(tags::REFERENCED_SOP_INSTANCE_UID, rule);
@@ -154,10 +153,14 @@ impl<'a> Walk<'a> {
             return fault(tags::REFERENCED_SEGMENT_NUMBER, "is no segment of the object that is referred to");
         }
         for frame in numbers(item, tags::REFERENCED_FRAME_NUMBER) {
-            let index = (frame as usize).wrapping_sub(1);
-            match frames.get(index) {
+            // Those of an input are of no segment.
+            let known = match frames {
+                Ok(frames) => frames.get((frame as usize).wrapping_sub(1)).copied(),
+                Err(count) => (1..=count).contains(&frame).then_some(None),
+            };
+            match known {
                 None => return fault(tags::REFERENCED_FRAME_NUMBER, "is no frame of the object that is referred to"),
-                Some(Some(segment)) if !wanted.is_empty() && !wanted.contains(segment) => {
+                Some(Some(segment)) if !wanted.is_empty() && !wanted.contains(&segment) => {
                     return fault(tags::REFERENCED_FRAME_NUMBER, "is a frame of another segment than the one named");
                 }
                 Some(_) => {}
@@ -189,7 +192,7 @@ impl<'a> Walk<'a> {
 }
 
 /// Numbers as text or binary.
-fn numbers(item: DataSet<'_>, tag: Tag) -> Vec<u32> {
+pub(super) fn numbers(item: DataSet<'_>, tag: Tag) -> Vec<u32> {
     let Some(field) = item.field(tag).filter(|field| !field.is_empty()) else { return Vec::new() };
     match field.vr() {
         dicom_core::VR::US => {

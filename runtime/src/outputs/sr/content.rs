@@ -42,6 +42,8 @@ enum Value {
         class: String,
         instance: String,
         segment: Option<u16>,
+        /// Frames by number from 1; none: all of it.
+        frames: Vec<u32>,
     },
 }
 
@@ -89,15 +91,21 @@ impl Item {
         Self::new(Some(concept.into()), Value::Outline(closed)).with("SELECTED FROM", image)
     }
 
-    /// IMAGE without a concept name.
-    pub(super) fn image(class: &str, instance: &str) -> Self {
-        Self::new(None, Value::Image { class: class.into(), instance: instance.into(), segment: None })
+    /// IMAGE without a concept name: an instance, or a frame of one.
+    pub(super) fn image(class: &str, instance: &str, frame: Option<u32>) -> Self {
+        Self::frames(class, instance, frame.into_iter())
     }
 
     /// IMAGE: one segment of a segmentation.
     pub(super) fn segment(concept: impl Into<Code>, class: &str, instance: &str, number: u16) -> Self {
-        let value = Value::Image { class: class.into(), instance: instance.into(), segment: Some(number) };
-        Self::new(Some(concept.into()), value)
+        let (class, instance, segment) = (class.into(), instance.into(), Some(number));
+        Self::new(Some(concept.into()), Value::Image { class, instance, segment, frames: Vec::new() })
+    }
+
+    /// IMAGE without a concept name: some of its frames.
+    pub(super) fn frames(class: &str, instance: &str, frames: impl Iterator<Item = u32>) -> Self {
+        let (class, instance, frames) = (class.into(), instance.into(), frames.collect());
+        Self::new(None, Value::Image { class, instance, segment: None, frames })
     }
 
     fn new(concept: Option<Code>, value: Value) -> Self {
@@ -127,6 +135,11 @@ impl Item {
     /// With a child by HAS CONCEPT MOD.
     pub(super) fn modified_by(self, item: Self) -> Self {
         self.with("HAS CONCEPT MOD", item)
+    }
+
+    /// With a child by INFERRED FROM.
+    pub(super) fn inferred_from(self, item: Self) -> Self {
+        self.with("INFERRED FROM", item)
     }
 
     /// With a child by HAS PROPERTIES.
@@ -204,10 +217,14 @@ impl Value {
                 put(object, tags::GRAPHIC_DATA, VR::FL, PrimitiveValue::F32(points.iter().copied().collect()));
                 put(object, tags::GRAPHIC_TYPE, VR::CS, "POLYLINE");
             }
-            Self::Image { class, instance, segment } => {
+            Self::Image { class, instance, segment, frames } => {
                 let mut item = reference(class, instance);
                 if let Some(number) = segment {
                     put(&mut item, tags::REFERENCED_SEGMENT_NUMBER, VR::US, *number);
+                }
+                if !frames.is_empty() {
+                    let numbers = frames.iter().map(u32::to_string).collect();
+                    put(&mut item, tags::REFERENCED_FRAME_NUMBER, VR::IS, PrimitiveValue::Strs(numbers));
                 }
                 sequence(object, tags::REFERENCED_SOP_SEQUENCE, vec![item]);
             }

@@ -15,10 +15,15 @@ use crate::outputs::codes::Known;
 
 /// The library with a group for each of `sources`.
 pub(super) fn image_library(sources: &[&Source<'_>]) -> Item {
-    Item::container(c::IMAGE_LIBRARY).contains_all(sources.iter().map(|source| group(source)))
+    Item::container(c::IMAGE_LIBRARY).contains_all(sources.iter().map(|source| group(source, cross_section(source))))
 }
 
-fn group(source: &Source<'_>) -> Item {
+/// The library with an image of which nobody knows where it lies.
+pub(super) fn unplaced(source: &Source<'_>) -> Item {
+    Item::container(c::IMAGE_LIBRARY).contains(group(source, Vec::new()))
+}
+
+fn group(source: &Source<'_>, geometry: Vec<Item>) -> Item {
     let series = source.series;
     let stated = |keyword| series.attribute(keyword).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
     let modality = c::modality(&series.modality).map(|code| Item::code(c::MODALITY, code));
@@ -33,18 +38,18 @@ fn group(source: &Source<'_>) -> Item {
         .chain(dates.into_iter().flatten())
         .chain(stated("FrameOfReferenceUID").map(|uid| Item::uid(c::FRAME_OF_REFERENCE, uid)))
         .chain(size(source))
-        .chain(cross_section(source));
+        .chain(geometry);
     let group = common.fold(Item::container(c::IMAGE_LIBRARY_GROUP), Item::acquired_in);
     let slices = source.layout.slices.iter().filter_map(|&i| series.instances.get(i));
     group.contains_all(slices.map(|instance| {
-        let image = Item::image(&instance.sop_class_uid, &instance.sop_instance_uid);
+        let image = Item::image(&instance.sop_class_uid, &instance.sop_instance_uid, instance.frame);
         let coordinates = instance.position.into_iter().flat_map(|at| c::POSITION.into_iter().zip(at));
         coordinates.map(|(axis, at)| millimetres(axis, at)).fold(image, Item::acquired_in)
     }))
 }
 
 fn size(source: &Source<'_>) -> [Item; 2] {
-    let [columns, rows, _] = source.layout.geometry.size().map(|n| n as f64);
+    let [columns, rows] = source.image_size().map(|n| n as f64);
     [Item::number(c::ROWS, rows, c::PIXELS), Item::number(c::COLUMNS, columns, c::PIXELS)]
 }
 

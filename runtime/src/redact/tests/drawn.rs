@@ -76,18 +76,7 @@ impl Grey {
     }
 
     fn frame(&self) -> Frame<'_> {
-        Frame {
-            rows: self.height as u16,
-            columns: self.width as u16,
-            samples: 1,
-            bits_allocated: 8,
-            bits_stored: 8,
-            signed: false,
-            photometric: "MONOCHROME2",
-            palette: None,
-            window: None,
-            pixels: &self.pixels,
-        }
+        Frame::grey(self.height as u16, self.width as u16, &self.pixels)
     }
 
     /// Draws words at places where none is yet; their boxes.

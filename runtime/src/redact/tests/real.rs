@@ -231,16 +231,10 @@ fn radiographs_keep_their_anatomy() {
         let row = |y: usize| pixels[y * line + left * 2..][..width * 2].to_vec();
         let part: Vec<u8> = (top..top + height).flat_map(row).collect();
         let frame = Frame {
-            rows: height as u16,
-            columns: width as u16,
-            samples: 1,
             bits_allocated: 16,
             bits_stored: number(tags::BITS_STORED),
-            signed: false,
             photometric: "MONOCHROME1",
-            palette: None,
-            window: None,
-            pixels: &part,
+            ..Frame::grey(height as u16, width as u16, &part)
         };
         let begun = std::time::Instant::now();
         let found = detector.text(frame).expect("looked at");

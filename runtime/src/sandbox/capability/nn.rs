@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use wasmtime::component::Resource;
+use wasmtime_wasi_nn::ExecutionContext;
 use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
-use wasmtime_wasi_nn::{ExecutionContext, Graph};
 
-use crate::inference::{Batch, Call, Engines, InferenceError, LoadedModel, Request, Turn};
+use crate::inference::{Batch, Call, Engines, InferenceError, LoadedModel, Request, TensorSpec, Turn};
 use crate::memory::Budget;
 use crate::module::manifest::ModelEntry;
 use crate::module::package::{Package, PackageError};
@@ -24,7 +24,6 @@ use crate::tensor::{ElementType, Tensor, TensorError};
 
 /// What `errors.error` holds.
 #[derive(Debug)]
-#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct NnError {
     code: ErrorCode,
     text: String,
@@ -41,17 +40,35 @@ impl NnError {
     }
 }
 
+/// When a job must be over. Of a stream it moves on with each frame, for all that was made of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Deadline(Arc<Mutex<Instant>>);
+
+impl Deadline {
+    pub(crate) fn new(at: Instant) -> Self {
+        Self(Arc::new(Mutex::new(at)))
+    }
+
+    pub(in crate::sandbox) fn get(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::sandbox) fn set(&self, at: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+}
+
 /// For which job models run.
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) budget: Budget,
-    pub(crate) deadline: Instant,
+    pub(crate) deadline: Deadline,
     pub(crate) turn: Turn,
 }
 
 impl Job {
     fn call(&self, batch: Batch) -> Call<'_> {
-        Call { budget: &self.budget, deadline: Some(self.deadline), turn: &self.turn, batch }
+        Call { budget: &self.budget, deadline: Some(self.deadline.get()), turn: &self.turn, batch }
     }
 }
 
@@ -61,7 +78,6 @@ pub(crate) struct Models {
     engines: Arc<Engines>,
     job: Job,
     loaded: BTreeMap<String, Arc<LoadedModel>>,
-    outputs: Outputs,
     /// Why a model of the package could not be read, if one could not.
     pub(in crate::sandbox) failed: Option<PackageError>,
     /// Why an engine could not load or run a model, if one could not.
@@ -70,13 +86,17 @@ pub(crate) struct Models {
 
 impl Models {
     pub(crate) fn new(package: Arc<Package>, engines: Arc<Engines>, job: Job) -> Self {
-        let (loaded, outputs) = Default::default();
-        Self { package, engines, job, loaded, outputs, failed: None, engine_failed: None }
+        Self { package, engines, job, loaded: BTreeMap::new(), failed: None, engine_failed: None }
     }
 
     /// Those that were used.
     pub(crate) fn record(self) -> Vec<Arc<LoadedModel>> {
         self.loaded.into_values().collect()
+    }
+
+    /// Those that were used until now, by name.
+    pub(in crate::sandbox) fn loaded(&self) -> impl Iterator<Item = (&String, &Arc<LoadedModel>)> {
+        self.loaded.iter()
     }
 
     fn graph(&mut self, name: &str) -> Result<Graph, NnError> {
@@ -90,8 +110,7 @@ impl Models {
         };
         let entry = self.package.manifest().models.iter().find(|entry| entry.name == name);
         let batch = entry.map_or(Batch::Whole, ModelEntry::batch);
-        let graph = GantryGraph { model, job: self.job.clone(), batch, outputs: self.outputs.clone() };
-        Ok(Graph::from(Box::new(graph) as Box<dyn BackendGraph>))
+        Ok(Graph { model, job: self.job.clone(), batch })
     }
 
     fn load(&mut self, name: &str) -> Result<LoadedModel, NnError> {
@@ -117,26 +136,72 @@ impl Models {
     }
 }
 
-/// What the last run of a job gave. The crate's tensors are vectors; what a worker wrote lies in a sealed file, and would be copied
-/// into one for nobody. So outputs pass the contract by.
-type Outputs = Arc<Mutex<Vec<(String, Tensor)>>>;
-
-/// A model as wasi-nn sees it; also a context of it, since a model keeps no state between calls.
+/// A model of the package as wasi-nn sees it.
 #[derive(Clone)]
-struct GantryGraph {
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct Graph {
     model: Arc<LoadedModel>,
     job: Job,
     batch: Batch,
+}
+
+/// A model to be run: the backend contract of `wasmtime-wasi-nn`, and what that hides of the model. It keeps no state between runs.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct Context {
+    graph: Graph,
+    backend: ExecutionContext,
     outputs: Outputs,
 }
 
-impl BackendGraph for GantryGraph {
+/// What the last run gave. The crate's tensors are vectors; what a worker wrote lies in a sealed file, and would be copied into one
+/// for nobody. So outputs pass the contract by.
+type Outputs = Arc<Mutex<Vec<(String, Tensor)>>>;
+
+impl Context {
+    fn of(graph: &Graph) -> Result<Self, NnError> {
+        let outputs = Outputs::default();
+        let backend = Box::new(Backend { graph: graph.clone(), outputs: outputs.clone() }) as Box<dyn BackendGraph>;
+        let backend = wasmtime_wasi_nn::Graph::from(backend).init_execution_context()?;
+        Ok(Self { graph: graph.clone(), backend, outputs })
+    }
+
+    /// The same model to be run by somebody else.
+    pub(super) fn again(&self) -> Result<Self, NnError> {
+        Self::of(&self.graph)
+    }
+
+    /// Runs it on named inputs; gives every output with its name.
+    pub(super) fn run(&mut self, inputs: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>, NnError> {
+        let named = inputs.into_iter().map(|(name, tensor)| NamedTensor { name, tensor: to_wasi_nn(tensor) });
+        self.backend.compute_with_io(named.collect())?;
+        Ok(std::mem::take(&mut *self.outputs.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// What it takes.
+    pub(super) fn inputs(&self) -> &[TensorSpec] {
+        self.graph.model.inputs()
+    }
+
+    /// What it gives.
+    pub(super) fn outputs(&self) -> &[TensorSpec] {
+        self.graph.model.outputs()
+    }
+}
+
+/// A graph to the crate; also a context of it.
+#[derive(Clone)]
+struct Backend {
+    graph: Graph,
+    outputs: Outputs,
+}
+
+impl BackendGraph for Backend {
     fn init_execution_context(&self) -> Result<ExecutionContext, BackendError> {
         Ok(ExecutionContext::from(Box::new(self.clone()) as Box<dyn BackendExecutionContext>))
     }
 }
 
-impl BackendExecutionContext for GantryGraph {
+impl BackendExecutionContext for Backend {
     fn set_input(&mut self, _id: Id, _tensor: &wasmtime_wasi_nn::Tensor) -> Result<(), BackendError> {
         Err(only_components())
     }
@@ -148,13 +213,14 @@ impl BackendExecutionContext for GantryGraph {
     /// Its outputs are in [`Outputs`].
     fn compute(&mut self, inputs: Option<Vec<NamedTensor>>) -> Result<Option<Vec<NamedTensor>>, BackendError> {
         let failed = |e: InferenceError| BackendError::BackendAccess(wasmtime::Error::new(e));
+        let Graph { model, job, batch } = &self.graph;
         let inputs = inputs
             .ok_or_else(only_components)?
             .into_iter()
-            .map(|input| Ok((input.name, from_wasi_nn(input.tensor, &self.job.budget)?)))
+            .map(|input| Ok((input.name, from_wasi_nn(input.tensor, &job.budget)?)))
             .collect::<Result<Vec<_>, TensorError>>()
             .map_err(|e| failed(e.into()))?;
-        let outputs = self.model.run(inputs, &self.job.call(self.batch)).map_err(failed)?;
+        let outputs = model.run(inputs, &job.call(*batch)).map_err(failed)?;
         *self.outputs.lock().unwrap_or_else(PoisonError::into_inner) = outputs;
         Ok(Some(Vec::new()))
     }
@@ -196,6 +262,16 @@ fn to_wasi_nn(t: Tensor) -> wasmtime_wasi_nn::Tensor {
 
 fn dimensions(t: &Tensor) -> Vec<u32> {
     t.shape().iter().map(|&d| u32::try_from(d).unwrap_or(u32::MAX)).collect()
+}
+
+impl From<NnError> for Failure {
+    fn from(error: NnError) -> Self {
+        match (error.limit, error.code) {
+            (Some(limit), _) => Self::Limit(limit, error.text),
+            (None, ErrorCode::InvalidArgument) => Self::Invalid(error.text),
+            (None, _) => Self::Unavailable(error.text),
+        }
+    }
 }
 
 impl From<BackendError> for NnError {
@@ -248,19 +324,25 @@ impl JobState {
     }
 
     fn error_handle(&mut self, error: NnError) -> wasmtime::Result<Resource<NnError>> {
+        self.note(&error);
+        self.push_or_trap(error)
+    }
+
+    /// Remembers what the operator is to hear of an error, whatever the guest makes of it.
+    pub(super) fn note(&mut self, error: &NnError) {
         if let Some(limit) = error.limit {
             self.growth.record(limit, error.text.clone());
         }
         if error.of_engine {
             self.models.engine_failed.get_or_insert_with(|| error.text.clone());
         }
-        self.push_or_trap(error)
     }
 
     fn push_or_trap<T: Send + 'static>(&mut self, entry: T) -> wasmtime::Result<Resource<T>> {
         self.push(entry).map_err(|failure| match failure {
             Failure::Limit(limit, detail) => self.limit_trap(limit, detail),
             Failure::Trap(error) => error,
+            Failure::Over => self.over(),
             other => wasmtime::format_err!("{other:?}"),
         })
     }
@@ -279,8 +361,8 @@ impl graph::Host for JobState {
 }
 
 impl graph::HostGraph for JobState {
-    fn init_execution_context(&mut self, this: Resource<Graph>) -> NnResult<ExecutionContext> {
-        let context = self.table.get(&this)?.init_execution_context().map_err(Into::into);
+    fn init_execution_context(&mut self, this: Resource<Graph>) -> NnResult<Context> {
+        let context = Context::of(self.table.get(&this)?);
         self.answer(context)
     }
 
@@ -295,19 +377,18 @@ impl inference::Host for JobState {}
 impl inference::HostGraphExecutionContext for JobState {
     fn compute(
         &mut self,
-        this: Resource<ExecutionContext>,
+        this: Resource<Context>,
         inputs: Vec<(String, Resource<Tensor>)>,
     ) -> wasmtime::Result<Result<Vec<(String, Resource<Tensor>)>, Resource<NnError>>> {
         let mut named = Vec::with_capacity(inputs.len());
         for (name, tensor) in inputs {
-            named.push(NamedTensor { name, tensor: to_wasi_nn(self.table.delete(tensor)?) });
+            named.push((name, self.table.delete(tensor)?));
         }
-        let ran = self.table.get_mut(&this)?.compute_with_io(named).map_err(NnError::from);
-        let outputs = std::mem::take(&mut *self.models.outputs.lock().unwrap_or_else(PoisonError::into_inner));
+        let ran = self.table.get_mut(&this)?.run(named);
         // A job that ran out of time in an engine ends here, whatever the guest would make of the error.
         self.check_time()?;
         match ran {
-            Ok(_) => {
+            Ok(outputs) => {
                 let handles = outputs.into_iter().map(|(name, tensor)| Ok((name, self.push_or_trap(tensor)?)));
                 Ok(Ok(handles.collect::<wasmtime::Result<Vec<_>>>()?))
             }
@@ -315,7 +396,7 @@ impl inference::HostGraphExecutionContext for JobState {
         }
     }
 
-    fn drop(&mut self, this: Resource<ExecutionContext>) -> wasmtime::Result<()> {
+    fn drop(&mut self, this: Resource<Context>) -> wasmtime::Result<()> {
         self.table.delete(this)?;
         Ok(())
     }

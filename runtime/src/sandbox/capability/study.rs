@@ -1,6 +1,6 @@
 //! `gantry:imaging/study`: the input, read-only and pseudonymous; series of earlier studies are looked at the same way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,11 +33,15 @@ pub(crate) struct StudyView {
     pub(super) priors: Vec<Prior>,
     /// Whether the module asked for earlier studies.
     pub(super) asked_for_priors: bool,
-    attributes: std::collections::BTreeSet<String>,
+    attributes: BTreeSet<String>,
+    /// Those of them that the guest asked for.
+    attributes_read: BTreeSet<String>,
     pseudonym_key: [u8; 32],
     read: ReadOptions,
     budget: Budget,
     decoded: BTreeMap<(SeriesHandle, u32), Volume>,
+    /// What was granted of each volume that was asked about.
+    of_volumes: BTreeMap<(SeriesHandle, u32), BTreeMap<String, String>>,
     digests: BTreeMap<String, [u8; 32]>,
     decoding: Duration,
     /// What of earlier studies could not be given.
@@ -60,6 +64,8 @@ pub struct InputRecord {
     pub warnings: Vec<String>,
     /// Time spent reading and decoding pixels.
     pub decoding: Duration,
+    /// Attributes of those granted that the module asked for, by keyword.
+    pub attributes_read: BTreeSet<String>,
 }
 
 impl StudyView {
@@ -78,10 +84,12 @@ impl StudyView {
             priors,
             asked_for_priors: false,
             attributes: grants.attributes.clone(),
+            attributes_read: BTreeSet::new(),
             pseudonym_key,
             read,
             budget,
             decoded: BTreeMap::new(),
+            of_volumes: BTreeMap::new(),
             digests: BTreeMap::new(),
             decoding: Duration::ZERO,
             warnings: Vec::new(),
@@ -97,8 +105,8 @@ impl StudyView {
         let uids = self.accepted.iter().map(|&index| &self.study.series[index].uid).chain(earlier);
         let pseudonyms = uids.map(|uid| (uid.clone(), self.pseudonym(uid))).collect();
         let priors = priors.to_vec();
-        let Self { digests, warnings, decoding, .. } = self;
-        InputRecord { digests, pseudonyms, priors, warnings, decoding }
+        let Self { digests, warnings, decoding, attributes_read, .. } = self;
+        InputRecord { digests, pseudonyms, priors, warnings, decoding, attributes_read }
     }
 
     fn series(&self, handle: SeriesHandle) -> &Series {
@@ -121,6 +129,35 @@ impl StudyView {
     fn geometry(&self, handle: SeriesHandle, index: u32) -> Result<&Geometry, Failure> {
         let volumes = &self.series(handle).volumes;
         volumes.get(index as usize).map(|v| &v.geometry).ok_or_else(|| no_volume(index, volumes.len()))
+    }
+
+    /// What only the granted may ask.
+    fn granted(&self, keyword: &str) -> Result<(), Failure> {
+        if self.attributes.contains(keyword) {
+            return Ok(());
+        }
+        let shown: String = keyword.chars().take(64).collect();
+        Err(Failure::Denied(format!(
+            "the attribute `{shown}` was not granted: the manifest must list it under needs.attributes and the \
+             operator must allow it (--grant attribute:{shown})"
+        )))
+    }
+
+    fn volume_attribute(&mut self, handle: SeriesHandle, index: u32, keyword: &str) -> Result<Option<String>, Failure> {
+        self.granted(keyword)?;
+        self.geometry(handle, index)?;
+        if !self.of_volumes.contains_key(&(handle, index)) {
+            let found = self.series(handle).volume_attributes(index as usize, &self.attributes, &self.read);
+            match found {
+                Ok(found) => {
+                    let found =
+                        found.into_iter().filter_map(|(volume, said)| Some((u32::try_from(volume).ok()?, said)));
+                    self.of_volumes.extend(found.map(|(volume, said)| ((handle, volume), said)));
+                }
+                Err(error) => return Err(self.remember(handle, error)),
+            }
+        }
+        Ok(self.of_volumes.get(&(handle, index)).and_then(|said| said.get(keyword).cloned()))
     }
 
     fn volume(&mut self, handle: SeriesHandle, index: u32) -> Result<Volume, Failure> {
@@ -193,14 +230,22 @@ impl study::HostSeries for JobState {
 
     fn attribute(&mut self, this: Resource<SeriesHandle>, keyword: String) -> Result<Option<String>, Failure> {
         let handle = *self.table.get(&this)?;
-        if !self.study.attributes.contains(&keyword) {
-            let shown: String = keyword.chars().take(64).collect();
-            return Err(Failure::Denied(format!(
-                "the attribute `{shown}` was not granted: the manifest must list it under needs.attributes and the \
-                 operator must allow it (--grant attribute:{shown})"
-            )));
-        }
-        Ok(self.study.series(handle).attribute(&keyword))
+        self.study.granted(&keyword)?;
+        let value = self.study.series(handle).attribute(&keyword);
+        self.study.attributes_read.insert(keyword);
+        Ok(value)
+    }
+
+    fn volume_attribute(
+        &mut self,
+        this: Resource<SeriesHandle>,
+        index: u32,
+        keyword: String,
+    ) -> Result<Option<String>, Failure> {
+        let handle = *self.table.get(&this)?;
+        let value = self.study.volume_attribute(handle, index, &keyword)?;
+        self.study.attributes_read.insert(keyword);
+        Ok(value)
     }
 
     fn volumes(&mut self, this: Resource<SeriesHandle>) -> wasmtime::Result<u32> {

@@ -13,7 +13,7 @@ type Handle = Resource<Volume>;
 
 impl JobState {
     /// Does `operation` on a volume and hands out the result.
-    fn derive(
+    pub(super) fn derive(
         &mut self,
         this: &Handle,
         operation: impl FnOnce(&Volume) -> Result<Volume, VolumeError>,
@@ -114,6 +114,7 @@ impl volumes::HostVolume for JobState {
 
     fn statistics(&mut self, this: Handle, within: Option<types::Region>) -> Result<volumes::Statistics, Failure> {
         let s = self.table.get(&this)?.statistics(within.map(Into::into))?;
+        self.meter.answered();
         Ok(volumes::Statistics {
             minimum: s.minimum,
             maximum: s.maximum,
@@ -133,6 +134,7 @@ impl volumes::HostVolume for JobState {
 
     fn components(&mut self, this: Handle, minimum_voxels: u64) -> Result<Vec<volumes::Component>, Failure> {
         let found = self.table.get(&this)?.components(minimum_voxels)?;
+        self.meter.answered();
         self.check_read((found.len() * size_of::<volumes::Component>()) as u64)?;
         Ok(found
             .into_iter()
@@ -162,7 +164,9 @@ impl volumes::HostVolume for JobState {
             return Err(Failure::Invalid(format!("the region {region:?} is empty or leaves the volume")));
         }
         self.check_read(region.voxels() as u64 * 4)?;
-        Ok(volume.read(region)?)
+        let voxels = volume.read(region)?;
+        self.meter.answered();
+        Ok(voxels)
     }
 
     fn drop(&mut self, this: Handle) -> wasmtime::Result<()> {
@@ -171,7 +175,7 @@ impl volumes::HostVolume for JobState {
     }
 }
 
-fn extent(e: types::Extent) -> [usize; 3] {
+pub(super) fn extent(e: types::Extent) -> [usize; 3] {
     [e.x as usize, e.y as usize, e.z as usize]
 }
 
@@ -180,7 +184,7 @@ fn to_extent(size: [usize; 3]) -> types::Extent {
     types::Extent { x: narrow(size[0]), y: narrow(size[1]), z: narrow(size[2]) }
 }
 
-fn vec3(v: types::Vec3) -> Vec3 {
+pub(super) fn vec3(v: types::Vec3) -> Vec3 {
     [v.x, v.y, v.z]
 }
 

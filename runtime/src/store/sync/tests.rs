@@ -1,6 +1,10 @@
+use sqlx::Row;
+
+use super::due::{DUE, DUE_LATEST};
+use super::parts::ROWS_AT_ONCE;
 use super::*;
 use crate::config::Release;
-use crate::store::{Done, Ending, HeldKind, NewJob, NewVerdict, Routed};
+use crate::store::{Done, Due, Ending, HeldKind, HeldObject, NewJob, NewVerdict, Routed, Store, ToHold, now_ms};
 
 /// A study that was sent, one that an archive gave as an earlier one, and one that is open.
 const STUDIES: &str = "
@@ -99,7 +103,7 @@ async fn a_part_goes_from_the_journal_to_the_bucket_in_steps_that_can_be_told_ag
     let (_folder, store) = store().await;
     route(&store, 1, 0).await;
     let study = due(&store).await.expect("it is whole");
-    let part = store.sync_take(&study, "r1").await.expect("taken");
+    let part = store.sync_take(&study, "r1", "P").await.expect("taken");
     let mut batch = store.begin().await.expect("begun");
     assert!(batch.sync_needs("2.25.1", false).await.expect("asked"), "retention leaves it");
     drop(batch);
@@ -112,7 +116,7 @@ async fn a_part_goes_from_the_journal_to_the_bucket_in_steps_that_can_be_told_ag
     assert!(store.sync_parts(None, 10).await.expect("parts").is_empty());
 
     assert_eq!(part, 1);
-    let part = store.sync_take(&study, "r2").await.expect("taken");
+    let part = store.sync_take(&study, "r2", "P").await.expect("taken");
     let object = HeldObject {
         kind: HeldKind::Instance,
         series_instance_uid: "s".into(),
@@ -166,7 +170,7 @@ async fn a_discard_counts_while_a_study_is_taken_and_until_its_batch_is_sealed()
 
     // While it is cleaned.
     let study = due(&store).await.expect("it is whole");
-    let part = store.sync_take(&study, "r1").await.expect("taken");
+    let part = store.sync_take(&study, "r1", "P").await.expect("taken");
     let both = SyncLooked { along: vec![object(1), object(2)], ..SyncLooked::default() };
     store.discard_held(&[1], "a", "b").await.expect("the journal").expect("it can be");
     assert!(!store.sync_taken(&study, part, &SyncTaken::default(), &both).await.expect("asked"));
@@ -174,7 +178,7 @@ async fn a_discard_counts_while_a_study_is_taken_and_until_its_batch_is_sealed()
     assert_eq!(due(&store).await, Some(study.clone()), "it is looked at again");
 
     // While it is in the spool.
-    let part = store.sync_take(&study, "r2").await.expect("taken");
+    let part = store.sync_take(&study, "r2", "P").await.expect("taken");
     let rest = SyncLooked { along: vec![object(2)], ..SyncLooked::default() };
     assert!(store.sync_taken(&study, part, &SyncTaken::default(), &rest).await.expect("kept"));
     store.sync_spooled(part).await.expect("kept");
@@ -189,6 +193,32 @@ async fn a_discard_counts_while_a_study_is_taken_and_until_its_batch_is_sealed()
     assert_eq!(states().await, ["discarded", "sent"]);
     let told = store.audit_latest(None, 1).await.expect("a log").pop().expect("a row");
     assert!(told.detail.ends_with(", 1 discarded after the batch was sealed"), "{}", told.detail);
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_stays_and_is_told_of_once() {
+    let (_folder, store) = store().await;
+    route(&store, 1, 0).await;
+    let study = due(&store).await.expect("it is whole");
+    let part = store.sync_take(&study, "r1", "PSEUDONYM").await.expect("taken");
+    let taken = SyncTaken { objects: 3, objects_held: 0, bytes: 30 };
+    assert!(store.sync_taken(&study, part, &taken, &SyncLooked::default()).await.expect("kept"));
+    store.sync_spooled(part).await.expect("kept");
+    let open = store.sync_open().await.expect("asked").pop().expect("it is open");
+    assert_eq!(open.patient, "PSEUDONYM");
+    for _ in 0..2 {
+        store.sync_withdraw(&open, "its patient opted out", true).await.expect("kept");
+    }
+    let parts = store.sync_parts(None, 10).await.expect("parts");
+    assert_eq!((parts[0].state.as_str(), parts[0].reason.as_str()), ("skipped", "its patient opted out"));
+    assert!(store.sync_open().await.expect("asked").is_empty());
+    let told = store.audit_latest(None, 100).await.expect("a log");
+    let told: Vec<_> =
+        told.into_iter().filter(|row| row.action == "sync-study-withdrawn").map(|row| row.detail).collect();
+    assert_eq!(told, ["its patient opted out; objects of it may be in the bucket, and no batch names them"]);
+    store.sync_sent("b1", &["r1".into()], 5000).await.expect("kept");
+    assert_eq!(store.sync_parts(None, 10).await.expect("parts")[0].state, "skipped", "no batch has it");
+    assert_eq!(due(&store).await, None);
 }
 
 #[tokio::test]
@@ -227,7 +257,7 @@ async fn looks_that_come_to_no_end_are_counted() {
     for before in 0..3 {
         assert_eq!(store.sync_begin(&study).await.expect("begun"), before);
         // Killed, and started again.
-        let part = store.sync_take(&study, "r").await.expect("taken");
+        let part = store.sync_take(&study, "r", "P").await.expect("taken");
         let open = store.sync_open().await.expect("asked").pop().expect("it is open");
         assert_eq!(open.id, part);
         store.sync_again(&open).await.expect("again");
@@ -242,7 +272,7 @@ async fn a_study_of_which_much_is_held_is_many_commits() {
     let (_folder, store) = store().await;
     route(&store, 1, 0).await;
     let study = due(&store).await.expect("it is whole");
-    let part = store.sync_take(&study, "r1").await.expect("taken");
+    let part = store.sync_take(&study, "r1", "P").await.expect("taken");
     let reason = gantry_cloud_sync::held::Reason::from(&gantry_cloud_sync::deid::Held::Recognizable);
     let held = |n: usize| {
         let object = HeldObject {

@@ -2,6 +2,7 @@
 
 mod characters;
 mod directory;
+mod frames;
 mod fuzzed;
 mod geometry;
 mod hostile;
@@ -10,6 +11,7 @@ mod inspect;
 mod pixels;
 mod real;
 mod retrieve;
+mod split;
 
 use std::path::{Path, PathBuf};
 
