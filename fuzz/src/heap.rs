@@ -2,14 +2,8 @@
 
 #![expect(unsafe_code, reason = "an allocator is unsafe by its trait; this one only counts and hands on")]
 
-#[path = "../../runtime/src/memory.rs"]
-pub mod budget;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Of `crate::memory`, what a study is read within.
-pub use self::budget::{Budget, Charge, OverBudget};
 
 /// The system's allocator, counted. Targets run on one thread.
 struct Counted;
