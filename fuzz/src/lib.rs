@@ -17,11 +17,22 @@ pub mod multipart;
 #[path = "../../runtime/src/config/mod.rs"]
 pub mod config;
 
+#[path = "../../runtime/src/study/mod.rs"]
+pub mod study;
+
 #[path = "../../runtime/src/volumes/mod.rs"]
 pub mod volumes;
 
 #[path = "../../runtime/src/geometry.rs"]
 pub mod geometry;
+
+/// Of `crate::dimse`, what a rewritten file names.
+pub mod dimse {
+    /// Who wrote it.
+    pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.1";
+    /// The same, for people.
+    pub const IMPLEMENTATION_VERSION_NAME: &str = "GANTRY_FUZZ";
+}
 
 #[path = "../../runtime/src/memory.rs"]
 pub mod memory;
@@ -33,6 +44,16 @@ pub mod tensor;
 /// Of `crate::trusted_code`, what the budget's file names.
 mod trusted_code {
     pub(crate) fn heaps_at_most(_: i32) {}
+}
+
+/// As the runtime shows text that may come from outside.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn shown(path: &std::path::Path) -> String {
+    printable(&path.to_string_lossy())
 }
 
 /// Of `crate::messages`, what reads and writes HL7 v2, and what the configuration names.
@@ -118,6 +139,36 @@ pub mod worker {
     mod choice;
     pub use choice::{Program, Wall};
 
+    /// Frames are decoded here.
+    #[derive(Debug)]
+    pub enum Decoders {}
+
+    /// Why a frame was not decoded.
+    #[expect(dead_code, reason = "there is no worker that could say so")]
+    #[derive(Debug)]
+    pub(crate) enum NoFrame {
+        Refused(String),
+        TooLong(u64),
+        Died(String, u64),
+        Host(String),
+    }
+
+    impl Decoders {
+        pub(crate) fn apart(&self) -> std::sync::Arc<Self> {
+            match *self {}
+        }
+
+        pub(crate) fn decode(
+            &self,
+            _: &crate::study::CompressedFrame,
+            _: &[u8],
+            _: usize,
+            _: &mut Vec<u8>,
+        ) -> Result<u16, NoFrame> {
+            match *self {}
+        }
+    }
+
     /// Memory of another process, which no target has.
     #[derive(Debug)]
     pub struct Mapped(Vec<u8>);
@@ -133,6 +184,18 @@ pub mod worker {
 
 // The configuration names it as a crate of its own.
 extern crate self as gantry_cloud_sync;
+
+/// Of `gantry_cloud_sync::deid`, what a rewritten file is written by.
+pub mod deid {
+    use dicom_core::VR;
+
+    /// Whether a length takes four bytes behind this VR (PS3.5 table 7.1-1).
+    #[must_use]
+    pub fn has_long_length(vr: VR) -> bool {
+        use VR::{OB, OD, OF, OL, OV, OW, SQ, SV, UC, UN, UR, UT, UV};
+        matches!(vr, OB | OD | OF | OL | OV | OW | SQ | SV | UC | UN | UR | UT | UV)
+    }
+}
 
 /// Of `gantry_cloud_sync::s3`, what the configuration names.
 #[path = "../../cloud-sync/src/s3"]

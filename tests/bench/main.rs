@@ -4,8 +4,8 @@
 //! busy machine would fail the best code.
 //!
 //! `sandbox` is `command`, `inside`, `native`, `peers` and `study`; `workers` goes on in `neighbours` and `processor`; `ingest` and
-//! `hospital` share `synthetic`, `sender` and `receivers`; `outputs` is `seg` and `outbox` on what `organs` has; `deid` stands alone, and `decode` beside it;
-//! `sync` shares `spooled` with the tests of what it measures; `volumes` and `stream` stand alone too.
+//! `hospital` share `synthetic`, `sender` and `receivers`; `outputs` is `seg` and `outbox` on what `organs` has; `deid` stands alone,
+//! and `decode` takes its study; `sync` shares `spooled` with the tests of what it measures; `volumes` and `stream` stand alone too.
 
 mod command;
 mod decode;

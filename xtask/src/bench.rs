@@ -25,6 +25,7 @@ Examples:
   cargo xtask bench outputs                  a SEG beside highdicom, and what a result waits for before Orthanc has it
   cargo xtask bench outputs -- --only seg    the SEG alone; also: orthanc, gone
   cargo xtask bench deid                     slices without identities, beside dicom-anonymizer and gdcmanon
+  cargo xtask bench decode                   a CT in JPEG 2000 to a volume, beside pydicom with OpenJPEG
   cargo xtask bench sync                     a batch into a bucket (radosgw), beside s5cmd
   cargo xtask bench volumes                  each operation on a volume, beside scipy and SimpleITK
   cargo xtask bench volumes -- --only median --slices 300

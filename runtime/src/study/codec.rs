@@ -337,6 +337,8 @@ pub(super) struct Codestream {
     pub(super) precision: u16,
     /// Where it lies in the pixel data.
     pub(super) range: Range<usize>,
+    /// Of JPEG 2000, and 0 elsewhere.
+    pub(super) tiles: u64,
     /// JPEG without a transform.
     pub(super) lossless: bool,
     /// Decoded, three components are red, green and blue.
@@ -344,6 +346,9 @@ pub(super) struct Codestream {
     /// Of JPEG with three components: where the names of these are in it, and what the decoder is to take them for.
     pub(super) names: Vec<(usize, u8)>,
 }
+
+/// What the header of a tile-part takes (SOT and SOD). The decoder takes kilobytes for each tile that it is told of.
+const TILE_MIN_BYTES: u64 = 14;
 
 impl Codestream {
     fn read(pixels: &Pixels, data: &[u8]) -> Result<Self, String> {
@@ -365,6 +370,7 @@ impl Codestream {
             alike: true,
             precision: header.precision.into(),
             range: 0..data.len(),
+            tiles: 0,
             lossless: false,
             becomes_rgb: false,
             names: Vec::new(),
@@ -378,6 +384,9 @@ impl Codestream {
                 "its compressed image is {}x{} where the header says {}x{}",
                 self.width, self.height, pixels.columns, pixels.rows
             ));
+        }
+        if self.tiles.saturating_mul(TILE_MIN_BYTES) > self.range.len() as u64 {
+            return Err("its compressed image has fewer tiles than its header says".into());
         }
         if self.components != pixels.samples {
             return Err(format!("its compressed image has {} components, not {}", self.components, pixels.samples));
@@ -426,6 +435,8 @@ fn jpeg2000(data: &[u8]) -> Option<Codestream> {
     while !matches!(siz.get(at..at + 2)?, [0xFF, 0x52 | 0x90]) {
         at += 2 + usize::from(short(at + 2)?);
     }
+    let count =
+        |size: u32, first: u32, tile: u32| (tile > 0).then(|| u64::from(size.saturating_sub(first).div_ceil(tile)));
     Some(Codestream {
         width: long(8)?.checked_sub(long(16)?)?,
         height: long(12)?.checked_sub(long(20)?)?,
@@ -433,6 +444,7 @@ fn jpeg2000(data: &[u8]) -> Option<Codestream> {
         alike,
         precision: u16::from(depth & 0x7F) + 1,
         range: start..end,
+        tiles: count(long(8)?, long(32)?, long(24)?)? * count(long(12)?, long(36)?, long(28)?)?,
         lossless: false,
         becomes_rgb: siz.get(at + 1) == Some(&0x52) && siz.get(at + 8) == Some(&1),
         names: Vec::new(),

@@ -33,6 +33,7 @@ pub(super) fn header(data: &[u8], photometric: Photometric) -> Result<Option<Cod
         alike: true,
         precision: u16::from(*precision),
         range: 0..end,
+        tiles: 0,
         lossless,
         // The decoder makes RGB of YCbCr; lossless images and those of 12 bits are left as they are.
         becomes_rgb: colours,

@@ -169,8 +169,8 @@ impl Header {
                 match scan.interleave {
                     Interleave::Sample => decoder.pixels(&mut lines, &before)?,
                     _ => {
-                        for i in 0..count {
-                            decoder.line(&mut lines[i], &before[i], i)?;
+                        for (i, (line, before)) in lines.iter_mut().zip(&before).enumerate() {
+                            decoder.line(line, before, i)?;
                         }
                     }
                 }

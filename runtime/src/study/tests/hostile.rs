@@ -94,6 +94,14 @@ fn a_compressed_image_must_have_the_size_of_the_header_before_memory_is_taken() 
     says(&with(8, 0x7F), &["2130706436x3 where the header says 4x3"]);
     says(&with(15, 9), &["4x9 where the header says 4x3"]);
     says(&with(41, 3), &["3 components"]);
+    // Tiles of one pixel: none of twelve is there.
+    let mut stream = jpeg_2000();
+    for at in [24, 28] {
+        stream[at..at + 4].copy_from_slice(&1u32.to_be_bytes());
+    }
+    let folder = Folder::new();
+    folder.add_as("a.dcm", &changed(|o| encapsulate(o, &[&stream])), uids::JPEG2000_LOSSLESS);
+    says(&decode_refusal(&folder), &["a.dcm", "damaged", "fewer tiles than its header says"]);
     says(&with(0, 0), &["no header or no end"]);
 }
 
