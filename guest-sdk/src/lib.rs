@@ -128,7 +128,7 @@
 //! - **What is seen is believed.** [`marks`] has a heatmap and boxes, which the host shows over the images.
 //!
 //! - **Frames one after another are another kind of module.** One that guides whoever holds an ultrasound probe implements
-//!   [`frames::FrameAnalyzer`] instead of [`Analyzer`], and `gantry stream` runs it.
+//!   [`frames::FrameAnalyzer`] instead of [`Analyzer`], with the feature `frames` of this crate, and `gantry stream` runs it.
 //!
 //! Order of reading: [`Analyzer`], [`Study`], [`Volume`] and [`volumes`], [`Model`], [`findings`], [`marks`],
 //! [`upstream`], [`frames`], [`testing`].
@@ -142,11 +142,13 @@ mod error;
 mod fake;
 mod filters;
 pub mod findings;
+#[cfg(any(feature = "frames", not(target_arch = "wasm32")))]
 pub mod frames;
 mod log;
 pub mod marks;
 mod patches;
 #[doc(hidden)]
+#[cfg(any(feature = "frames", not(target_arch = "wasm32")))]
 pub mod stream_bindings;
 mod study;
 mod tensor;
@@ -187,7 +189,7 @@ mod sys {
     pub(crate) use crate::fake::{
         errors, filters, findings, graph, inference, log, marks, patches, priors, study, tensor, upstream, volumes,
     };
-    #[cfg(target_arch = "wasm32")]
+    #[cfg(all(feature = "frames", target_arch = "wasm32"))]
     pub(crate) use crate::stream_bindings::gantry::imaging::frames;
 }
 
@@ -221,8 +223,9 @@ macro_rules! export {
 pub mod __private {
     pub use crate::bindings;
     pub use crate::bindings::gantry::imaging::log::Level;
-    #[cfg(target_arch = "wasm32")]
+    #[cfg(all(feature = "frames", target_arch = "wasm32"))]
     pub use crate::frames::session::{close, next, open};
+    #[cfg(any(feature = "frames", not(target_arch = "wasm32")))]
     pub use crate::stream_bindings;
 
     /// What the component exports.

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 use crate::peers::{path_text, pixelmed_is_there};
 
-/// What the frames of the module `frames` of `tests/guests/rogue` tell it.
+/// What the frames of the module `frames` of `tests/guests/streams` tell it.
 const FINE: u8 = 50;
 const LOOP: u8 = 1;
 const TRAP: u8 = 2;

@@ -253,10 +253,7 @@ impl Scenario {
     /// As [`Scenario::rogue`], with another manifest.
     #[must_use]
     pub fn rogue_with(guest: &str, manifest: &str) -> Option<Self> {
-        // One guest needs linker arguments of its own, and so a crate of its own.
-        let folder = if guest == "tables" { "tables" } else { "rogue" };
-        let component = needed(&format!("target/guests/{folder}/{guest}.wasm"), "cargo xtask guests")?;
-        let component = std::fs::read(component).expect("readable");
+        let component = component(guest)?;
         Some(Self::new(&component, manifest).expect("a scenario"))
     }
 
@@ -264,12 +261,11 @@ impl Scenario {
     /// `target`.
     #[must_use]
     pub fn with_net(guest: &str, manifest: &str, target: &str) -> Option<Self> {
-        let component = needed(&format!("target/guests/rogue/{guest}.wasm"), "cargo xtask guests")?;
+        let component = component(guest)?;
         let net = std::fs::read(repository().join("tests/guests/models/net.onnx")).expect("readable");
         let digest = gantry::hex(&Sha256::digest(&net));
         let models =
             format!("[[models]]\nname = \"net\"\nfile = \"net.onnx\"\ntarget = \"{target}\"\nsha256 = \"{digest}\"\n");
-        let component = std::fs::read(component).expect("readable");
         let scenario = Self::new(&component, &format!("{manifest}{models}")).expect("a scenario");
         scenario.write_package("net.onnx", &net).expect("written");
         Some(scenario)
@@ -384,6 +380,18 @@ impl Scenario {
         assert!(!text.contains("Secret") && !text.contains("SECRET"), "no patient data in messages: {text}");
         error
     }
+}
+
+/// A guest of `tests/guests`; nothing where it is not built.
+fn component(guest: &str) -> Option<Vec<u8>> {
+    // One needs linker arguments of its own, one a feature of the SDK, and so each a crate of its own.
+    let folder = match guest {
+        "tables" => "tables",
+        "frames" => "streams",
+        _ => "rogue",
+    };
+    let component = needed(&format!("target/guests/{folder}/{guest}.wasm"), "cargo xtask guests")?;
+    Some(std::fs::read(component).expect("readable"))
 }
 
 /// A manifest that asks for what modules usually ask for; `COMPONENT` stands for the component's digest.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 use wit_component::DecodedWasm;
+use wit_parser::{IndexMap, WorldItem, WorldKey};
 
 use super::cases::{CASE_FILE, CASES_FOLDER};
 use super::manifest::{Interface, Manifest, Sha256Hex};
@@ -101,8 +102,12 @@ pub(super) fn world(component: &[u8]) -> Result<(Vec<String>, Vec<String>), Stri
         return Err("it is a WIT package without code".into());
     };
     let world = &resolve.worlds[world];
-    let names = |items: Vec<&wit_parser::WorldKey>| items.into_iter().map(|k| resolve.name_world_key(k)).collect();
-    Ok((names(world.imports.keys().collect()), names(world.exports.keys().collect())))
+    // A type that a world names is no code to be had from anybody; what it is comes from an interface that is listed too.
+    let names = |items: &IndexMap<WorldKey, WorldItem>| {
+        let code = items.iter().filter(|(_, item)| !matches!(item, WorldItem::Type { .. }));
+        code.map(|(key, _)| resolve.name_world_key(key)).collect()
+    };
+    Ok((names(&world.imports), names(&world.exports)))
 }
 
 fn warnings(manifest: &Manifest, imports: &[String]) -> Vec<String> {

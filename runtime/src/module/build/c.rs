@@ -9,9 +9,12 @@ use wit_bindgen_core::{Files, wit_parser::Resolve};
 use super::world::{BUILD_FOLDER, WORLD};
 use super::{BuildError, command_failed, files_ending, put, tool};
 
-/// What every compiler for it takes; a reactor has functions to call and no `main`.
-const ARGUMENTS: [&str; 7] =
-    ["--target=wasm32-wasi", "-mexec-model=reactor", "-msimd128", "-O2", "-Wall", "-Wextra", "-Wl,--strip-all"];
+const TARGET: &str = "--target=wasm32-wasi";
+/// What every compiler for it takes.
+const COMPILE: [&str; 5] = ["-c", "-msimd128", "-O2", "-Wall", "-Wextra"];
+/// A reactor has functions to call and no `main`. Asked to optimise here, clang would run whatever `wasm-opt` is on the path,
+/// which may know less than this compiler makes.
+const LINK: [&str; 2] = ["-mexec-model=reactor", "-Wl,--strip-all"];
 const REMEDY: &str = "install clang, lld and wasi-libc (on Debian: apt-get install clang lld wasi-libc libclang-rt-14-dev-wasm32), \
                       set WASI_SDK_PATH to a wasi-sdk, or put zig on the path (pip install ziglang)";
 
@@ -20,22 +23,38 @@ pub(super) fn compile(source: &Path, wit: &Path, progress: &mut dyn FnMut(&str))
     let build = source.join(BUILD_FOLDER);
     let bindings = build.join("bindings");
     let mut inputs = files_ending(source, "c")?;
+    let mut objects = Vec::new();
     for name in bindings_in(wit, &bindings)? {
         // The header is included; the object has the type of the component.
-        if name.ends_with(".c") || name.ends_with(".o") {
-            inputs.push(bindings.join(name));
+        match Path::new(&name).extension().and_then(|extension| extension.to_str()) {
+            Some("c") => inputs.push(bindings.join(name)),
+            Some("o") => objects.push(bindings.join(name)),
+            _ => {}
         }
     }
+    for (number, input) in inputs.iter().enumerate() {
+        let object = build.join(format!("{number}.o"));
+        let mut compiler = compiler()?;
+        compiler.arg(TARGET).args(COMPILE).arg("-I").arg(&bindings).arg("-o").arg(&object).arg(input);
+        say(compiler, progress)?;
+        objects.push(object);
+    }
     let wasm = build.join("module.wasm");
-    let mut compiler = compiler()?;
-    compiler.args(ARGUMENTS).arg("-I").arg(&bindings).arg("-o").arg(&wasm).args(&inputs);
+    let mut linker = compiler()?;
+    linker.arg(TARGET).args(LINK).arg("-o").arg(&wasm).args(&objects);
+    say(linker, progress)?;
+    Ok(wasm)
+}
+
+/// Runs a compiler; what it warns of is told.
+fn say(mut compiler: Command, progress: &mut dyn FnMut(&str)) -> Result<(), BuildError> {
     let output = compiler.output().map_err(|e| command_failed(&compiler, e.to_string()))?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         return Err(command_failed(&compiler, said.trim_end().to_owned()));
     }
     said.lines().for_each(progress);
-    Ok(wasm)
+    Ok(())
 }
 
 /// Writes `analyzer.h`, `analyzer.c` and an object with the type of the component; their names.
