@@ -93,7 +93,7 @@ fn without_an_engine_it_says_how_to_get_one_and_whom_else_to_ask() {
 
 /// Queries of which every engine gives the same rows in the same order.
 const QUERIES: [&str; 4] = [
-    "SELECT site, modality, instances, patient FROM series_latest WHERE kind = 'acquired' ORDER BY series_instance_uid",
+    "SELECT site, modality, instances, body_part FROM series_latest WHERE kind = 'acquired' ORDER BY series_instance_uid",
     "SELECT sop_instance_uid, object_sha256, bytes, position_z_mm, date FROM instance_latest ORDER BY sop_instance_uid",
     "SELECT r.module, f.finding, f.kind, f.code_value, f.voxels FROM finding_latest f JOIN run_latest r \
      ON r.site = f.site AND r.result_sha256 = f.result_sha256 ORDER BY f.finding",

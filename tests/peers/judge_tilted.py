@@ -28,8 +28,8 @@ def main():
     points = [point(source, column, row, z) for z, (uid, *_) in enumerate(source) for row, column in np.argwhere(pixels[uid])]
     there = np.mean(points, axis=0)
     faults += segment(folder / "segmentation.dcm", there, len(points))
-    faults += boxes(folder / "presentation-state.dcm", source, pixels)
-    faults += outlines(folder / "report.dcm", source, pixels)
+    faults += boxes(folder / "presentation-state.dcm", source, pixels, drift(source, pixels))
+    faults += outlines(folder / "report.dcm", pixels, drift(source, pixels))
     for fault in faults:
         print(fault)
     print("not as expected" if faults else f"a piece of {len(points)} pixels as expected")
@@ -51,33 +51,47 @@ def segment(path, there, count):
     return faults if 0.7 < len(index) / count < 1.4 else [*faults, f"the segment has {len(index)} voxels, not about {count}"]
 
 
-def around(corners, image, pixels):
-    """Whether an outline in pixels, the first of which reaches from 0 to 1, is around what is dense in an image."""
+def around(corners, image, pixels, drift):
+    """Whether an outline in pixels, the first of which reaches from 0 to 1, is around what is dense in an image.
+
+    A box is one on the grid on which slices lie above one another: so it is as much larger than what is in an image, at
+    both sides together, as the piece drifts there from its first image to its last.
+    """
     rows, columns = np.nonzero(pixels[image])
     if not len(rows):
         return False
     wanted = np.array([[columns.min(), rows.min()], [columns.max() + 1, rows.max() + 1]])
-    return np.abs(np.array([corners.min(axis=0), corners.max(axis=0)]) - wanted).max() <= 1.5
+    larger = (np.array([corners.min(axis=0), corners.max(axis=0)]) - wanted) * [[-1], [1]]
+    return larger.min() >= -1.5 and (larger.sum(axis=0) <= drift + 3).all()
 
 
-def boxes(path, source, pixels):
+def drift(source, pixels):
+    """Columns and rows by which the first pixel of an image moves along the normal, from the first dense image to the last."""
+    dense = [s for s in source if pixels[s[0]].any()]
+    (_, first, row, column, spacing), last = dense[0][:5], dense[-1][1]
+    moved = np.array(last) - np.array(first)
+    # The grid follows the first image; distances of columns lie along rows.
+    return np.abs([np.dot(moved, row) / spacing[1], np.dot(moved, column) / spacing[0]])
+
+
+def boxes(path, source, pixels, drifts):
     faults, seen = [], 0
     for annotation in pydicom.dcmread(path).GraphicAnnotationSequence:
         for graphic in annotation.get("GraphicObjectSequence", []):
             corners = np.array(graphic.GraphicData, float).reshape(-1, 2)
             images = [image for item in annotation.ReferencedImageSequence for image in images_of(item)]
             seen += len(images)
-            faults += [f"a box is not around what is in {image}" for image in images if not around(corners, image, pixels)]
+            faults += [f"a box is not around what is in {image}" for image in images if not around(corners, image, pixels, drifts)]
     return faults if seen == sum(p.any() for p in pixels.values()) else [*faults, f"boxes on {seen} images"]
 
 
-def outlines(path, source, pixels):
+def outlines(path, pixels, drifts):
     groups = highdicom.sr.srread(path).content.get_volumetric_roi_measurement_groups()
     regions = [region for group in groups if group.referenced_segment is None for region in group.roi]
     faults = [] if regions else ["no outlines"]
     for region in regions:
         image = image_of(region.ContentSequence[0].ReferencedSOPSequence[0])
-        if not around(np.array(region.value), image, pixels):
+        if not around(np.array(region.value), image, pixels, drifts):
             faults.append(f"an outline is not around what is in {image}")
     return faults
 

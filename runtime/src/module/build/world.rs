@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{BuildError, put};
 use crate::module::manifest::{Interface, Manifest};
+use crate::module::package::MANIFEST_FILE;
 
 /// Name of the world; tools call what they make by it.
 pub(super) const WORLD: &str = "analyzer";
@@ -17,7 +18,14 @@ const CONTRACT: &str = include_str!("../../../../wit/imaging.wit");
 const NN: &str = include_str!("../../../../wit/deps/wasi-nn/nn.wit");
 
 /// Writes it to `source/build/wit`, where an editor and `source`'s language find it; that folder.
+///
+/// # Errors
+/// It cannot be written, or the manifest asks for frames, which a module in Rust alone can have.
 pub(super) fn write(source: &Path, manifest: &Manifest) -> Result<PathBuf, BuildError> {
+    if manifest.needs.interfaces.contains(&Interface::Frames) {
+        let reason = "needs.interfaces lists gantry:imaging/frames, and modules that look at frames are built in Rust alone";
+        return Err(BuildError::Manifest { path: source.join(MANIFEST_FILE), reason: reason.into() });
+    }
     let folder = source.join(BUILD_FOLDER).join("wit");
     put(&folder, "world.wit", world(manifest).as_bytes())?;
     put(&folder, "deps/gantry-imaging/imaging.wit", CONTRACT.as_bytes())?;
@@ -65,6 +73,11 @@ mod tests {
             let mut manifest = Manifest::parse(text).expect("fits");
             manifest.needs.interfaces = vec![interface];
             let source = tempfile::tempdir().expect("a folder");
+            if interface == Interface::Frames {
+                let refused = write(source.path(), &manifest).expect_err("another world").to_string();
+                assert!(refused.contains("in Rust alone"), "{refused}");
+                continue;
+            }
             let wit = write(source.path(), &manifest).expect("written");
             let mut resolve = wit_parser::Resolve::default();
             let (package, _) = resolve.push_dir(&wit).expect("a world that can be read");
