@@ -56,6 +56,9 @@ fn people(study: &Study) -> String {
             for (name, value) in &volume.told_by {
                 let _ = write!(text, ", {name} {value}");
             }
+            if unplaced(series, volume) {
+                text.push_str(", without a place in the patient");
+            }
             if let Some(tilt) = &volume.tilt {
                 let _ = write!(text, ", straightened by {:.1} degrees", tilt.degrees);
             }
@@ -66,6 +69,11 @@ fn people(study: &Study) -> String {
         let _ = writeln!(text, "warning: {warning}");
     }
     text
+}
+
+/// Whether its grid says nothing of where in the patient it lies.
+fn unplaced(series: &Series, volume: &VolumeLayout) -> bool {
+    volume.slices.iter().any(|index| series.instances.get(*index).is_some_and(|image| image.unplaced))
 }
 
 fn machines(study: &Study) -> Value {
@@ -79,6 +87,7 @@ fn machines(study: &Study) -> Value {
             volume.told_by.iter().map(|(name, value)| json!({"attribute": name, "value": value})).collect();
         json!({
             "size": grid.size(), "spacing_mm": grid.spacing(), "origin_mm": grid.origin(), "axes": grid.axes(),
+            "unplaced": unplaced(series, volume),
             "told_by": told,
             "tilt_degrees": volume.tilt.as_ref().map(|tilt| tilt.degrees),
             "slices": volume.slices.iter().map(|index| image(series, index)).collect::<Vec<_>>(),

@@ -17,6 +17,8 @@ use crate::geometry::Geometry;
 
 /// The time from one frame to the next that a recording can mean, µs: a thousand a second to one in ten.
 const INTERVAL_US: std::ops::RangeInclusive<f64> = 1e3..=1e7;
+/// Machines write one to three regions. Each row of each picture is held against all.
+const REGIONS_MAX: usize = 64;
 
 /// One instance of several frames. Holds a patient's identity: no `Debug`.
 pub struct Cine {
@@ -96,7 +98,7 @@ impl Cine {
         let frames = kept.frames()?;
         let a = kept.attributes();
         let timing = timing(&a, frames)?;
-        let regions = regions(&a, columns, rows);
+        let regions = regions(&a, columns, rows)?;
         let spacing_mm = a.numbers::<2>(tags::PIXEL_SPACING).ok().flatten().map(|[row, column]| [column, row]);
         let spacing_mm = spacing_mm.or_else(|| regions.iter().find_map(|region| region.spacing_mm));
         let spacing_mm = spacing_mm.filter(|both| both.iter().all(|mm| (1e-3..=1e3).contains(mm)));
@@ -264,11 +266,14 @@ struct UltrasoundRegion {
 }
 
 /// Those that lie in the image; one that does not says nothing of where names are, and none of them is believed then.
-fn regions(a: &Attributes<'_>, columns: u32, rows: u32) -> Vec<UltrasoundRegion> {
+fn regions(a: &Attributes<'_>, columns: u32, rows: u32) -> Result<Vec<UltrasoundRegion>, ReadError> {
     let sequence = a.object.get(tags::SEQUENCE_OF_ULTRASOUND_REGIONS);
     let items = sequence.and_then(|sequence| sequence.items()).unwrap_or_default();
+    if items.len() > REGIONS_MAX {
+        return Err(a.fault(tags::SEQUENCE_OF_ULTRASOUND_REGIONS, format!("has more than {REGIONS_MAX} items")));
+    }
     let read: Option<Vec<_>> = items.iter().map(|item| region(a.path, item, columns, rows)).collect();
-    read.unwrap_or_default()
+    Ok(read.unwrap_or_default())
 }
 
 fn region(path: &Path, item: &InMemDicomObject, columns: u32, rows: u32) -> Option<UltrasoundRegion> {
@@ -310,6 +315,7 @@ fn alone(kept: &Kept, [columns, rows]: [u32; 2], spacing_mm: Option<[f64; 2]>) -
         transfer_syntax_uid: kept.transfer_syntax_uid.clone(),
         source: kept.opened.source.clone(),
         frames: kept.frames()?,
+        unplaced: true,
         ..Instance::default()
     };
     let modality = a.text(tags::MODALITY);

@@ -110,7 +110,11 @@ pub(super) struct Scratch {
 /// What samples mean once the frame is decoded. `Err` where its codestream cannot be decoded, as far as it says.
 pub(super) fn becomes(pixels: &Pixels, value: &[u8]) -> Result<Photometric, String> {
     if !matches!(pixels.coding, Coding::Jpeg | Coding::JpegLs | Coding::Jpeg2000) {
-        return Ok(pixels.photometric);
+        return Ok(match pixels.photometric {
+            // RLE has a plane for each sample, all of one size.
+            Photometric::YbrFull422 if !pixels.stored_as_is() => Photometric::YbrFull,
+            other => other,
+        });
     }
     let data = joined(&fragments(value)?);
     let stream = Codestream::read(pixels, &data)?;
@@ -216,10 +220,12 @@ fn own(
     decode: impl FnOnce(&mut dyn FnMut(usize, u16)) -> Result<(), String>,
 ) -> Result<(), String> {
     out.resize(pixels.bytes(), 0);
-    if pixels.allocated == 8 {
-        return decode(&mut |at, sample| out[at] = sample as u8);
-    }
-    decode(&mut |at, sample| out[at * 2..at * 2 + 2].copy_from_slice(&sample.to_le_bytes()))
+    let wide = pixels.sample_bytes();
+    decode(&mut |at, sample| {
+        // In little endian, with zeros above where there is room for more; in 8 bits it is a byte.
+        let place = out.get_mut(at * wide..(at + 1) * wide).unwrap_or_default();
+        place.iter_mut().zip(sample.to_le_bytes()).for_each(|(place, byte)| *place = byte);
+    })
 }
 
 /// The fragments of encapsulated pixel data (PS3.5 annex A.4), without the offset table.
@@ -515,5 +521,49 @@ impl PixelDataObject for Frame<'_> {
     }
     fn raw_pixel_data(&self) -> Option<RawPixelData> {
         Some(RawPixelData { fragments: C::from_iter([self.data.to_vec()]), offset_table: C::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_of_our_own_decoders_have_as_many_bits_as_are_allocated() {
+        let pixels = |allocated| Pixels {
+            coding: Coding::JpegLs,
+            deflated: false,
+            offset: 0,
+            length: None,
+            words: false,
+            rows: 1,
+            columns: 2,
+            photometric: Photometric::Monochrome2,
+            samples: 1,
+            planar: false,
+            allocated,
+            stored: 8,
+            high: 7,
+            signed: false,
+            float: false,
+            slope: 1.0,
+            intercept: 0.0,
+            lut: None,
+        };
+        let written = |allocated: u16| {
+            let mut out = Vec::new();
+            let done = own(&pixels(allocated), &mut out, |put| {
+                put(0, 1);
+                put(1, 0x0203);
+                // Behind the last is nothing.
+                put(2, 9);
+                Ok(())
+            });
+            done.expect("written");
+            out
+        };
+        assert_eq!(written(8), [1, 3]);
+        assert_eq!(written(16), [1, 0, 3, 2]);
+        assert_eq!(written(32), [1, 0, 0, 0, 3, 2, 0, 0]);
     }
 }

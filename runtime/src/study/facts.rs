@@ -74,7 +74,9 @@ pub(super) fn value(facts: &Facts, place: usize) -> &str {
 
 /// Numbers by their size, and before other text.
 pub(super) fn compare(a: &str, b: &str) -> Ordering {
-    let numbers = |text: &str| text.split('\\').map(|n| n.trim().parse::<f64>().ok()).collect::<Option<Vec<_>>>();
+    // Zero is zero, with a minus too.
+    let number = |text: &str| text.trim().parse::<f64>().ok().map(|n| if n == 0.0 { 0.0 } else { n });
+    let numbers = |text: &str| text.split('\\').map(number).collect::<Option<Vec<_>>>();
     match (numbers(a), numbers(b)) {
         (Some(a), Some(b)) => {
             let differ = a.iter().zip(&b).map(|(a, b)| a.total_cmp(b)).find(|order| order.is_ne());
@@ -94,5 +96,17 @@ pub(super) fn shown(value: &str) -> &str {
         "" => "none",
         value if value.split('\\').all(plain) => value,
         _ => "text",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_compared_by_their_size_and_come_before_text() {
+        assert_eq!(compare("-0\\0\\1", "0\\0\\1.0"), Ordering::Equal);
+        assert_eq!(compare("9", "10"), Ordering::Less);
+        assert_eq!(compare("10", "A"), Ordering::Less);
     }
 }

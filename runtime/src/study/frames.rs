@@ -40,6 +40,12 @@ const PLACES: [Tag; 4] = [
     tags::IMAGE_ORIENTATION_PATIENT,
 ];
 
+/// What frames have in common is looked at again for each: no more than this in all.
+const COMMON_MAX_BYTES: u64 = 1 << 30;
+
+/// As many dimensions may tell frames apart; images have a handful.
+const DIMENSIONS_MAX: usize = 64;
+
 /// The slices of an image: itself, or its frames in their order.
 pub(super) fn slices(a: &Attributes<'_>, next: &Next, uid: &str, syntax: Syntax) -> Result<Vec<Slice>, ReadError> {
     let frames = count(a)?;
@@ -60,6 +66,10 @@ pub(super) fn slices(a: &Attributes<'_>, next: &Next, uid: &str, syntax: Syntax)
     }
     let one = one_of(a, next, frames)?;
     let common = common(a.object);
+    if bytes(&common).saturating_mul(groups.len() as u64) > COMMON_MAX_BYTES {
+        let what = "an image whose many frames have so much in common (lookup tables)";
+        return Err(ReadError::unavailable(a.path, what));
+    }
     let dimensions = dimensions(a.object);
     let mut slices = Vec::with_capacity(groups.len());
     // What frames say of their pixels is mostly the same.
@@ -142,7 +152,11 @@ fn one_of(a: &Attributes<'_>, next: &Next, frames: u32) -> Result<Next, ReadErro
     let alone = |length| Next { tag: next.tag, vr: next.vr, value: next.value, length };
     let Some(length) = next.length else { return Ok(alone(None)) };
     let side = |tag| a.needed_small(tag).map(u64::from);
-    let samples = a.small(tags::SAMPLES_PER_PIXEL)?.map_or(1, u64::from);
+    let samples = match a.text(tags::PHOTOMETRIC_INTERPRETATION).as_str() {
+        // Two pixels share their chrominance.
+        "YBR_FULL_422" => 2,
+        _ => a.small(tags::SAMPLES_PER_PIXEL)?.map_or(1, u64::from),
+    };
     let allocated = match next.tag {
         tags::FLOAT_PIXEL_DATA => 32,
         tags::DOUBLE_FLOAT_PIXEL_DATA => 64,
@@ -178,6 +192,15 @@ fn common(object: &InMemDicomObject) -> InMemDicomObject {
         add(&mut common, shared);
     }
     common
+}
+
+/// About as many bytes as there are in values.
+fn bytes(object: &InMemDicomObject) -> u64 {
+    let of = |element: &InMemElement| match element.items() {
+        Some(items) => items.iter().map(bytes).sum(),
+        None => element.header().len.get().map_or(0, u64::from),
+    };
+    object.iter().map(of).sum()
 }
 
 /// Puts what functional groups say of a slice beside what is there, or in its place.
@@ -243,7 +266,8 @@ fn dimensions(object: &InMemDicomObject) -> Vec<usize> {
         _ => None,
     };
     let pointers = items(object, tags::DIMENSION_INDEX_SEQUENCE).iter().map(pointer);
-    pointers.enumerate().filter(|(_, tag)| tag.is_some_and(|tag| !PLACES.contains(&tag))).map(|(i, _)| i).collect()
+    let apart = pointers.enumerate().filter(|(_, tag)| tag.is_some_and(|tag| !PLACES.contains(&tag)));
+    apart.map(|(i, _)| i).take(DIMENSIONS_MAX).collect()
 }
 
 fn add_dimensions(object: &mut InMemDicomObject, groups: &InMemDicomObject, dimensions: &[usize]) {

@@ -347,7 +347,8 @@ impl Opened {
             slices => slices,
         };
         let modality = Some(a.text(tags::MODALITY)).filter(|text| is_code(text)).unwrap_or_default();
-        let rescale_type = a.text(tags::RESCALE_TYPE);
+        // Of several frames it is their functional groups that say it.
+        let rescale_type = frames::text(&object, &frames::said(&object, 1), tags::RESCALE_TYPE).unwrap_or_default();
         Ok(Object {
             path: path.to_owned(),
             class,

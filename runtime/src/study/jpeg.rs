@@ -16,6 +16,10 @@ pub(super) fn header(data: &[u8], photometric: Photometric) -> Result<Option<Cod
             "its compressed image is hierarchical or arithmetic-coded, which this version does not decode".into()
         );
     }
+    // Whoever decodes it finds the components where the header says that they are.
+    if frame.value.len() != 6 + 3 * usize::from(*components) {
+        return Err("its compressed image has a header that does not describe each of its components".into());
+    }
     let lossless = frame.marker == 0xC3;
     let twelve = frame.marker == 0xC1 && *precision == 12;
     if !lossless && !twelve && *precision != 8 {
@@ -105,4 +109,17 @@ fn names(segments: &[Segment<'_>], frame: &Segment<'_>, new: [u8; 3]) -> Vec<(us
         }));
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_describes_each_of_its_components() {
+        // Of three components none is described, and the image ends.
+        let stream = [0xFF, 0xD8, 0xFF, 0xC0, 0, 8, 8, 0, 1, 0, 1, 3, 0xFF, 0xD9];
+        let error = header(&stream, Photometric::Rgb).map(|_| ()).expect_err("refused");
+        assert!(error.contains("describe each of its components"), "{error}");
+    }
 }

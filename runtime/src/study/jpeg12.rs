@@ -25,7 +25,7 @@ const ZIGZAG: [usize; 64] = [
 pub(super) fn decode(data: &[u8], segments: &[Segment<'_>], mut put: impl FnMut(usize, u16)) -> Result<(), String> {
     let mut tables = Tables::default();
     let mut frame: Option<(usize, usize, Vec<Component>)> = None;
-    let mut scans = 0;
+    let mut seen: Vec<bool> = Vec::new();
     for segment in segments {
         match segment.marker {
             0xDB => tables.quantization(segment.value)?,
@@ -34,16 +34,22 @@ pub(super) fn decode(data: &[u8], segments: &[Segment<'_>], mut put: impl FnMut(
                 let interval = segment.value.first_chunk().ok_or_else(damaged)?;
                 tables.restart = usize::from(u16::from_be_bytes(*interval));
             }
-            0xC1 => frame = Some(header(segment.value)?),
+            // The sizes of the first were checked.
+            0xC1 if frame.is_some() => return Err(damaged()),
+            0xC1 => {
+                let (width, height, components) = header(segment.value)?;
+                seen = vec![false; components.len()];
+                frame = Some((width, height, components));
+            }
             0xDA => {
                 let (width, height, components) = frame.as_ref().ok_or_else(damaged)?;
                 let coded = data.get(segment.at + segment.value.len()..).unwrap_or_default();
-                scans += scan(&tables, segment.value, coded, (*width, *height), components, &mut put)?;
+                scan(&tables, segment.value, coded, (*width, *height), components, &mut seen, &mut put)?;
             }
             _ => {}
         }
     }
-    if frame.is_none_or(|(_, _, components)| scans != components.len()) {
+    if seen.is_empty() || seen.contains(&false) {
         return Err("its compressed image lacks a component".into());
     }
     Ok(())
@@ -54,7 +60,10 @@ fn damaged() -> String {
 }
 
 fn header(value: &[u8]) -> Result<(usize, usize, Vec<Component>), String> {
-    let Some(([12, y0, y1, x0, x1, _], described)) = value.split_first_chunk::<6>() else { return Err(damaged()) };
+    let Some(([12, y0, y1, x0, x1, count], described)) = value.split_first_chunk::<6>() else { return Err(damaged()) };
+    if described.len() != usize::from(*count) * 3 {
+        return Err(damaged());
+    }
     let component = |c: &[u8]| match c[1] {
         0x11 => Ok(Component { name: c[0], table: usize::from(c[2]) }),
         _ => Err("its compressed image of 12 bits has components of different sizes".to_owned()),
@@ -63,20 +72,24 @@ fn header(value: &[u8]) -> Result<(usize, usize, Vec<Component>), String> {
     Ok((u16::from_be_bytes([*x0, *x1]).into(), u16::from_be_bytes([*y0, *y1]).into(), components))
 }
 
-/// One scan, from its header; of how many components.
+/// One scan, from its header: of components that were not `seen` before, so that there are no more scans than components.
 fn scan(
     tables: &Tables,
     value: &[u8],
     coded: &[u8],
     (width, height): (usize, usize),
     components: &[Component],
+    seen: &mut [bool],
     put: &mut impl FnMut(usize, u16),
-) -> Result<usize, String> {
+) -> Result<(), String> {
     let (count, rest) = value.split_first().ok_or_else(damaged)?;
     let selectors = rest.get(..usize::from(*count) * 2).ok_or_else(damaged)?;
     let mut parts = Vec::new();
     for selector in selectors.chunks_exact(2) {
         let place = components.iter().position(|c| c.name == selector[0]).ok_or_else(damaged)?;
+        if std::mem::replace(&mut seen[place], true) {
+            return Err("its compressed image has a component twice".to_owned());
+        }
         let (dc, ac) = (usize::from(selector[1] >> 4), usize::from(selector[1] & 15));
         let part = Part {
             place,
@@ -90,6 +103,9 @@ fn scan(
             last: 0,
         };
         parts.push(part);
+    }
+    if parts.is_empty() {
+        return Err(damaged());
     }
     let mut bits = Bits { data: coded, at: 0, held: 0, count: 0 };
     let across = width.div_ceil(8);
@@ -109,7 +125,7 @@ fn scan(
             }
         }
     }
-    Ok(parts.len())
+    Ok(())
 }
 
 /// One component of a scan.
@@ -292,4 +308,33 @@ fn one_way(v: [i64; 8], down: u32) -> [i64; 8] {
     let odd = [v[1] * 12299 + z1 + z4, v[3] * 25172 + z2 + z3, v[5] * 16819 + z2 + z4, v[7] * 2446 + z1 + z3];
     let scaled = |value: i64| (value + (1 << (down - 1))) >> down;
     std::array::from_fn(|i| if i < 4 { scaled(even[i] + odd[i]) } else { scaled(even[7 - i] - odd[7 - i]) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::jpeg::segments;
+    use super::*;
+
+    /// One component of 8 × 8 pixels.
+    const FRAME: [u8; 13] = [0xFF, 0xC1, 0, 11, 12, 0, 8, 0, 8, 1, 1, 0x11, 0];
+
+    #[track_caller]
+    fn refused(parts: &[&[u8]]) {
+        let data = [&[0xFF, 0xD8][..], &parts.concat()[..]].concat();
+        assert_eq!(decode(&data, &segments(&data), |_, _| {}), Err(damaged()));
+    }
+
+    #[test]
+    fn an_image_has_one_header_that_describes_as_many_components_as_it_says() {
+        let mut larger = FRAME;
+        larger[5] = 0xFF;
+        refused(&[&FRAME, &larger]);
+        // Three described, and one said.
+        refused(&[&[0xFF, 0xC1, 0, 17, 12, 0, 8, 0, 8, 1, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0]]);
+    }
+
+    #[test]
+    fn a_scan_of_no_component_is_refused() {
+        refused(&[&FRAME, &[0xFF, 0xDA, 0, 6, 0, 0, 63, 0]]);
+    }
 }

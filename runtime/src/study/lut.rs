@@ -53,8 +53,9 @@ impl Table {
         segmented: Option<Tag>,
     ) -> Result<Self, ReadError> {
         let [entries, first, bits] = a.numbers::<3>(descriptor)?.ok_or_else(|| a.fault(descriptor, "is missing"))?;
-        // 65536 does not fit its 16 bits.
-        let entries = if entries == 0.0 { 1 << 16 } else { entries.clamp(1.0, 65535.0) as usize };
+        // 65536 does not fit its 16 bits; and where pixels are signed, so is what counts entries.
+        let entries = if entries <= 0.0 { entries + 65536.0 } else { entries };
+        let entries = entries.clamp(1.0, 65536.0) as usize;
         if !(8.0..=16.0).contains(&bits) {
             return Err(a.fault(descriptor, "has entries of other than 8 to 16 bits"));
         }
@@ -132,6 +133,11 @@ fn segment<'a>(segment: &'a [u16], entries: usize, words: &mut Vec<u16>) -> Opti
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use dicom_core::{DataElement, PrimitiveValue, VR};
+    use dicom_object::InMemDicomObject;
+
     use super::*;
 
     #[test]
@@ -143,6 +149,17 @@ mod tests {
         assert_eq!(expanded(&[0, 3, 1, 2, 3], 2), None, "more than there are entries");
         assert_eq!(expanded(&[0, 1, 1, 2, 9, 9, 9], 20), None, "outside");
         assert_eq!(expanded(&[0, 1, 1, 2, 65535, 3, 0], 20), None, "itself, over and over");
+    }
+
+    #[test]
+    fn a_signed_descriptor_counts_entries_without_a_sign() {
+        let mut object = InMemDicomObject::new_empty();
+        let descriptor = PrimitiveValue::I16([-25536i16, -2, 16].into_iter().collect());
+        object.put(DataElement::new(tags::LUT_DESCRIPTOR, VR::SS, descriptor));
+        object.put(DataElement::new(tags::LUT_DATA, VR::OW, PrimitiveValue::U16(vec![7u16; 40_000].into())));
+        let a = Attributes { path: Path::new("a.dcm"), object: &object };
+        let table = Table::read(&a, tags::LUT_DESCRIPTOR, tags::LUT_DATA, None).map_err(|e| e.to_string());
+        assert_eq!(table.map(|table| (table.first, table.words.len())), Ok((-2, 40_000)));
     }
 
     #[test]

@@ -75,6 +75,11 @@ use crate::memory::Budget;
 use crate::volumes::{Volume, VolumeError};
 use crate::worker::Decoders;
 
+/// Of so many volumes of a file [`Series::volume_attributes`] tells at once, and of others than the one that was asked about
+/// only while what it tells is no larger.
+const SAID_AT_ONCE: usize = 64;
+const SAID_MAX_BYTES: usize = 1 << 20;
+
 /// One study of one patient.
 #[derive(Debug)]
 pub struct Study {
@@ -122,7 +127,8 @@ pub struct Instance {
     pub frame: Option<u32>,
     /// How many frames the instance has; 1 of one image.
     pub frames: u32,
-    /// Image Position (Patient) (0020,0032): centre of the first pixel, mm; `None` where the series is refused.
+    /// Image Position (Patient) (0020,0032): centre of the first pixel, mm; `None` where the image lies nowhere or the series
+    /// is refused.
     pub position: Option<Vec3>,
     /// It lies nowhere in the patient, as a projection or a photograph: its grid is its own plane, from 0, and says nothing of
     /// where the patient is.
@@ -379,8 +385,8 @@ impl Series {
         attributes::text(&self.header, tag)
     }
 
-    /// What attributes of these `keywords` say of the first slice of a volume, and of other volumes whose first slice is in
-    /// the same file: by volume and keyword, as [`attribute`](Self::attribute) says it. Reads the header of the file again.
+    /// What attributes of these `keywords` say of the first slice of a volume, and of some other volumes whose first slice is
+    /// in the same file: by volume and keyword, as [`attribute`](Self::attribute) says it. Reads the header of the file again.
     ///
     /// # Errors
     /// There is no such volume, or its file is not the one that was read.
@@ -408,9 +414,18 @@ impl Series {
             };
             keywords.iter().filter_map(value).collect()
         };
-        let volumes = self.volumes.iter().enumerate().filter_map(|(at, volume)| Some((at, first(volume)?)));
-        let here = volumes.filter(|(_, image)| image.path == of.path);
-        Ok(here.map(|(at, image)| (at, said(image))).collect())
+        // Each frame of a file may be a volume, and each then repeats what is said of all.
+        let volumes = self.volumes.iter().enumerate().skip(index - index % SAID_AT_ONCE).take(SAID_AT_ONCE);
+        let here = volumes.filter_map(|(at, volume)| Some((at, first(volume).filter(|image| image.path == of.path)?)));
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for (at, image) in here {
+            if at == index || bytes <= SAID_MAX_BYTES {
+                let said = said(image);
+                bytes += said.values().map(String::len).sum::<usize>();
+                found.push((at, said));
+            }
+        }
+        Ok(found)
     }
 
     /// What values of a PET are multiplied by to become standardized uptake values by body weight, g/mL.

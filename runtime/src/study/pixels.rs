@@ -206,7 +206,10 @@ impl Pixels {
             tags::DOUBLE_FLOAT_PIXEL_DATA => 64,
             _ => a.needed_small(tags::BITS_ALLOCATED)?,
         };
-        if !matches!((allocated, samples), (8 | 16 | 32, _) | (1, 1)) && !(float && samples == 1) {
+        if float && samples != 1 {
+            return unavailable("floating-point numbers of several samples a pixel");
+        }
+        if !matches!((allocated, samples), (8 | 16 | 32, _) | (1, 1)) && !float {
             return unavailable("Bits Allocated (0028,0100) other than 1 (of one sample), 8, 16 and 32");
         }
         let coding = syntax.coding.ok_or_else(|| not_decoded(a.path, uid))?;

@@ -146,23 +146,22 @@ fn levels(slices: &[Placed<'_>], members: &[usize]) -> Vec<(usize, usize)> {
 /// The first attributes of [`FACTS`] that tell all slices at one place apart.
 fn choose(slices: &[Placed<'_>], levels: &[(usize, usize)]) -> Result<Vec<usize>, ReadError> {
     let mut chosen: Vec<usize> = Vec::new();
-    let mut told = distinct(levels, &classes(slices, levels, &chosen));
+    let mut classes = vec![0; levels.len()];
+    let mut told = distinct(levels, &classes);
     for fact in (0..FACTS.len()).filter(|fact| FACTS[*fact].1 != Meaning::Block) {
         if told == levels.len() {
             break;
         }
-        chosen.push(fact);
-        let now = distinct(levels, &classes(slices, levels, &chosen));
-        if now > told {
-            told = now;
-        } else {
-            chosen.pop();
+        let now = finer(slices, levels, &classes, fact);
+        let tells = distinct(levels, &now);
+        if tells > told {
+            (told, classes) = (tells, now);
+            chosen.push(fact);
         }
     }
     if told == levels.len() {
         return Ok(chosen);
     }
-    let classes = classes(slices, levels, &chosen);
     let mut seen = BTreeMap::new();
     let twice = levels.iter().zip(classes).find_map(|(&(level, i), class)| Some((seen.insert((level, class), i)?, i)));
     let Some((one, other)) = twice else { return Ok(chosen) };
@@ -185,36 +184,37 @@ fn distinct(levels: &[(usize, usize)], classes: &[usize]) -> usize {
 
 /// A number for each slice, the same for those of which all `chosen` attributes say the same.
 fn classes(slices: &[Placed<'_>], levels: &[(usize, usize)], chosen: &[usize]) -> Vec<usize> {
-    let mut classes = vec![0; levels.len()];
-    for &fact in chosen {
-        let value = |at: usize| facts::value(&slices[levels[at].1].1.facts, fact);
-        let ordered = FACTS[fact].1 == Meaning::Order;
-        // Of what is in order, what counts is which of those at its place it is.
-        let within = |at: usize| if ordered { (levels[at].0, classes[at]) } else { (0, classes[at]) };
-        let mut sorted: Vec<usize> = (0..levels.len()).collect();
-        sorted.sort_by(|a, b| within(*a).cmp(&within(*b)).then_with(|| facts::compare(value(*a), value(*b))));
-        let mut numbers = vec![(0, 0); levels.len()];
-        let mut rank = 0;
-        for pair in sorted.windows(2) {
-            let (before, at) = (pair[0], pair[1]);
-            rank = match within(before) == within(at) {
-                true if facts::compare(value(before), value(at)).is_eq() => rank,
-                true => rank + 1,
-                false => 0,
-            };
-            numbers[at] = (classes[at], rank);
-        }
-        if let Some(first) = sorted.first() {
-            numbers[*first] = (classes[*first], 0);
-        }
-        let mut known = BTreeMap::new();
-        for number in &numbers {
-            let next = known.len();
-            known.entry(*number).or_insert(next);
-        }
-        classes = numbers.iter().map(|number| known[number]).collect();
+    chosen.iter().fold(vec![0; levels.len()], |classes, fact| finer(slices, levels, &classes, *fact))
+}
+
+/// A number for each slice, the same for those of one class of which one more attribute says the same.
+fn finer(slices: &[Placed<'_>], levels: &[(usize, usize)], classes: &[usize], fact: usize) -> Vec<usize> {
+    let value = |at: usize| facts::value(&slices[levels[at].1].1.facts, fact);
+    let ordered = FACTS[fact].1 == Meaning::Order;
+    // Of what is in order, what counts is which of those at its place it is.
+    let within = |at: usize| if ordered { (levels[at].0, classes[at]) } else { (0, classes[at]) };
+    let mut sorted: Vec<usize> = (0..levels.len()).collect();
+    sorted.sort_by(|a, b| within(*a).cmp(&within(*b)).then_with(|| facts::compare(value(*a), value(*b))));
+    let mut numbers = vec![(0, 0); levels.len()];
+    let mut rank = 0;
+    for pair in sorted.windows(2) {
+        let (before, at) = (pair[0], pair[1]);
+        rank = match within(before) == within(at) {
+            true if facts::compare(value(before), value(at)).is_eq() => rank,
+            true => rank + 1,
+            false => 0,
+        };
+        numbers[at] = (classes[at], rank);
     }
-    classes
+    if let Some(first) = sorted.first() {
+        numbers[*first] = (classes[*first], 0);
+    }
+    let mut known = BTreeMap::new();
+    for number in &numbers {
+        let next = known.len();
+        known.entry(*number).or_insert(next);
+    }
+    numbers.iter().map(|number| known[number]).collect()
 }
 
 /// Stacks that follow one another and differ in their spacing, where the images say that they are of different blocks.

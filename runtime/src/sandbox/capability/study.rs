@@ -17,6 +17,9 @@ use crate::sandbox::state::{Failure, JobState};
 use crate::study::{ReadError, ReadOptions, Series, Study};
 use crate::volumes::Volume;
 
+/// What attributes of volumes say is kept for the next question up to this; more is read again.
+const ATTRIBUTES_KEPT_MAX_BYTES: usize = 1 << 20;
+
 /// A guest's handle of a series: its place among the accepted ones of a study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SeriesHandle {
@@ -150,6 +153,10 @@ impl StudyView {
             let found = self.series(handle).volume_attributes(index as usize, &self.attributes, &self.read);
             match found {
                 Ok(found) => {
+                    let held = self.of_volumes.values().flat_map(BTreeMap::values).map(String::len).sum::<usize>();
+                    if held > ATTRIBUTES_KEPT_MAX_BYTES {
+                        self.of_volumes.clear();
+                    }
                     let found =
                         found.into_iter().filter_map(|(volume, said)| Some((u32::try_from(volume).ok()?, said)));
                     self.of_volumes.extend(found.map(|(volume, said)| ((handle, volume), said)));
@@ -273,6 +280,7 @@ impl study::HostSeries for JobState {
                     .into(),
             ));
         }
+        self.study.attributes_read.insert("PatientWeight".into());
         let factor = self.study.series(handle).suv_factor();
         factor.map_err(|why| Failure::Unavailable(format!("there is no SUV: {why}")))
     }

@@ -213,6 +213,22 @@ fn each_frame_has_its_own_slope_and_intercept() {
 }
 
 #[test]
+fn values_that_are_no_hounsfield_units_are_told_by_frames_too() {
+    let mut object = in_order(&[0, 1]);
+    let items = object.take_element(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE).expect("groups");
+    let mut items = items.items().expect("items").to_vec();
+    let densities = group(&[
+        (tags::RESCALE_SLOPE, VR::DS, "1"),
+        (tags::RESCALE_INTERCEPT, VR::DS, "0"),
+        (tags::RESCALE_TYPE, VR::LO, "EDW"),
+    ]);
+    sequence(&mut items[0], tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE, vec![densities]);
+    sequence(&mut object, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, items);
+    let study = only(&object).read().expect("a study");
+    says(&study.warnings.join("\n"), &["RescaleType (0028,1054) is not HU"]);
+}
+
+#[test]
 fn what_lies_about_its_frames_is_refused() {
     let refusal = |change: fn(&mut Object)| {
         let mut object = in_order(&[0, 1, 2, 3]);
