@@ -103,11 +103,16 @@ pub mod outputs {
     pub use kind::OutputKind;
 }
 
-/// Of `crate::findings`, what the configuration names.
+/// Of `crate::findings`, what the configuration and images of several frames name.
 #[path = "../../runtime/src/findings"]
 pub mod findings {
+    pub mod frames;
     mod urgency;
     pub use urgency::Urgency;
+
+    /// What is said of frames, which no target says.
+    #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+    pub struct Code;
 }
 
 /// Of `crate::inference`, what the configuration names.

@@ -1,9 +1,9 @@
 //! Modules that look at frames one after another while they are made: real-time guidance on ultrasound.
 //!
 //! The host lends one frame at a time. [`FrameAnalyzer::next`] has a budget ([`StreamInfo::budget_ms`], 33 unless the site says
-//! otherwise); one that is late, or panics, is ended, its frame is missed, and [`FrameAnalyzer::open`] is called on a new instance
-//! with [`StreamInfo::restarts`] one higher. While the module is busy, frames that come are not kept: the latest one is lent next,
-//! and [`Frame::skipped`] says how many were not answered before it.
+//! otherwise); one that is at it when that is over, or panics, is ended, its frame is missed, and [`FrameAnalyzer::open`] is called
+//! on a new instance with [`StreamInfo::restarts`] one higher. While the module is busy, frames that come are not kept: the latest
+//! one is lent next, and [`Frame::skipped`] says how many were not answered before it.
 //!
 //! ```
 //! use gantry_guest::frames::{Answer, Frame, FrameAnalyzer, Rectangle, StreamInfo, Summary};

@@ -280,11 +280,13 @@ impl Session<'_> {
         store.data().clock.deadline.set(Instant::now() + deadline);
         let guest = match prepared.analyzer.instantiate(&mut store) {
             Ok(guest) => guest,
-            Err(error) => return Err(kept.take(store, |state| judge(error, state))),
+            Err(error) => {
+                let ms = begin.config.open_deadline_ms;
+                return Err(kept.take(store, |state| beside_frames(error, state, "open", ms)));
+            }
         };
         let opened = guest.call_open(&mut store, &info(begin, *restarts));
-        let mut live = Live { store, guest };
-        self.ended(&mut live, opened, "open")?;
+        let (live, ()) = self.ended(Live { store, guest }, opened, "open")?;
         self.live = Some(live);
         Ok(())
     }
@@ -305,9 +307,10 @@ impl Session<'_> {
 
     fn summary(&mut self) -> Result<StreamSummary, JobError> {
         let mut live = self.live.take().ok_or_else(|| JobError::Host("the stream is over".into()))?;
-        live.store.data().clock.deadline.set(Instant::now() + Duration::from_millis(self.begin.config.open_deadline_ms));
+        let deadline = Duration::from_millis(self.begin.config.open_deadline_ms);
+        live.store.data().clock.deadline.set(Instant::now() + deadline);
         let closed = live.guest.call_close(&mut live.store);
-        let summary = self.ended(&mut live, closed, "close")?;
+        let (live, summary) = self.ended(live, closed, "close")?;
         // One that went on without what the host could not give it would conclude from less than it was sent.
         let failed = self.kept.take_from(live, |state| state.input_failed().then(|| deeper_cause(state)).flatten());
         failed.map_or_else(|| Ok(summary.into()), Err)
@@ -323,29 +326,32 @@ impl Session<'_> {
         kept.log.finish()
     }
 
-    /// The value of a call beside the frames, or why there is none.
+    /// The value of a call beside the frames and the instance that gave it, or why there is none.
     fn ended<T>(
         &mut self,
-        live: &mut Live,
+        live: Live,
         called: wasmtime::Result<Result<T, String>>,
         name: &str,
-    ) -> Result<T, JobError> {
-        let error = match called {
-            Ok(Ok(value)) => return Ok(value),
+    ) -> Result<(Live, T), JobError> {
+        let ms = self.begin.config.open_deadline_ms;
+        match called {
+            Ok(Ok(value)) => Ok((live, value)),
             Ok(Err(text)) => {
-                let hit = live.store.data().growth.hit.clone().map(JobError::Limit);
-                hit.unwrap_or_else(|| JobError::Module(format!("{name}: {}", printable(&text))))
+                let said = JobError::Module(format!("{name}: {}", printable(&text)));
+                Err(self.kept.take_from(live, |state| deeper_cause(state).unwrap_or(said)))
             }
-            Err(error) if error.downcast_ref::<DeadlineReached>().is_some() => {
-                let ms = self.begin.config.open_deadline_ms;
-                let detail = format!("the module's `{name}` took longer than open_deadline_ms = {ms}");
-                JobError::Limit(LimitHit { limit: "open_deadline_ms", detail })
-            }
-            Err(error) if error.downcast_ref::<super::state::Cancelled>().is_some() => JobError::Cancelled,
-            Err(error) => JobError::Trap(super::last_words(&error)),
-        };
-        Err(error)
+            Err(error) => Err(self.kept.take_from(live, |state| beside_frames(error, state, name, ms))),
+        }
     }
+}
+
+/// As [`judge`], of a call that has the time of `open_deadline_ms`.
+fn beside_frames(error: wasmtime::Error, state: JobState, name: &str, ms: u64) -> JobError {
+    if error.downcast_ref::<DeadlineReached>().is_none() {
+        return judge(error, state);
+    }
+    let detail = format!("the module's `{name}` took longer than open_deadline_ms = {ms}");
+    JobError::Limit(LimitHit { limit: "open_deadline_ms", detail })
 }
 
 impl Kept {

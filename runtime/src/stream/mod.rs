@@ -198,6 +198,8 @@ pub fn run(
     let played = play_all(app, request, &prepared, (&cine, &clock), (stop, turn), observe)?;
     for stream in &played {
         outputs::stream_summary(&stream.closed.summary, &stream.answered, app.config.limits.findings_max)?;
+        // As a study's result says it.
+        warnings.extend(stream.closed.limit.iter().map(|hit| format!("the module hit a limit and went on: {hit}")));
     }
     let module = prepared.package().manifest();
     let report = StreamReport {

@@ -19,7 +19,7 @@ const GUIDANCE_MAX: usize = 64;
 pub(super) struct Played {
     pub(super) told: OneStream,
     pub(super) closed: Closed,
-    /// Frames that were answered, by number.
+    /// Frames that were answered with what fits, or too late, by number.
     pub(super) answered: BTreeSet<u32>,
     /// What was said of them, in order; empty where it was not to be kept.
     pub(super) answers: Vec<(u32, FrameAnswer)>,
@@ -123,6 +123,10 @@ impl Seen {
             Ended::Late(interrupted) => {
                 self.counts.missed += 1;
                 self.counts.interrupted += u64::from(interrupted);
+                if !interrupted {
+                    // Nobody told the module that it was too late: it may name what it saw.
+                    self.answered.insert(shot.number);
+                }
                 format!("took longer than frame_budget_ms = {budget_ms}")
             }
             Ended::Refused(why) => {

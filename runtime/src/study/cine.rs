@@ -100,7 +100,7 @@ impl Cine {
         let timing = timing(&a, frames)?;
         let regions = regions(&a, columns, rows)?;
         let spacing_mm = a.numbers::<2>(tags::PIXEL_SPACING).ok().flatten().map(|[row, column]| [column, row]);
-        let spacing_mm = spacing_mm.or_else(|| regions.iter().find_map(|region| region.spacing_mm));
+        let spacing_mm = spacing_mm.or_else(|| one_spacing(&regions));
         let spacing_mm = spacing_mm.filter(|both| both.iter().all(|mm| (1e-3..=1e3).contains(mm)));
         let samples = a.small(tags::SAMPLES_PER_PIXEL)?.unwrap_or(1);
         let channels = if samples == 3 || a.text(tags::PHOTOMETRIC_INTERPRETATION) == "PALETTE COLOR" { 3 } else { 1 };
@@ -263,6 +263,13 @@ fn vector(a: &Attributes<'_>, frames: u32) -> Result<Timing, ReadError> {
 struct UltrasoundRegion {
     place: Rectangle,
     spacing_mm: Option<[f64; 2]>,
+}
+
+/// What all regions say that say something; none where they are of several scales, as of two probes side by side.
+fn one_spacing(regions: &[UltrasoundRegion]) -> Option<[f64; 2]> {
+    let mut stated = regions.iter().filter_map(|region| region.spacing_mm);
+    let first = stated.next()?;
+    stated.all(|other| (0..2).all(|a| (first[a] - other[a]).abs() <= 1e-3 * first[a])).then_some(first)
 }
 
 /// Those that lie in the image; one that does not says nothing of where names are, and none of them is believed then.
@@ -452,6 +459,19 @@ mod tests {
         cine.blacken(&mut picture);
         assert_eq!(picture.brightness, [0, 0, 0, 0, 0, 9, 9, 0]);
         assert_eq!(picture.colours.expect("colours").iter().filter(|c| **c == 9).count(), 6);
+    }
+
+    #[test]
+    fn regions_of_several_scales_say_none_for_the_image() {
+        let place = Rectangle { column: 0, row: 0, columns: 1, rows: 1 };
+        let of = |spacings: &[Option<[f64; 2]>]| {
+            let regions: Vec<_> = spacings.iter().map(|&spacing_mm| UltrasoundRegion { place, spacing_mm }).collect();
+            one_spacing(&regions)
+        };
+        assert_eq!(of(&[]), None);
+        // One without a scale in both directions is a trace, or a Doppler spectrum.
+        assert_eq!(of(&[None, Some([0.5, 0.5]), Some([0.5, 0.5001])]), Some([0.5, 0.5]));
+        assert_eq!(of(&[Some([0.5, 0.5]), Some([0.25, 0.25])]), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::evaluate::Scratch;
+use super::evaluate::{Scratch, blocks_of};
 use super::tensors::{encode, with_elements};
 use super::view::{self, Order};
 use super::{Volume, VolumeError, invalid};
@@ -158,11 +158,18 @@ impl Sliding {
             let (item, channel) = (i / self.channels.len(), i % self.channels.len());
             let window = self.window((windows.start + item).min(last));
             let seen = self.channels[channel].crop(window)?.reordered(*order)?;
-            let mut scratch = Scratch::default();
-            let mut values = scratch.take(x * y * z);
-            seen.block(seen.geometry.region(), &mut values, &mut scratch);
-            encode(&values, element, out);
-            Ok::<(), VolumeError>(())
+            // In blocks: a window may be as large as the volume, and only what the network is given is charged.
+            blocks_of(seen.geometry.region(), element.bytes(), out).into_par_iter().try_for_each_init(
+                Scratch::default,
+                |scratch, (block, out)| {
+                    seen.budget.check_time()?;
+                    let mut values = scratch.take(block.voxels());
+                    seen.block(block, &mut values, scratch);
+                    encode(&values, element, out);
+                    scratch.give(values);
+                    Ok::<(), VolumeError>(())
+                },
+            )
         };
         tensor.data_mut().par_chunks_mut(bytes).enumerate().try_for_each(fill)?;
         Ok(tensor)

@@ -56,7 +56,9 @@ impl filters::Host for JobState {
     }
 
     fn percentiles(&mut self, of: Handle, at: Vec<f32>) -> Result<Vec<f32>, Failure> {
-        Ok(self.table.get(&of)?.percentiles(&at)?)
+        let found = self.table.get(&of)?.percentiles(&at)?;
+        self.meter.answered();
+        Ok(found)
     }
 
     fn normalise(&mut self, of: Handle, low: f32, high: f32) -> Result<Handle, Failure> {

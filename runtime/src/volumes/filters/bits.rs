@@ -10,6 +10,8 @@ use crate::memory::{Budget, Charge};
 
 /// Voxels that a ball reaches at most along each axis.
 const REACH_MAX: usize = 500;
+/// Words that are joined before the job's time is looked at again.
+const WORDS_MAX: usize = 1 << 20;
 
 /// x is in the bits of a row, lowest first; bits behind the last voxel are 0.
 pub(super) struct Mask {
@@ -73,8 +75,8 @@ impl Mask {
         let (words, rows_in_slice) = (mask.words, grown[1]);
         let read = |(z, slice): (usize, &mut [u64])| {
             let (mut scratch, mut labels) = (Scratch::default(), Vec::new());
-            volume.budget.check_time()?;
             for block in blocks(Region { start: [0, 0, z], size: [size[0], size[1], 1] }) {
+                volume.budget.check_time()?;
                 labels.resize(block.voxels(), 0);
                 let is_mask = volume.label_block(block, &mut labels, &mut scratch).is_ok();
                 if !is_mask || labels.iter().any(|l| *l > 1) {
@@ -158,9 +160,13 @@ impl Mask {
         let [_, ny, nz] = self.size;
         let region = Region { start: [0; 3], size: [1, ny, nz] };
         let part = super::parts(region.size, nz);
+        // What a row costs: each of its widths is made once, and joined at each place.
+        let joins = ball.rows.iter().map(|places| places.len() + 1).sum::<usize>();
+        let cost = joins.saturating_mul(self.words);
         super::parts_of(region, part, self.words, &mut grown.rows).into_par_iter().try_for_each(|(part, out)| {
             let mut wide = vec![0; self.words];
             let mut wider = vec![0; self.words];
+            let mut joined = 0usize;
             let reached = |a: usize, n: usize| {
                 part.start[a].saturating_sub(ball.reach[a])..(part.start[a] + part.size[a] + ball.reach[a]).min(n)
             };
@@ -175,8 +181,10 @@ impl Mask {
                         }
                         join(&wide, places, [y, z], part, out);
                     }
-                    if ball.rows.len() > 64 {
+                    joined = joined.saturating_add(cost);
+                    if joined > WORDS_MAX {
                         budget.check_time()?;
+                        joined = 0;
                     }
                 }
             }

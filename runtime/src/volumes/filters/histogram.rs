@@ -78,7 +78,11 @@ impl Volume {
             return Err(invalid(format!("the percentiles {low} and {high} are not one below the other")));
         }
         let [a, b] = *self.percentiles(&[low, high])? else { return Err(invalid("two percentiles")) };
-        if b > a { self.scaled(a, b - a) } else { self.affine(0.0, 0.0) }
+        let width = b - a;
+        if !width.is_finite() {
+            return Err(invalid(format!("the percentiles {a:e} and {b:e} lie farther apart than the largest number")));
+        }
+        if width > 0.0 { self.scaled(a, width) } else { self.affine(0.0, 0.0) }
     }
 
     /// Each value becomes the part of the finite voxels that lie below it, from a histogram of `bins` bins. See

@@ -29,7 +29,10 @@ impl Volume {
 
     fn in_planes(&self, x: &[f32], y: &[f32]) -> Result<Self, VolumeError> {
         let radius = [x.len() - 1, y.len() - 1, 0];
-        let edge = [BLOCK, (BLOCK / self.geometry.size()[0].min(BLOCK)).max(radius[1]).max(1), 1];
+        let rows = (BLOCK / self.geometry.size()[0].min(BLOCK)).max(radius[1]).max(1);
+        // The rows around are made also where the volume has none: what is wide is cut, so that buffers stay as small.
+        let columns = (8 * BLOCK / (rows + 2 * radius[1])).clamp(1, BLOCK);
+        let edge = [columns, rows, 1];
         self.computed(&self.geometry, edge, |block, out, scratch| {
             let grown = self.around(block, radius, scratch);
             let [width, height] = [block.size[0], block.size[1]];

@@ -115,8 +115,10 @@ fn arguments_that_make_no_sense_are_named() {
     let volume = mask([8, 6, 5], &Budget::unlimited());
     let no_mask = volume.affine(1.0, 1.0).expect("finite");
     let halves = volume.affine(0.5, 0.0).expect("finite");
+    let far = Volume::from_f32(test_grid([2, 1, 1]), vec![-3e38, 3e38], &Budget::unlimited()).expect("2 voxels");
     let (nan, inf) = (f64::NAN, f64::INFINITY);
     let mut refused = vec![
+        far.normalise(0.0, 100.0),
         volume.median([usize::MAX; 3]),
         volume.median([8; 3]),
         volume.slab(Projection::Mean, 0),
@@ -164,6 +166,29 @@ fn filters_read_through_layers() {
     let read = |v: Volume| v.read(v.geometry().region()).expect("all of it");
     for (name, filter) in FILTERS {
         assert_eq!(read(filter(&layered).expect(name)), read(filter(&stored).expect(name)), "{name}");
+    }
+}
+
+#[test]
+fn a_gaussian_that_is_cut_along_x_is_the_sum_that_it_says() {
+    // Two rows are blurred over 65: a block of them is narrow.
+    let (columns, sigma, radius) = (40i64, 8.0, 32i64);
+    let voxels: Vec<f32> = (0..2 * columns).map(|i| ((i * 37 + 11) % 23) as f32).collect();
+    let grid = test_grid([40, 2, 1]);
+    let volume = Volume::from_f32(grid.clone(), voxels.clone(), &Budget::unlimited()).expect("as many voxels");
+    let made = volume.gaussian([sigma, sigma, 0.0]).and_then(|v| v.read(grid.region())).expect("all of it");
+    let weight = |k: i64| (-0.5 * (k as f64 / sigma).powi(2)).exp();
+    let all: f64 = (-radius..=radius).map(weight).sum();
+    for (y, row) in (0i64..).zip(made.chunks_exact(40)) {
+        for (x, got) in (0i64..).zip(row) {
+            let value = |u: i64, v: i64| {
+                let at = (y + v).clamp(0, 1) * columns + (x + u).clamp(0, columns - 1);
+                f64::from(voxels[at as usize]) * weight(u) * weight(v)
+            };
+            let lines = (-radius..=radius).map(|v| (-radius..=radius).map(|u| value(u, v)).sum::<f64>());
+            let wanted = lines.sum::<f64>() / (all * all);
+            assert!((f64::from(*got) - wanted).abs() < 1e-3, "{x}, {y}: {got} is not {wanted}");
+        }
     }
 }
 
