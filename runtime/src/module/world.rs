@@ -44,9 +44,13 @@ impl World {
     #[must_use]
     pub fn offers(self, interface: Interface) -> bool {
         match interface {
-            Interface::Study | Interface::Priors | Interface::Findings | Interface::Marks | Interface::Upstream => {
-                self == Self::Analyzer
-            }
+            Interface::Study
+            | Interface::Priors
+            | Interface::Filters
+            | Interface::Patches
+            | Interface::Findings
+            | Interface::Marks
+            | Interface::Upstream => self == Self::Analyzer,
             Interface::Frames => self == Self::FrameAnalyzer,
             _ => true,
         }
