@@ -31,7 +31,7 @@ pub struct Inspection {
     pub models: Vec<(String, usize)>,
     /// Every file of the package, by path.
     pub files: Vec<String>,
-    /// Libraries that the component is made of, by name, with versions and licences: what the package's SBOM says; none without one.
+    /// Libraries that the component is made of, by name, with versions and licences: what the package's SBOM says; none where none does.
     pub libraries: Option<BTreeMap<String, String>>,
     /// Names of its cases, for `gantry module test`.
     pub cases: Vec<String>,
@@ -203,10 +203,14 @@ impl fmt::Display for Inspection {
         }
         match &self.libraries {
             Some(libraries) => writeln!(f, "  libraries   {} in {SBOM_FILE}", libraries.len())?,
+            None if self.files.iter().any(|file| file == SBOM_FILE) => {
+                writeln!(f, "  libraries   not told: {SBOM_FILE} does not know them")?;
+            }
             None => writeln!(f, "  libraries   not told: it has no {SBOM_FILE}")?,
         }
         if !self.cases.is_empty() {
-            writeln!(f, "  cases       {}", self.cases.join(", "))?;
+            let cases: Vec<_> = self.cases.iter().map(|case| crate::printable(case)).collect();
+            writeln!(f, "  cases       {}", cases.join(", "))?;
         }
         let files: Vec<_> = self.files.iter().map(|file| crate::printable(file)).collect();
         writeln!(f, "  files       {}", files.join(", "))?;
