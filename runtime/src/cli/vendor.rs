@@ -416,6 +416,13 @@ fn not_inspected(error: InspectError) -> (u8, anyhow::Error) {
     (code, error.into())
 }
 
+/// A text of several lines without what is none.
+fn plain(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+    let kept = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(kept).collect()
+}
+
 pub(crate) fn inspect(args: &InspectArgs) -> Done {
     let limits = Limits::default();
     let refused = |e: PackageError| -> (u8, anyhow::Error) { (crate::unusable(&e), e.into()) };
@@ -426,7 +433,9 @@ pub(crate) fn inspect(args: &InspectArgs) -> Done {
         } else {
             (SBOM_FILE, (SBOM_MAX_KIB << 10, "the 16 MiB of an SBOM"))
         };
-        return print(&files.read(file, limit.0, limit.1, 0).map_err(refused)?);
+        let bytes = files.read(file, limit.0, limit.1, 0).map_err(refused)?;
+        // Somebody else's text, which a terminal might obey. An SBOM is for programs, byte by byte.
+        return if args.card { print(plain(&bytes).as_bytes()) } else { print(&bytes) };
     }
     let package = Package::open(&args.folder).map_err(refused)?;
     let inspection = inspect::inspect(&package, limits.component_max_mib, limits.model_max_mib);
@@ -437,4 +446,14 @@ pub(crate) fn diff(args: &DiffArgs) -> Done {
     let open = |path: &Path| -> Done<Package> { Package::open(path).map_err(|e| (crate::unusable(&e), e.into())) };
     let differ = diff::diff(&open(&args.old)?, &open(&args.new)?, &Limits::default());
     said(&differ.map_err(not_inspected)?, args.json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_stays_text() {
+        assert_eq!(plain(b"# Card\r\n\ta\x1b[2Jb\xff\n"), "# Card\n\ta\u{fffd}[2Jb\u{fffd}\n");
+    }
 }

@@ -308,10 +308,7 @@ mod tests {
     fn what_no_lock_file_tells_is_unknown_and_not_nothing() {
         let document = document(&manifest(), &[3; 32], None, &Crates::default());
         let told: Value = serde_json::from_slice(&document).expect("JSON");
-        assert_eq!(
-            told["compositions"],
-            json!([{"aggregate": "unknown", "dependencies": ["component.wasm"]}])
-        );
+        assert_eq!(told["compositions"], json!([{"aggregate": "unknown", "dependencies": ["component.wasm"]}]));
         let graph = told["dependencies"].as_array().expect("a list");
         assert!(graph.iter().all(|of| of["ref"] != "component.wasm"), "{told}");
         assert_eq!(listed(&document), None);
