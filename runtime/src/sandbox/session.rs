@@ -305,7 +305,11 @@ impl Session<'_> {
 
     fn summary(&mut self) -> Result<StreamSummary, JobError> {
         let mut live = self.live.take().ok_or_else(|| JobError::Host("the stream is over".into()))?;
-        live.store.data().clock.deadline.set(Instant::now() + Duration::from_millis(self.begin.config.open_deadline_ms));
+        live.store
+            .data()
+            .clock
+            .deadline
+            .set(Instant::now() + Duration::from_millis(self.begin.config.open_deadline_ms));
         let closed = live.guest.call_close(&mut live.store);
         let summary = self.ended(&mut live, closed, "close")?;
         // One that went on without what the host could not give it would conclude from less than it was sent.
