@@ -381,6 +381,13 @@ pub(crate) fn pack(args: &PackArgs) -> Done {
     if to.is_dir() {
         return Err((2, anyhow!("--out {}: this is a folder; name a file", to.display())));
     }
+    let beside = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let (Ok(beside), Ok(package)) = (beside.canonicalize(), target.package.canonicalize())
+        && beside.starts_with(package)
+    {
+        let to = to.display();
+        return Err((2, anyhow!("{to} would lie in the package, and in the next pack of it: name another by --out")));
+    }
     let (sha256, bytes) = pack::write(files, &more, &to, &limits, &turn).map_err(refused)?;
     let (sha256, identity) = (String::from(sha256), gantry::hex(&package.identity()));
     let signed = files.holds(ENVELOPE_FILE);

@@ -128,6 +128,8 @@ impl Crates {
 fn licenses(source: &Path) -> BTreeMap<(String, String), String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["metadata", "--format-version", "1", "--offline", "--manifest-path"]).arg(source.join("Cargo.toml"));
+    // It is asked, and must fetch nothing for the answer.
+    cargo.env("RUSTUP_AUTO_INSTALL", "0");
     let told = cargo.output().ok().filter(|output| output.status.success());
     let told: Value = told.and_then(|output| serde_json::from_slice(&output.stdout).ok()).unwrap_or_default();
     let packages = told["packages"].as_array().cloned().unwrap_or_default();
