@@ -46,6 +46,8 @@
 //! # }
 //! ```
 //!
+//! In `Cargo.toml` the SDK has `features = ["frames"]`: without it this is there in native tests, and not in a component.
+//!
 //! The manifest lists `"gantry:imaging/frames"`, and `"gantry:imaging/volumes"` and `"wasi:nn"` for one that runs a network on
 //! [`Frame::volume`]. Load it in `open`, which has seconds. `gantry stream PACKAGE CINE` plays a cine to it.
 

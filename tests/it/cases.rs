@@ -134,6 +134,20 @@ fn a_case_may_expect_that_a_module_calls_a_study_unfit_or_fails() {
 }
 
 #[test]
+fn a_package_grants_itself_nothing() {
+    let manifest = MANIFEST.replace("\"wasi:nn\"", "\"wasi:clocks\"");
+    let case = format!("[study]\ngrant = [\"wasi:clocks\"]\n{BALL}");
+    let Some(scenario) = with_cases("by-the-clock", &manifest, &[("one", case.as_str())]) else { return };
+    let package = text(scenario.package_folder());
+    for command in ["test", "check"] {
+        let said = says(&[command, package]);
+        assert!(said.code == Some(4) && said.out.contains("say --grant wasi:clocks"), "{command}: {said:?}");
+        let said = says(&[command, package, "--grant", "wasi:clocks"]);
+        assert_eq!(said.code, Some(0), "{command}: {said:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_tested_says_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");
     let nowhere = text(folder.path());

@@ -277,6 +277,10 @@ fn a_pack_that_was_tampered_with_is_refused_before_anything_runs() {
     assert!(said.code == Some(4) && said.err.contains("none of its parts begins with `.`"), "{said:?}");
     let said = says(&["pack", text(&pack)]);
     assert!(said.code == Some(2) && said.err.contains("this is a file"), "{said:?}");
+    std::fs::remove_file(package.join(".hidden")).expect("removed");
+    let said = says(&["pack", text(package), "--out", text(&package.join("x.gantry"))]);
+    assert!(said.code == Some(2) && said.err.contains("would lie in the package"), "{said:?}");
+    assert!(!package.join("x.gantry").exists());
     let said = says(&["unpack", text(&pack), "--to", text(folder.path())]);
     assert!(said.code == Some(1) && said.err.contains("is there already"), "{said:?}");
 }

@@ -381,6 +381,13 @@ pub(crate) fn pack(args: &PackArgs) -> Done {
     if to.is_dir() {
         return Err((2, anyhow!("--out {}: this is a folder; name a file", to.display())));
     }
+    let beside = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let (Ok(beside), Ok(package)) = (beside.canonicalize(), target.package.canonicalize())
+        && beside.starts_with(package)
+    {
+        let to = to.display();
+        return Err((2, anyhow!("{to} would lie in the package, and in the next pack of it: name another by --out")));
+    }
     let (sha256, bytes) = pack::write(files, &more, &to, &limits, &turn).map_err(refused)?;
     let (sha256, identity) = (String::from(sha256), gantry::hex(&package.identity()));
     let signed = files.holds(ENVELOPE_FILE);
@@ -416,6 +423,13 @@ fn not_inspected(error: InspectError) -> (u8, anyhow::Error) {
     (code, error.into())
 }
 
+/// A text of several lines without what is none.
+fn plain(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+    let kept = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(kept).collect()
+}
+
 pub(crate) fn inspect(args: &InspectArgs) -> Done {
     let limits = Limits::default();
     let refused = |e: PackageError| -> (u8, anyhow::Error) { (crate::unusable(&e), e.into()) };
@@ -426,7 +440,9 @@ pub(crate) fn inspect(args: &InspectArgs) -> Done {
         } else {
             (SBOM_FILE, (SBOM_MAX_KIB << 10, "the 16 MiB of an SBOM"))
         };
-        return print(&files.read(file, limit.0, limit.1, 0).map_err(refused)?);
+        let bytes = files.read(file, limit.0, limit.1, 0).map_err(refused)?;
+        // Somebody else's text, which a terminal might obey. An SBOM is for programs, byte by byte.
+        return if args.card { print(plain(&bytes).as_bytes()) } else { print(&bytes) };
     }
     let package = Package::open(&args.folder).map_err(refused)?;
     let inspection = inspect::inspect(&package, limits.component_max_mib, limits.model_max_mib);
@@ -437,4 +453,14 @@ pub(crate) fn diff(args: &DiffArgs) -> Done {
     let open = |path: &Path| -> Done<Package> { Package::open(path).map_err(|e| (crate::unusable(&e), e.into())) };
     let differ = diff::diff(&open(&args.old)?, &open(&args.new)?, &Limits::default());
     said(&differ.map_err(not_inspected)?, args.json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_stays_text() {
+        assert_eq!(plain(b"# Card\r\n\ta\x1b[2Jb\xff\n"), "# Card\n\ta\u{fffd}[2Jb\u{fffd}\n");
+    }
 }

@@ -101,6 +101,32 @@ impl<'a> OnnxModel<'a> {
         &self.anatomy
     }
 
+    /// The operator that makes this value of the graph, without its domain, and what it takes first; none where no node makes it.
+    #[must_use]
+    pub fn made_by(&self, value: &str) -> Option<(&'a str, Option<&'a str>)> {
+        // The file was read to its end before, so nothing is wrong with a field.
+        let graph = Fields(self.bytes).flatten().find_map(|field| match field {
+            (7, Value::Bytes(graph)) => Some(graph),
+            _ => None,
+        })?;
+        for field in Fields(graph).flatten() {
+            let (1, Value::Bytes(node)) = field else { continue };
+            let (mut first, mut operator, mut makes) = (None, "", false);
+            for field in Fields(node).flatten() {
+                match field {
+                    (1, Value::Bytes(input)) if first.is_none() => first = std::str::from_utf8(input).ok(),
+                    (2, Value::Bytes(output)) => makes |= output == value.as_bytes(),
+                    (4, Value::Bytes(bytes)) => operator = std::str::from_utf8(bytes).unwrap_or_default(),
+                    _ => {}
+                }
+            }
+            if makes {
+                return Some((operator, first));
+            }
+        }
+        None
+    }
+
     /// SHA-256 of the file.
     #[must_use]
     pub fn sha256(&self) -> [u8; 32] {
@@ -628,6 +654,16 @@ mod tests {
             .message(2, &{ Message::default().message(1, &Message::default().number(1, F32)) });
         let bytes = Graph { outputs: vec![silent], ..identity() }.model();
         assert!(read(&bytes).expect("an output may be silent about its shape").outputs()[0].dims.is_empty());
+    }
+
+    #[test]
+    fn what_makes_a_value_is_found() {
+        let nodes = vec![node("Sigmoid", &["x"], &["t"], &[]), node("Mul", &["t", "x"], &["y"], &[])];
+        let bytes = Graph { nodes, ..identity() }.model();
+        let model = read(&bytes).expect("a model");
+        assert_eq!(model.made_by("y"), Some(("Mul", Some("t"))));
+        assert_eq!(model.made_by("t"), Some(("Sigmoid", Some("x"))));
+        assert_eq!(model.made_by("x"), None, "it is an input");
     }
 
     #[test]

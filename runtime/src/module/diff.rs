@@ -179,7 +179,9 @@ impl fmt::Display for Diff {
             if !changes.is_empty() {
                 writeln!(f, "{name}")?;
             }
-            changes.iter().try_for_each(|c| writeln!(f, "  {}: {} → {}", c.what, shown(&c.old), shown(&c.new)))
+            changes
+                .iter()
+                .try_for_each(|c| writeln!(f, "  {}: {} → {}", crate::printable(&c.what), shown(&c.old), shown(&c.new)))
         };
         section("manifest", &self.manifest, false)?;
         section("imports", &self.imports, false)?;

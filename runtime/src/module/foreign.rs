@@ -14,6 +14,7 @@ use super::files::read_bounded;
 use super::inspect;
 use super::manifest::Interface;
 use super::package::PackageError;
+use super::world::World;
 use crate::sandbox::grants::DEFAULT_INTERFACES;
 
 /// What core modules call WASI 0.1.
@@ -111,8 +112,8 @@ fn component(wasm: &[u8]) -> Result<Explained, String> {
         };
         wants.entry(what).or_insert_with(|| (Vec::new(), gets)).0.push(import);
     }
-    if !exports.iter().any(|export| export == "analyze") {
-        refused.push("it does not export `analyze`, which is what a job calls".into());
+    if !is_module(&exports) {
+        refused.push("it exports neither `analyze`, which a job calls, nor `next`, which a stream calls".into());
     }
     Ok(Explained { kind: Kind::Component, wants: listed(wants), exports, refused })
 }
@@ -184,12 +185,17 @@ fn core(wasm: &[u8]) -> Result<Explained, String> {
              module to do, on the volumes and handles that the host has"
                 .into(),
         ),
-        _ if own.is_empty() || !exports.iter().any(|name| name == "analyze") => refused.push(
+        _ if own.is_empty() || !is_module(&exports) => refused.push(
             "it is a core module without `analyze` of gantry:imaging: `gantry module build` makes components from source".into(),
         ),
         _ => refused.push("it is a core module: `gantry module build` makes a component of it".into()),
     }
     Ok(Explained { kind, wants: listed(wants), exports, refused })
+}
+
+/// Whether it has what the host calls.
+fn is_module(exports: &[String]) -> bool {
+    World::of_exports(exports.iter().map(String::as_str)).is_some()
 }
 
 /// Whether a core module asks for WASI 0.1.

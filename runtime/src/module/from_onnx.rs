@@ -25,7 +25,7 @@ pub struct Net {
     output: TensorSpec,
     form: Form,
     /// Whether probabilities come out already.
-    squashed: Option<&'static str>,
+    is_squashed: bool,
     modality: String,
     labels: Vec<String>,
 }
@@ -105,8 +105,7 @@ pub fn read(path: &Path, modality: &str, labels: &[String]) -> Result<Net, FromO
         return Err(form(format!("it has {} inputs and {} outputs", inputs.len(), outputs.len())));
     };
     let (input, output) = (input.clone(), output.clone());
-    let operators = &model.anatomy().operators;
-    let squashed = ["Softmax", "Sigmoid"].into_iter().find(|operator| operators.contains(*operator));
+    let is_squashed = is_squashed(&model, &output.name);
     let kind = kind(&input, &output).map_err(form)?;
     let count = match kind {
         Form::Labels(channels) => channels - 1,
@@ -118,7 +117,21 @@ pub fn read(path: &Path, modality: &str, labels: &[String]) -> Result<Net, FromO
     }
     let named = |i: usize| labels.get(i - 1).cloned().unwrap_or_else(|| format!("Structure {i}"));
     let labels = (1..=count).map(named).collect();
-    Ok(Net { input, output, form: kind, squashed, modality: modality.to_owned(), labels, bytes })
+    Ok(Net { input, output, form: kind, is_squashed, modality: modality.to_owned(), labels, bytes })
+}
+
+/// Whether a value is made by a softmax or a sigmoid. Within a network both mean something else, such as attention or SiLU.
+fn is_squashed(model: &OnnxModel<'_>, output: &str) -> bool {
+    let mut value = output;
+    // So many that change no value: no exporter puts more one after another.
+    for _ in 0..8 {
+        match model.made_by(value) {
+            Some(("Softmax" | "Sigmoid", _)) => return true,
+            Some(("Identity" | "Cast" | "Reshape" | "Flatten" | "Squeeze" | "Transpose", Some(from))) => value = from,
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// What a network of this signature gives.
@@ -143,9 +156,13 @@ fn kind(input: &TensorSpec, output: &TensorSpec) -> Result<Form, String> {
     if matches!(first, Dim::Fixed(n) if *n != 1) {
         return Err(format!("it takes {} at once", shape(input)));
     }
+    // Whole numbers are labels already, and no scores of anything.
+    let is_score = !matches!(output.element, ElementType::U8 | ElementType::I32 | ElementType::I64);
     match &output.dims[..] {
-        [_, Dim::Fixed(1), rest @ ..] if rest.len() == space.len() => Ok(Form::Mask),
-        [_, Dim::Fixed(channels @ 2..=256), rest @ ..] if rest.len() == space.len() => Ok(Form::Labels(*channels)),
+        [_, Dim::Fixed(1), rest @ ..] if is_score && rest.len() == space.len() => Ok(Form::Mask),
+        [_, Dim::Fixed(channels @ 2..=256), rest @ ..] if is_score && rest.len() == space.len() => {
+            Ok(Form::Labels(*channels))
+        }
         [_, Dim::Fixed(classes @ 1..=CLASSES_MAX)] if output.element == ElementType::F32 => Ok(Form::Classes(*classes)),
         _ => Err(format!(
             "it gives {} of {}, neither a score for each voxel nor for the image",
@@ -199,10 +216,10 @@ impl Net {
             Form::Mask => flags.extend(["grid", "mask"]),
             Form::Classes(_) => flags.push("classes"),
         }
-        match (self.form, self.squashed) {
-            (Form::Classes(_), Some(_)) => flags.push("as_is"),
-            (Form::Classes(1), None) => flags.push("sigmoid"),
-            (Form::Classes(_), None) => flags.extend(["softmax", "as_is"]),
+        match (self.form, self.is_squashed) {
+            (Form::Classes(_), true) => flags.push("as_is"),
+            (Form::Classes(1), false) => flags.push("sigmoid"),
+            (Form::Classes(_), false) => flags.extend(["softmax", "as_is"]),
             _ => {}
         }
         flags
@@ -255,7 +272,7 @@ impl Net {
             ("count", self.labels.len().to_string()),
             ("channels", (self.labels.len() + usize::from(self.form != Form::Mask)).to_string()),
             ("labels", labels),
-            ("threshold", either("0.5", "0.0", self.squashed.is_some())),
+            ("threshold", either("0.5", "0.0", self.is_squashed)),
             ("slab", either("1", "8", one)),
             ("x_mm", mm("x", x)),
             ("y_mm", mm("y", y)),
@@ -298,7 +315,7 @@ mod tests {
             Form::Classes(n) => n,
         };
         let labels = (1..=count).map(|i| format!("Structure {i}")).collect();
-        Ok(Net { bytes: vec![], input, output, form, squashed: None, modality: modality.into(), labels })
+        Ok(Net { bytes: vec![], input, output, form, is_squashed: false, modality: modality.into(), labels })
     }
 
     #[test]
@@ -316,6 +333,9 @@ mod tests {
             let error = form(input, output).expect_err(why);
             assert!(error.contains(why), "{error}");
         }
+        let labels = TensorSpec { element: ElementType::I64, ..spec("y", &[0, 1, 64, 64]) };
+        let error = kind(&spec("ct", &[0, 1, 64, 64]), &labels).expect_err("labels, and no scores");
+        assert!(error.contains("of i64, neither a score"), "{error}");
     }
 
     #[test]

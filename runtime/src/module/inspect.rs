@@ -12,6 +12,7 @@ use super::manifest::{Interface, Manifest, Sha256Hex};
 use super::package::{Package, PackageError};
 use super::sbom::{self, SBOM_FILE, SBOM_MAX_KIB};
 use super::statement::ENVELOPE_FILE;
+use super::world::World;
 
 /// What a package says, and what its component really imports.
 #[derive(Debug, Serialize)]
@@ -30,7 +31,7 @@ pub struct Inspection {
     pub models: Vec<(String, usize)>,
     /// Every file of the package, by path.
     pub files: Vec<String>,
-    /// Libraries that the component is made of, by name, with versions and licences: what the package's SBOM says; none without one.
+    /// Libraries that the component is made of, by name, with versions and licences: what the package's SBOM says; none where none does.
     pub libraries: Option<BTreeMap<String, String>>,
     /// Names of its cases, for `gantry module test`.
     pub cases: Vec<String>,
@@ -142,6 +143,12 @@ pub(super) fn beyond_the_manifest(manifest: &Manifest, imports: &[String]) -> Ve
     beyond.collect()
 }
 
+/// An import that no module of this world can have, whoever grants it.
+pub(super) fn beyond_the_world(world: World, imports: &[String]) -> Option<&str> {
+    let beyond = |import: &&String| covered_by(import).is_some_and(|interface| !world.offers(interface));
+    imports.iter().find(beyond).map(String::as_str)
+}
+
 /// What a manifest asks for although the component does not import it.
 pub(super) fn asked_in_vain(manifest: &Manifest, imports: &[String]) -> Vec<String> {
     let mut used: BTreeSet<Interface> = imports.iter().filter_map(|import| covered_by(import)).collect();
@@ -196,10 +203,14 @@ impl fmt::Display for Inspection {
         }
         match &self.libraries {
             Some(libraries) => writeln!(f, "  libraries   {} in {SBOM_FILE}", libraries.len())?,
+            None if self.files.iter().any(|file| file == SBOM_FILE) => {
+                writeln!(f, "  libraries   not told: {SBOM_FILE} does not know them")?;
+            }
             None => writeln!(f, "  libraries   not told: it has no {SBOM_FILE}")?,
         }
         if !self.cases.is_empty() {
-            writeln!(f, "  cases       {}", self.cases.join(", "))?;
+            let cases: Vec<_> = self.cases.iter().map(|case| crate::printable(case)).collect();
+            writeln!(f, "  cases       {}", cases.join(", "))?;
         }
         let files: Vec<_> = self.files.iter().map(|file| crate::printable(file)).collect();
         writeln!(f, "  files       {}", files.join(", "))?;
@@ -258,6 +269,14 @@ mod tests {
         fewer.needs.interfaces = vec![Interface::Volumes];
         let tensors = ["wasi:nn/tensor@0.2.0-rc-2024-10-28".to_owned()];
         assert_eq!(beyond_the_manifest(&fewer, &tensors), [""; 0], "volumes bring tensors along");
+    }
+
+    #[test]
+    fn what_a_world_does_not_have_is_named() {
+        let imports = ["gantry:imaging/types@0.1.0", "gantry:imaging/log@0.1.0", "gantry:imaging/frames@0.1.0"];
+        let imports = imports.map(str::to_owned);
+        assert_eq!(beyond_the_world(World::Analyzer, &imports), Some("gantry:imaging/frames@0.1.0"));
+        assert_eq!(beyond_the_world(World::FrameAnalyzer, &imports), None);
     }
 
     #[test]

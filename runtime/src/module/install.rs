@@ -108,6 +108,9 @@ pub fn install(request: &Request<'_>, into: &Path, waits: impl FnOnce()) -> Resu
     statement.manifest(&files.read(MANIFEST_FILE, 256 << 10, "the 256 KiB of a manifest", 0)?, limits).map_err(of)?;
 
     let folder = installed.stage(&statement)?;
+    // Nothing of an earlier pull is gone on with here, and what it left would count as changed by the vendor.
+    std::fs::remove_dir_all(&folder).map_err(FolderError::io(&folder))?;
+    make(&folder, 0o755)?;
     let paths = statement.files.iter().map(|file| file.path.as_str()).chain([ENVELOPE_FILE]);
     for path in paths {
         copy(&files, path, &folder)?;

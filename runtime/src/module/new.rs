@@ -238,6 +238,9 @@ mod tests {
         let own = std::fs::read_to_string(repository().join("guest-sdk/Cargo.toml")).expect("readable");
         let bindgen = |text: &str| text.lines().find(|l| l.starts_with("wit-bindgen")).map(str::to_owned);
         assert_eq!(bindgen(SDK_MANIFEST), bindgen(&own), "the copy needs what the SDK needs");
+        let features = |text: &str| toml::from_str::<toml::Table>(text).expect("TOML").get("features").cloned();
+        let copy = SDK_MANIFEST.replace("{{version}}", "0.1.0");
+        assert!(features(&copy).is_some() && features(&copy) == features(&own), "the copy has what the SDK has");
     }
 
     #[test]

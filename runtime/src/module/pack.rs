@@ -317,8 +317,11 @@ fn listed(sums: &[u8]) -> Option<Vec<(Sha256Hex, String)>> {
         let lower = digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         Some((Sha256Hex::try_from(digest.to_owned()).ok().filter(|_| lower)?, path.to_owned()))
     };
-    let listed = text.lines().map(line).collect::<Option<Vec<_>>>()?;
-    listed.is_sorted_by(|a, b| a.1 < b.1).then_some(listed)
+    // Not `lines`, which takes a carriage return for part of an end: there would be a second pack of the same files.
+    let listed = text.split_terminator('\n').map(line).collect::<Option<Vec<_>>>()?;
+    // The list is no file of the package, and stands in no list: a second one would lie over it, unseen.
+    let is_plain = listed.iter().all(|(_, path)| path != SUMS_FILE) && listed.is_sorted_by(|a, b| a.1 < b.1);
+    is_plain.then_some(listed)
 }
 
 /// A header of ustar: 100 bytes of name, the folder before it apart where the path is longer; all numbers octal.
@@ -456,6 +459,28 @@ mod tests {
             assert!(open(&sound[..length]).is_err(), "{length} bytes");
         }
         assert!(open(&[&sound[..], &[0; 512]].concat()).is_err(), "something comes after it");
+    }
+
+    #[test]
+    fn a_list_is_written_in_one_way_and_does_not_list_itself() {
+        let digest = "0".repeat(64);
+        let list = |text: String| -> Option<Vec<String>> {
+            Some(listed(text.as_bytes())?.into_iter().map(|(_, path)| path).collect())
+        };
+        assert_eq!(list(format!("{digest}  a\n{digest}  b\n")), Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(list(String::new()), Some(vec![]));
+        for wrong in [
+            format!("{digest}  a"),
+            format!("{digest} *a\n"),
+            format!("{digest}  a\n\n"),
+            format!("{digest}  b\n{digest}  a\n"),
+            format!("{digest}  a\n{digest}  a\n"),
+            format!("{digest}  {SUMS_FILE}\n"),
+        ] {
+            assert_eq!(list(wrong.clone()), None, "{wrong:?}");
+        }
+        let returned = list(format!("{digest}  a\r\n")).expect("one");
+        assert!(check_paths(returned.iter().map(String::as_str)).is_err(), "{returned:?}");
     }
 
     #[test]

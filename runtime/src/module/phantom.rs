@@ -21,6 +21,8 @@ use crate::geometry::Vec3;
 const SIDE_MAX: usize = 4096;
 /// The most voxels: half a GiB as stored.
 const VOXELS_MAX: usize = 1 << 28;
+/// The most shapes: each voxel is held against all of them, and a description may come from anybody.
+const SHAPES_MAX: usize = 64;
 
 /// A series of one study.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,6 +107,9 @@ impl Phantom {
         let sides = self.size.iter().all(|side| (1..=SIDE_MAX).contains(side));
         if !sides || voxels.is_none_or(|voxels| voxels > VOXELS_MAX) {
             return Err(format!("phantom.size: each from 1 to {SIDE_MAX}, and at most {VOXELS_MAX} voxels"));
+        }
+        if self.shapes.len() > SHAPES_MAX {
+            return Err(format!("phantom.shapes: at most {SHAPES_MAX}"));
         }
         let fits = |mm: &f64| (0.01..=1000.0).contains(mm);
         if !self.spacing_mm.iter().all(fits) {

@@ -1,4 +1,5 @@
-//! What a package is made of, as CycloneDX 1.6: its component, its models, and the crates that the component was compiled of.
+//! What a package is made of, as CycloneDX 1.6: its component, its models, and the crates that the component was compiled of. Where no lock
+//! file tells those, as in other languages than Rust, it says that they are unknown, and not that there are none.
 //!
 //! `gantry module build` makes it, where the source is: it has no time and no machine in it, so the same source is the same file.
 
@@ -18,9 +19,11 @@ pub const SBOM_FILE: &str = "sbom.cdx.json";
 pub const SBOM_MAX_KIB: u64 = 16 << 10;
 const LOCK_MAX_BYTES: u64 = 16 << 20;
 
-/// The crates of a guest; none where it is written in another language.
+/// The crates of a guest.
 #[derive(Debug, Default)]
 pub struct Crates {
+    /// Whether a lock file tells them: else nobody knows what the component is made of.
+    known: bool,
     all: Vec<Crate>,
     /// What the module's own crate uses.
     of_module: Vec<String>,
@@ -103,7 +106,7 @@ impl Crates {
             of.license = licenses.get(&(of.name.clone(), of.version.clone())).cloned();
         }
         all.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
-        let mut crates = Self { all, of_module: Vec::new() };
+        let mut crates = Self { known: true, all, of_module: Vec::new() };
         crates.of_module = own.first().map(|own| crates.references(&own.dependencies)).unwrap_or_default();
         Ok(crates)
     }
@@ -125,6 +128,8 @@ impl Crates {
 fn licenses(source: &Path) -> BTreeMap<(String, String), String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["metadata", "--format-version", "1", "--offline", "--manifest-path"]).arg(source.join("Cargo.toml"));
+    // It is asked, and must fetch nothing for the answer.
+    cargo.env("RUSTUP_AUTO_INSTALL", "0");
     let told = cargo.output().ok().filter(|output| output.status.success());
     let told: Value = told.and_then(|output| serde_json::from_slice(&output.stdout).ok()).unwrap_or_default();
     let packages = told["packages"].as_array().cloned().unwrap_or_default();
@@ -171,10 +176,11 @@ pub fn document(manifest: &Manifest, identity: &[u8; 32], card: Option<Sha256Hex
     }
     module["properties"] = json!([{"name": "gantry:identity", "value": format!("sha256:{}", crate::hex(identity))}]);
     let parts: Vec<Value> = std::iter::once(refers(&code)).chain(models.iter().map(refers)).collect();
-    let mut dependencies = vec![
-        json!({"ref": "module", "dependsOn": parts}),
-        json!({"ref": component.file, "dependsOn": crates.of_module}),
-    ];
+    let mut dependencies = vec![json!({"ref": "module", "dependsOn": parts})];
+    // What is in the graph with no dependency has none; what is not in it may have some.
+    if crates.known {
+        dependencies.push(json!({"ref": component.file, "dependsOn": crates.of_module}));
+    }
     dependencies.extend(
         crates.all.iter().map(|of| json!({"ref": of.reference(), "dependsOn": crates.references(&of.dependencies)})),
     );
@@ -189,6 +195,9 @@ pub fn document(manifest: &Manifest, identity: &[u8; 32], card: Option<Sha256Hex
         },
         "components": components, "dependencies": dependencies,
     });
+    if !crates.known {
+        document["compositions"] = json!([{"aggregate": "unknown", "dependencies": [component.file]}]);
+    }
     let digest = Sha256::digest(document.to_string());
     document["serialNumber"] = urn(digest.as_slice()).into();
     let mut bytes = serde_json::to_vec_pretty(&document).expect("strings, numbers and lists");
@@ -213,10 +222,13 @@ fn urn(digest: &[u8]) -> String {
     format!("urn:uuid:{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// Names and versions of what an SBOM lists, for people; it came from somebody else.
+/// Names and versions of what an SBOM lists, for people; it came from somebody else. None where it is none, or says that nobody knows.
 #[must_use]
 pub fn listed(document: &[u8]) -> Option<BTreeMap<String, String>> {
     let document: Value = serde_json::from_slice(document).ok()?;
+    if document["compositions"].as_array().is_some_and(|all| all.iter().any(|one| one["aggregate"] == "unknown")) {
+        return None;
+    }
     let text = |value: &Value| crate::printable(value.as_str().unwrap_or_default());
     let one = |component: &Value| {
         let license = &component["licenses"][0]["expression"];
@@ -292,6 +304,19 @@ mod tests {
         let listed = listed(&document).expect("an SBOM");
         assert_eq!(listed["anyhow"], "1.0.0+x MIT OR Apache-2.0");
         assert_eq!(listed.len(), 2);
+    }
+
+    #[test]
+    fn what_no_lock_file_tells_is_unknown_and_not_nothing() {
+        let document = document(&manifest(), &[3; 32], None, &Crates::default());
+        let told: Value = serde_json::from_slice(&document).expect("JSON");
+        assert_eq!(told["compositions"], json!([{"aggregate": "unknown", "dependencies": ["component.wasm"]}]));
+        let graph = told["dependencies"].as_array().expect("a list");
+        assert!(graph.iter().all(|of| of["ref"] != "component.wasm"), "{told}");
+        assert_eq!(listed(&document), None);
+        let none = Crates::of("", "[package]\nname = \"lungs\"", &BTreeMap::new()).expect("read");
+        let document = super::document(&manifest(), &[3; 32], None, &none);
+        assert_eq!(listed(&document), Some(BTreeMap::new()), "a lock file that lists none");
     }
 
     #[test]

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{InstancePre, Linker, ResourceTable};
+use wasmtime::component::{InstancePre, Linker, ResourceTable, ResourceTableError};
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 
 pub use cache::{CacheError, CodeCache, Origin};
@@ -530,6 +530,11 @@ fn judge(error: wasmtime::Error, state: JobState) -> JobError {
     let limit = |limit, detail: String| JobError::Limit(LimitHit { limit, detail });
     if let Some(deadline) = error.downcast_ref::<DeadlineReached>() {
         return limit("job_deadline_ms", deadline.to_string());
+    }
+    // Of WASI's own handles, whose functions have no failure to answer with.
+    if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
+        let most = state.limits.handles_max;
+        return limit("handles_max", format!("the guest holds as many handles as handles_max = {most} allows"));
     }
     let text = format!("{error:#}");
     if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {

@@ -91,7 +91,8 @@ const OF_STREAMS: [&str; 1] = ["frames"];
 fn every_guest_of_the_folder_is_tried_and_they_are_many() {
     let guests = guests::all();
     let tried: BTreeSet<_> = guests.iter().map(|guest| guest.name).chain(WELL_BEHAVED).chain(OF_STREAMS).collect();
-    let folders = ["rogue", "tables", "streams"].map(|name| repository().join("tests/guests").join(name).join("examples"));
+    let folders =
+        ["rogue", "tables", "streams"].map(|name| repository().join("tests/guests").join(name).join("examples"));
     let listed = folders.iter().flat_map(|folder| std::fs::read_dir(folder).expect("listed"));
     let there: BTreeSet<_> = listed
         .map(|entry| entry.expect("an entry").path().file_stem().expect("a name").to_string_lossy().into_owned())

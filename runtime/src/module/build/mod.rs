@@ -125,10 +125,18 @@ pub enum BuildError {
     Imports(Vec<String>),
     /// Nothing can be called.
     #[error(
-        "the component exports nothing that can be run: add gantry_guest::export!(YourType) to src/lib.rs, or export_frames! for one that \
-         looks at frames"
+        "the component exports nothing that can be run: add gantry_guest::export!(YourType) to src/lib.rs, or, for one that looks at frames, \
+         export_frames!(YourType), which the feature `frames` of gantry-guest has"
     )]
     NoExport,
+    /// No module of its kind can have what it imports.
+    #[error("the component imports {import}, which modules of the world {} cannot have: do without it", world.name())]
+    OtherWorld {
+        /// Its import.
+        import: String,
+        /// What it is.
+        world: World,
+    },
     /// The lock file is none.
     #[error("what the component is made of cannot be told: {0}")]
     Lock(String),
@@ -235,8 +243,8 @@ fn compile(
     Ok((component, wasm))
 }
 
-/// A component that imports more than its manifest asks for, or exports nothing to call, would be refused in every
-/// hospital, so it is here.
+/// A component that imports more than its manifest asks for, or than its world has, or exports nothing to call, would be
+/// refused in every hospital, so it is here.
 fn check_world(
     manifest: &Manifest,
     component: &[u8],
@@ -245,12 +253,15 @@ fn check_world(
 ) -> Result<(), BuildError> {
     let (imports, exports) =
         inspect::world(component).map_err(|reason| BuildError::Component { path: wasm.to_path_buf(), reason })?;
-    if World::of_exports(exports.iter().map(String::as_str)).is_none() {
+    let Some(world) = World::of_exports(exports.iter().map(String::as_str)) else {
         return Err(BuildError::NoExport);
-    }
+    };
     let beyond = inspect::beyond_the_manifest(manifest, &imports);
     if !beyond.is_empty() {
         return Err(BuildError::Imports(beyond));
+    }
+    if let Some(import) = inspect::beyond_the_world(world, &imports) {
+        return Err(BuildError::OtherWorld { import: import.to_owned(), world });
     }
     for vain in inspect::asked_in_vain(manifest, &imports) {
         progress(&format!("note: the manifest {vain}"));

@@ -14,8 +14,12 @@ pub(super) const WORLD: &str = "analyzer";
 /// What is made on the way to a package, inside the source folder.
 pub(super) const BUILD_FOLDER: &str = "build";
 
-const CONTRACT: &str = include_str!("../../../../wit/imaging.wit");
-const NN: &str = include_str!("../../../../wit/deps/wasi-nn/nn.wit");
+/// The contract: below `deps`, so that the world can name any interface of it.
+const CONTRACT: [(&str, &str); 3] = [
+    ("gantry-imaging/imaging.wit", include_str!("../../../../wit/imaging.wit")),
+    ("gantry-imaging/stream.wit", include_str!("../../../../wit/stream.wit")),
+    ("wasi-nn/nn.wit", include_str!("../../../../wit/deps/wasi-nn/nn.wit")),
+];
 
 /// Writes it to `source/build/wit`, where an editor and `source`'s language find it; that folder.
 ///
@@ -28,8 +32,9 @@ pub(super) fn write(source: &Path, manifest: &Manifest) -> Result<PathBuf, Build
     }
     let folder = source.join(BUILD_FOLDER).join("wit");
     put(&folder, "world.wit", world(manifest).as_bytes())?;
-    put(&folder, "deps/gantry-imaging/imaging.wit", CONTRACT.as_bytes())?;
-    put(&folder, "deps/wasi-nn/nn.wit", NN.as_bytes())?;
+    for (file, text) in CONTRACT {
+        put(&folder.join("deps"), file, text.as_bytes())?;
+    }
     Ok(folder)
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::expect::Expect;
+use crate::config::GrantConfig;
 use crate::module::files::Files;
 use crate::module::installed;
 use crate::module::manifest::Sha256Hex;
@@ -179,10 +180,26 @@ impl Case {
         self.file.study.phantom.as_ref()
     }
 
-    /// What it needs granted beyond what is by default.
+    /// What it needs granted beyond what is by default: granted so where the case is of a source, whose vendor runs it.
     #[must_use]
     pub fn grant(&self) -> &[String] {
         &self.file.study.grant
+    }
+
+    /// What a case of a package needs and whoever runs it did not grant; in words. A package grants itself nothing.
+    #[must_use]
+    pub fn ungranted(&self, site: &GrantConfig, extra: &[String]) -> Option<String> {
+        let is_granted = |grant: &&String| {
+            let attribute = grant.strip_prefix("attribute:");
+            extra.contains(grant)
+                || site.interfaces.contains(grant)
+                || attribute.is_some_and(|keyword| site.attributes.iter().any(|granted| granted == keyword))
+        };
+        let missing: Vec<_> = self.grant().iter().filter(|grant| !is_granted(grant)).collect();
+        let asked: Vec<_> = missing.iter().map(|grant| format!("--grant {}", crate::printable(grant))).collect();
+        (!asked.is_empty()).then(|| {
+            format!("it needs more than is granted, and no package grants it to itself: say {}", asked.join(" "))
+        })
     }
 
     /// Whether nothing is to be repaired.

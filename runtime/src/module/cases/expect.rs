@@ -282,7 +282,8 @@ struct Differ(Vec<Difference>);
 
 impl Differ {
     fn push(&mut self, what: &str, expected: &str, found: String) {
-        self.0.push(Difference { what: what.into(), expected: expected.into(), found: crate::printable(&found) });
+        let [what, expected, found] = [what, expected, found.as_str()].map(crate::printable);
+        self.0.push(Difference { what, expected, found });
     }
 
     fn unless(&mut self, fits: bool, what: &str, expected: &str, found: &str) {

@@ -207,6 +207,9 @@ fn of_package(package: &Package, inspection: &Inspection, checked: &Checked) -> 
     }
     if !files.holds(SBOM_FILE) {
         warnings.push(warning("no-sbom", format!("has no {SBOM_FILE}: build it with this version of gantry")));
+    } else if inspection.libraries.is_none() {
+        let text = format!("{SBOM_FILE} does not know what the component is made of: say it on the model card");
+        warnings.push(warning("no-sbom", text));
     }
     // Those of the imports are told by `inspect`, too.
     for text in &inspection.warnings {

@@ -87,6 +87,11 @@ pub(super) fn run(app: &App, options: &Options<'_>, source: &Source<'_>, turn: &
             ready.study.push(made.path().to_owned());
         }
         Source::Case(case) => {
+            let of_source = options.cases != options.module;
+            let missing = if of_source { None } else { case.ungranted(&app.config.grants, options.grant) };
+            if missing.is_some() {
+                return Ok(without_result(source, "failed", missing, None));
+            }
             grant.extend_from_slice(case.grant());
             ready = match case.ready(options.assets) {
                 Ok(ready) => ready,
