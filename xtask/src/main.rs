@@ -48,7 +48,7 @@ enum Task {
     Bench(bench::Options),
     /// Kill a node under load and check that nothing acknowledged is lost
     Torture(torture::Options),
-    /// Fuzz what reads the network and the configuration
+    /// Fuzz what reads the network, DICOM files and the configuration, and what guests ask
     Fuzz(fuzz::Options),
     /// Build the engine of `gantry catalog sql`, a program of its own
     Sql(sql::Options),
