@@ -461,8 +461,8 @@ fn who_opts_out_while_a_batch_waits_is_taken_out_of_it_and_the_others_leave() {
     eventually("what is theirs stays", || parts(&node, "skipped") == 2);
     let withdrawn = node.audited("sync-study-withdrawn");
     assert_eq!(withdrawn.len(), 2, "{withdrawn:?}");
-    let why =
-        "its patient opted out after it was taken in; objects of it may be in the bucket, and no batch names them";
+    let why = "its patient opted out after it was taken in; objects of it may be in the bucket, and the manifest of \
+               that batch where all were";
     assert!(withdrawn.iter().all(|row| row["detail"] == why), "{withdrawn:?}");
 
     // One that comes now waits with the other, for a third.

@@ -1,4 +1,5 @@
-//! `cargo xtask audit`: cargo-deny over every dependency, by the rules of `deny.toml`.
+//! `cargo xtask audit`: cargo-deny over the dependencies of the workspace, by the rules of `deny.toml`. `catalog-sql/`, `fuzz/` and guests are
+//! no members of it, and are not looked at.
 
 use crate::process::{Interrupted, Step, seconds, timed};
 use crate::repository::Repository;

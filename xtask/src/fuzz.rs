@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz`: throws bytes at what reads the network, the configuration and what guests ask, guided by the code they reach.
+//! `cargo xtask fuzz`: throws bytes at what reads the network, DICOM files, the configuration and what guests ask, guided by the code they
+//! reach.
 
 use crate::process::{Step, seconds, timed};
 use crate::repository::{Repository, find_program};

@@ -48,11 +48,11 @@ enum Task {
     Bench(bench::Options),
     /// Kill a node under load and check that nothing acknowledged is lost
     Torture(torture::Options),
-    /// Fuzz what reads the network and the configuration
+    /// Fuzz what reads the network, DICOM files and the configuration, and what guests ask
     Fuzz(fuzz::Options),
     /// Build the engine of `gantry catalog sql`, a program of its own
     Sql(sql::Options),
-    /// Check licences, banned crates, sources and security advisories of every dependency
+    /// Check licences, banned crates, sources and security advisories of the workspace's dependencies
     Audit(audit::Options),
 }
 

@@ -516,8 +516,14 @@ impl Run<'_> {
 
     async fn break_off(&mut self) -> Result<(), SyncError> {
         let Some(upload) = self.upload.take() else { return Ok(()) };
-        upload.abort().await;
-        Ok(self.gate.settle().await?)
+        let id = upload.batch;
+        let ended = upload.abort().await;
+        self.gate.settle().await?;
+        match ended {
+            // It was whole in the bucket before, and is no batch any more that waits. With the spool away the next upload finds it there.
+            Some(uploaded) if self.spool.is_some() => self.sent(id, &uploaded).await,
+            _ => Ok(()),
+        }
     }
 
     async fn halt(&mut self, why: &str, failed: bool) -> Result<(), SyncError> {

@@ -43,10 +43,10 @@ impl Upload {
         }
     }
 
-    /// Breaks it off: what was sent stays sent, and the next one goes on from there.
-    pub(super) async fn abort(mut self) {
+    /// Breaks it off: what was sent stays sent, and the next one goes on from there. What came of it where it was over before.
+    pub(super) async fn abort(mut self) -> Option<Uploaded> {
         self.task.abort();
-        let _ = (&mut self.task).await;
+        (&mut self.task).await.ok()?.ok()
     }
 }
 

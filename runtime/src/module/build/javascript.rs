@@ -6,7 +6,7 @@ use std::process::Command;
 use super::world::{BUILD_FOLDER, WORLD};
 use super::{BuildError, file, files_ending, run, tool};
 
-const REMEDY: &str = "in the source folder: npm install";
+const REMEDY: &str = "in the source folder, with Node.js 20 or later: npm install";
 
 /// The component of `module.js` and what it imports from beside it.
 pub(super) fn compile(source: &Path, wit: &Path) -> Result<PathBuf, BuildError> {

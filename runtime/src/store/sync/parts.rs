@@ -238,7 +238,8 @@ impl Store {
         Ok(rows.iter().map(SyncOpen::read).collect::<Result<_, _>>()?)
     }
 
-    /// A part left the spool again, for this reason: nothing of it is in a batch. Of one that was on its way objects may be in the bucket.
+    /// A part left the spool again, for this reason: no batch that waits has it. Of one that was on its way objects may be in the bucket, and
+    /// where nothing but the catalogue was missing, the manifest.
     ///
     /// # Errors
     /// The journal's.
@@ -249,7 +250,11 @@ impl Store {
         if done.rows_affected() == 0 {
             return Ok(());
         }
-        let left = if was_leaving { "; objects of it may be in the bucket, and no batch names them" } else { "" };
+        let left = if was_leaving {
+            "; objects of it may be in the bucket, and the manifest of that batch where all were"
+        } else {
+            ""
+        };
         let event = Event {
             study_instance_uid: part.study_instance_uid.clone(),
             object: format!("record {}", part.record),
