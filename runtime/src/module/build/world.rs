@@ -15,9 +15,8 @@ pub(super) const WORLD: &str = "analyzer";
 pub(super) const BUILD_FOLDER: &str = "build";
 
 /// The contract: below `deps`, so that the world can name any interface of it.
-const CONTRACT: [(&str, &str); 3] = [
+const CONTRACT: [(&str, &str); 2] = [
     ("gantry-imaging/imaging.wit", include_str!("../../../../wit/imaging.wit")),
-    ("gantry-imaging/stream.wit", include_str!("../../../../wit/stream.wit")),
     ("wasi-nn/nn.wit", include_str!("../../../../wit/deps/wasi-nn/nn.wit")),
 ];
 
