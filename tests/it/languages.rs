@@ -217,16 +217,14 @@ fn python_reaches_nothing() {
 
 #[test]
 fn javascript_reaches_nothing() {
-    // Without the import a call of `fetch` has nowhere to go, whatever it answers.
+    // Without the import a call of `fetch` has nowhere to go: it traps.
     let path = "tests/guests/probe-javascript/package/component.wasm";
     let Some(component) = needed(path, "cargo xtask guests") else { return };
     let explained = explain_file(&component, 64).expect("WebAssembly");
     let imports: Vec<_> = explained.wants.iter().flat_map(|want| &want.imports).collect();
     assert!(!imports.iter().any(|import| import.starts_with("wasi:http/")), "{imports:?}");
-    let seen = ["info: clock = 0", "info: passed = 0", "info: fetch = {}"];
-    let Some(scenario) = probe("javascript", &["wasi:empty"]) else { return };
-    let answers = log(&scenario).iter().any(|line| line == seen[2]);
-    reaches_nothing("javascript", &["files", "variables"], if answers { &seen } else { &seen[..2] });
+    let seen = ["info: clock = 0", "info: passed = 0", "info: fetch = function"];
+    reaches_nothing("javascript", &["files", "variables"], &seen);
 }
 
 #[test]
@@ -309,8 +307,10 @@ fn what_docs_install_is_what_is_tested() {
         assert!(json[key]["@bytecodealliance/componentize-js"].is_string(), "{json}");
         json[key].clone()
     };
-    assert_eq!(
-        versions(&templates.join("javascript/package.json.in"), "devDependencies"),
-        versions(Path::new("tests/toolchains/package.json"), "dependencies")
-    );
+    let told = versions(&templates.join("javascript/package.json.in"), "devDependencies");
+    let tested = versions(Path::new("tests/toolchains/package.json"), "dependencies");
+    // More is tested with than vendors are told of: parts in machine code, which npm finds by itself from Node.js 20 on.
+    for (package, version) in told.as_object().expect("an object") {
+        assert_eq!(tested[package], *version, "{package}");
+    }
 }

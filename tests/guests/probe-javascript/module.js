@@ -13,7 +13,8 @@ function attempt(what, act) {
 export function analyze() {
   attempt("files", () => require("fs").readFileSync("/etc/passwd"));
   attempt("variables", () => process.env);
-  attempt("fetch", () => fetch("http://127.0.0.1/"));
+  // A call of `fetch` would be the end: it traps where there is no `wasi:http`.
+  write("info", `fetch = ${typeof fetch}`);
   attempt("clock", () => Date.now());
   attempt("passed", () => {
     const start = performance.now();
