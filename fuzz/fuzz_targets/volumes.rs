@@ -133,7 +133,7 @@ fn percentiles(bytes: &mut Bytes<'_>, v: &Volume) -> Result<Volume, VolumeError>
 fn tensors(bytes: &mut Bytes<'_>, v: &Volume, other: &Volume) -> Result<Volume, VolumeError> {
     let types =
         [ElementType::F32, ElementType::F64, ElementType::F16, ElementType::Bf16, ElementType::U8, ElementType::I64];
-    let t = v.to_tensor(types[usize::from(bytes.byte()) % 6], bytes.byte() % 2 == 0)?;
+    let t = v.to_tensor(types[usize::from(bytes.byte()) % 6], bytes.byte().is_multiple_of(2))?;
     let _ = softmax(&t, usize::from(bytes.byte()));
     let _ = argmax(&t, v, other)?;
     from_tensor(&t, bytes.u32() % 3, v)
@@ -225,7 +225,7 @@ impl Bytes<'_> {
     }
 
     fn interpolation(&mut self) -> Interpolation {
-        if self.byte() % 2 == 0 { Interpolation::Nearest } else { Interpolation::Linear }
+        if self.byte().is_multiple_of(2) { Interpolation::Nearest } else { Interpolation::Linear }
     }
 
     fn projection(&mut self) -> Projection {
@@ -233,8 +233,8 @@ impl Bytes<'_> {
     }
 
     fn grid(&mut self) -> Result<Geometry, VolumeError> {
-        let (s, c) = if self.byte() % 2 == 0 { (0.0, 1.0) } else { self.f64().sin_cos() };
-        let axes = [[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, if self.byte() % 2 == 0 { 1.0 } else { -1.0 }]];
+        let (s, c) = if self.byte().is_multiple_of(2) { (0.0, 1.0) } else { self.f64().sin_cos() };
+        let axes = [[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, if self.byte().is_multiple_of(2) { 1.0 } else { -1.0 }]];
         Ok(Geometry::new(self.size(), self.three(), self.three(), axes)?)
     }
 

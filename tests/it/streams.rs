@@ -246,7 +246,8 @@ fn an_answer_between_faults_begins_the_row_anew() {
 
 #[test]
 fn who_takes_without_end_meets_a_limit_that_is_named() {
-    let limits: [(u8, fn(&mut Stream), &str); 3] = [
+    type Change = fn(&mut Stream);
+    let limits: [(u8, Change, &str); 3] = [
         (HOARD, |s| s.scenario.config.limits.handles_max = 450, "handles_max"),
         (HOARD, |s| s.scenario.config.limits.host_memory_mib = 1, "host_memory_mib"),
         (GROW, |s| s.scenario.config.limits.guest_memory_mib = 40, "guest_memory_mib"),

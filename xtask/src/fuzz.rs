@@ -105,10 +105,22 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
         return Step::new(programs.join(target.name())).shown_as(target.name()).arg(input).run();
     }
     let targets = options.target.as_ref().map_or(Target::value_variants(), std::slice::from_ref);
+    // Each takes one processor.
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     let mut failed = Vec::new();
-    for target in targets {
-        if !fuzz(repository, &programs, *target, options.seconds)? {
-            failed.push(target.name());
+    for some in targets.chunks(at_once) {
+        let passed = std::thread::scope(|scope| {
+            let start = |target: &Target| {
+                let (programs, target) = (&programs, *target);
+                scope.spawn(move || fuzz(repository, programs, target, options.seconds))
+            };
+            let running: Vec<_> = some.iter().map(start).collect();
+            running.into_iter().map(|one| one.join().expect("it says what is wrong")).collect::<Vec<_>>()
+        });
+        for (target, passed) in some.iter().zip(passed) {
+            if !passed? {
+                failed.push(target.name());
+            }
         }
     }
     if !failed.is_empty() {

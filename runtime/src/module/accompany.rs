@@ -12,18 +12,21 @@ use super::sbom::{self, Crates};
 const LICENSES: [&str; 3] = ["LICENSE", "LICENCE", "NOTICE"];
 const TEXT_MAX_BYTES: u64 = 1 << 20;
 
+/// A file, and why it cannot be read.
+pub type Unreadable = (std::path::PathBuf, std::io::Error);
+
 /// Files of a source that go along, with their paths in the package. Of a case only its description does: images of patients do not get
 /// into a package because somebody tried a module on them.
 ///
 /// # Errors
 /// A file, and why it cannot be read.
-pub fn of_source(source: &Path) -> Result<Vec<(String, Vec<u8>)>, (std::path::PathBuf, std::io::Error)> {
+pub fn of_source(source: &Path) -> Result<Vec<(String, Vec<u8>)>, Unreadable> {
     let mut found = Vec::new();
     let read = |path: &Path| match std::fs::metadata(path) {
         Ok(file) if file.len() > TEXT_MAX_BYTES => Err(std::io::Error::other("has more than 1 MiB")),
         _ => std::fs::read(path),
     };
-    let mut take = |path: &Path, name: String| -> Result<(), (std::path::PathBuf, std::io::Error)> {
+    let mut take = |path: &Path, name: String| -> Result<(), Unreadable> {
         found.push((name, read(path).map_err(|e| (path.to_owned(), e))?));
         Ok(())
     };

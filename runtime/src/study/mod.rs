@@ -163,6 +163,9 @@ impl Instance {
     }
 }
 
+/// Values of attributes, by keyword.
+pub type Said = BTreeMap<String, String>;
+
 /// A volume: which instances are its slices, from the first along the grid's z axis.
 #[derive(Debug, Clone)]
 pub struct VolumeLayout {
@@ -395,7 +398,7 @@ impl Series {
         index: usize,
         keywords: &BTreeSet<String>,
         options: &ReadOptions,
-    ) -> Result<Vec<(usize, BTreeMap<String, String>)>, ReadError> {
+    ) -> Result<Vec<(usize, Said)>, ReadError> {
         let count = self.volumes.len();
         let first = |volume: &VolumeLayout| self.instances.get(*volume.slices.first()?);
         let of = self.volumes.get(index).and_then(first).ok_or(ReadError::NoSuchVolume { index, count })?;

@@ -388,7 +388,7 @@ impl Pixels {
         if self.allocated == 1 {
             let swap = usize::from(big_endian && self.words);
             for (i, out) in out.iter_mut().enumerate() {
-                *out = i16::from(bytes[i / 8 ^ swap] >> (i % 8) & 1);
+                *out = i16::from((bytes[(i / 8) ^ swap] >> (i % 8)) & 1);
             }
             return Ok(());
         }

@@ -382,7 +382,7 @@ fn down(bytes: &mut [u8], by: u32, bits: u64) {
         }
     }
     let whole = (bits / 8) as usize;
-    if let Some(last) = bytes.get_mut(whole).filter(|_| bits % 8 > 0) {
+    if let Some(last) = bytes.get_mut(whole).filter(|_| !bits.is_multiple_of(8)) {
         *last &= (1u8 << (bits % 8)) - 1;
     }
 }

@@ -242,9 +242,12 @@ fn even(heights: &[f64]) -> Result<f64, ReadError> {
     Ok((heights[heights.len() - 1] - heights[0]) / gaps.len() as f64)
 }
 
-/// How far each slice lies beside the line through the first along the normal, along its rows and its columns, mm, and by
-/// how many degrees they are stacked off it; `None` where they lie above one another.
-fn straight(sorted: &[&Slice], heights: &[f64], normal: Vec3) -> Result<Option<(f64, Vec<[f64; 2]>)>, ReadError> {
+/// By how many degrees slices are stacked off their normal, and how far each lies beside the line through the first along it,
+/// along its rows and its columns, mm.
+type Leaning = (f64, Vec<[f64; 2]>);
+
+/// How slices lean; `None` where they lie above one another.
+fn straight(sorted: &[&Slice], heights: &[f64], normal: Vec3) -> Result<Option<Leaning>, ReadError> {
     let (first, lowest, last) = (sorted[0], heights[0], sorted.len() - 1);
     let up = |i: usize| heights[i] - lowest;
     let beside = |i: usize| {

@@ -364,12 +364,12 @@ impl Oblique {
     /// Where samples from `x` on lie. Most lie among eight voxels, and need no more than that.
     fn lanes(&self, base: Vec3, x: f64) -> Lanes {
         let mut lanes = Lanes { low: [[0; LANES]; 3], part: [[0.0; LANES]; 3], inside: [true; LANES] };
-        for a in 0..3 {
+        for (a, base) in base.into_iter().enumerate() {
             // A lower neighbour of the last voxel has none above it.
             let last = u32::try_from(self.source[a] - 1).unwrap_or(0);
             let step = self.matrix[a][0];
             for l in 0..LANES {
-                let at = base[a] + step * (x + l as f64);
+                let at = base + step * (x + l as f64);
                 // Rounds to a whole number, which is then in the lowest bits: cheaper than a cast. Half below a whole number it
                 // may go either way, and `part` is then 0 or 1.
                 let rounded = at - 0.5 + WHOLE;

@@ -26,7 +26,8 @@ const CONTRACT: [(&str, &str); 2] = [
 /// It cannot be written, or the manifest asks for frames, which a module in Rust alone can have.
 pub(super) fn write(source: &Path, manifest: &Manifest) -> Result<PathBuf, BuildError> {
     if manifest.needs.interfaces.contains(&Interface::Frames) {
-        let reason = "needs.interfaces lists gantry:imaging/frames, and modules that look at frames are built in Rust alone";
+        let reason =
+            "needs.interfaces lists gantry:imaging/frames, and modules that look at frames are built in Rust alone";
         return Err(BuildError::Manifest { path: source.join(MANIFEST_FILE), reason: reason.into() });
     }
     let folder = source.join(BUILD_FOLDER).join("wit");

@@ -1,7 +1,5 @@
 //! States what depends on the moment, which nobody can reproduce.
 
-#![expect(unsafe_code, reason = "wit-bindgen writes it")]
-
 use gantry_guest::prelude::*;
 
 mod bindings {
