@@ -45,7 +45,12 @@ impl fmt::Display for Sample {
         writeln!(
             f,
             "  analysis  decoding {:.0}, loading {:.0}, models {:.0}, volumes {:.0}, the rest {:.0} ms",
-            used.decode_ms, used.load_ms, used.inference_ms, used.operations_ms, used.module_ms
+            // A sum of nothing is -0.
+            used.decode_ms + 0.0,
+            used.load_ms + 0.0,
+            used.inference_ms + 0.0,
+            used.operations_ms + 0.0,
+            used.module_ms + 0.0
         )?;
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let (host, guest) = (mib(used.host_memory_peak_bytes), mib(used.guest_memory_peak_bytes));
