@@ -71,7 +71,8 @@ fn a_module_made_of_a_network_passes_its_tests_builds_and_runs() {
         assert!(said.code == Some(0) && said.err.contains(found), "{said:?}");
         let source = parent.path().join(name);
         let mut cargo = Command::new("cargo");
-        cargo.args(["test", "--quiet"]).current_dir(&source).env("CARGO_TARGET_DIR", target.join("new-module"));
+        // Not that of another test: to cargo, copies of the SDK are one.
+        cargo.args(["test", "--quiet"]).current_dir(&source).env("CARGO_TARGET_DIR", target.join("new-network"));
         let output = cargo.output().expect("cargo runs");
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         match build(&source, &mut |_| {}) {
