@@ -45,7 +45,10 @@ shapes = [{ name = "ball", kind = "ellipsoid", centre_mm = [4, -3, 2], radii_mm 
 fn our_own_modules_pass_their_cases() {
     let Some(_) = needed("modules/ct-organs/package", "cargo xtask guests") else { return };
     let Some(_) = asset("totalsegmentator/example_ct_dicom") else { return };
-    for (module, cases) in [("ct-organs", 2), ("head-ct-triage", 3)] {
+    let Some(_) = asset("pydicom-data/RG1_UNCR.dcm") else { return };
+    for (module, cases) in
+        [("ct-organs", 2), ("head-ct-triage", 3), ("cxr-quality", 2), ("mammo-density", 1), ("mr-brain-tissue", 1)]
+    {
         let said = says(&["test", &format!("modules/{module}"), "--json"]);
         assert_eq!(said.code, Some(0), "{said:?}");
         let told = json(&said);
