@@ -230,7 +230,7 @@ pub enum InferenceError {
         reason: String,
     },
     /// The deadline passed while the model ran.
-    #[error("model '{model}' was stopped at the job's deadline")]
+    #[error("model '{model}' was stopped at the job's deadline (job_deadline_ms)")]
     Deadline {
         /// Its name in the package.
         model: String,

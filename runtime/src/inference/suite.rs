@@ -322,7 +322,7 @@ fn a_run_ends_at_its_deadline() {
         let model = load(&engines, &slow.model());
         let input = || vec![("v0".to_string(), noisy(&[384, 384], 4))];
         let error = run_until(&model, input(), &Budget::unlimited(), Some(Instant::now())).expect_err("too late");
-        assert_eq!(error.to_string(), "model 'm' was stopped at the job's deadline");
+        assert_eq!(error.to_string(), "model 'm' was stopped at the job's deadline (job_deadline_ms)");
         let later = Instant::now() + Duration::from_secs(600);
         assert!(run_until(&model, input(), &Budget::unlimited(), Some(later)).is_ok(), "and can be run again");
     }

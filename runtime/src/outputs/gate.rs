@@ -115,7 +115,22 @@ pub enum Refusal {
 /// # Errors
 /// The first thing that is wrong. Cheap checks come before the voxels are looked at.
 pub fn gate(findings: Findings, study: &Study, accepted: &[usize]) -> Result<Accepted, Refusal> {
-    let volumes = volumes(study, accepted);
+    gate_of(findings, study, accepted, &BTreeSet::new())
+}
+
+/// As [`gate`], of a module that was given these volumes: where several lie on one grid, such as echoes, what it states is about
+/// the first of these.
+///
+/// # Errors
+/// As [`gate`].
+pub fn gate_of(
+    findings: Findings,
+    study: &Study,
+    accepted: &[usize],
+    given: &BTreeSet<(usize, usize)>,
+) -> Result<Accepted, Refusal> {
+    let mut volumes = volumes(study, accepted);
+    volumes.sort_by_key(|(at, _)| !given.contains(at));
     let first = volumes.first().map(|(at, _)| *at).ok_or(Refusal::NoSource)?;
     statements(&findings)?;
     marks::boxes(&findings.marks, first, &volumes)?;
@@ -447,6 +462,17 @@ mod tests {
         assert_eq!(gate(findings.clone(), &study(&grid()), &[0]).expect("accepted").source, (0, 0));
         assert!(matches!(gate(findings.clone(), &study(&grid()), &[]), Err(Refusal::NoSource)));
         assert!(matches!(gate(findings, &study(&grid()), &[4]), Err(Refusal::NoSource)));
+    }
+
+    #[test]
+    fn of_volumes_on_one_grid_findings_are_about_the_one_that_was_given() {
+        let mut study = study(&grid());
+        let echo = study.series[0].volumes[0].clone();
+        study.series[0].volumes.push(echo);
+        let about = |given: &[(usize, usize)]| {
+            gate_of(good(), &study, &[0], &given.iter().copied().collect()).expect("accepted").source
+        };
+        assert_eq!([about(&[]), about(&[(0, 1)]), about(&[(0, 0), (0, 1)])], [(0, 0), (0, 1), (0, 0)]);
     }
 
     #[test]

@@ -43,7 +43,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use capture::{CaptureError, KeySlice, key_slice, secondary_capture};
 pub use conformance::{CheckError, Inputs, Nonconforming, check as conforms};
 pub use encode::write_file;
-pub use gate::{Refusal, frame_answer, gate, stream_summary};
+pub use gate::{Refusal, frame_answer, gate, gate_of, stream_summary};
 pub use kind::OutputKind;
 pub use overlay::overlay;
 pub use parametric::{ParametricError, parametric_map};

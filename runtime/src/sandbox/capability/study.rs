@@ -69,6 +69,8 @@ pub struct InputRecord {
     pub decoding: Duration,
     /// Attributes of those granted that the module asked for, by keyword.
     pub attributes_read: BTreeSet<String>,
+    /// Volumes of the study itself that it was given: index into [`Study::series`], and which volume of it.
+    pub volumes_read: BTreeSet<(usize, usize)>,
 }
 
 impl StudyView {
@@ -108,8 +110,10 @@ impl StudyView {
         let uids = self.accepted.iter().map(|&index| &self.study.series[index].uid).chain(earlier);
         let pseudonyms = uids.map(|uid| (uid.clone(), self.pseudonym(uid))).collect();
         let priors = priors.to_vec();
+        let own = self.decoded.keys().filter(|(handle, _)| handle.prior.is_none());
+        let volumes_read = own.map(|(handle, index)| (self.accepted[handle.place], *index as usize)).collect();
         let Self { digests, warnings, decoding, attributes_read, .. } = self;
-        InputRecord { digests, pseudonyms, priors, warnings, decoding, attributes_read }
+        InputRecord { digests, pseudonyms, priors, warnings, decoding, attributes_read, volumes_read }
     }
 
     fn series(&self, handle: SeriesHandle) -> &Series {
