@@ -548,6 +548,12 @@ impl Drop for OpenAssociation {
     }
 }
 
+/// The percentile of sorted values by the nearest rank: one of them, `None` where there are none.
+pub(crate) fn nearest_rank<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

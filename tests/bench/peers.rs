@@ -1,10 +1,11 @@
 //! The same work by what people use today: pydicom, scipy, ONNX Runtime's Python package and highdicom.
 
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use gantry_tests::repository;
 use serde_json::Value;
 
@@ -24,6 +25,54 @@ pub(crate) fn script(script: &str) -> Result<Command, String> {
     let mut command = Command::new(&python);
     command.arg(repository().join("tests/peers").join(script));
     Ok(command)
+}
+
+/// A script of `tests/peers` that answers lines by lines of JSON, the first of which says what it is made of.
+pub(crate) struct Dialogue {
+    process: Child,
+    asks: ChildStdin,
+    says: BufReader<ChildStdout>,
+}
+
+impl Dialogue {
+    /// Starts it, or why it cannot run here.
+    pub(crate) fn start(name: &str, arguments: &[&OsStr]) -> Result<Result<Self, String>> {
+        let mut command = match script(name) {
+            Ok(command) => command,
+            Err(why) => return Ok(Err(why)),
+        };
+        let mut process = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let (asks, says) = (process.stdin.take().context("piped")?, process.stdout.take().context("piped")?);
+        let mut script = Self { process, asks, says: BufReader::new(says) };
+        match script.says() {
+            Ok(versions) => eprintln!("beside {}", versions["packages"]),
+            Err(_) if script.process.wait()?.code() == Some(MISSING) => {
+                return Ok(Err("run `cargo xtask assets --peers`".into()));
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(Ok(script))
+    }
+
+    /// What it answers.
+    pub(crate) fn ask(&mut self, line: &str) -> Result<Value> {
+        writeln!(self.asks, "{line}")?;
+        self.says()
+    }
+
+    fn says(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        ensure!(self.says.read_line(&mut line)? > 0, "the script ended");
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+impl Drop for Dialogue {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 /// Runs a script of `tests/peers` and returns what it tells, or why it cannot run here.

@@ -1,8 +1,7 @@
 //! A SEG of three organs, written as a job writes it, beside highdicom, with the same labels on the same CT.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -12,8 +11,9 @@ use serde_json::{Value, json};
 
 use crate::command::status_bytes;
 use crate::organs::{Extent, Found, labels};
+use crate::peers::Dialogue;
 use crate::report::{Report, median};
-use crate::{peers, study};
+use crate::study;
 
 /// Slices of the CT.
 pub(crate) const SLICES: usize = 300;
@@ -156,30 +156,12 @@ pub(crate) fn once(options: &Once) -> Result<()> {
 }
 
 /// highdicom, with the headers of the study in memory.
-struct Peer {
-    process: Child,
-    asks: ChildStdin,
-    says: BufReader<ChildStdout>,
-}
+struct Peer(Dialogue);
 
 impl Peer {
     /// Starts it, or why it cannot run here.
     fn start(ct: &Path) -> Result<Result<Self, String>> {
-        let mut command = match peers::script("bench_seg.py") {
-            Ok(command) => command,
-            Err(why) => return Ok(Err(why)),
-        };
-        let mut process = command.arg(ct).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let (asks, says) = (process.stdin.take().context("piped")?, process.stdout.take().context("piped")?);
-        let mut peer = Self { process, asks, says: BufReader::new(says) };
-        match peer.says() {
-            Ok(versions) => eprintln!("beside {}", versions["packages"]),
-            Err(_) if peer.process.wait()?.code() == Some(peers::MISSING) => {
-                return Ok(Err("run `cargo xtask assets --peers`".into()));
-            }
-            Err(e) => return Err(e),
-        }
-        Ok(Ok(peer))
+        Ok(Dialogue::start("bench_seg.py", &[ct.as_os_str()])?.map(Self))
     }
 
     /// Of what it is given: labels or masks.
@@ -195,21 +177,6 @@ impl Peer {
 
     fn ask(&mut self, what: &str, raw: &Path, paths: &[&Path]) -> Result<Value> {
         let paths = paths.iter().map(|path| format!("\t{}", path.display())).collect::<String>();
-        writeln!(self.asks, "{what}\t{}{paths}", raw.display())?;
-        self.says()
-    }
-
-    fn says(&mut self) -> Result<Value> {
-        let mut line = String::new();
-        ensure!(self.says.read_line(&mut line)? > 0, "bench_seg.py ended");
-        Ok(serde_json::from_str(&line)?)
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.0.ask(&format!("{what}\t{}{paths}", raw.display()))
     }
 }

@@ -3,20 +3,19 @@
 //! The volume is as a CT of a body is: 16 bits, air around, noise, bones. scipy and SimpleITK have it as f32 in memory, as they
 //! work on it; Gantry has it as it comes from the decoder, and what it gives is f32, bytes for masks, or numbers.
 
-use std::io::{BufRead, BufReader, Write};
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use gantry::geometry::Geometry;
 use gantry::memory::Budget;
 use gantry::threads::Threads;
 use gantry::volumes::{Axis, Interpolation, Morphology, Projection, Sampling, Volume, VolumeError};
-use serde_json::Value;
 
+use crate::Built;
+use crate::peers::Dialogue;
 use crate::report::{Report, median};
-use crate::{Built, peers};
 
 /// How much to measure.
 #[derive(Debug, clap::Args)]
@@ -181,51 +180,20 @@ fn body(slices: usize) -> Vec<i16> {
 }
 
 /// Python with scipy and SimpleITK, and the volume in memory.
-struct Peer {
-    process: Child,
-    asks: ChildStdin,
-    says: BufReader<ChildStdout>,
-}
+struct Peer(Dialogue);
 
 impl Peer {
     /// Starts it, or why it cannot run here.
     fn start(raw: &Path, slices: usize, threads: usize) -> Result<Result<Self, String>> {
-        let mut command = match peers::script("bench_volumes.py") {
-            Ok(command) => command,
-            Err(why) => return Ok(Err(why)),
-        };
-        command.arg(raw).args([slices, EDGE, EDGE, threads].map(|n| n.to_string()));
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let (asks, says) = (process.stdin.take().context("piped")?, process.stdout.take().context("piped")?);
-        let mut peer = Self { process, asks, says: BufReader::new(says) };
-        match peer.says() {
-            Ok(versions) => eprintln!("beside {}", versions["packages"]),
-            Err(_) if peer.process.wait()?.code() == Some(peers::MISSING) => {
-                return Ok(Err("run `cargo xtask assets --peers`".into()));
-            }
-            Err(e) => return Err(e),
-        }
-        Ok(Ok(peer))
+        let numbers = [slices, EDGE, EDGE, threads].map(|n| OsString::from(n.to_string()));
+        let arguments: Vec<&OsStr> =
+            [raw.as_os_str()].into_iter().chain(numbers.iter().map(OsString::as_os_str)).collect();
+        Ok(Dialogue::start("bench_volumes.py", &arguments)?.map(Self))
     }
 
     /// Seconds that scipy took, and SimpleITK.
     fn work(&mut self, name: &str) -> Result<[Option<f64>; 2]> {
-        writeln!(self.asks, "{name}")?;
-        let told = self.says()?;
+        let told = self.0.ask(name)?;
         Ok(["scipy", "SimpleITK"].map(|who| told[who].as_f64()))
-    }
-
-    fn says(&mut self) -> Result<Value> {
-        let mut line = String::new();
-        ensure!(self.says.read_line(&mut line)? > 0, "bench_volumes.py ended");
-        Ok(serde_json::from_str(&line)?)
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

@@ -13,6 +13,7 @@ use super::trial::{self, Job, Trial};
 use crate::app::{App, StartError};
 use crate::config::Config;
 use crate::inference::Turn;
+use crate::metrics::nearest_rank;
 use crate::pipeline::RunError;
 use crate::sandbox::PrepareError;
 use crate::sandbox::grants::Policy;
@@ -251,14 +252,11 @@ fn several(
     })
 }
 
-/// By the nearest rank: each is a run that there was.
+/// Each is a run that there was.
 fn percentiles(phase: &'static str, runs: impl Iterator<Item = f64>) -> Percentiles {
     let mut sorted: Vec<f64> = runs.collect();
     sorted.sort_by(f64::total_cmp);
-    let at = |percent: usize| {
-        let rank = (sorted.len() * percent).div_ceil(100).max(1);
-        sorted.get(rank - 1).or(sorted.last()).copied().unwrap_or_default()
-    };
+    let at = |percent| nearest_rank(&sorted, percent).unwrap_or_default();
     Percentiles { phase, p50_ms: at(50), p90_ms: at(90), p99_ms: at(99), max_ms: at(100) }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::metrics::nearest_rank;
+
 /// Durations of a stream, in microseconds each.
 #[derive(Debug, Default)]
 pub(super) struct Times(Vec<u32>);
@@ -35,11 +37,7 @@ impl Times {
     pub(super) fn percentiles(&self) -> Percentiles {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
-        // The nearest rank: one that occurred.
-        let at = |percent: usize| {
-            let rank = (sorted.len() * percent).div_ceil(100).max(1);
-            sorted.get(rank - 1).map_or(0.0, |us| f64::from(*us) / 1e3)
-        };
+        let at = |percent| nearest_rank(&sorted, percent).map_or(0.0, |us| f64::from(us) / 1e3);
         Percentiles { p50: at(50), p90: at(90), p99: at(99), max: at(100) }
     }
 }
