@@ -295,6 +295,9 @@ fn files_ending(folder: &Path, end: &str) -> Result<Vec<PathBuf>, BuildError> {
 
 /// Runs a command to its end; its standard output.
 fn run(command: &mut Command) -> Result<Vec<u8>, BuildError> {
+    // componentize-py is a Rust program: where its user asks for backtraces, the last lines would be its own frames, not what
+    // is wrong in the module.
+    command.env("RUST_BACKTRACE", "0").env("RUST_LIB_BACKTRACE", "0");
     let output = command.output().map_err(|e| command_failed(command, e.to_string()))?;
     if output.status.success() {
         return Ok(output.stdout);
