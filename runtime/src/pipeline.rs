@@ -387,14 +387,13 @@ fn draw(
     findings: &outputs::Accepted,
     strict: bool,
 ) -> Result<(), RunError> {
-    let (series, volume) = findings.source;
-    let series = &record.study.series[series];
+    let (source, _) = record.source(findings.source).map_err(RunError::Write)?;
     let budget = Budget::mib(app.config.limits.host_memory_mib);
-    let decoded = series.decode(volume, &budget, &app.read_options(strict))?;
-    let instances = series.volumes[volume].slices.iter().map(|&slice| &series.instances[slice]);
+    let decoded = source.series.decode(source.volume_index, &budget, &app.read_options(strict))?;
+    let instances = source.layout.slices.iter().map(|&slice| &source.series.instances[slice]);
     unchanged(record, instances.zip(&decoded.digests))?;
-    let picture = outputs::overlay(&decoded.volume, findings).map_err(|e| RunError::Write(e.to_string()))?;
-    if let Some(picture) = picture {
+    let picture = outputs::overlay(&decoded.volume, findings, &source);
+    if let Some(picture) = picture.map_err(|e| RunError::Write(e.to_string()))? {
         transaction.bytes(OVERLAY_FILE, OutputKind::Overlay, &picture)?;
     }
     Ok(())

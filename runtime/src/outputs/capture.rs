@@ -211,9 +211,12 @@ fn draw(
         }
     };
     let boxes = boxes(accepted, key).map(|mark| (mark.region, AMBER)).collect();
-    let known = window::of(source, key.slice).unwrap_or_else(|| picture::window_of(&values));
+    let shown_in = match window::of(source, key.slice) {
+        Some(stated) => stated,
+        None => window::of_values(image)?,
+    };
     let lines = lines(accepted, key, source, module);
-    let key = Key { grid, window: known, inverse: window::is_inverse(source) };
+    let key = Key { grid, window: shown_in, inverse: window::is_inverse(source) };
     let shown = Shown { values, heat, segments, boxes };
     Ok(picture::draw(&key, &shown, dataset::label(module), &lines))
 }

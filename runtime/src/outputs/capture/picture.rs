@@ -11,7 +11,6 @@
 use super::{Key, Shown};
 use crate::geometry::Vec3;
 use crate::outputs::canvas::{self, AMBER, BLACK, BOLD, Canvas, Colour, PLAIN, SMALL, WHITE};
-use crate::outputs::window::Window;
 
 /// Between these lies the longer side of the image, so that both a thumbnail and a radiograph can be read.
 const SIDE: (f64, f64) = (512.0, 1024.0);
@@ -211,15 +210,6 @@ fn number(value: f32) -> String {
         size if size >= 100.0 => format!("{value:.0}"),
         _ => format!("{value:.2}"),
     }
-}
-
-/// What a source without a window is shown in: what lies in the slice, without the outermost hundredths.
-pub(super) fn window_of(values: &[f32]) -> Window {
-    let mut sorted: Vec<f32> = values.iter().copied().filter(|v| v.is_finite()).collect();
-    sorted.sort_unstable_by(f32::total_cmp);
-    let at = |part: f64| sorted.get((sorted.len() as f64 * part) as usize).copied().map_or(0.0, f64::from);
-    let (low, high) = (at(0.01), at(0.99));
-    Window { centre: f64::midpoint(low, high), width: (high - low).max(1e-6), function: None }
 }
 
 #[cfg(test)]
