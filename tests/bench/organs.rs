@@ -3,13 +3,10 @@
 //! The organs are those that TotalSegmentator found in the real CT that [`study`](crate::study) repeats, on its 20 slices of 512 × 512
 //! voxels.
 
-use std::io::Read;
-
 use anyhow::{Context, Result, ensure};
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use dicom_object::{FileDicomObject, InMemDicomObject};
-use flate2::read::GzDecoder;
 use gantry::findings::{Code, Findings, Segment, Segmentation};
 use gantry::geometry::Geometry;
 use gantry::memory::Budget;
@@ -17,6 +14,7 @@ use gantry::outputs::{self, ModuleInfo, OutputUids, Source, Stamp};
 use gantry::study::{Instance, PatientEntry, Series, Study, VolumeLayout};
 use gantry::volumes::Volume;
 use gantry_tests::assets;
+use gantry_tests::nifti::Nifti;
 
 /// One that is segmented.
 struct Organ {
@@ -52,22 +50,12 @@ struct Masks {
 }
 
 impl Masks {
-    /// Reads them (NIfTI-1: one file of 8-bit values).
+    /// Reads them.
     fn read() -> Result<Self> {
-        let path = assets().join("totalsegmentator/example_seg_dicom.nii.gz");
-        let file =
-            std::fs::File::open(&path).with_context(|| format!("{}: run `cargo xtask assets`", path.display()))?;
-        let mut bytes = Vec::new();
-        GzDecoder::new(file).read_to_end(&mut bytes)?;
-        let number = |at: usize| bytes.get(at..at + 2).and_then(|b| b.try_into().ok()).map(i16::from_le_bytes);
-        let size = [42, 44, 46].map(|at| number(at).and_then(|n| usize::try_from(n).ok()).unwrap_or(0));
-        let offset = bytes.get(108..112).and_then(|b| b.try_into().ok()).map_or(0.0, f32::from_le_bytes);
-        let [columns, rows, slices] = size;
-        let values = bytes.get(offset as usize..).unwrap_or_default();
-        // 2: unsigned, 8 bits.
-        ensure!(number(70) == Some(2) && values.len() == columns * rows * slices, "masks in another form: {size:?}");
+        let Nifti { size, voxels, .. } = Nifti::read(&assets().join("totalsegmentator/example_seg_dicom.nii.gz"))?;
+        let [columns, rows, _] = size;
         // Its rows go from the back to the front, those of DICOM from the front to the back.
-        let voxels = values.chunks_exact(columns * rows).flat_map(|slice| slice.rchunks_exact(columns)).flatten();
+        let voxels = voxels.chunks_exact(columns * rows).flat_map(|slice| slice.rchunks_exact(columns)).flatten();
         Ok(Self { size, voxels: voxels.copied().collect() })
     }
 }

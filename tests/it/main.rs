@@ -16,6 +16,7 @@ mod examples;
 mod fhir;
 mod files;
 mod grants;
+mod heads;
 mod input;
 mod jobs;
 mod languages;

@@ -9,6 +9,7 @@ pub mod fhir;
 pub mod gate;
 pub mod guests;
 pub mod nets;
+pub mod nifti;
 pub mod node;
 pub mod onnx;
 pub mod orthanc;
@@ -56,6 +57,23 @@ pub fn asset(path: &str) -> Option<PathBuf> {
 #[must_use]
 pub fn needed_peer(path: &str) -> Option<PathBuf> {
     present(assets().join(path), "cargo xtask assets --peers")
+}
+
+/// Material that no set-up step can fetch: of the folder in `GANTRY_SHARED`, or `shared` beside the repository. Without such a folder the
+/// test is skipped, also in CI; a file that is missing in one skips and fails as [`needed`] does.
+#[must_use]
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let beside = Some(repository().join("../shared")).filter(|folder| folder.is_dir());
+    let Some(folder) = std::env::var_os("GANTRY_SHARED").map(PathBuf::from).or(beside) else {
+        eprintln!("skipped: there is no folder of shared material (GANTRY_SHARED)");
+        return None;
+    };
+    let file = folder.join(path);
+    if !file.exists() {
+        skipped(&format!("{} is missing", file.display()));
+        return None;
+    }
+    Some(file)
 }
 
 /// The folder of the real test material.

@@ -18,7 +18,7 @@ Everything lands under .cache/ (assets under GANTRY_ASSETS where that is set) an
 Set GANTRY_PYTHON to use another interpreter than python3; it needs pip.
 
 Examples:
-  cargo xtask assets           CT, MR and other DICOM files, the ONNX Runtime library, and a text detector
+  cargo xtask assets           CT, MR and other DICOM files, a head, the ONNX Runtime library, and a text detector
   cargo xtask assets --peers   also ONNX Runtime with OpenVINO, OHIF, .cache/venv (pydicom, highdicom, dciodvfy, dcmqi ...)
                                and Debian's DCMTK, Orthanc, PixelMed and Chromium; installs those when run as root")]
 pub(crate) struct Options {
@@ -53,8 +53,8 @@ enum Archive {
     Npm,
 }
 
-/// Everything that is needed now. Licences: Apache-2.0, MIT, MIT, MIT, Apache-2.0; each archive's own text is kept beside its files,
-/// or where it has none, what names the licence.
+/// Everything that is needed now. Licences: Apache-2.0, MIT, MIT, MIT, Apache-2.0, BSD-3-Clause; each archive's own text is kept beside
+/// its files, or where it has none, what names the licence.
 const ASSETS: &[Asset] = &[
     Asset {
         name: "totalsegmentator",
@@ -105,6 +105,18 @@ const ASSETS: &[Asset] = &[
         keep: &[
             ("rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx", ""),
             ("rapidocr_onnxruntime-1.4.4.dist-info/METADATA", ""),
+        ],
+    },
+    // A head, the average of 152, with maps of its tissues: the MNI152 template, under terms of its own, which `mr-brain-tissue`'s card
+    // repeats.
+    Asset {
+        name: "nilearn",
+        requirement: "nilearn==0.12.1",
+        sha256: "2112e1cdf9f7b96e0af87d679997e834ee36534fc0a970811a703700820edc4c",
+        archive: Archive::Wheel,
+        keep: &[
+            ("nilearn/datasets/data/mni_icbm152_*_tal_nlin_sym_09a_converted.nii.gz", ""),
+            ("nilearn-0.12.1.dist-info/licenses/LICENSE", ""),
         ],
     },
 ];
