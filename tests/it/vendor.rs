@@ -70,6 +70,8 @@ fn a_module_made_of_a_network_passes_its_tests_builds_and_runs() {
         let said = Said::from(command.output().expect("gantry runs"));
         assert!(said.code == Some(0) && said.err.contains(found), "{said:?}");
         let source = parent.path().join(name);
+        let card = std::fs::read_to_string(source.join("MODEL_CARD.md")).expect("readable");
+        assert!(card.contains(labels[0]) && !card.contains("bone"), "it is that of the network: {card}");
         let mut cargo = Command::new("cargo");
         // Not that of another test: to cargo, copies of the SDK are one.
         cargo.args(["test", "--quiet"]).current_dir(&source).env("CARGO_TARGET_DIR", target.join("new-network"));

@@ -10,6 +10,7 @@ use crate::tensor::ElementType;
 
 const CODE: &str = include_str!("../../../guest-sdk/template/onnx/lib.rs.in");
 const MANIFEST: &str = include_str!("../../../guest-sdk/template/onnx/module.toml.in");
+const CARD: &str = include_str!("../../../guest-sdk/template/onnx/MODEL_CARD.md.in");
 const CASE: &str = include_str!("../../../guest-sdk/template/onnx/expect.toml.in");
 
 /// Where the name of a model's file comes from somebody else.
@@ -173,7 +174,7 @@ fn kind(input: &TensorSpec, output: &TensorSpec) -> Result<Form, String> {
 }
 
 impl Net {
-    /// Puts code, manifest, model and a case into a module's source that was just made.
+    /// Puts code, manifest, model, its card and a case into a module's source that was just made.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -183,7 +184,8 @@ impl Net {
         // The one of the code that this takes the place of.
         let other = folder.join(cases);
         std::fs::remove_dir_all(&other).map_err(|reason| NewError::Write { path: other, reason })?;
-        for (file, text) in [("src/lib.rs", CODE), ("module.toml", MANIFEST), (case.as_str(), CASE)] {
+        let files = [("src/lib.rs", CODE), ("module.toml", MANIFEST), ("MODEL_CARD.md", CARD), (case.as_str(), CASE)];
+        for (file, text) in files {
             write(&folder.join(file), self.fill(text, name).as_bytes())?;
         }
         write(&folder.join("models").join(FILE), &self.bytes)
@@ -354,6 +356,8 @@ mod tests {
                 let manifest = Manifest::parse(&net.fill(MANIFEST, "liver")).expect("fits");
                 assert_eq!(manifest.accepts.modality, [modality]);
                 assert!(!net.fill(CASE, "liver").contains("{{"));
+                let card = net.fill(CARD, "liver");
+                assert!(!card.contains("{{") && card.matches("| output |").count() == 1, "{card}");
             }
         }
     }
