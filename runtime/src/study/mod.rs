@@ -32,6 +32,7 @@ mod inspect;
 mod jpeg;
 mod jpeg12;
 mod jpegls;
+mod jpegxl;
 mod labels;
 mod lut;
 mod multiframe;
