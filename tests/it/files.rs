@@ -212,20 +212,54 @@ const TO_COMPRESS: [&str; 5] = [
 ];
 const COLOUR_JPEG: &str = "pydicom/test_files/SC_rgb_dcmtk_+eb+cy+s4.dcm";
 
-/// Others' encoders, and the transfer syntaxes of what they make; how much it may differ on average, and what it then is.
-const COMPRESSED: &[(&str, &[&str], &[&str], f32, Option<&str>)] = &[
-    ("jpegxl", &["1.2.840.10008.1.2.4.110", "1.2.840.10008.1.2.4.112"], &TO_COMPRESS, 0.0, None),
-    (
-        "htj2k",
-        &["1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"],
-        &TO_COMPRESS,
-        0.0,
-        None,
-    ),
-    // libjxl's own decoder is 2.1 and 1.1 away from these two.
-    ("jpegxl-lossy", &["1.2.840.10008.1.2.4.112"], &["pydicom-data/MR2_UNCI.dcm"], 3.0, None),
-    ("jpegxl-lossy", &["1.2.840.10008.1.2.4.112"], &["pydicom-data/US1_UNCI.dcm"], 2.0, Some("XYB")),
-    ("jpegxl-jpeg", &["1.2.840.10008.1.2.4.111"], &[COLOUR_JPEG], 1.0, None),
+/// What an encoder of others makes of files.
+struct Compressed {
+    by: &'static str,
+    syntaxes: &'static [&'static str],
+    sources: &'static [&'static str],
+    /// By how much its values may differ, on average.
+    most: f32,
+    /// Photometric Interpretation, where it becomes another.
+    photometric: Option<&'static str>,
+}
+
+/// All that they make. libjxl's own decoder is 2.1 and 1.1 away from the sources of what is lossy.
+const COMPRESSED: [Compressed; 5] = [
+    Compressed {
+        by: "jpegxl",
+        syntaxes: &["1.2.840.10008.1.2.4.110", "1.2.840.10008.1.2.4.112"],
+        sources: &TO_COMPRESS,
+        most: 0.0,
+        photometric: None,
+    },
+    Compressed {
+        by: "htj2k",
+        syntaxes: &["1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"],
+        sources: &TO_COMPRESS,
+        most: 0.0,
+        photometric: None,
+    },
+    Compressed {
+        by: "jpegxl-lossy",
+        syntaxes: &["1.2.840.10008.1.2.4.112"],
+        sources: &["pydicom-data/MR2_UNCI.dcm"],
+        most: 3.0,
+        photometric: None,
+    },
+    Compressed {
+        by: "jpegxl-lossy",
+        syntaxes: &["1.2.840.10008.1.2.4.112"],
+        sources: &["pydicom-data/US1_UNCI.dcm"],
+        most: 2.0,
+        photometric: Some("XYB"),
+    },
+    Compressed {
+        by: "jpegxl-jpeg",
+        syntaxes: &["1.2.840.10008.1.2.4.111"],
+        sources: &[COLOUR_JPEG],
+        most: 1.0,
+        photometric: None,
+    },
 ];
 
 /// What a frame shows, value by value.
@@ -245,7 +279,7 @@ fn what_others_compress_is_read_as_it_was() {
     let Some(peers) = Peers::with("imagecodecs, numpy, pydicom") else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let (mut jobs, mut compressed) = (Vec::new(), Vec::new());
-    for (by, syntaxes, sources, most, photometric) in COMPRESSED {
+    for Compressed { by, syntaxes, sources, most, photometric } in COMPRESSED {
         for (name, syntax) in sources.iter().flat_map(|name| syntaxes.iter().map(move |syntax| (name, syntax))) {
             for cut in [false, true] {
                 let Some(source) = asset(name) else { return };
@@ -254,7 +288,7 @@ fn what_others_compress_is_read_as_it_was() {
                     "source": source, "to": to, "by": by, "transfer_syntax": syntax,
                     "photometric": photometric, "cut": cut,
                 }));
-                compressed.push((source, to, *most, cut, format!("{name} by {by} as {syntax}")));
+                compressed.push((source, to, most, cut, format!("{name} by {by} as {syntax}")));
             }
         }
     }
