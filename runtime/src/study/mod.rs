@@ -412,6 +412,7 @@ impl Series {
                 let value = match tag {
                     // Checked, and what is no code reaches nobody.
                     tags::MODALITY => self.attribute(keyword),
+                    tags::DIFFUSION_B_VALUE if image.frame.is_none() => facts::b_value(&dataset),
                     tag => frames::text(&dataset, &of_frame, tag),
                 };
                 Some((keyword.clone(), value?))
