@@ -201,3 +201,110 @@ fn pixels_are_those_that_pydicom_gives() {
     std::fs::write(&list, json!(expected).to_string()).expect("written");
     peers.agree("judge_pixels.py", &[&path_text(&list)]);
 }
+
+/// What is not compressed: a CT of negative numbers, 12, 15 and 16 bits, and colours; and a JPEG.
+const TO_COMPRESS: [&str; 5] = [
+    "pydicom/test_files/CT_small.dcm",
+    "pydicom-data/693_UNCI.dcm",
+    "pydicom-data/MR2_UNCI.dcm",
+    "pydicom-data/RG1_UNCI.dcm",
+    "pydicom-data/US1_UNCI.dcm",
+];
+const COLOUR_JPEG: &str = "pydicom/test_files/SC_rgb_dcmtk_+eb+cy+s4.dcm";
+
+/// What an encoder of others makes of files.
+struct Compressed {
+    by: &'static str,
+    syntaxes: &'static [&'static str],
+    sources: &'static [&'static str],
+    /// By how much its values may differ, on average.
+    most: f32,
+    /// Photometric Interpretation, where it becomes another.
+    photometric: Option<&'static str>,
+}
+
+/// All that they make. libjxl's own decoder is 2.1 and 1.1 away from the sources of what is lossy.
+const COMPRESSED: [Compressed; 5] = [
+    Compressed {
+        by: "jpegxl",
+        syntaxes: &["1.2.840.10008.1.2.4.110", "1.2.840.10008.1.2.4.112"],
+        sources: &TO_COMPRESS,
+        most: 0.0,
+        photometric: None,
+    },
+    Compressed {
+        by: "htj2k",
+        syntaxes: &["1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"],
+        sources: &TO_COMPRESS,
+        most: 0.0,
+        photometric: None,
+    },
+    Compressed {
+        by: "jpegxl-lossy",
+        syntaxes: &["1.2.840.10008.1.2.4.112"],
+        sources: &["pydicom-data/MR2_UNCI.dcm"],
+        most: 3.0,
+        photometric: None,
+    },
+    Compressed {
+        by: "jpegxl-lossy",
+        syntaxes: &["1.2.840.10008.1.2.4.112"],
+        sources: &["pydicom-data/US1_UNCI.dcm"],
+        most: 2.0,
+        photometric: Some("XYB"),
+    },
+    Compressed {
+        by: "jpegxl-jpeg",
+        syntaxes: &["1.2.840.10008.1.2.4.111"],
+        sources: &[COLOUR_JPEG],
+        most: 1.0,
+        photometric: None,
+    },
+];
+
+/// What a frame shows, value by value.
+fn shown(path: &Path) -> Result<Vec<f32>, ReadError> {
+    let options = options();
+    let kept = study::keep(path, &options)?;
+    let frame = kept.frame(1, &options)?.expect("a frame");
+    Ok(match frame.shown()? {
+        Shown::Grey { values, .. } => values,
+        Shown::Colour(bytes) => bytes.into_iter().map(f32::from).collect(),
+    })
+}
+
+/// JPEG XL of libjxl and HTJ2K of OpenJPH: pydicom has no decoder for the one, and few files are in either.
+#[test]
+fn what_others_compress_is_read_as_it_was() {
+    let Some(peers) = Peers::with("imagecodecs, numpy, pydicom") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut jobs, mut compressed) = (Vec::new(), Vec::new());
+    for Compressed { by, syntaxes, sources, most, photometric } in COMPRESSED {
+        for (name, syntax) in sources.iter().flat_map(|name| syntaxes.iter().map(move |syntax| (name, syntax))) {
+            for cut in [false, true] {
+                let Some(source) = asset(name) else { return };
+                let to = folder.path().join(format!("{}.dcm", jobs.len()));
+                jobs.push(json!({
+                    "source": source, "to": to, "by": by, "transfer_syntax": syntax,
+                    "photometric": photometric, "cut": cut,
+                }));
+                compressed.push((source, to, most, cut, format!("{name} by {by} as {syntax}")));
+            }
+        }
+    }
+    let list = folder.path().join("jobs.json");
+    std::fs::write(&list, json!(jobs).to_string()).expect("written");
+    peers.agree("compress.py", &[&path_text(&list)]);
+    for (source, to, most, cut, what) in &compressed {
+        if *cut {
+            let error = shown(to).expect_err(what).to_string();
+            assert!(error.contains("damaged"), "half of {what}: {error}");
+            continue;
+        }
+        let before = shown(source).expect("a source that is read");
+        let after = shown(to).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(before.len(), after.len(), "{what}");
+        let off: f32 = before.iter().zip(&after).map(|(before, after)| (before - after).abs()).sum();
+        assert!(off <= most * before.len() as f32, "{what}: off by {off} in all, {} values", before.len());
+    }
+}

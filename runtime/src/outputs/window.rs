@@ -54,9 +54,10 @@ pub(super) fn stored(source: &Source<'_>) -> Option<Window> {
     Some(Window { centre: if signed { 0.0 } else { width / 2.0 }, width, function: None })
 }
 
-/// Whether the smallest value is white: MONOCHROME1.
+/// Whether the smallest value is white: MONOCHROME1, or a Presentation LUT Shape of INVERSE, which radiographs have beside it.
 pub(super) fn is_inverse(source: &Source<'_>) -> bool {
-    source.series.attribute("PhotometricInterpretation").is_some_and(|p| p.trim() == "MONOCHROME1")
+    let says = |keyword, wanted| source.series.attribute(keyword).is_some_and(|said| said.trim() == wanted);
+    says("PhotometricInterpretation", "MONOCHROME1") || says("PresentationLUTShape", "INVERSE")
 }
 
 /// Rescale Type (0028,1054) of the source, or what its modality means without one (PS3.3 C.11.1.1.2).

@@ -8,7 +8,7 @@ use gantry_cloud_sync::deid::{DecodedFrames, FrameDecoder, Held};
 use crate::study::{self, ReadError, ReadOptions};
 use crate::worker;
 
-/// Decodes what studies are read from: RLE, JPEG, JPEG-LS, JPEG 2000 ([`study::decodes`]).
+/// Decodes what studies are read from: RLE, JPEG, JPEG-LS, JPEG 2000, JPEG XL ([`study::decodes`]).
 #[derive(Debug)]
 pub struct Decoder {
     options: ReadOptions,

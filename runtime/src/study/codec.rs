@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pixels::{Coding, Photometric, Pixels};
 use super::scan::Stop;
-use super::{colour, jpeg, jpeg12, jpegls};
+use super::{colour, jpeg, jpeg12, jpegls, jpegxl};
 use crate::worker::{Decoders, NoFrame};
 
 /// Decodes the frame whose Pixel Data value starts at `value`, which goes on to the end of the data set, into `out`
@@ -35,7 +35,7 @@ pub(super) fn decode(
             pixels.unpack(bytes, big_endian, false, out)
         }
         Coding::Fragment | Coding::Deflated => pixels.unpack(&plain(pixels, value)?, false, false, out),
-        Coding::Rle | Coding::Jpeg | Coding::JpegLs | Coding::Jpeg2000 => {
+        Coding::Rle | Coding::Jpeg | Coding::JpegLs | Coding::Jpeg2000 | Coding::JpegXl { .. } => {
             let precision = expand(pixels, transfer_syntax, value, decoders, scratch)?;
             pixels.unpack(scratch, false, precision > pixels.stored, out)
         }
@@ -109,7 +109,7 @@ pub(super) struct Scratch {
 
 /// What samples mean once the frame is decoded. `Err` where its codestream cannot be decoded, as far as it says.
 pub(super) fn becomes(pixels: &Pixels, value: &[u8]) -> Result<Photometric, String> {
-    if !matches!(pixels.coding, Coding::Jpeg | Coding::JpegLs | Coding::Jpeg2000) {
+    if !matches!(pixels.coding, Coding::Jpeg | Coding::JpegLs | Coding::Jpeg2000 | Coding::JpegXl { .. }) {
         return Ok(match pixels.photometric {
             // RLE has a plane for each sample, all of one size.
             Photometric::YbrFull422 if !pixels.stored_as_is() => Photometric::YbrFull,
@@ -201,6 +201,12 @@ fn expand_here(pixels: &Pixels, transfer_syntax: &str, value: &[u8], out: &mut V
         (Coding::Jpeg, 12) if !stream.lossless => {
             let data = &data[stream.range.clone()];
             own(pixels, out, |put| jpeg12::decode(data, &jpeg::segments(data), put))?;
+        }
+        (Coding::JpegXl { .. }, _) => {
+            let data = jpegxl::codestream(&data)?;
+            let header = jpegxl::header(&data)?;
+            let as_stored = pixels.photometric == Photometric::YbrFull && !stream.becomes_rgb;
+            own(pixels, out, |put| jpegxl::decode(&data, &header, as_stored, put))?;
         }
         _ => {
             let frame = Frame { pixels, transfer_syntax, data: &stream.told(&data) };
@@ -361,6 +367,18 @@ impl Codestream {
         let stream = match pixels.coding {
             Coding::Jpeg => jpeg::header(data, pixels.photometric)?,
             Coding::JpegLs => jpegls::header(data)?.map(|header| Self::of_jpegls(&header, data)),
+            Coding::JpegXl { jpeg } => {
+                let header = jpegxl::header(&jpegxl::codestream(data)?)?;
+                // Only a JPEG has chrominance of its own size, and of what was one the decoder makes colours.
+                let becomes_rgb = jpeg || matches!(pixels.photometric, Photometric::Xyb | Photometric::YbrFull422);
+                Some(Self {
+                    width: header.width,
+                    height: header.height,
+                    components: header.components,
+                    becomes_rgb,
+                    ..Self::whole(header.precision, data)
+                })
+            }
             _ => jpeg2000(data),
         };
         let stream = stream.ok_or("the compressed image has no header or no end")?;
@@ -373,8 +391,18 @@ impl Codestream {
             width: header.width.into(),
             height: header.height.into(),
             components: header.components.into(),
+            ..Self::whole(header.precision.into(), data)
+        }
+    }
+
+    /// All of `data`, in one piece, with nothing to be told to its decoder.
+    fn whole(precision: u16, data: &[u8]) -> Self {
+        Self {
+            width: 0,
+            height: 0,
+            components: 0,
             alike: true,
-            precision: header.precision.into(),
+            precision,
             range: 0..data.len(),
             tiles: 0,
             lossless: false,

@@ -1,4 +1,4 @@
-//! Tables from stored values to others (PS3.3 C.7.6.3.1.5, C.7.9.2 and C.11.1).
+//! Tables from stored values to others (PS3.3 C.7.6.3.1.5, C.7.9.2, C.11.1 and C.11.2).
 
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
@@ -26,6 +26,19 @@ impl Lut {
         // Its VR is that of the pixels, and some writers say otherwise.
         let first = if signed && table.first > i32::from(i16::MAX) { table.first - (1 << 16) } else { table.first };
         Ok(Self { first, values: table.words.into_iter().map(f32::from).collect() })
+    }
+
+    /// Reads the first item of VOI LUT Sequence, of values that are negative (`signed`) or are not: from what is measured
+    /// to what is shown of it, 0 (black) to 1.
+    pub(super) fn voi(a: &Attributes<'_>, signed: bool) -> Result<Self, ReadError> {
+        let items = a.object.get(tags::VOILUT_SEQUENCE).and_then(|element| element.items());
+        let item = items.and_then(<[_]>::first);
+        let object = item.ok_or_else(|| a.fault(tags::VOILUT_SEQUENCE, "has no item"))?;
+        let a = Attributes { path: a.path, object };
+        let table = Table::read(&a, tags::LUT_DESCRIPTOR, tags::LUT_DATA, None)?;
+        let first = if signed && table.first > i32::from(i16::MAX) { table.first - (1 << 16) } else { table.first };
+        let highest = f32::from(u16::MAX >> (16 - table.bits));
+        Ok(Self { first, values: table.words.into_iter().map(|word| f32::from(word) / highest).collect() })
     }
 
     /// What a stored value measures.

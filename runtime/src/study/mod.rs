@@ -32,6 +32,7 @@ mod inspect;
 mod jpeg;
 mod jpeg12;
 mod jpegls;
+mod jpegxl;
 mod labels;
 mod lut;
 mod multiframe;
@@ -411,6 +412,7 @@ impl Series {
                 let value = match tag {
                     // Checked, and what is no code reaches nobody.
                     tags::MODALITY => self.attribute(keyword),
+                    tags::DIFFUSION_B_VALUE if image.frame.is_none() => facts::b_value(&dataset),
                     tag => frames::text(&dataset, &of_frame, tag),
                 };
                 Some((keyword.clone(), value?))

@@ -31,6 +31,8 @@ pub(super) enum Coding {
     JpegLs,
     /// PS3.5 annex A.4.4, high-throughput included.
     Jpeg2000,
+    /// JPEG XL: of what was a JPEG before, or of pixels.
+    JpegXl { jpeg: bool },
 }
 
 /// What a transfer syntax means here.
@@ -59,6 +61,8 @@ pub(super) fn syntax(uid: &str) -> Option<Syntax> {
         ".4.50" | ".4.51" | ".4.57" | ".4.70" => explicit(Some(Coding::Jpeg)),
         ".4.80" | ".4.81" => explicit(Some(Coding::JpegLs)),
         ".4.90" | ".4.91" | ".4.201" | ".4.202" | ".4.203" => explicit(Some(Coding::Jpeg2000)),
+        ".4.110" | ".4.112" => explicit(Some(Coding::JpegXl { jpeg: false })),
+        ".4.111" => explicit(Some(Coding::JpegXl { jpeg: true })),
         _ => TransferSyntaxRegistry.get(uid).filter(|ts| ts.is_encapsulated_pixel_data()).map(|_| explicit(None))?,
     })
 }
@@ -94,10 +98,12 @@ pub(super) enum Photometric {
     /// As JPEG 2000 takes RGB apart: reversibly, or not.
     YbrRct,
     YbrIct,
+    /// As JPEG XL takes RGB apart.
+    Xyb,
 }
 
 impl Photometric {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Monochrome1,
         Self::Monochrome2,
         Self::PaletteColor,
@@ -106,6 +112,7 @@ impl Photometric {
         Self::YbrFull422,
         Self::YbrRct,
         Self::YbrIct,
+        Self::Xyb,
     ];
 
     /// The value of Photometric Interpretation (0028,0004).
@@ -119,6 +126,7 @@ impl Photometric {
             Self::YbrFull422 => "YBR_FULL_422",
             Self::YbrRct => "YBR_RCT",
             Self::YbrIct => "YBR_ICT",
+            Self::Xyb => "XYB",
         }
     }
 
@@ -126,7 +134,7 @@ impl Photometric {
     fn samples(self) -> u16 {
         match self {
             Self::Monochrome1 | Self::Monochrome2 | Self::PaletteColor => 1,
-            Self::Rgb | Self::YbrFull | Self::YbrFull422 | Self::YbrRct | Self::YbrIct => 3,
+            Self::Rgb | Self::YbrFull | Self::YbrFull422 | Self::YbrRct | Self::YbrIct | Self::Xyb => 3,
         }
     }
 }
@@ -261,6 +269,9 @@ impl Pixels {
             return Err(a.fault(tags::COLUMNS, "is odd, and two pixels share their chrominance"));
         }
         let native = matches!(self.coding, Coding::Native { .. });
+        if self.photometric == Photometric::Xyb && !matches!(self.coding, Coding::JpegXl { .. }) {
+            return Err(a.fault(tags::PHOTOMETRIC_INTERPRETATION, "is XYB, which is of JPEG XL alone"));
+        }
         if !self.stored_as_is() && (self.allocated == 1 || self.float) {
             return Err(ReadError::unavailable(
                 a.path,

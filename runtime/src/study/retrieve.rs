@@ -13,6 +13,7 @@ use flate2::read::DeflateDecoder;
 
 use super::attributes::Attributes;
 use super::header::{self, Opened};
+use super::lut::Lut;
 use super::pixels::{Coding, Photometric, Pixels, Syntax};
 use super::scan::Next;
 use super::voi::{self, Voi};
@@ -56,7 +57,7 @@ pub enum Shown {
     Grey {
         /// Row after row.
         values: Vec<f32>,
-        /// MONOCHROME1.
+        /// MONOCHROME1, or a Presentation LUT Shape of INVERSE.
         inverted: bool,
     },
     /// Red, green and blue, a byte each.
@@ -110,6 +111,14 @@ impl Kept {
             Voi::Window(window) => Some(window),
             Voi::Table | Voi::Nothing => None,
         }
+    }
+
+    /// What its VOI LUT Sequence (PS3.3 section C.11.2.1.1) shows of values after the modality LUT, by its first table: 0
+    /// (black) to 1. `None` where it has no table that can be read.
+    #[must_use]
+    pub fn by_table(&self, values: &[f32]) -> Option<Vec<f32>> {
+        let lut = Lut::voi(&self.attributes(), values.iter().any(|value| *value < 0.0)).ok()?;
+        Some(values.iter().map(|value| lut.value(value.round() as i32)).collect())
     }
 
     /// Where the value of native pixel data lies in the file, and its length; `None` when it is not there as it is.
@@ -433,7 +442,10 @@ impl Frame<'_> {
                     &mut values,
                 )
                 .map_err(|stop| stop.of(path))?;
-                Ok(Shown::Grey { values, inverted: pixels.photometric == Photometric::Monochrome1 })
+                // Presentation LUT Shape says the same of radiographs (PS3.3 section C.8.11.3).
+                let shape = self.kept.attributes().text(tags::PRESENTATION_LUT_SHAPE);
+                let inverted = pixels.photometric == Photometric::Monochrome1 || shape == "INVERSE";
+                Ok(Shown::Grey { values, inverted })
             }
             Photometric::PaletteColor => {
                 let palette = self.kept.palette(&pixels)?;

@@ -5,7 +5,7 @@
 //! ```text
 //! host: Engines ─▶ RemoteEngine ─ socket, sealed files in memory ─▶ gantry worker: cage ─▶ Engine (tract, ONNX Runtime)
 //!       Sandbox ─▶ Compiler     ─                 "               ─▶                    ─▶ wasmtime's compiler
-//!       study   ─▶ Decoders     ─                 "               ─▶                    ─▶ RLE, JPEG, JPEG 2000
+//!       study   ─▶ Decoders     ─                 "               ─▶                    ─▶ RLE, JPEG, JPEG 2000, JPEG XL
 //! ```
 //!
 //! A vendor's weights are parsed by native libraries that were not made for an enemy's files. What such a library does

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::pixels::jpeg_2000;
+use super::pixels::{jpeg_2000, jpeg_xl};
 use super::*;
 
 /// Writes slice 0 and gives its bytes.
@@ -72,6 +72,7 @@ fn a_compressed_image_must_have_the_size_of_the_header_before_memory_is_taken() 
     };
     for (ts, stream) in [
         (uids::JPEG2000_LOSSLESS, jpeg_2000()),
+        (JPEG_XL_LOSSLESS, jpeg_xl()),
         (uids::RLE_LOSSLESS, vec![0; 64]),
         (uids::JPEG_BASELINE8_BIT, vec![0xFF, 0xD8, 0xFF, 0xD9]),
     ] {
@@ -118,6 +119,24 @@ fn a_damaged_codestream_is_an_error_and_no_panic() {
             });
             folder.add_as("a.dcm", &object, uids::JPEG2000_LOSSLESS);
             // What still is a codestream may decode; the rest is an error.
+            let study = folder.read().expect("readable headers");
+            let _ = study.series[0].voxels(0, &Budget::unlimited(), &options());
+        }
+    }
+}
+
+#[test]
+fn a_damaged_image_of_jpeg_xl_is_an_error_and_no_panic() {
+    for at in 2..jpeg_xl().len() {
+        for value in [0x00, 0x55, 0xFF] {
+            let mut stream = jpeg_xl();
+            stream[at] = value;
+            let folder = Folder::new();
+            let object = changed(|o| {
+                set_us(o, tags::PIXEL_REPRESENTATION, 0);
+                encapsulate(o, &[&stream]);
+            });
+            folder.add_as("a.dcm", &object, JPEG_XL_LOSSLESS);
             let study = folder.read().expect("readable headers");
             let _ = study.series[0].voxels(0, &Budget::unlimited(), &options());
         }
@@ -300,6 +319,8 @@ pub(super) fn survives(bytes: &[u8]) {
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
+const JPEG_XL_LOSSLESS: &str = "1.2.840.10008.1.2.4.110";
+
 /// The same slice in each transfer syntax that tells readers apart.
 fn seeds() -> Vec<Vec<u8>> {
     let folder = Folder::new();
@@ -312,6 +333,7 @@ fn seeds() -> Vec<Vec<u8>> {
         uids::JPEG2000_LOSSLESS,
         uids::RLE_LOSSLESS,
         uids::JPEG_BASELINE8_BIT,
+        JPEG_XL_LOSSLESS,
     ] {
         let object = changed(|o| {
             let items = dicom_core::value::DataSetSequence::new(
@@ -324,6 +346,9 @@ fn seeds() -> Vec<Vec<u8>> {
             if ts == uids::JPEG2000_LOSSLESS {
                 set_us(o, tags::PIXEL_REPRESENTATION, 0);
                 encapsulate(o, &[&jpeg_2000()]);
+            } else if ts == JPEG_XL_LOSSLESS {
+                set_us(o, tags::PIXEL_REPRESENTATION, 0);
+                encapsulate(o, &[&jpeg_xl()]);
             } else if ts == uids::RLE_LOSSLESS {
                 encapsulate(o, &[&[2; 90]]);
             } else if ts == uids::JPEG_BASELINE8_BIT {
@@ -354,7 +379,7 @@ proptest! {
 
     #[test]
     fn flipped_bytes_and_cuts_never_panic(
-        seed in 0..9usize,
+        seed in 0..10usize,
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {

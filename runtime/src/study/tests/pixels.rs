@@ -8,7 +8,20 @@ const JPEG_2000: &str = "ff4fff5100290000000000040000000300000000000000000000000
     2e34ff90000a0000000000250001ff93cffc304c08ec655bc177af79a850b30e43368957995c9fffd9";
 
 pub(super) fn jpeg_2000() -> Vec<u8> {
-    let digits: Vec<u8> = JPEG_2000.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+    bytes(JPEG_2000)
+}
+
+/// The same pixels as libjxl 0.11 writes them losslessly: 12 bits.
+pub(super) fn jpeg_xl() -> Vec<u8> {
+    bytes("ff0a103018142d020804010068004b188b15525c1a9c63dd12a48f613e9f288af2f048c4cfea2003")
+}
+
+/// 4 × 3 pixels whose samples are multiples of 7, as it writes colours losslessly.
+const JPEG_XL_RGB: &str = "ff0a103010090804010084004b18938e8383a49814d5bb818300a0170806e03233333333130000e0b6fdb6df06";
+
+/// The bytes that hexadecimal digits are.
+fn bytes(digits: &str) -> Vec<u8> {
+    let digits: Vec<u8> = digits.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
     let digit = |b: u8| (b as char).to_digit(16).expect("hexadecimal") as u8;
     digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
@@ -188,6 +201,92 @@ fn jpeg_2000_is_decoded_from_any_number_of_fragments() {
     });
     folder.add_as("a.dcm", &object, uids::JPEG2000_LOSSLESS);
     says(&decode_refusal(&folder), &["a.dcm", "Bits Stored (0028,0101)"]);
+}
+
+/// JPEG XL Lossless, and what else is JPEG XL.
+const JPEG_XL: [&str; 3] = ["1.2.840.10008.1.2.4.110", "1.2.840.10008.1.2.4.111", "1.2.840.10008.1.2.4.112"];
+
+#[test]
+fn jpeg_xl_is_decoded_bit_for_bit_with_boxes_and_without() {
+    let stream = jpeg_xl();
+    let boxed = [
+        &b"\0\0\0\x0CJXL \r\n\x87\n\0\0\0\x14ftypjxl \0\0\0\0jxl "[..],
+        &(stream.len() as u32 + 8).to_be_bytes()[..],
+        b"jxlc",
+        &stream,
+    ]
+    .concat();
+    let (a, b) = stream.split_at(20);
+    let expected: Vec<f32> = (0..12i16).map(|p| f32::from(100 * p + 5 - 1024)).collect();
+    for ts in JPEG_XL {
+        for (bits, fragments) in [(12, vec![stream.as_slice()]), (16, vec![a, b]), (12, vec![boxed.as_slice()])] {
+            let values = values_as(ts, |o| {
+                stored(o, 16, bits, 0);
+                encapsulate(o, &fragments);
+            });
+            assert_eq!(values, expected, "{ts}");
+        }
+    }
+    // Twelve bits are there, and ten are said.
+    let folder = Folder::new();
+    let object = changed(|o| {
+        stored(o, 16, 10, 0);
+        encapsulate(o, &[&stream]);
+    });
+    folder.add_as("a.dcm", &object, JPEG_XL[0]);
+    says(&decode_refusal(&folder), &["a.dcm", "Bits Stored (0028,0101)"]);
+}
+
+#[test]
+fn colours_of_jpeg_xl_are_pixel_after_pixel_as_they_were_stored() {
+    let shown = |photometric: &str, ts: &str| {
+        let folder = Folder::new();
+        let object = changed(|o| {
+            stored(o, 8, 8, 0);
+            set_us(o, tags::SAMPLES_PER_PIXEL, 3);
+            set(o, tags::PHOTOMETRIC_INTERPRETATION, VR::CS, photometric);
+            encapsulate(o, &[&bytes(JPEG_XL_RGB)]);
+        });
+        let options = options();
+        let kept = keep(&folder.add_as("a.dcm", &object, ts), &options).expect("kept");
+        let frame = kept.frame(1, &options).expect("read").expect("a frame");
+        frame.decoded().expect("decoded")
+    };
+    let stored: Vec<u8> = (0..36).map(|sample| 7 * sample).collect();
+    assert_eq!(shown("RGB", JPEG_XL[0]), ("RGB", stored.clone()));
+    // Three samples of anything, losslessly, are what they are; of what was a JPEG they are colours.
+    assert_eq!(shown("YBR_FULL", JPEG_XL[0]), ("YBR_FULL", stored.clone()));
+    assert_eq!(shown("YBR_FULL", JPEG_XL[1]), ("RGB", stored.clone()));
+    assert_eq!(shown("XYB", JPEG_XL[2]), ("RGB", stored));
+    says(
+        &refusal_of(|o| {
+            set_us(o, tags::SAMPLES_PER_PIXEL, 3);
+            set(o, tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "XYB");
+        }),
+        &["PhotometricInterpretation (0028,0004)", "JPEG XL alone"],
+    );
+}
+
+#[test]
+fn a_damaged_image_of_jpeg_xl_is_refused_and_says_why() {
+    let refused = |stream: &[u8]| {
+        let folder = Folder::new();
+        let object = changed(|o| {
+            stored(o, 16, 12, 0);
+            encapsulate(o, &[stream]);
+        });
+        folder.add_as("a.dcm", &object, JPEG_XL[0]);
+        decode_refusal(&folder)
+    };
+    let stream = jpeg_xl();
+    for cut in 2..stream.len() - 1 {
+        says(&refused(&stream[..cut]), &["a.dcm", "damaged"]);
+    }
+    says(&refused(&stream[..8]), &["no header or no end"]);
+    says(&refused(&jpeg_2000()), &["no header or no end"]);
+    // A square, grey, of 60,000 rows.
+    says(&refused(&bytes("ff0afc5227300800")), &["60000x60000 where the header says 4x3"]);
+    says(&refused(&bytes(JPEG_XL_RGB)), &["3 components, not 1"]);
 }
 
 #[test]

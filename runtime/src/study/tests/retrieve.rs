@@ -202,3 +202,46 @@ fn what_cannot_be_rewritten_is_told_before_the_first_byte() {
     let error = rewrite(&deflated, &large).map(drop).expect_err("refused").to_string();
     says(&error, &["24 bytes", "volume_max_mib = 0"]);
 }
+
+#[test]
+fn a_table_shows_values_as_parts_of_its_highest() {
+    let with = |descriptor: [u16; 3], words: Vec<u16>| {
+        let mut item = InMemDicomObject::new_empty();
+        let descriptor = PrimitiveValue::U16(descriptor.into_iter().collect());
+        item.put(DataElement::new(tags::LUT_DESCRIPTOR, VR::US, descriptor));
+        item.put(DataElement::new(tags::LUT_DATA, VR::OW, PrimitiveValue::U16(words.into())));
+        let items = dicom_core::value::DataSetSequence::from(vec![item]);
+        let folder = Folder::new();
+        let path = folder.add("a.dcm", &changed(|o| _ = o.put(DataElement::new(tags::VOILUT_SEQUENCE, VR::SQ, items))));
+        keep(&path, &options()).expect("kept")
+    };
+    let shown = with([3, 10, 12], vec![0, 1024, 4095]).by_table(&[0.0, 10.4, 10.6, 12.0, 90.0]);
+    assert_eq!(shown, Some(vec![0.0, 0.0, 1024.0 / 4095.0, 1.0, 1.0]));
+    // The first value is -2 where values are negative, whatever its VR says.
+    let signed = with([3, 65534, 8], vec![0, 51, 255]).by_table(&[-2.0, -1.0, 0.0]);
+    assert_eq!(signed, Some(vec![0.0, 0.2, 1.0]));
+    assert_eq!(with([3, 0, 12], vec![0]).by_table(&[0.0]), None, "fewer entries than are said");
+    let folder = Folder::of_slices(1);
+    let kept = keep(&folder.path().join("s1.dcm"), &options()).expect("kept");
+    assert_eq!(kept.by_table(&[0.0]), None);
+}
+
+#[test]
+fn white_is_low_in_monochrome1_and_where_the_presentation_lut_says_so() {
+    let inverted = |photometric: &str, shape: &str| {
+        let folder = Folder::new();
+        let path = folder.add(
+            "a.dcm",
+            &changed(|o| {
+                set(o, tags::PHOTOMETRIC_INTERPRETATION, VR::CS, photometric);
+                set(o, tags::PRESENTATION_LUT_SHAPE, VR::CS, shape);
+            }),
+        );
+        let options = options();
+        let kept = keep(&path, &options).expect("kept");
+        let frame = kept.frame(1, &options).expect("read").expect("a frame");
+        matches!(frame.shown().expect("shown"), Shown::Grey { inverted: true, .. })
+    };
+    assert!(inverted("MONOCHROME1", "INVERSE") && inverted("MONOCHROME1", "") && inverted("MONOCHROME2", "INVERSE"));
+    assert!(!inverted("MONOCHROME2", "IDENTITY") && !inverted("MONOCHROME2", ""));
+}

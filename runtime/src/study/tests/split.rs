@@ -83,6 +83,22 @@ fn gradients_of_one_b_value_are_volumes_too() {
 }
 
 #[test]
+fn b_values_that_a_vendor_writes_in_its_own_way_are_volumes_and_are_told() {
+    let folder = repeated(3, 3, |o, _, n| {
+        set(o, tags::MODALITY, VR::CS, "MR");
+        set(o, Tag(0x0043, 0x0012), VR::LO, "GEMS_PARM_01");
+        set(o, Tag(0x0043, 0x1239), VR::IS, ["1000000800\\8\\0\\0", "0\\8\\0\\0", "1000000050\\8\\0\\0"][n]);
+    });
+    let (order, said) = volumes(&folder);
+    assert_eq!(order, [1, 2, 0]);
+    says(&said, &["3 volumes, told apart by DiffusionBValue (0018,9087): 0, 50, 800"]);
+    let study = folder.read().expect("a study");
+    let keywords = BTreeSet::from(["DiffusionBValue".to_owned()]);
+    let said = study.series[0].volume_attributes(2, &keywords, &options()).expect("its file");
+    assert_eq!(said[0].1["DiffusionBValue"], "800");
+}
+
+#[test]
 fn times_that_vary_from_slice_to_slice_count_by_their_order_at_each_place() {
     let folder = repeated(3, 3, |o, i, n| {
         let time = 30.0 * (2 - n) as f64 + 1.7 * i as f64;
