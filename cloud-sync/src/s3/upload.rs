@@ -132,7 +132,7 @@ impl Uploader {
     }
 
     /// Makes a batch be in the bucket, whole: what is missing of it is sent, then its manifest, and its catalogue last. To be called again after any failure
-    /// or crash; also when it was in already.
+    /// or crash; also when it was in already. One out of which all were taken is there only where it was before.
     ///
     /// # Errors
     /// [`Failure`]; where it [is passing](Failure::is_passing), only time is needed.
@@ -147,6 +147,11 @@ impl Uploader {
         self.now(|status| *status = Status { batch: Some(batch.id()), objects, bytes, ..Status::default() });
         let job = self.job(batch.root(), on);
         let mut uploaded = Uploaded { batch: batch.id(), objects, bytes, sent: 0, there: 0, replaced: 0 };
+        let key = format!("{}{}", job.store.root(), Manifest::path(batch.id()));
+        if batch.manifest().studies.is_empty() && job.store.head(&job.on, &key).await?.is_none() {
+            (job.on)(&Event::Batch(batch.id()));
+            return Ok(uploaded);
+        }
         let mut sending = JoinSet::new();
         let mut contents = contents.into_iter();
         loop {
@@ -169,7 +174,7 @@ impl Uploader {
             }
             (job.on)(&Event::Object { sha256: content.sha256, bytes: content.bytes, outcome });
         }
-        send_manifest(&job, batch.id(), batch.envelope()).await?;
+        send_manifest(&job, batch, &key).await?;
         for (path, content) in batch.manifest().catalog_files() {
             send_as(&job, &format!("{}{path}", job.store.config.prefix), content, true).await?;
         }
@@ -250,11 +255,11 @@ fn note(status: &mut Status, event: &Event) {
     }
 }
 
-/// Puts a manifest where none is. Its name is not a digest, so one that differs is never written over.
-pub(super) async fn send_manifest(job: &Job, id: Id, envelope: &[u8]) -> Result<(), Failure> {
-    let config = &job.store.config;
-    let key = format!("{}{}", job.store.root(), Manifest::path(id));
-    let object = Object { key: &key, sha256: Digest::of(envelope), media_type: "application/json" };
+/// Puts a manifest where none is. Its name is not a digest, so one that differs is written over only where it is ours, of the same batch before
+/// somebody was taken out of it.
+pub(super) async fn send_manifest(job: &Job, batch: &Batch, key: &str) -> Result<(), Failure> {
+    let (config, envelope) = (&job.store.config, batch.envelope());
+    let object = Object { key, sha256: Digest::of(envelope), media_type: "application/json" };
     let body = Bytes::copy_from_slice(envelope);
     let mut why = String::new();
     // What we created ourselves a moment ago may be written over.
@@ -263,7 +268,7 @@ pub(super) async fn send_manifest(job: &Job, id: Id, envelope: &[u8]) -> Result<
         if attempt > 1 {
             tokio::time::sleep(pause(config, attempt - 1)).await;
         }
-        let created = match job.store.put(&job.on, &object, body.clone(), only_new).await {
+        let mut ours = match job.store.put(&job.on, &object, body.clone(), only_new).await {
             Ok(()) if !config.read_back => return Ok(()),
             Ok(()) => true,
             Err(Stop::Answer(Kind::Exists, _)) => false,
@@ -271,18 +276,27 @@ pub(super) async fn send_manifest(job: &Job, id: Id, envelope: &[u8]) -> Result<
                 why = reason;
                 continue;
             }
-            Err(stop) => return Err(stop.of(&key)),
+            Err(stop) => return Err(stop.of(key)),
         };
-        match job.store.get(&job.on, &key, MANIFEST_BYTES_MAX).await? {
+        let mut there = job.store.get(&job.on, key, MANIFEST_BYTES_MAX).await?;
+        if !ours && there.as_ref().is_some_and(|there| batch.takes_place_of(key, there)) {
+            let why = "somebody was taken out of its batch".to_owned();
+            (job.on)(&Event::Replacing { key: key.to_owned(), why });
+            job.store.replace(&job.on, key, envelope).await?;
+            there = job.store.get(&job.on, key, MANIFEST_BYTES_MAX).await?;
+            ours = true;
+        }
+        match there {
             Some(found) if found == envelope => return Ok(()),
-            Some(_) if created => {
+            Some(_) if ours => {
                 only_new = false;
                 why = "it differs".to_owned();
             }
-            Some(_) => return Err(Failure::Taken(key)),
+            Some(_) => return Err(Failure::Taken(key.to_owned())),
             None => why = "it is not there".to_owned(),
         }
     }
+    let key = key.to_owned();
     let attempts = config.attempts_max;
     if only_new {
         return Err(Failure::Unreachable { what: format!("upload of {key}"), attempts, why });

@@ -19,6 +19,7 @@ mod servers;
 mod spooled;
 mod told;
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -93,6 +94,7 @@ async fn every_scenario(server: &Arc<Server>) -> Vec<&'static str> {
         faults::what_time_does_not_cure_ends_with_a_reason,
         crash::killed_anywhere_it_goes_on,
         catalog::other_engines_read_what_went_in,
+        catalog::who_is_withdrawn_late_is_in_no_manifest_and_no_row,
     )
 }
 
@@ -148,7 +150,8 @@ impl Scene {
 
     async fn verify(&self, uploader: &Uploader, repair: bool) -> Report {
         let check = Check { read: true, repair };
-        uploader.verify(&mut self.spooled.open(), &[], check, self.told()).await.expect("a check")
+        let nobody = HashSet::new();
+        uploader.verify(&mut self.spooled.open(), &[], &nobody, check, self.told()).await.expect("a check")
     }
 
     /// Each object is there, once, as it was; the manifest too; and no upload that nobody will complete.

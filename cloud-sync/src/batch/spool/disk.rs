@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use super::super::durable::{remove, sync_folder, write};
 use super::super::record::Record;
 use super::super::sealed::object_path;
-use super::super::{Digest, Failure, Id, Module, Study};
+use super::super::{Digest, Failure, Id};
 use super::Spool;
-use crate::catalog::Rows;
 
 impl Spool {
     pub(super) fn recover(&mut self) -> Result<(), Failure> {
@@ -41,16 +40,6 @@ impl Spool {
             records.extend(self.batch(id)?.manifest().studies.iter().map(|study| study.record));
         }
         Ok(records)
-    }
-
-    /// A record of a study whose file is gone, durable again, without rows.
-    pub(super) fn record_again(&self, study: Study, modules: &[Module]) -> Result<Record, Failure> {
-        let named = |module: &&Module| study.objects.iter().any(|object| object.module == Some(module.digest));
-        let modules = modules.iter().filter(named).cloned().collect();
-        // The clock of the batch is over: it is the oldest.
-        let record = Record::new(0, 0, modules, study);
-        self.put("records", record.study.record, &record.written(&Rows::default())?)?;
-        Ok(record)
     }
 
     /// Removes objects that no record and no batch names, and counts the others.
