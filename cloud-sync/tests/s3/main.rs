@@ -88,6 +88,7 @@ async fn every_scenario(server: &Arc<Server>) -> Vec<&'static str> {
         reach::tls_by_an_authority_of_ones_own_through_a_proxy_that_asks_for_a_password,
         reach::a_bucket_may_be_in_the_host_name,
         faults::each_ends_with_the_batch_in_the_bucket,
+        faults::an_answer_with_other_bytes_than_were_asked_for_is_not_taken,
         faults::credentials_that_expire_are_read_again,
         faults::an_outage_costs_only_time,
         faults::a_server_that_asks_for_time_gets_it,
