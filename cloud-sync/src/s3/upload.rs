@@ -11,8 +11,7 @@ use super::config::Config;
 use super::gate::Gate;
 use super::object::{Job, Outcome, send, send_as};
 use super::requests::Object;
-use super::store::{Stop, Store};
-use super::trouble::{Kind, pause};
+use super::store::Store;
 use super::verify::Found;
 use crate::batch::{Batch, Digest, Id, MANIFEST_BYTES_MAX, Manifest, Site, Spool};
 
@@ -258,48 +257,19 @@ fn note(status: &mut Status, event: &Event) {
 /// Puts a manifest where none is. Its name is not a digest, so one that differs is written over only where it is ours, of the same batch before
 /// somebody was taken out of it.
 pub(super) async fn send_manifest(job: &Job, batch: &Batch, key: &str) -> Result<(), Failure> {
-    let (config, envelope) = (&job.store.config, batch.envelope());
+    let (store, on, envelope) = (&job.store, &job.on, batch.envelope());
     let object = Object { key, sha256: Digest::of(envelope), media_type: "application/json" };
     let body = Bytes::copy_from_slice(envelope);
-    let mut why = String::new();
-    // What we created ourselves a moment ago may be written over.
-    let mut only_new = true;
-    for attempt in 1..=config.attempts_max {
-        if attempt > 1 {
-            tokio::time::sleep(pause(config, attempt - 1)).await;
-        }
-        let mut ours = match job.store.put(&job.on, &object, body.clone(), only_new).await {
-            Ok(()) if !config.read_back => return Ok(()),
-            Ok(()) => true,
-            Err(Stop::Answer(Kind::Exists, _)) => false,
-            Err(Stop::Answer(Kind::Conflict, reason)) => {
-                why = reason;
-                continue;
-            }
-            Err(stop) => return Err(stop.of(key)),
-        };
-        let mut there = job.store.get(&job.on, key, MANIFEST_BYTES_MAX).await?;
-        if !ours && there.as_ref().is_some_and(|there| batch.takes_place_of(key, there)) {
-            let why = "somebody was taken out of its batch".to_owned();
-            (job.on)(&Event::Replacing { key: key.to_owned(), why });
-            job.store.replace(&job.on, key, envelope).await?;
-            there = job.store.get(&job.on, key, MANIFEST_BYTES_MAX).await?;
-            ours = true;
-        }
-        match there {
-            Some(found) if found == envelope => return Ok(()),
-            Some(_) if ours => {
-                only_new = false;
-                why = "it differs".to_owned();
-            }
-            Some(_) => return Err(Failure::Taken(key.to_owned())),
-            None => why = "it is not there".to_owned(),
-        }
+    match store.create(on, &object, &body, store.config.read_back).await {
+        Err(Failure::Taken(_)) => {}
+        created => return created.map(drop),
     }
-    let key = key.to_owned();
-    let attempts = config.attempts_max;
-    if only_new {
-        return Err(Failure::Unreachable { what: format!("upload of {key}"), attempts, why });
+    let there = store.get(on, key, MANIFEST_BYTES_MAX).await?;
+    if !there.is_some_and(|there| batch.takes_place_of(key, &there)) {
+        return Err(Failure::Taken(key.to_owned()));
     }
-    Err(Failure::Changed { key, attempts, why })
+    on(&Event::Replacing { key: key.to_owned(), why: "somebody was taken out of its batch".to_owned() });
+    store.replace(on, key, envelope).await?;
+    // It is looked at as one that was there.
+    store.create(on, &object, &body, true).await.map(drop)
 }
