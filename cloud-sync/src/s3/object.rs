@@ -47,12 +47,8 @@ pub(super) enum Compared {
     Different(String),
 }
 
-/// Sends an object unless it is there. What lies under its name and is something else is replaced: the name says what must be there.
-pub(super) async fn send(job: &Arc<Job>, content: Content, only_new: bool) -> Result<Outcome, Failure> {
-    send_as(job, &format!("{}{}", job.store.root(), content.sha256.path()), content, only_new).await
-}
-
-/// The same under another key than its digest gives.
+/// Sends an object unless it is there. What lies under its key and is something else is replaced: its name, or the manifest that is there,
+/// says what must be there.
 pub(super) async fn send_as(
     job: &Arc<Job>,
     key: &str,

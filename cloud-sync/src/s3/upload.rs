@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 use super::Failure;
 use super::config::Config;
 use super::gate::Gate;
-use super::object::{Job, Outcome, send, send_as};
+use super::object::{Job, Outcome, send_as};
 use super::requests::Object;
 use super::store::Store;
 use super::verify::Found;
-use crate::batch::{Batch, Digest, Id, MANIFEST_BYTES_MAX, Manifest, Site, Spool};
+use crate::batch::{Batch, Content, Digest, Id, MANIFEST_BYTES_MAX, Manifest, Site, Spool};
 
 pub(super) type Notify = Arc<dyn Fn(&Event) + Send + Sync>;
 
@@ -151,32 +151,21 @@ impl Uploader {
             (job.on)(&Event::Batch(batch.id()));
             return Ok(uploaded);
         }
-        let mut sending = JoinSet::new();
-        let mut contents = contents.into_iter();
-        loop {
-            // Some more than requests, so that files are read while others are on their way.
-            while sending.len() < 2 * job.store.config.parallel_requests_max {
-                let Some(content) = contents.next() else {
-                    break;
-                };
-                let job = Arc::clone(&job);
-                sending.spawn(async move { send(&job, content, true).await.map(|outcome| (content, outcome)) });
-            }
-            let Some(sent) = sending.join_next().await else {
-                break;
-            };
-            let (content, outcome) = sent.expect("it does not panic and is not cancelled")?;
+        let root = job.store.root();
+        let objects = contents.into_iter().map(|content| (format!("{root}{}", content.sha256.path()), content));
+        send_all(&job, objects, |content, outcome| {
             match outcome {
                 Outcome::Sent => uploaded.sent += 1,
                 Outcome::There => uploaded.there += 1,
                 Outcome::Replaced => uploaded.replaced += 1,
             }
             (job.on)(&Event::Object { sha256: content.sha256, bytes: content.bytes, outcome });
-        }
+        })
+        .await?;
         send_manifest(&job, batch, &key).await?;
-        for (path, content) in batch.manifest().catalog_files() {
-            send_as(&job, &format!("{}{path}", job.store.config.prefix), content, true).await?;
-        }
+        let prefix = &job.store.config.prefix;
+        let files = batch.manifest().catalog_files().into_iter();
+        send_all(&job, files.map(|(path, content)| (format!("{prefix}{path}"), content)), |_, _| {}).await?;
         (job.on)(&Event::Batch(batch.id()));
         Ok(uploaded)
     }
@@ -251,6 +240,30 @@ fn note(status: &mut Status, event: &Event) {
         Event::Again { what, why, .. } => status.trouble = Some(format!("{what}: {why}")),
         Event::Replacing { key, why } => status.trouble = Some(format!("{key}: {why}")),
         Event::Part { .. } | Event::Outage { .. } | Event::Found(_) => {}
+    }
+}
+
+/// Sends each unless it is there under its key, several at once.
+async fn send_all(
+    job: &Arc<Job>,
+    mut contents: impl Iterator<Item = (String, Content)>,
+    mut sent: impl FnMut(Content, Outcome),
+) -> Result<(), Failure> {
+    let mut sending = JoinSet::new();
+    loop {
+        // Some more than requests, so that files are read while others are on their way.
+        while sending.len() < 2 * job.store.config.parallel_requests_max {
+            let Some((key, content)) = contents.next() else {
+                break;
+            };
+            let job = Arc::clone(job);
+            sending.spawn(async move { send_as(&job, &key, content, true).await.map(|outcome| (content, outcome)) });
+        }
+        let Some(done) = sending.join_next().await else {
+            return Ok(());
+        };
+        let (content, outcome) = done.expect("it does not panic and is not cancelled")?;
+        sent(content, outcome);
     }
 }
 
