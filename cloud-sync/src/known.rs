@@ -143,12 +143,12 @@ pub struct Prover<'d> {
 }
 
 impl Prover<'_> {
-    /// Releases an instance that was added; what a person excused in it is not asked of it.
+    /// Releases an instance that was added and has this SHA-256; what a person excused in it is not asked of it.
     ///
     /// # Errors
     /// Why it stays.
-    pub fn instance(&self, source: Vec<u8>, excuses: &Excuses) -> Result<Released<Instance>, Stays> {
-        if !self.sources.contains(&<[u8; 32]>::from(Sha256::digest(&source))) {
+    pub fn instance(&self, source: Vec<u8>, sha256: &[u8; 32], excuses: &Excuses) -> Result<Released<Instance>, Stays> {
+        if <[u8; 32]>::from(Sha256::digest(&source)) != *sha256 || !self.sources.contains(sha256) {
             // It says itself why it could not be added, if that is why.
             Known::new(self.by, verify::Limits::default()).add(self.by, &source)?;
             return Err(Stays::Unknown);

@@ -162,12 +162,13 @@ fn base64(text: &str) -> Vec<u8> {
 fn objects(s3: &S3Server, study: &Value, kind: &str, format: &str) -> Vec<Vec<u8>> {
     let objects = study["objects"].as_array().expect("a list").iter();
     let chosen = objects.filter(|object| object["kind"] == kind && object["format"] == format);
-    chosen
-        .map(|object| {
-            let sha256 = object["sha256"].as_str().expect("a digest");
-            s3.get(BUCKET, &format!("gantry/site-a/objects/sha256/{}/{sha256}", &sha256[..2]))
-        })
-        .collect()
+    chosen.map(|object| s3.get(BUCKET, &object_key(object))).collect()
+}
+
+/// Where an object lies that a manifest names.
+fn object_key(object: &Value) -> String {
+    let sha256 = object["sha256"].as_str().expect("a digest");
+    format!("gantry/site-a/objects/sha256/{}/{sha256}", &sha256[..2])
 }
 
 fn dicom(bytes: &[u8]) -> dicom_object::DefaultDicomObject {
@@ -446,7 +447,7 @@ fn while_the_server_is_away_nothing_is_lost() {
 }
 
 #[test]
-fn who_opts_out_while_a_batch_waits_is_taken_out_of_it_and_the_others_leave() {
+fn who_opts_out_while_a_batch_waits_is_taken_out_of_it_and_the_other_leaves() {
     let port = free_port();
     let cloud = Cloud::away(port, "[consent]\nopt_out_file = \"opt-out.txt\"\n");
     let cloud = cloud.with("batch_age_max_s = 1", "batch_age_max_s = 600\nbatch_studies_max = 3");
@@ -461,24 +462,81 @@ fn who_opts_out_while_a_batch_waits_is_taken_out_of_it_and_the_others_leave() {
     eventually("what is theirs stays", || parts(&node, "skipped") == 2);
     let withdrawn = node.audited("sync-study-withdrawn");
     assert_eq!(withdrawn.len(), 2, "{withdrawn:?}");
-    let why = "its patient opted out after it was taken in; objects of it may be in the bucket, and the manifest of \
-               that batch where all were";
+    let why = "its patient opted out after it was taken in; objects of it may be in the bucket";
     assert!(withdrawn.iter().all(|row| row["detail"] == why), "{withdrawn:?}");
 
-    // One that comes now waits with the other, for a third.
     send_study_of(&node, "PAT-4711", 4, small);
-    eventually("it stays", || parts(&node, "skipped") == 3);
-    send_study_of(&node, "PAT-4713", 5, small);
-    send_study_of(&node, "PAT-4714", 6, small);
+    eventually("what comes later of them stays, too", || parts(&node, "skipped") == 3);
     let Some(s3) = S3Server::moto_on(port) else { return };
     s3.make(BUCKET);
-    eventually("the others are in the bucket", || parts(&node, "sent") == 3);
+    eventually("the other is in the bucket", || parts(&node, "sent") == 1);
     let all = studies(&s3);
-    let of = |study: &Value| text(&dicom(&objects(&s3, study, "instance", "dicom")[0]), tags::PATIENT_ID);
-    let patients: BTreeSet<String> = all.iter().map(of).collect();
-    assert_eq!((all.len(), patients.len()), (3, 3), "{patients:?}");
+    assert_eq!(all.len(), 1, "{all:?}");
     let lies = s3.keys(BUCKET).iter().filter(|key| key.contains("/objects/")).count();
-    assert_eq!(lies, all.iter().filter_map(|study| study["objects"].as_array()).map(Vec::len).sum::<usize>());
+    assert_eq!(Some(lies), all[0]["objects"].as_array().map(Vec::len));
+}
+
+/// An outage can have hours between the two. The batch is there whole by then, with both.
+#[test]
+fn who_opts_out_between_manifest_and_catalogue_is_taken_out_of_both_and_the_other_is_there_once() {
+    let Some(s3) = bucket() else { return };
+    let server = s3.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let gate = Gate::before(server, &format!("PUT /{BUCKET}/gantry/catalog/"));
+    let url = format!("http://127.0.0.1:{}", gate.port());
+    let cloud = Cloud::new(&url, [&s3.key, &s3.secret], "[consent]\nopt_out_file = \"opt-out.txt\"\n");
+    let cloud = cloud.with("batch_age_max_s = 1", "batch_age_max_s = 600\nbatch_studies_max = 2");
+    cloud.opt_out("PAT-0000\n");
+    let node = Node::start(&format!("[web]\nlisten = \"127.0.0.1:0\"\n{}", cloud.section()));
+    send_study_of(&node, "PAT-4711", 1, small);
+    send_study_of(&node, "PAT-4712", 2, small);
+    eventually("it begins with the catalogue", || gate.is_reached());
+    let both = studies(&s3);
+    assert_eq!(both.len(), 2, "{both:?}");
+
+    cloud.opt_out("PAT-0000\nPAT-4711\n");
+    eventually("what is theirs stays", || parts(&node, "skipped") == 1);
+    let count = |part: &str| s3.keys(BUCKET).iter().filter(|key| key.contains(part)).count();
+    assert_eq!((count("/catalog/"), parts(&node, "sent")), (0, 0));
+    gate.open();
+    eventually("the other is in the bucket", || parts(&node, "sent") == 1);
+    let all = studies(&s3);
+    assert!(all.len() == 1 && both.contains(&all[0]), "once, as it was: {all:?}");
+    assert_eq!((count("/batches/"), count("/catalog/")), (1, 3), "{:?}", s3.keys(BUCKET));
+    let verified = printed(&node.says(&["sync", "verify", "--read", "--json"]));
+    assert_eq!((&verified["right"], &verified["objects"]), (&json!(true), &json!(10 + 3)), "{verified}");
+}
+
+#[test]
+fn a_repair_sends_nothing_again_of_who_opted_out_since() {
+    let Some(s3) = bucket() else { return };
+    let cloud = Cloud::of(&s3, "[consent]\nopt_out_file = \"opt-out.txt\"\n");
+    cloud.opt_out("PAT-0000\n");
+    let node = Node::start(&format!("[web]\nlisten = \"127.0.0.1:0\"\n{}", cloud.section()));
+    for (number, patient) in [(1, "PAT-4711"), (2, "PAT-4712")] {
+        send_study_of(&node, patient, number, small);
+        eventually("it is in the bucket", || parts(&node, "sent") == u64::from(number));
+    }
+    let all = studies(&s3);
+    // In the order of their batches.
+    let keys: Vec<String> = all.iter().map(|study| object_key(&study["objects"][0])).collect();
+    let repaired = || {
+        let verified = printed(&node.says(&["sync", "verify", "--repair", "--json"]));
+        assert_eq!(verified["right"], true, "{verified}");
+        ["manifests_wrong", "missing", "repaired", "opted_out"].map(|count| verified[count].as_u64().expect("a number"))
+    };
+    let there = |key: &String| s3.keys(BUCKET).contains(key);
+    cloud.opt_out("PAT-0000\nPAT-4711\n");
+    keys.iter().for_each(|key| s3.remove(BUCKET, key));
+    assert_eq!(repaired(), [0, 2, 1, 1]);
+    assert!(!there(&keys[0]) && there(&keys[1]), "{keys:?}");
+    let manifest = s3.keys(BUCKET).into_iter().find(|key| key.contains("/batches/")).expect("the first");
+    s3.remove(BUCKET, &manifest);
+    assert_eq!(repaired(), [1, 0, 0, 1]);
+    assert!(!there(&manifest));
+
+    cloud.opt_out("PAT-0000\n");
+    assert_eq!(repaired(), [1, 1, 2, 0], "who is on the list no more");
+    assert!(there(&keys[0]) && there(&manifest));
 }
 
 /// Of 8 MiB in one batch no more leaves than may, also when the process is killed and comes again.

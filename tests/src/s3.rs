@@ -145,6 +145,14 @@ impl S3Server {
         self.said(&["cat", &format!("s3://{bucket}/{key}")])
     }
 
+    /// Removes an object.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn remove(&self, bucket: &str, key: &str) {
+        self.said(&["rm", &format!("s3://{bucket}/{key}")]);
+    }
+
     fn said(&self, arguments: &[&str]) -> Vec<u8> {
         let output = self.s5cmd().args(arguments).output().expect("s5cmd runs");
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,8 +1,9 @@
-//! `cargo xtask audit`: cargo-deny over the dependencies of the workspace, by the rules of `deny.toml`. `catalog-sql/`, `fuzz/` and guests are
-//! no members of it, and are not looked at.
+//! `cargo xtask audit`: cargo-deny over the dependencies of what people install, by the rules of `deny.toml`: of the workspace, and of
+//! `catalog-sql/` with a lock file of its own. `fuzz/` and guests are not looked at.
 
 use crate::process::{Interrupted, Step, seconds, timed};
 use crate::repository::Repository;
+use crate::sql;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
@@ -18,20 +19,32 @@ pub(crate) struct Options {}
 /// cargo-deny's exact version: another one may judge differently.
 const VERSION: &str = "0.20.2";
 
+const WORKSPACE: &str = "Cargo.toml";
+
 /// Runs `cargo xtask audit`.
 pub(crate) fn run(repository: &Repository, _: &Options) -> Result<()> {
     let program = install(repository)?;
-    let deny =
-        || Step::new(&program).shown_as("cargo-deny").in_folder(&repository.root).args(["--workspace", "--locked"]);
-    deny().args(["check", "licenses", "bans", "sources"]).run()?;
-    if let Err(error) = deny().args(["fetch", "db"]).capture() {
+    let deny = |manifest: &str| {
+        let step = Step::new(&program).shown_as("cargo-deny").in_folder(&repository.root);
+        // Rules are sought from there upwards.
+        step.arg("--manifest-path").arg(repository.root.join(manifest)).args(["--workspace", "--locked"])
+    };
+    let checks = ["licenses", "bans", "sources"];
+    deny(WORKSPACE).arg("check").args(checks).run()?;
+    // It needs fewer licences than the workspace, and which versions DataFusion brings together is not our choice.
+    let its_own = ["--allow", "license-not-encountered", "--allow", "duplicate"];
+    deny(sql::MANIFEST).arg("check").args(its_own).args(checks).run()?;
+    if let Err(error) = deny(WORKSPACE).args(["fetch", "db"]).capture() {
         if error.is::<Interrupted>() {
             return Err(error);
         }
         println!("advisories: skipped, the database could not be fetched");
         return Ok(());
     }
-    deny().args(["check", "--disable-fetch", "advisories"]).run()
+    for manifest in [WORKSPACE, sql::MANIFEST] {
+        deny(manifest).args(["check", "--disable-fetch", "advisories"]).run()?;
+    }
+    Ok(())
 }
 
 /// The tool of that version in the cache, compiled if it is not there.

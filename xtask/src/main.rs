@@ -52,7 +52,7 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Build the engine of `gantry catalog sql`, a program of its own
     Sql(sql::Options),
-    /// Check licences, banned crates, sources and security advisories of the workspace's dependencies
+    /// Check licences, banned crates, sources and security advisories of all that is installed
     Audit(audit::Options),
 }
 

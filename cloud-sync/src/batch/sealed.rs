@@ -11,6 +11,8 @@ use super::{Digest, Failure, Id, Manifest, PublicKey, Sealed};
 pub struct Batch {
     sealed: Sealed,
     root: PathBuf,
+    /// Of the site.
+    keys: Vec<PublicKey>,
 }
 
 impl Batch {
@@ -18,7 +20,7 @@ impl Batch {
     pub(super) fn open(root: &Path, path: &Path, keys: &[PublicKey]) -> Result<Self, Failure> {
         let name = path.display().to_string();
         let sealed = Sealed::read(&name, read_bounded(path)?, keys)?;
-        Ok(Self { sealed, root: root.to_owned() })
+        Ok(Self { sealed, root: root.to_owned(), keys: keys.to_vec() })
     }
 
     /// Its name.
@@ -51,6 +53,16 @@ impl Batch {
             }
         }
         Ok(())
+    }
+
+    /// Whether what lies under its name in the bucket is this batch as the site sealed it before somebody was taken out of it.
+    pub(crate) fn takes_place_of(&self, name: &str, envelope: &[u8]) -> bool {
+        let ours = self.manifest();
+        Sealed::read(name, envelope.to_vec(), &self.keys).is_ok_and(|before| {
+            let (same, mut studies) = (before.manifest().batch == ours.batch, before.manifest().studies.iter());
+            same && before.manifest().studies.len() > ours.studies.len()
+                && ours.studies.iter().all(|study| studies.any(|before| before == study))
+        })
     }
 
     pub(crate) fn envelope(&self) -> &[u8] {

@@ -13,6 +13,7 @@
 mod disk;
 mod intake;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,7 +25,7 @@ use super::durable::{remove, sync_folder};
 use super::record::{Record, rows_of};
 use super::sealed::{Batch, object_path};
 use super::{Failure, Id, Limits, MANIFEST_VERSION, Manifest, Module, Part, Profile, Sealed, Site, SiteKey};
-use crate::catalog::Files;
+use crate::catalog::{Files, Rows, Table};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -131,35 +132,33 @@ impl Spool {
         Ok(None)
     }
 
-    /// Takes a record back, also one whose batch waits for upload: the batch is no more, and all others of it wait to be sealed again.
-    /// Whether there was one.
+    /// Takes a record back, also one whose batch waits for upload: what else is in that is sealed again, under the same name. Whether there
+    /// was one.
     ///
     /// # Errors
     /// As of [`Self::batch_of`].
     pub fn withdraw(&mut self, id: Id) -> Result<bool, Failure> {
-        if let Some(batch) = self.batch_of(id)? {
-            self.unseal(batch)?;
-        }
-        self.take_back(id)
+        let Some(batch) = self.batch_of(id)? else { return self.take_back(id) };
+        self.seal_again(batch, id)?;
+        let path = self.path("records", id);
+        remove(&path).map_err(Failure::disk(&path))?;
+        self.sync("records")?;
+        self.sweep()?;
+        Ok(true)
     }
 
-    /// From the moment at which its envelope is gone a batch never was, and its records wait.
-    fn unseal(&mut self, id: Id) -> Result<(), Failure> {
-        let manifest = self.batch(id)?.manifest().clone();
-        for study in manifest.studies {
-            let path = self.path("records", study.record);
-            let record = match path.exists() {
-                true => Record::read(&path)?,
-                // An earlier version sealed it, and its rows are gone: it has no part in the catalogue.
-                false => self.record_again(study, &manifest.modules)?,
-            };
-            self.next = self.next.max(record.number.saturating_add(1));
-            self.records.push(record);
-        }
-        self.records.sort_by_key(|record| record.number);
-        let path = self.path("sealed", id);
-        remove(&path).map_err(Failure::disk(&path))?;
-        self.sync("sealed")
+    /// Seals a batch again without this record. It keeps its name and its day, since some of it may be in the bucket, the manifest too: what is
+    /// there is written over then. So a table that has no rows any more keeps its file.
+    fn seal_again(&mut self, id: Id, without: Id) -> Result<(), Failure> {
+        let mut manifest = self.batch(id)?.manifest().clone();
+        manifest.studies.retain(|study| study.record != without);
+        let made: BTreeSet<_> =
+            manifest.studies.iter().flat_map(|study| &study.objects).map(|object| object.module).collect();
+        manifest.modules.retain(|module| made.contains(&Some(module.digest)));
+        let records = manifest.studies.iter().map(|study| study.record);
+        let tables = manifest.catalog.iter().map(|part| part.table);
+        (manifest.catalog, _) = self.catalog(id, records, tables)?;
+        self.put("sealed", id, Sealed::new(manifest, &self.key).envelope())
     }
 
     /// Seals what is large, many or old enough; gives the batches it made.
@@ -298,7 +297,7 @@ impl Spool {
             }
         }
         let batch = Id::of_batch();
-        let (catalog, more) = self.catalog(batch, chosen)?;
+        let (catalog, more) = self.catalog(batch, chosen.iter().map(|record| record.study.record), [])?;
         let manifest = Manifest {
             version: MANIFEST_VERSION,
             batch,
@@ -317,14 +316,21 @@ impl Spool {
         Ok(id)
     }
 
-    /// Makes the catalogue of a batch of these records, durable among the objects; and gives its size. One record's rows are in memory at
-    /// a time.
-    fn catalog(&self, batch: Id, records: &[Record]) -> Result<(Vec<Part>, u64), Failure> {
+    /// Makes the catalogue of a batch of these records, of these tables also without rows, durable among the objects; and gives its size. One
+    /// record's rows are in memory at a time.
+    fn catalog(
+        &self,
+        batch: Id,
+        records: impl Iterator<Item = Id>,
+        tables: impl IntoIterator<Item = Table>,
+    ) -> Result<(Vec<Part>, u64), Failure> {
         let scratch = self.root.join("scratch");
-        let mut files = Files::new(&scratch, batch);
-        for record in records {
-            let id = record.study.record;
-            files.add(id, &rows_of(&self.path("records", id))?)?;
+        let mut files = Files::new(&scratch, batch, tables)?;
+        for id in records {
+            let path = self.path("records", id);
+            // An earlier version that sealed it kept no rows: it has no part in the catalogue.
+            let rows = if path.exists() { rows_of(&path)? } else { Rows::default() };
+            files.add(id, &rows)?;
         }
         let (mut parts, mut bytes) = (Vec::new(), 0);
         for made in files.finish()? {

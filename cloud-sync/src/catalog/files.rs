@@ -74,8 +74,10 @@ struct Writing {
 }
 
 impl<'s> Files<'s> {
-    pub(crate) fn new(scratch: &'s Path, batch: Id) -> Self {
-        Self { scratch, batch, records: 0, files: Vec::new() }
+    /// These tables get a file also without rows.
+    pub(crate) fn new(scratch: &'s Path, batch: Id, tables: impl IntoIterator<Item = Table>) -> Result<Self, Failure> {
+        let files = tables.into_iter().map(|table| Writing::new(scratch, table)).collect::<Result<_, _>>()?;
+        Ok(Self { scratch, batch, records: 0, files })
     }
 
     /// Writes one record's rows; records come in the order of the manifest.
@@ -105,7 +107,7 @@ impl<'s> Files<'s> {
         Ok(())
     }
 
-    /// Durable files, in the order of [`Table::ALL`]; none of a table without rows.
+    /// Durable files, in the order of [`Table::ALL`].
     pub(crate) fn finish(mut self) -> Result<Vec<Made>, Failure> {
         self.files.sort_by_key(|file| file.table);
         self.files.into_iter().map(|file| file.finish(self.batch)).collect()

@@ -63,7 +63,7 @@ fn gathered(contents: &[(Kind, Vec<u8>)]) -> Rows {
 /// Reads back what was written of a table, by the reader of the library.
 fn written(rows: &[&Rows], table: Table) -> (RecordBatch, Digest) {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut files = Files::new(folder.path(), id("0197e3a4-0000-7000-8000-00000000000b"));
+    let mut files = Files::new(folder.path(), id("0197e3a4-0000-7000-8000-00000000000b"), []).expect("files");
     for (record, rows) in RECORDS.into_iter().zip(rows) {
         files.add(id(record), rows).expect("written");
     }

@@ -47,12 +47,8 @@ pub(super) enum Compared {
     Different(String),
 }
 
-/// Sends an object unless it is there. What lies under its name and is something else is replaced: the name says what must be there.
-pub(super) async fn send(job: &Arc<Job>, content: Content, only_new: bool) -> Result<Outcome, Failure> {
-    send_as(job, &format!("{}{}", job.store.root(), content.sha256.path()), content, only_new).await
-}
-
-/// The same under another key than its digest gives.
+/// Sends an object unless it is there. What lies under its key and is something else is replaced: its name, or the manifest that is there,
+/// says what must be there.
 pub(super) async fn send_as(
     job: &Arc<Job>,
     key: &str,
@@ -102,6 +98,52 @@ pub(super) async fn send_as(
     match different {
         Some(why) => Err(Failure::Changed { key, attempts, why }),
         None => Err(Failure::Unreachable { what: format!("upload of {key}"), attempts, why }),
+    }
+}
+
+impl Store {
+    /// Makes an object whose name is not its digest be there, where nothing is. One that is there and is the same is left as it is.
+    pub(super) async fn create(
+        &self,
+        on: &Notify,
+        object: &Object<'_>,
+        body: &Bytes,
+        read_back: bool,
+    ) -> Result<Outcome, Failure> {
+        let (config, key) = (&self.config, object.key);
+        let (mut only_new, mut why) = (true, String::new());
+        for attempt in 1..=config.attempts_max {
+            if attempt > 1 {
+                tokio::time::sleep(pause(config, attempt - 1)).await;
+            }
+            let created = match self.put(on, object, body.clone(), only_new).await {
+                Ok(()) if !read_back => return Ok(Outcome::Sent),
+                Ok(()) => true,
+                Err(Stop::Answer(Kind::Exists, _)) => false,
+                Err(Stop::Answer(Kind::Conflict, reason)) => {
+                    why = reason;
+                    continue;
+                }
+                Err(stop) => return Err(stop.of(key)),
+            };
+            match self.digest(on, key, body.len() as u64).await? {
+                Fetched::Whole(found, _) if found == object.sha256 => {
+                    return Ok(if created { Outcome::Sent } else { Outcome::There });
+                }
+                Fetched::Missing => why = "it is not there".to_owned(),
+                // What we created ourselves a moment ago may be written over.
+                _ if created => {
+                    only_new = false;
+                    why = "its digest is another".to_owned();
+                }
+                _ => return Err(Failure::Taken(key.to_owned())),
+            }
+        }
+        let (attempts, key) = (config.attempts_max, key.to_owned());
+        match only_new {
+            true => Err(Failure::Unreachable { what: format!("upload of {key}"), attempts, why }),
+            false => Err(Failure::Changed { key, attempts, why }),
+        }
     }
 }
 

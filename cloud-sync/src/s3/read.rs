@@ -33,6 +33,8 @@ struct Reading<'k> {
     digester: Digester,
     most: u64,
     keep: Keep<'k>,
+    /// Its size, as the server said first.
+    total: Option<u64>,
     /// Nobody wants more of it.
     ended: Option<Fetched>,
 }
@@ -47,7 +49,7 @@ impl Store {
         most: u64,
         keep: Keep<'_>,
     ) -> Result<Fetched, Failure> {
-        let reading = &Mutex::new(Reading { digester: begun, most, keep, ended: None });
+        let reading = &Mutex::new(Reading { digester: begun, most, keep, total: None, ended: None });
         let what = format!("GET of {key}");
         let read = self.insist(on, &what, |client| async move {
             let mut reading = reading.lock().await;
@@ -62,7 +64,9 @@ impl Store {
                 .set_sse_customer_key(customer_key.map(CustomerKey::encoded))
                 .set_sse_customer_key_md5(customer_key.map(|key| key.md5.clone()));
             let mut got = self.answered(async { Ok(request.send().await?) }).await?;
-            let mut left = got.content_length.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
+            let bytes = got.content_length.and_then(|bytes| u64::try_from(bytes).ok());
+            let (mut left, total) = rest(from, reading.total, bytes, got.content_range())?;
+            reading.total = total;
             let (progress, mut moved) = (Progress::default(), 0);
             let all = async {
                 while let Some(piece) = got.body.next().await {
@@ -129,5 +133,64 @@ impl Reading<'_> {
             self.ended = (self.keep)(piece).err().map(Fetched::NotKept);
         }
         self.ended.is_none()
+    }
+}
+
+/// How many bytes an answer has, and the size of all, by its Content-Length and Content-Range (RFC 9110, 14.4), where bytes were asked for from
+/// here to the end of so many.
+fn rest(from: u64, known: Option<u64>, bytes: Option<u64>, range: Option<&str>) -> Result<(u64, Option<u64>), Trouble> {
+    if from == 0 {
+        return Ok((bytes.unwrap_or_default(), bytes));
+    }
+    let number = |text: &str| text.parse::<u64>().ok();
+    let numbers = range.and_then(|range| {
+        let (unit, range) = range.split_once(' ')?;
+        let ((first, last), total) =
+            range.split_once('/').and_then(|(range, total)| Some((range.split_once('-')?, total)))?;
+        unit.eq_ignore_ascii_case("bytes").then_some((number(first)?, number(last)?, number(total)?))
+    });
+    match numbers {
+        Some((first, last, total))
+            if first == from
+                && first <= last
+                && last.checked_add(1) == Some(total)
+                && known.is_none_or(|known| known == total)
+                && bytes.is_none_or(|bytes| bytes == total - from) =>
+        {
+            Ok((total - from, Some(total)))
+        }
+        _ => {
+            let of = known.map(|known| format!(" of {known}")).unwrap_or_default();
+            let said: String = range.unwrap_or("none").chars().take(80).collect();
+            let why = format!("bytes from {from} on{of} were asked for, and Content-Range of the answer is {said}");
+            Err(Trouble::of(Kind::Garbled, why))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_on_from_elsewhere_or_is_another_object_is_not_taken() {
+        let rest = |known, bytes, range| rest(10, known, bytes, range).map_err(|trouble| trouble.to_string());
+        assert_eq!(rest(Some(100), Some(90), Some("bytes 10-99/100")), Ok((90, Some(100))));
+        assert_eq!(rest(None, None, Some("Bytes 10-99/100")), Ok((90, Some(100))), "begun by an earlier process");
+        for (bytes, range) in [
+            (90, None),
+            (100, Some("bytes 0-99/100")),
+            (90, Some("bytes 11-99/100")),
+            (80, Some("bytes 10-89/100")),
+            (91, Some("bytes 10-100/101")),
+            (89, Some("bytes 10-99/100")),
+            (90, Some("bytes 10-99/*")),
+            (90, Some("bytes 10-99")),
+            (90, Some("lines 10-99/100")),
+            (0, Some("bytes 10-9/10")),
+        ] {
+            let why = rest(Some(100), Some(bytes), range).expect_err("it is not what was asked for");
+            assert!(why.contains("Content-Range") && why.contains(range.unwrap_or("none")), "{why}");
+        }
     }
 }

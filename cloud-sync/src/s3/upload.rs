@@ -9,12 +9,11 @@ use tokio::task::JoinSet;
 use super::Failure;
 use super::config::Config;
 use super::gate::Gate;
-use super::object::{Job, Outcome, send, send_as};
+use super::object::{Job, Outcome, send_as};
 use super::requests::Object;
-use super::store::{Stop, Store};
-use super::trouble::{Kind, pause};
+use super::store::Store;
 use super::verify::Found;
-use crate::batch::{Batch, Digest, Id, MANIFEST_BYTES_MAX, Manifest, Site, Spool};
+use crate::batch::{Batch, Content, Digest, Id, MANIFEST_BYTES_MAX, Manifest, Site, Spool};
 
 pub(super) type Notify = Arc<dyn Fn(&Event) + Send + Sync>;
 
@@ -132,7 +131,7 @@ impl Uploader {
     }
 
     /// Makes a batch be in the bucket, whole: what is missing of it is sent, then its manifest, and its catalogue last. To be called again after any failure
-    /// or crash; also when it was in already.
+    /// or crash; also when it was in already. One out of which all were taken is there only where it was before.
     ///
     /// # Errors
     /// [`Failure`]; where it [is passing](Failure::is_passing), only time is needed.
@@ -147,32 +146,26 @@ impl Uploader {
         self.now(|status| *status = Status { batch: Some(batch.id()), objects, bytes, ..Status::default() });
         let job = self.job(batch.root(), on);
         let mut uploaded = Uploaded { batch: batch.id(), objects, bytes, sent: 0, there: 0, replaced: 0 };
-        let mut sending = JoinSet::new();
-        let mut contents = contents.into_iter();
-        loop {
-            // Some more than requests, so that files are read while others are on their way.
-            while sending.len() < 2 * job.store.config.parallel_requests_max {
-                let Some(content) = contents.next() else {
-                    break;
-                };
-                let job = Arc::clone(&job);
-                sending.spawn(async move { send(&job, content, true).await.map(|outcome| (content, outcome)) });
-            }
-            let Some(sent) = sending.join_next().await else {
-                break;
-            };
-            let (content, outcome) = sent.expect("it does not panic and is not cancelled")?;
+        let key = format!("{}{}", job.store.root(), Manifest::path(batch.id()));
+        if batch.manifest().studies.is_empty() && job.store.head(&job.on, &key).await?.is_none() {
+            (job.on)(&Event::Batch(batch.id()));
+            return Ok(uploaded);
+        }
+        let root = job.store.root();
+        let objects = contents.into_iter().map(|content| (format!("{root}{}", content.sha256.path()), content));
+        send_all(&job, objects, |content, outcome| {
             match outcome {
                 Outcome::Sent => uploaded.sent += 1,
                 Outcome::There => uploaded.there += 1,
                 Outcome::Replaced => uploaded.replaced += 1,
             }
             (job.on)(&Event::Object { sha256: content.sha256, bytes: content.bytes, outcome });
-        }
-        send_manifest(&job, batch.id(), batch.envelope()).await?;
-        for (path, content) in batch.manifest().catalog_files() {
-            send_as(&job, &format!("{}{path}", job.store.config.prefix), content, true).await?;
-        }
+        })
+        .await?;
+        send_manifest(&job, batch, &key).await?;
+        let prefix = &job.store.config.prefix;
+        let files = batch.manifest().catalog_files().into_iter();
+        send_all(&job, files.map(|(path, content)| (format!("{prefix}{path}"), content)), |_, _| {}).await?;
         (job.on)(&Event::Batch(batch.id()));
         Ok(uploaded)
     }
@@ -250,42 +243,46 @@ fn note(status: &mut Status, event: &Event) {
     }
 }
 
-/// Puts a manifest where none is. Its name is not a digest, so one that differs is never written over.
-pub(super) async fn send_manifest(job: &Job, id: Id, envelope: &[u8]) -> Result<(), Failure> {
-    let config = &job.store.config;
-    let key = format!("{}{}", job.store.root(), Manifest::path(id));
-    let object = Object { key: &key, sha256: Digest::of(envelope), media_type: "application/json" };
-    let body = Bytes::copy_from_slice(envelope);
-    let mut why = String::new();
-    // What we created ourselves a moment ago may be written over.
-    let mut only_new = true;
-    for attempt in 1..=config.attempts_max {
-        if attempt > 1 {
-            tokio::time::sleep(pause(config, attempt - 1)).await;
+/// Sends each unless it is there under its key, several at once.
+async fn send_all(
+    job: &Arc<Job>,
+    mut contents: impl Iterator<Item = (String, Content)>,
+    mut sent: impl FnMut(Content, Outcome),
+) -> Result<(), Failure> {
+    let mut sending = JoinSet::new();
+    loop {
+        // Some more than requests, so that files are read while others are on their way.
+        while sending.len() < 2 * job.store.config.parallel_requests_max {
+            let Some((key, content)) = contents.next() else {
+                break;
+            };
+            let job = Arc::clone(job);
+            sending.spawn(async move { send_as(&job, &key, content, true).await.map(|outcome| (content, outcome)) });
         }
-        let created = match job.store.put(&job.on, &object, body.clone(), only_new).await {
-            Ok(()) if !config.read_back => return Ok(()),
-            Ok(()) => true,
-            Err(Stop::Answer(Kind::Exists, _)) => false,
-            Err(Stop::Answer(Kind::Conflict, reason)) => {
-                why = reason;
-                continue;
-            }
-            Err(stop) => return Err(stop.of(&key)),
+        let Some(done) = sending.join_next().await else {
+            return Ok(());
         };
-        match job.store.get(&job.on, &key, MANIFEST_BYTES_MAX).await? {
-            Some(found) if found == envelope => return Ok(()),
-            Some(_) if created => {
-                only_new = false;
-                why = "it differs".to_owned();
-            }
-            Some(_) => return Err(Failure::Taken(key)),
-            None => why = "it is not there".to_owned(),
-        }
+        let (content, outcome) = done.expect("it does not panic and is not cancelled")?;
+        sent(content, outcome);
     }
-    let attempts = config.attempts_max;
-    if only_new {
-        return Err(Failure::Unreachable { what: format!("upload of {key}"), attempts, why });
+}
+
+/// Puts a manifest where none is. Its name is not a digest, so one that differs is written over only where it is ours, of the same batch before
+/// somebody was taken out of it.
+pub(super) async fn send_manifest(job: &Job, batch: &Batch, key: &str) -> Result<(), Failure> {
+    let (store, on, envelope) = (&job.store, &job.on, batch.envelope());
+    let object = Object { key, sha256: Digest::of(envelope), media_type: "application/json" };
+    let body = Bytes::copy_from_slice(envelope);
+    match store.create(on, &object, &body, store.config.read_back).await {
+        Err(Failure::Taken(_)) => {}
+        created => return created.map(drop),
     }
-    Err(Failure::Changed { key, attempts, why })
+    let there = store.get(on, key, MANIFEST_BYTES_MAX).await?;
+    if !there.is_some_and(|there| batch.takes_place_of(key, &there)) {
+        return Err(Failure::Taken(key.to_owned()));
+    }
+    on(&Event::Replacing { key: key.to_owned(), why: "somebody was taken out of its batch".to_owned() });
+    store.replace(on, key, envelope).await?;
+    // It is looked at as one that was there.
+    store.create(on, &object, &body, true).await.map(drop)
 }

@@ -1,6 +1,6 @@
 //! Whether the bucket has what its manifests say, and no more than that in the making; and how to make it so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -10,7 +10,7 @@ use super::journal::Journal;
 use super::object::{Compared, Job, Outcome, compare, send_as};
 use super::pages::Pages;
 use super::upload::{Event, Uploader, send_manifest};
-use crate::batch::{Content, Id, MANIFEST_BYTES_MAX, Manifest, PublicKey, Sealed, Spool};
+use crate::batch::{Content, Digest, Id, MANIFEST_BYTES_MAX, Manifest, PublicKey, Sealed, Spool};
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub enum Found {
     Repaired(String),
     /// What is missing or damaged, and of which the spool has nothing any more: hand the study in again.
     Lost(String),
+    /// What is missing or damaged, and has something of somebody who opted out since: it is not sent again.
+    OptedOut(String),
 }
 
 /// How many of what there are.
@@ -65,13 +67,15 @@ pub struct Report {
     pub orphans: usize,
     /// Of all these, what was put right.
     pub repaired: usize,
+    /// Of all these, what stays as it is, since somebody opted out of whom something is in it.
+    pub opted_out: usize,
 }
 
 impl Report {
     /// Whether the bucket is, or is now, as it should be.
     #[must_use]
     pub fn is_right(&self) -> bool {
-        self.manifests_wrong + self.missing + self.damaged + self.orphans == self.repaired
+        self.manifests_wrong + self.missing + self.damaged + self.orphans == self.repaired + self.opted_out
     }
 }
 
@@ -86,7 +90,8 @@ pub struct Check {
 
 impl Uploader {
     /// Holds the bucket against its manifests, as far as they are signed by the spool's site or by one of these keys. It keeps the spool
-    /// from being uploaded meanwhile; what waits in it is not missed in the bucket.
+    /// from being uploaded meanwhile; what waits in it is not missed in the bucket. `opted_out` are records of those who opted out since: nothing
+    /// of them is sent again.
     ///
     /// # Errors
     /// [`Failure`] where the check itself could not be made; what it finds is in the report, and each in an [`Event::Found`].
@@ -94,11 +99,13 @@ impl Uploader {
         &self,
         spool: &mut Spool,
         trusted: &[PublicKey],
+        opted_out: &HashSet<Id>,
         check: Check,
         on: impl Fn(&Event) + Send + Sync + 'static,
     ) -> Result<Report, Failure> {
         let job = self.job(spool.root(), on);
         let keys: Vec<_> = [spool.public_key()].into_iter().chain(trusted.iter().cloned()).collect();
+        let look = Look { job: &job, keys: &keys, opted_out, check };
         let mut report = Report::default();
         let mut seen = BTreeSet::new();
         let (mut pages, mut from) = (Pages::of("listing batches"), None);
@@ -107,9 +114,9 @@ impl Uploader {
             from = pages.next(page.len(), next)?;
             for key in page {
                 seen.extend(batch_of(&key));
-                if let Some(manifest) = self.manifest(&job, spool, &key, &keys, check, &mut report).await? {
-                    objects(&job, &manifest, check, &mut report).await?;
-                    catalog(&job, &manifest, check, &mut report).await?;
+                if let Some(manifest) = look.manifest(spool, &key, &mut report).await? {
+                    look.objects(&manifest, &mut report).await?;
+                    look.catalog(&manifest, &mut report).await?;
                 }
             }
             if from.is_none() {
@@ -120,36 +127,48 @@ impl Uploader {
             if seen.contains(&id) {
                 continue;
             }
+            let batch = spool.batch(id)?;
+            // One out of which all were taken before it was there.
+            if batch.manifest().studies.is_empty() {
+                continue;
+            }
             report.manifests_wrong += 1;
             (job.on)(&Event::Found(Found::Batch(id)));
-            if check.repair {
-                let batch = spool.batch(id)?;
-                objects(&job, batch.manifest(), check, &mut report).await?;
-                send_manifest(&job, id, batch.envelope()).await?;
-                repaired(&job, &mut report, Manifest::path(id));
-                catalog(&job, batch.manifest(), check, &mut report).await?;
+            let path = Manifest::path(id);
+            if look.stays(batch.manifest()) {
+                stays(&job, &mut report, path);
+            } else if check.repair {
+                look.objects(batch.manifest(), &mut report).await?;
+                send_manifest(&job, &batch, &format!("{}{path}", job.store.root())).await?;
+                repaired(&job, &mut report, path);
+                look.catalog(batch.manifest(), &mut report).await?;
             }
         }
         orphans(&job, spool, check, &mut report).await?;
         Ok(report)
     }
+}
 
+/// How the bucket is looked at.
+struct Look<'l> {
+    job: &'l Arc<Job>,
+    /// Of which signatures are believed.
+    keys: &'l [PublicKey],
+    /// Records of which nothing is sent again.
+    opted_out: &'l HashSet<Id>,
+    check: Check,
+}
+
+impl Look<'_> {
     /// Reads a manifest, and puts it right where the spool has it.
-    async fn manifest(
-        &self,
-        job: &Job,
-        spool: &Spool,
-        key: &str,
-        keys: &[PublicKey],
-        check: Check,
-        report: &mut Report,
-    ) -> Result<Option<Manifest>, Failure> {
+    async fn manifest(&self, spool: &Spool, key: &str, report: &mut Report) -> Result<Option<Manifest>, Failure> {
+        let job = self.job;
         let Some(envelope) = job.store.get(&job.on, key, MANIFEST_BYTES_MAX).await? else {
             return Ok(None);
         };
         report.batches += 1;
         let name = |manifest: &Manifest| format!("{}{}", job.store.root(), Manifest::path(manifest.batch));
-        let why = match Sealed::read(key, envelope, keys) {
+        let why = match Sealed::read(key, envelope, self.keys) {
             Ok(sealed) if name(sealed.manifest()) == key => {
                 return Ok(Some(sealed.manifest().clone()));
             }
@@ -158,13 +177,68 @@ impl Uploader {
         };
         report.manifests_wrong += 1;
         (job.on)(&Event::Found(Found::Manifest { key: key.to_owned(), why }));
-        let ours = batch_of(key).and_then(|id| spool.batch(id).ok());
-        let Some(ours) = ours.filter(|_| check.repair) else {
+        let Some(ours) = batch_of(key).and_then(|id| spool.batch(id).ok()) else { return Ok(None) };
+        if self.stays(ours.manifest()) {
+            stays(job, report, key.to_owned());
             return Ok(None);
-        };
+        }
+        if !self.check.repair {
+            return Ok(None);
+        }
         job.store.replace(&job.on, key, ours.envelope()).await?;
         repaired(job, report, key.to_owned());
         Ok(Some(ours.manifest().clone()))
+    }
+
+    /// Whether somebody of this batch opted out since.
+    fn stays(&self, manifest: &Manifest) -> bool {
+        manifest.studies.iter().any(|study| self.opted_out.contains(&study.record))
+    }
+
+    /// Checks the objects of a manifest, several at once.
+    async fn objects(&self, manifest: &Manifest, report: &mut Report) -> Result<(), Failure> {
+        let out = manifest.studies.iter().filter(|study| self.opted_out.contains(&study.record));
+        let out: HashSet<Digest> = out.flat_map(|study| &study.objects).map(|object| object.sha256).collect();
+        let root = self.job.store.root();
+        let contents = manifest
+            .contents()
+            .into_iter()
+            .map(|content| (format!("{root}{}", content.sha256.path()), content, out.contains(&content.sha256)));
+        self.all(contents, report).await
+    }
+
+    /// The same of what the catalogue has of it: each of its files may have rows of any of its studies.
+    async fn catalog(&self, manifest: &Manifest, report: &mut Report) -> Result<(), Failure> {
+        let (prefix, stays) = (&self.job.store.config.prefix, self.stays(manifest));
+        let files = manifest.catalog_files().into_iter();
+        self.all(files.map(|(path, content)| (format!("{prefix}{path}"), content, stays)), report).await
+    }
+
+    /// Contents by their keys, and whether each stays as it is.
+    async fn all(
+        &self,
+        mut contents: impl Iterator<Item = (String, Content, bool)>,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        let mut checking = JoinSet::new();
+        loop {
+            while checking.len() < self.job.store.config.parallel_requests_max {
+                let Some((key, content, stays)) = contents.next() else {
+                    break;
+                };
+                report.objects += 1;
+                report.bytes += content.bytes;
+                checking.spawn(one(Arc::clone(self.job), key, content, stays, self.check));
+            }
+            let Some(checked) = checking.join_next().await else {
+                return Ok(());
+            };
+            let checked = checked.expect("it does not panic and is not cancelled")?;
+            report.missing += usize::from(checked.missing);
+            report.damaged += usize::from(checked.damaged);
+            report.repaired += usize::from(checked.repaired);
+            report.opted_out += usize::from(checked.stays);
+        }
     }
 }
 
@@ -173,55 +247,15 @@ fn batch_of(key: &str) -> Option<Id> {
     key.rsplit('/').next()?.strip_suffix(".dsse.json")?.parse().ok()
 }
 
-/// Checks the objects of a manifest, several at once.
-async fn objects(job: &Arc<Job>, manifest: &Manifest, check: Check, report: &mut Report) -> Result<(), Failure> {
-    let key = |content: &Content| format!("{}{}", job.store.root(), content.sha256.path());
-    let contents = manifest.contents().into_iter().map(|content| (key(&content), content)).collect();
-    all(job, contents, check, report).await
-}
-
-/// The same of what the catalogue has of it.
-async fn catalog(job: &Arc<Job>, manifest: &Manifest, check: Check, report: &mut Report) -> Result<(), Failure> {
-    let prefix = &job.store.config.prefix;
-    let files = manifest.catalog_files().into_iter().map(|(path, content)| (format!("{prefix}{path}"), content));
-    all(job, files.collect(), check, report).await
-}
-
-async fn all(
-    job: &Arc<Job>,
-    contents: Vec<(String, Content)>,
-    check: Check,
-    report: &mut Report,
-) -> Result<(), Failure> {
-    let mut contents = contents.into_iter();
-    let mut checking = JoinSet::new();
-    loop {
-        while checking.len() < job.store.config.parallel_requests_max {
-            let Some((key, content)) = contents.next() else {
-                break;
-            };
-            report.objects += 1;
-            report.bytes += content.bytes;
-            checking.spawn(one(Arc::clone(job), key, content, check));
-        }
-        let Some(checked) = checking.join_next().await else {
-            return Ok(());
-        };
-        let checked = checked.expect("it does not panic and is not cancelled")?;
-        report.missing += usize::from(checked.missing);
-        report.damaged += usize::from(checked.damaged);
-        report.repaired += usize::from(checked.repaired);
-    }
-}
-
 #[derive(Default)]
 struct Checked {
     missing: bool,
     damaged: bool,
     repaired: bool,
+    stays: bool,
 }
 
-async fn one(job: Arc<Job>, key: String, content: Content, check: Check) -> Result<Checked, Failure> {
+async fn one(job: Arc<Job>, key: String, content: Content, stays: bool, check: Check) -> Result<Checked, Failure> {
     let mut checked = Checked::default();
     let found = match compare(&job, &key, content, check.read).await? {
         Compared::Same => return Ok(checked),
@@ -235,6 +269,11 @@ async fn one(job: Arc<Job>, key: String, content: Content, check: Check) -> Resu
         }
     };
     (job.on)(&Event::Found(found));
+    if stays {
+        checked.stays = true;
+        (job.on)(&Event::Found(Found::OptedOut(key)));
+        return Ok(checked);
+    }
     if !check.repair {
         return Ok(checked);
     }
@@ -288,4 +327,9 @@ async fn orphans(job: &Arc<Job>, spool: &Spool, check: Check, report: &mut Repor
 fn repaired(job: &Job, report: &mut Report, what: String) {
     report.repaired += 1;
     (job.on)(&Event::Found(Found::Repaired(what)));
+}
+
+fn stays(job: &Job, report: &mut Report, what: String) {
+    report.opted_out += 1;
+    (job.on)(&Event::Found(Found::OptedOut(what)));
 }

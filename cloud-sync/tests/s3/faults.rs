@@ -99,6 +99,38 @@ pub(super) async fn a_bit_that_flips_on_its_way_is_noticed_by_reading_back(serve
     scene.assert_whole("flips").await;
 }
 
+/// What breaks off goes on from there; what goes on from elsewhere, or ends elsewhere, is not taken.
+pub(super) async fn an_answer_with_other_bytes_than_were_asked_for_is_not_taken(server: &Server) {
+    type Change = fn([u64; 3]) -> [u64; 3];
+    let changes: [(&str, Change); 3] = [
+        ("range-first", |[first, last, total]| [first - 1, last, total]),
+        ("range-last", |[first, last, total]| [first, last - 1, total]),
+        ("range-total", |[first, last, total]| [first, last + 1, total + 1]),
+    ];
+    for (name, change) in changes {
+        let scene = Scene::with(server, name, vec![noise(11, 70_000)]).await;
+        // As the next attempt is: that which goes well. Then at all of them.
+        for times in [1, 1000] {
+            let cut = rule("GET", "/objects/", 1, Fault::Cut(3000));
+            let proxy = Proxy::start(&server.url, &[cut, rule("GET", "/objects/", times, Fault::Range(change))]).await;
+            let uploader = scene.uploader(server, &proxy.url).await;
+            let uploaded = scene.upload(&uploader).await;
+            let asked =
+                proxy.heads().iter().filter(|head| head.to_ascii_lowercase().contains("\nrange: bytes=")).count();
+            match uploaded {
+                Ok(_) if times == 1 => assert_eq!(asked, 2, "{name}"),
+                Err(Failure::Refused { why, .. }) if times > 1 => {
+                    assert!(why.contains("Content-Range"), "{name}: {why}")
+                }
+                other => panic!("{}: {name}: {times} times: {other:?}", server.name),
+            }
+            let told = |event: &Event| matches!(event, Event::Again { why, .. } if why.contains("Content-Range"));
+            assert!(scene.events().iter().any(told), "{name}");
+        }
+        scene.assert_whole(name).await;
+    }
+}
+
 /// Somebody else wrote the same object while its parts were on their way.
 pub(super) async fn a_complete_that_conflicts_is_resolved(server: &Server) {
     let scene = Scene::new(server, "raced").await;

@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     Flip,
     /// The answer breaks off after so many bytes.
     Cut(usize),
+    /// First, last and all of the bytes that an answer is said to have are others.
+    Range(fn([u64; 3]) -> [u64; 3]),
 }
 
 /// For requests of a method whose target has this in it.
@@ -189,6 +191,7 @@ impl Proxy {
                             client.write_all(&told[..most - given]).await?;
                             return client.set_zero_linger();
                         }
+                        Some(Fault::Range(change)) if given == 0 => client.write_all(&ranged(told, change)).await?,
                         _ => client.write_all(told).await?,
                     }
                     given += read;
@@ -260,6 +263,29 @@ fn as_last(head: &str) -> String {
     let others = lines.filter(|line| !line.to_ascii_lowercase().starts_with("connection:"));
     let kept = others.map(|line| format!("{line}\r\n")).collect::<String>();
     format!("{request}\r\n{kept}Connection: close\r\n\r\n")
+}
+
+/// An answer, with another range in its head.
+fn ranged(told: &[u8], change: fn([u64; 3]) -> [u64; 3]) -> Vec<u8> {
+    let Some(end) = told.windows(4).position(|window| window == b"\r\n\r\n") else { return told.to_vec() };
+    let head = String::from_utf8_lossy(&told[..end]);
+    let lines = head.lines().map(|line| {
+        let lower = line.to_ascii_lowercase();
+        let numbers = lower.strip_prefix("content-range: bytes ").map(|said| {
+            let numbers = said.split(['-', '/']).map(|number| number.parse().expect("a number"));
+            numbers.collect::<Vec<u64>>()
+        });
+        match numbers.as_deref() {
+            Some(&[first, last, total]) => {
+                let [first, last, total] = change([first, last, total]);
+                format!("Content-Range: bytes {first}-{last}/{total}")
+            }
+            _ => line.to_owned(),
+        }
+    });
+    let mut answer = lines.collect::<Vec<_>>().join("\r\n").into_bytes();
+    answer.extend_from_slice(&told[end..]);
+    answer
 }
 
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {

@@ -66,7 +66,8 @@ pub(crate) enum SyncCommand {
         /// Read all bytes of all objects.
         #[arg(long)]
         read: bool,
-        /// Send again what is missing or damaged, while the spool has it, and abort uploads that nobody completes.
+        /// Send again what is missing or damaged, while the spool has it and its patient did not opt out since, and abort uploads that nobody
+        /// completes.
         #[arg(long)]
         repair: bool,
     },
@@ -335,12 +336,14 @@ fn verify(node: &NodeArgs, check: Check) -> Result<(), Failure> {
         let gate = Arc::new(Gate::impatient(site.clone(), store.clone()).await.map_err(|e| usage(e.into()))?);
         let uploader = Uploader::connect_through(gate.clone(), site.policy.s3.clone(), &site.policy.site).await;
         let uploader = uploader.map_err(|e| usage(e.into()))?;
+        let opted_out = gate.of_all().await.map_err(|e| usage(e.into()))?;
         let on = move |event: &S3Event| match event {
             S3Event::Found(found) if !json => eprintln!("{}", said(found)),
             S3Event::Again { what, why, .. } => tracing::warn!("{what}: {why}"),
             _ => {}
         };
-        let report = uploader.verify(&mut spool, &site.trusted, check, on).await.map_err(|e| (1, e.into()));
+        let report = uploader.verify(&mut spool, &site.trusted, &opted_out, check, on).await;
+        let report = report.map_err(|e| (1, e.into()));
         gate.settle().await.map_err(|e| (1, e.into()))?;
         let report = report?;
         let how = if check.repair { "with repair: " } else { "" };
@@ -353,7 +356,7 @@ fn verify(node: &NodeArgs, check: Check) -> Result<(), Failure> {
         true => pretty(&serde_json::json!({
             "right": report.is_right(), "batches": report.batches, "objects": report.objects, "bytes": report.bytes,
             "manifests_wrong": report.manifests_wrong, "missing": report.missing, "damaged": report.damaged,
-            "orphans": report.orphans, "repaired": report.repaired,
+            "orphans": report.orphans, "repaired": report.repaired, "opted_out": report.opted_out,
         }))
         .map_err(|e| (1, e))?,
         false => format!("{}\n", line(&report)),
@@ -371,10 +374,11 @@ fn verify(node: &NodeArgs, check: Check) -> Result<(), Failure> {
 }
 
 fn line(report: &Report) -> String {
-    let Report { batches, objects, bytes, manifests_wrong, missing, damaged, orphans, repaired } = report;
+    let Report { batches, objects, bytes, manifests_wrong, missing, damaged, orphans, repaired, opted_out } = report;
     format!(
         "{batches} batches, {objects} objects, {bytes} bytes: {manifests_wrong} manifests wrong, {missing} objects missing, \
-         {damaged} damaged, {orphans} uploads left behind, {repaired} of these put right"
+         {damaged} damaged, {orphans} uploads left behind, {repaired} of these put right, {opted_out} of these of patients \
+         who opted out since"
     )
 }
 
@@ -387,5 +391,6 @@ fn said(found: &Found) -> String {
         Found::Orphan { key, .. } => format!("an upload of {key} was begun, and nobody completes it"),
         Found::Repaired(key) => format!("{key} is right again"),
         Found::Lost(key) => format!("{key} is lost: hand its study in again"),
+        Found::OptedOut(key) => format!("{key} is not sent again: its patient opted out since, or one of its batch"),
     }
 }

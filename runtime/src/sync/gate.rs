@@ -4,10 +4,12 @@
 //!  upload ─▶ who opted out, as the list is now ─▶ limits of the policy ─▶ journal ─▶ request
 //! ```
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Local, Utc};
+use gantry_cloud_sync::batch::Id;
 use gantry_cloud_sync::policy::{Ledger, Meter, OptOut, Room};
 use gantry_cloud_sync::s3;
 
@@ -81,6 +83,27 @@ impl Gate {
     /// A batch of these patients goes through it from now on.
     pub(super) fn of(&self, patients: Vec<String>) {
         *locked(&self.of) = Of { patients, list: None };
+    }
+
+    /// Anything that was ever handed in may go through it from now on, as a repair sends some of it again. Gives the records of those who
+    /// opted out, of which nothing may; it shuts when somebody else does.
+    ///
+    /// # Errors
+    /// Nobody knows who opted out; the journal's.
+    pub async fn of_all(&self) -> Result<HashSet<Id>, SyncError> {
+        let (mut patients, mut opted_out) = (HashSet::<String>::new(), HashSet::new());
+        if let Some(list) = self.site.opt_out()? {
+            let tell = |record: &str, patient: &str| match list.has(patient) {
+                true => opted_out.extend(record.parse::<Id>().ok()),
+                false if patients.contains(patient) => {}
+                false => {
+                    patients.insert(patient.to_owned());
+                }
+            };
+            self.store.sync_records(tell).await?;
+        }
+        self.of(patients.into_iter().collect());
+        Ok(opted_out)
     }
 
     /// For what it waits, if it does.

@@ -19,7 +19,7 @@ mod study;
 mod turn;
 mod upload;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -398,7 +398,7 @@ impl Run<'_> {
     }
 
     /// Of patients who opted out since nothing stays in the spool, and nothing of a batch that waits or is on its way: what else is in
-    /// it is sealed again.
+    /// it is sealed again, and takes the place of what is in the bucket of it.
     async fn withdraw(&mut self) -> Result<(), SyncError> {
         let Some(list) = self.work.site.opt_out()? else { return Ok(()) };
         if self.spool.is_none() || self.opted_out.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &list)) {
@@ -460,6 +460,7 @@ impl Run<'_> {
 
     /// Whose these records are.
     async fn patients(&self, records: &[String]) -> Result<Vec<String>, SyncError> {
+        let records: HashSet<&String> = records.iter().collect();
         let parts = self.work.store.sync_open().await?.into_iter();
         Ok(parts.filter(|part| records.contains(&part.record)).map(|part| part.patient).collect())
     }
@@ -508,9 +509,12 @@ impl Run<'_> {
         let records = records(&spool.batch(id)?);
         self.work.store.sync_sent(&id.to_string(), &records, now_ms()).await?;
         self.prune()?;
-        self.summary.sent += 1;
         self.go_on("").await?;
-        (self.on)(&Event::Sent(uploaded));
+        // Nobody is told of one out of which all were taken.
+        if uploaded.objects > 0 {
+            self.summary.sent += 1;
+            (self.on)(&Event::Sent(uploaded));
+        }
         Ok(())
     }
 

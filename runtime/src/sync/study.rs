@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use gantry_cloud_sync::batch::{self, Digest, Entry, Format, Id, Intake, Kind, Releasable, Spool};
-use gantry_cloud_sync::deid::{Held, Instance, Json, Mapping, Patient, Values};
+use gantry_cloud_sync::deid::{Instance, Json, Mapping, Patient, Values};
 use gantry_cloud_sync::escrow::{Escrow, EscrowError};
 use gantry_cloud_sync::held::Reason;
 use gantry_cloud_sync::known::{Known, Prover, Stays};
@@ -429,15 +429,13 @@ fn clean(
             Content::File(path) => work.site.cleaners[0].by.read(path)?,
             Content::Made(bytes) => bytes.clone(),
         };
-        let prover = prover.map_err(Clone::clone)?;
-        if *Digest::of(&bytes).as_bytes() != source.object.sha256 {
-            return Err(Stays::Held(Held::Io(std::io::ErrorKind::InvalidData)));
-        }
+        let (prover, sha256) = (prover.map_err(Clone::clone)?, &source.object.sha256);
         Ok(match source.format {
             Format::Dicom => {
                 let mapping = work.escrow.as_ref().map(|_| prover.mapping(&bytes)).transpose()?;
-                Clean::Instance(Box::new(prover.instance(bytes, &decided.excuses)?), mapping)
+                Clean::Instance(Box::new(prover.instance(bytes, sha256, &decided.excuses)?), mapping)
             }
+            Format::Json if Digest::of(&bytes).as_bytes() != sha256 => return Err(Stays::Unknown),
             Format::Json => Clean::Json(prover.json(&bytes, &decided.excuses)?),
         })
     };

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use super::super::durable::{remove, sync_folder, write};
 use super::super::record::Record;
 use super::super::sealed::object_path;
-use super::super::{Digest, Failure, Id, Module, Study};
+use super::super::{Digest, Failure, Id};
 use super::Spool;
-use crate::catalog::Rows;
 
 impl Spool {
     pub(super) fn recover(&mut self) -> Result<(), Failure> {
@@ -17,7 +16,9 @@ impl Spool {
         for entry in fs::read_dir(&scratch).map_err(Failure::disk(&scratch))?.flatten() {
             remove(&entry.path()).map_err(Failure::disk(&scratch))?;
         }
-        let (sealed, sent) = (self.records_in(self.sealed()?)?, self.records_in(self.sent()?)?);
+        let mut objects = BTreeSet::new();
+        let sealed = self.named_in(self.sealed()?, &mut objects)?;
+        let sent = self.named_in(self.sent()?, &mut objects)?;
         for id in self.ids("records")? {
             let path = self.path("records", id);
             if sent.contains(&id) {
@@ -32,35 +33,32 @@ impl Spool {
         }
         self.records.sort_by_key(|record| record.number);
         self.sync("records")?;
-        self.sweep()
+        self.sweep_all_but(objects)
     }
 
-    fn records_in(&self, batches: Vec<Id>) -> Result<BTreeSet<Id>, Failure> {
+    /// Records of these batches, and their objects, files of the catalogue among them.
+    fn named_in(&self, batches: Vec<Id>, objects: &mut BTreeSet<Digest>) -> Result<BTreeSet<Id>, Failure> {
         let mut records = BTreeSet::new();
         for id in batches {
-            records.extend(self.batch(id)?.manifest().studies.iter().map(|study| study.record));
+            let batch = self.batch(id)?;
+            let manifest = batch.manifest();
+            records.extend(manifest.studies.iter().map(|study| study.record));
+            objects.extend(manifest.studies.iter().flat_map(|study| &study.objects).map(|object| object.sha256));
+            objects.extend(manifest.catalog.iter().map(|part| part.sha256));
         }
         Ok(records)
     }
 
-    /// A record of a study whose file is gone, durable again, without rows.
-    pub(super) fn record_again(&self, study: Study, modules: &[Module]) -> Result<Record, Failure> {
-        let named = |module: &&Module| study.objects.iter().any(|object| object.module == Some(module.digest));
-        let modules = modules.iter().filter(named).cloned().collect();
-        // The clock of the batch is over: it is the oldest.
-        let record = Record::new(0, 0, modules, study);
-        self.put("records", record.study.record, &record.written(&Rows::default())?)?;
-        Ok(record)
-    }
-
     /// Removes objects that no record and no batch names, and counts the others.
     pub(super) fn sweep(&mut self) -> Result<(), Failure> {
-        let mut named: BTreeSet<Digest> = BTreeSet::new();
-        for id in self.sealed()?.into_iter().chain(self.sent()?) {
-            let batch = self.batch(id)?;
-            named.extend(batch.manifest().contents().iter().map(|content| content.sha256));
-            named.extend(batch.manifest().catalog.iter().map(|part| part.sha256));
-        }
+        let mut objects = BTreeSet::new();
+        self.named_in(self.sealed()?, &mut objects)?;
+        self.named_in(self.sent()?, &mut objects)?;
+        self.sweep_all_but(objects)
+    }
+
+    /// The same, with objects that batches name.
+    fn sweep_all_but(&mut self, mut named: BTreeSet<Digest>) -> Result<(), Failure> {
         named.extend(self.records.iter().flat_map(|record| &record.study.objects).map(|object| object.sha256));
         let objects = self.root.join("objects");
         let mut bytes = 0;

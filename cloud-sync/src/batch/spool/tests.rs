@@ -3,7 +3,6 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 
 use super::super::{Digest, Format, Harmless, Kind, Model};
 use super::*;
-use crate::catalog::Table;
 
 fn key() -> Vec<u8> {
     Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key").as_ref().to_vec()
@@ -159,40 +158,52 @@ fn a_record_is_taken_back_until_it_is_sealed() {
 }
 
 #[test]
-fn a_record_is_withdrawn_from_a_sealed_batch_and_the_others_of_it_are_sealed_again() {
+fn a_record_is_withdrawn_from_a_sealed_batch_which_is_sealed_again_under_its_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let key = key();
     let mut spool = open(folder.path(), &Limits::default(), &key).expect("a spool");
     let first = add(&mut spool, &[b"shared", b"a"], at(0)).expect("taken in");
     let gone = add(&mut spool, &[b"only here", b"shared"], at(0)).expect("taken in");
     let last = add(&mut spool, &[b"b"], at(0)).expect("taken in");
-    let old = spool.seal_all(at(1)).expect("sealed")[0];
-    assert_eq!(spool.batch_of(gone).expect("asked"), Some(old));
+    let batch = spool.seal_all(at(1)).expect("sealed")[0];
+    let before = spool.batch(batch).expect("it waits");
+    assert_eq!(spool.batch_of(gone).expect("asked"), Some(batch));
     assert!(spool.withdraw(gone).expect("withdrawn") && !spool.withdraw(gone).expect("asked"));
-    assert!(matches!(spool.batch(old), Err(Failure::Unknown(_))), "it never was");
     assert!(!object_path(folder.path(), Digest::of(b"only here")).exists());
+    let after = spool.batch(batch).expect("it waits");
+    assert!(after.takes_place_of("before", before.envelope()), "what is in the bucket of it may be written over");
+    assert!(!after.takes_place_of("after", after.envelope()) && !before.takes_place_of("after", after.envelope()));
+    let path = |batch: &Batch| batch.manifest().catalog_path(Table::Run);
+    assert_eq!(path(&after), path(&before), "its rows too");
+    let [rows] = before.manifest().catalog[..] else { panic!("{:?}", before.manifest().catalog) };
+    assert!(!object_path(folder.path(), rows.sha256).exists());
+
     drop(spool);
     let mut spool = open(folder.path(), &Limits::default(), &key).expect("a spool");
     assert!(!spool.has_record(gone), "the next start does not bring it back");
-    let later = add(&mut spool, &[b"c"], at(2)).expect("taken in");
+    let other = add(&mut spool, &[b"c"], at(2)).expect("taken in");
+    let other = (spool.seal_all(at(3)).expect("sealed")[0], other);
+    assert!(!spool.batch(other.0).expect("it waits").takes_place_of("before", before.envelope()), "it is another");
     let studies = |spool: &Spool, batch: Id| {
         let batch = spool.batch(batch).expect("it waits");
         batch.check().expect("it is whole");
-        let rows: u64 = batch.manifest().catalog.iter().map(|part| part.rows).sum();
+        let rows: Vec<_> = batch.manifest().catalog.iter().map(|part| part.rows).collect();
         (batch.manifest().studies.iter().map(|study| study.record).collect::<Vec<_>>(), rows)
     };
-    let new = spool.seal_all(at(3)).expect("sealed")[0];
-    assert_eq!(studies(&spool, new), (vec![first, last, later], 4), "with their rows, as they came");
+    assert_eq!(studies(&spool, batch), (vec![first, last], vec![3]), "with their rows, as they came");
+    assert_eq!(studies(&spool, other.0), (vec![other.1], vec![1]));
 
-    // Records of what an earlier version sealed are gone: what is left has no part in the catalogue.
-    fs::remove_file(spool.path("records", first)).expect("removed");
-    fs::remove_file(spool.path("records", later)).expect("removed");
-    assert!(spool.withdraw(later).expect("withdrawn"));
-    let new = spool.seal_due(at(3)).expect("sealed")[0];
-    assert_eq!(studies(&spool, new), (vec![first, last], 1));
-    spool.finish(new, at(4)).expect("sent");
+    // Records of what an earlier version sealed are gone: what is left has no rows.
+    fs::remove_file(spool.path("records", last)).expect("removed");
+    assert!(spool.withdraw(first).expect("withdrawn"));
+    assert_eq!(studies(&spool, batch), (vec![last], vec![0]), "a table keeps its file");
+    assert!(spool.withdraw(last).expect("withdrawn"));
+    assert_eq!(studies(&spool, batch), (vec![], vec![0]));
+    assert_eq!(spool.batch(batch).expect("it waits").manifest().modules, []);
+    spool.finish(batch, at(4)).expect("sent");
+    spool.finish(other.0, at(4)).expect("sent");
     assert!(fs::read_dir(folder.path().join("records")).expect("a folder").next().is_none());
-    assert!(!spool.withdraw(last).expect("asked"), "what was sent was sent");
+    assert!(!spool.withdraw(other.1).expect("asked"), "what was sent was sent");
 }
 
 /// A run for each object, since each is a result that nobody can read.

@@ -1,5 +1,6 @@
 //! What came of each look at a study.
 
+use futures_util::TryStreamExt;
 use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -238,8 +239,19 @@ impl Store {
         Ok(rows.iter().map(SyncOpen::read).collect::<Result<_, _>>()?)
     }
 
-    /// A part left the spool again, for this reason: no batch that waits has it. Of one that was on its way objects may be in the bucket, and
-    /// where nothing but the catalogue was missing, the manifest.
+    /// Tells the record of everything that was handed in, and whose it is, by a pseudonym: empty where an earlier version took it.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn sync_records(&self, mut tell: impl FnMut(&str, &str)) -> Result<(), StoreError> {
+        let mut rows = sqlx::query("SELECT record, patient FROM sync_part WHERE record IS NOT NULL").fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            tell(row.try_get("record")?, row.try_get("patient")?);
+        }
+        Ok(())
+    }
+
+    /// A part left the spool again, for this reason: no batch that waits has it. Of one that was on its way objects may be in the bucket.
     ///
     /// # Errors
     /// The journal's.
@@ -250,11 +262,7 @@ impl Store {
         if done.rows_affected() == 0 {
             return Ok(());
         }
-        let left = if was_leaving {
-            "; objects of it may be in the bucket, and the manifest of that batch where all were"
-        } else {
-            ""
-        };
+        let left = if was_leaving { "; objects of it may be in the bucket" } else { "" };
         let event = Event {
             study_instance_uid: part.study_instance_uid.clone(),
             object: format!("record {}", part.record),
