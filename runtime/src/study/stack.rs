@@ -49,7 +49,7 @@ pub(super) struct Slice {
     /// Distance of pixel centres along a row and along a column, mm.
     spacing: [f64; 2],
     /// Spacing Between Slices, or else Slice Thickness, where it makes sense, mm.
-    thickness: Option<f64>,
+    pub(super) thickness: Option<f64>,
     pub(super) pixels: Pixels,
     pub(super) voi: Voi,
     pub(super) facts: Facts,
