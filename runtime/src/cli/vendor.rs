@@ -92,7 +92,7 @@ pub(crate) struct TestArgs {
     /// Skip cases whose studies are not there.
     #[arg(long)]
     skip_missing: bool,
-    /// As `gantry run`, for all cases.
+    /// As `gantry run`, for all cases: what their files say grants nothing.
     #[arg(long, value_name = "WHAT")]
     grant: Vec<String>,
     #[command(flatten)]
