@@ -173,6 +173,8 @@ pub struct VolumeLayout {
     pub geometry: Geometry,
     /// Index into [`Series::instances`] of each slice.
     pub slices: Vec<usize>,
+    /// Which of its spacings are no measure.
+    pub unstated: Unstated,
     /// How its slices were moved to lie above one another; `None`: they did.
     pub tilt: Option<Tilt>,
     /// What tells it from the other volumes of its series, for people and without patient data: attributes and their
@@ -184,8 +186,17 @@ impl VolumeLayout {
     /// Of slices that lie above one another, and the only one of its series.
     #[must_use]
     pub fn new(geometry: Geometry, slices: Vec<usize>) -> Self {
-        Self { geometry, slices, tilt: None, told_by: Vec::new() }
+        Self { geometry, slices, unstated: Unstated::default(), tilt: None, told_by: Vec::new() }
     }
+}
+
+/// Spacings of a grid that nothing states: 1 mm stands for them, and no length follows from it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unstated {
+    /// How far apart pixels lie.
+    pub pixels: bool,
+    /// How far apart slices would lie, or how thick the only one is.
+    pub slices: bool,
 }
 
 /// A stack whose slices are parallel and do not lie above one another (gantry tilt), and how they were moved, each in its
