@@ -52,6 +52,12 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
+/// As the runtime writes digests.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn shown(path: &std::path::Path) -> String {
     printable(&path.to_string_lossy())
 }
@@ -115,21 +121,66 @@ pub mod findings {
     pub struct Code;
 }
 
-/// Of `crate::inference`, what the configuration names.
+/// Of `crate::inference`, what the configuration and manifests name.
 #[path = "../../runtime/src/inference"]
 pub mod inference {
     mod config;
     mod execution;
+    #[expect(dead_code, reason = "no run is of two jobs")]
+    pub mod queue;
     pub use config::{EngineConfig, EnginePreference, Isolation};
     pub use execution::{CpuConfig, Device, Execution, GpuConfig, Precision, Provider};
+    pub use queue::Turn;
+
+    /// What the first axis of a model is.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Batch {
+        /// Nothing that is known.
+        Whole,
+        /// Items.
+        Items,
+        /// Items, also of several jobs.
+        Joined(Join),
+    }
+
+    /// How runs of several jobs become one.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Join {
+        /// Items of all of them.
+        pub items_max: usize,
+        /// How long the first waits.
+        pub window: std::time::Duration,
+    }
 }
 
-/// Of `crate::module`, what the configuration names.
+/// Packages, and of `crate::module` what the configuration names.
 #[path = "../../runtime/src/module"]
 pub mod module {
+    pub mod files;
+    pub mod installed;
+    pub mod language;
     pub mod location;
-    #[expect(dead_code, reason = "no target reads a manifest")]
+    pub mod manifest;
     pub mod needs;
+    pub mod pack;
+    pub mod package;
+    pub mod statement;
+}
+
+/// Of `crate::ingest`, what a manifest names.
+pub mod ingest {
+    /// A UID.
+    #[derive(Debug)]
+    pub struct Uid(());
+
+    impl Uid {
+        /// Checks it.
+        #[must_use]
+        pub fn parse(text: &str) -> Option<Self> {
+            let numbers = text.split('.').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+            (numbers && text.len() <= 64).then_some(Self(()))
+        }
+    }
 }
 
 /// Of `crate::sandbox`, what the configuration names.
@@ -199,6 +250,39 @@ pub mod deid {
     pub fn has_long_length(vr: VR) -> bool {
         use VR::{OB, OD, OF, OL, OV, OW, SQ, SV, UC, UN, UR, UT, UV};
         matches!(vr, OB | OD | OF | OL | OV | OW | SQ | SV | UC | UN | UR | UT | UV)
+    }
+}
+
+/// Of `gantry_cloud_sync::dsse`, what a statement is signed by: here, nothing.
+pub mod dsse {
+    /// Whoever signed it.
+    #[derive(Debug, Clone)]
+    pub struct PublicKey;
+
+    /// Whoever signs it.
+    #[derive(Debug)]
+    pub struct SigningKey;
+
+    /// Why an envelope is not opened.
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot be opened here")]
+    pub struct Refused;
+
+    /// An envelope that was opened.
+    #[derive(Debug)]
+    pub struct Opened {
+        /// What is signed.
+        pub payload: Vec<u8>,
+        /// By whom.
+        pub signer: PublicKey,
+    }
+
+    pub(crate) fn open(_: &str, _: &[u8], _: &[PublicKey]) -> Result<Opened, Refused> {
+        Err(Refused)
+    }
+
+    pub(crate) fn seal(_: &str, _: &[u8], _: &SigningKey) -> Vec<u8> {
+        Vec::new()
     }
 }
 

@@ -11,7 +11,6 @@ use gantry::app::App;
 use gantry::config::Config;
 use gantry::inference::{EnginePreference, Turn, bring_in, local};
 use gantry::module::build::{self, BuildError};
-use gantry::module::foreign;
 use gantry::module::from_onnx::{self, FromOnnxError};
 use gantry::module::language::Language;
 use gantry::module::new::{self, NewError};
@@ -286,14 +285,7 @@ enum ModuleCommand {
     Pull(package::PullArgs),
     /// Say what any WebAssembly file wants, and what of it a module could be given. Nothing of it is run.
     #[command(after_help = "Example:\n  gantry module explain structured-report-to-text.wasi.wasm\n")]
-    Explain {
-        /// A component or a core module.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-        /// For scripts.
-        #[arg(long)]
-        json: bool,
-    },
+    Explain(vendor::ExplainArgs),
     /// Install a package out of a file, if a vendor who is trusted signed it, beside those that are there.
     #[command(after_help = package::INSTALL_EXAMPLES)]
     Install(package::InstallArgs),
@@ -489,18 +481,6 @@ fn serve(file: &Path) -> Result<(), (u8, anyhow::Error)> {
     done
 }
 
-fn explain(file: &Path, json: bool) -> Result<(), (u8, anyhow::Error)> {
-    let limits = gantry::config::Limits::default();
-    let explained = foreign::explain_file(file, limits.component_max_mib).map_err(|e| (4, e.into()))?;
-    print(
-        match json {
-            true => serde_json::to_string_pretty(&explained).map_err(|e| (1, e.into()))? + "\n",
-            false => explained.to_string(),
-        }
-        .as_bytes(),
-    )
-}
-
 fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {
     let mut progress = |step: &str| eprintln!("{step}");
     let not_made = |e: NewError| (if e.is_usage() { 2 } else { 1 }, e.into());
@@ -543,7 +523,7 @@ fn module(command: ModuleCommand) -> Result<(), (u8, anyhow::Error)> {
         ModuleCommand::Bench(args) => vendor::bench(&args),
         ModuleCommand::Pack(args) => vendor::pack(&args),
         ModuleCommand::Unpack(args) => vendor::unpack(&args),
-        ModuleCommand::Explain { file, json } => explain(&file, json),
+        ModuleCommand::Explain(args) => vendor::explain(&args),
         ModuleCommand::Sign(args) => package::sign(&args),
         ModuleCommand::Push(args) => package::push(&args),
         ModuleCommand::Pull(args) => package::pull(&args),

@@ -22,7 +22,7 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 
 use crate::inside::ratio;
-use crate::report::{Report, median};
+use crate::report::{Report, median, percentile};
 
 /// How much to measure, and on what.
 #[derive(Debug, clap::Args)]
@@ -395,12 +395,6 @@ fn rate(seconds: f64, items: usize, mut run: impl FnMut() -> Result<()>) -> Resu
         runs += 1;
     }
     Ok((runs * items) as f64 / begun.elapsed().as_secs_f64())
-}
-
-fn percentile(times: &[f64]) -> f64 {
-    let mut sorted = times.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get((sorted.len() * 99).div_ceil(100).saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
 /// This program as a worker.

@@ -30,8 +30,8 @@ use gantry_tests::onnx::{right_model, wrong_models};
 use gantry_tests::{Scenario, guests, repository};
 
 use crate::processor::{self, Pinned};
-use crate::report::{Report, median};
-use crate::workers::{Job, Net, percentile};
+use crate::report::{Report, median, percentile};
+use crate::workers::{Job, Net};
 
 /// What the 99th percentile may grow to.
 const TARGET: f64 = 1.1;
@@ -247,12 +247,12 @@ struct Told {
 
 impl Times {
     fn ratio(&self) -> f64 {
-        percentile(self.beside.clone()) / percentile(self.alone.concat())
+        percentile(&self.beside) / percentile(&self.alone.concat())
     }
 
     /// 99th percentiles of the halves of what was measured alone, the larger over the smaller.
     fn noise(&self) -> f64 {
-        let [one, other] = self.alone.each_ref().map(|times| percentile(times.clone()));
+        let [one, other] = self.alone.each_ref().map(|times| percentile(times));
         one.max(other) / one.min(other)
     }
 
@@ -318,7 +318,7 @@ impl<'a> Beside<'a> {
             misdeeds += more;
         }
         let (ratio, noise) = (times.ratio(), times.noise());
-        let [beside, alone] = [times.beside.clone(), times.alone.concat()].map(|times| percentile(times) * 1e3);
+        let [beside, alone] = [times.beside.clone(), times.alone.concat()].map(|times| percentile(&times) * 1e3);
         eprintln!(
             "  beside {who} ({misdeeds} times): {beside:.3} ms, alone {alone:.3} ms, {ratio:.2}; noise {noise:.2}"
         );
@@ -346,7 +346,7 @@ impl<'a> Beside<'a> {
             named.collect::<Vec<_>>().join(", ")
         );
         report.wanted(&format!("{}, the worst", self.name), worst, "", (TARGET, None), note);
-        let [beside, alone] = [self.all.beside.clone(), self.all.alone.concat()].map(percentile);
+        let [beside, alone] = [self.all.beside.clone(), self.all.alone.concat()].map(|times| percentile(&times));
         let note = format!("p99 of all together: {:.2} and {:.2} ms", beside * 1e3, alone * 1e3);
         report.wanted("  all together", self.all.ratio(), "", (TARGET, None), note);
         let noises: Vec<f64> = self.told.iter().map(|told| told.noise).collect();

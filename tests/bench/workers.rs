@@ -17,7 +17,7 @@ use gantry::worker::Program;
 use gantry_tests::repository;
 
 use crate::inside::{Bench, ratio};
-use crate::report::{Report, median};
+use crate::report::{Report, median, percentile};
 use crate::{Built, Places, neighbours};
 
 /// A routine run may hold the device so long, ms.
@@ -357,13 +357,7 @@ pub(crate) fn p99(count: usize, once: impl Fn() -> Result<()>) -> Result<f64> {
         once()?;
         Ok(begun.elapsed().as_secs_f64())
     });
-    Ok(percentile(times.collect::<Result<_>>()?))
-}
-
-/// The 99th percentile.
-pub(crate) fn percentile(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times.get((times.len() * 99).div_ceil(100).saturating_sub(1)).copied().unwrap_or(f64::NAN)
+    Ok(percentile(&times.collect::<Result<Vec<_>>>()?))
 }
 
 /// For whom something runs.

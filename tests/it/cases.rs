@@ -137,16 +137,30 @@ fn a_case_may_expect_that_a_module_calls_a_study_unfit_or_fails() {
 }
 
 #[test]
-fn a_package_grants_itself_nothing() {
+fn a_package_or_a_source_grants_itself_nothing() {
     let manifest = MANIFEST.replace("\"wasi:nn\"", "\"wasi:clocks\"");
     let case = format!("[study]\ngrant = [\"wasi:clocks\"]\n{BALL}");
     let Some(scenario) = with_cases("by-the-clock", &manifest, &[("one", case.as_str())]) else { return };
     let package = text(scenario.package_folder());
-    for command in ["test", "check"] {
-        let said = says(&[command, package]);
-        assert!(said.code == Some(4) && said.out.contains("say --grant wasi:clocks"), "{command}: {said:?}");
-        let said = says(&[command, package, "--grant", "wasi:clocks"]);
-        assert_eq!(said.code, Some(0), "{command}: {said:?}");
+    // A source is a folder with a package in it, and may be a stranger's as well.
+    let source = tempfile::tempdir().expect("a folder");
+    let inside = source.path().join("package");
+    std::fs::create_dir(&inside).expect("made");
+    for file in ["module.toml", "component.wasm"] {
+        std::fs::copy(scenario.package_folder().join(file), inside.join(file)).expect("copied");
+    }
+    let unbuilt = manifest.replace("sha256 = \"COMPONENT\"\n", "");
+    std::fs::write(source.path().join("module.toml"), unbuilt).expect("written");
+    std::fs::write(source.path().join("Cargo.toml"), "").expect("written");
+    std::fs::create_dir_all(source.path().join("cases/one")).expect("made");
+    std::fs::write(source.path().join("cases/one/expect.toml"), &case).expect("written");
+    for module in [package, text(source.path()), text(&inside)] {
+        for command in ["test", "check"] {
+            let said = says(&[command, module]);
+            assert!(said.code == Some(4) && said.out.contains("say --grant wasi:clocks"), "{command}: {said:?}");
+            let said = says(&[command, module, "--grant", "wasi:clocks"]);
+            assert_eq!(said.code, Some(0), "{command}: {said:?}");
+        }
     }
 }
 

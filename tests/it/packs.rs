@@ -7,7 +7,7 @@ use std::process::Command;
 
 use gantry_tests::command::{Said, gantry};
 use gantry_tests::peers::Peers;
-use gantry_tests::{Scenario, asset, needed, repository};
+use gantry_tests::{MANIFEST, Scenario, asset, needed, repository};
 use rcgen::{KeyPair, PKCS_ED25519};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -138,6 +138,31 @@ fn a_pack_is_tested_inspected_and_compared() {
     let told: Value = serde_json::from_str(&json.out).expect("JSON");
     assert_eq!(told["asks_for_more"], serde_json::json!(["attribute:PatientSex", "wasi:clocks"]));
     assert_eq!((&told["old"]["version"], &told["new"]["version"]), (&"0.1.0".into(), &"0.2.0".into()));
+}
+
+#[test]
+fn whoever_looks_at_a_package_says_with_which_limits() {
+    // Too large for a site that takes components of 1 MiB, and no component for one that reads it.
+    let folder = tempfile::tempdir().expect("a folder");
+    let scenario = Scenario::new(&vec![0; 3 << 19], MANIFEST).expect("a scenario");
+    let (package, config) = (scenario.package_folder(), folder.path().join("gantry.toml"));
+    std::fs::write(&config, "[limits]\ncomponent_max_mib = 1\n").expect("written");
+    let component = package.join("component.wasm");
+    let package = text(package);
+    let out = folder.path().join("x.gantry");
+    for words in [
+        &["inspect", package][..],
+        &["diff", package, package],
+        &["pack", package, "--out", text(&out)],
+        &["explain", text(&component)],
+    ] {
+        let without = says(words);
+        assert!(without.code == Some(4) && !without.err.contains("component_max_mib"), "{words:?}: {without:?}");
+        let with = says(&[words, &["--config", text(&config)]].concat());
+        assert!(with.err.contains("component_max_mib = 1") && !out.exists(), "{words:?}: {with:?}");
+        let none = says(&[words, &["--config", "/nonexistent"]].concat());
+        assert!(none.code == Some(2) && none.err.contains("/nonexistent"), "{words:?}: {none:?}");
+    }
 }
 
 #[test]

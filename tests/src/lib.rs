@@ -352,6 +352,11 @@ impl Scenario {
 
     /// Runs it all where others run too, as that was configured.
     pub fn run_in(&self, app: &App, observe: &dyn Fn(Event<'_>)) -> Result<JobResult, RunError> {
+        self.run_as(app, &Turn::default(), observe)
+    }
+
+    /// As [`Scenario::run_in`], as urgent as that, until it is cancelled.
+    pub fn run_as(&self, app: &App, turn: &Turn, observe: &dyn Fn(Event<'_>)) -> Result<JobResult, RunError> {
         let policy = Policy::new(&self.config.grants, &self.grants).expect("grants that exist");
         let request = Request {
             module: &self.package,
@@ -364,7 +369,7 @@ impl Scenario {
             overlay: false,
             stamp: Stamp { date: "20240102".into(), time: "030405".into() },
         };
-        pipeline::run(app, &request, &Turn::default(), observe)
+        pipeline::run(app, &request, turn, observe)
     }
 
     /// What the module states of all series, before anything that writes DICOM has seen it.

@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz`: throws bytes at what reads the network, DICOM files, the configuration and what guests ask, guided by the code they
-//! reach.
+//! `cargo xtask fuzz`: throws bytes at what reads the network, DICOM files, packages, the configuration and what guests ask, guided by the
+//! code they reach.
 
 use crate::process::{Step, seconds, timed};
 use crate::repository::{Repository, find_program};
@@ -50,6 +50,8 @@ pub(crate) enum Target {
     Reader,
     /// The text of gantry.toml
     Config,
+    /// A package in one file
+    Pack,
     /// What a guest asks of volumes
     Volumes,
 }
@@ -80,6 +82,7 @@ impl Target {
             Self::Hl7 => "hl7",
             Self::Reader => "reader",
             Self::Config => "config",
+            Self::Pack => "pack",
             Self::Volumes => "volumes",
         }
     }
@@ -91,7 +94,7 @@ impl Target {
             Self::Multipart => 20 << 10,
             // A header, and a small image in any transfer syntax.
             Self::Reader => 8 << 10,
-            Self::Config => 16 << 10,
+            Self::Config | Self::Pack => 16 << 10,
             Self::Volumes => 1 << 10,
         }
     }
@@ -189,7 +192,13 @@ fn fuzz(repository: &Repository, programs: &Path, target: Target, time: u32) -> 
         "-print_final_stats=1".into(),
     ]);
     let step = match target {
-        Target::Guard | Target::Command | Target::Multipart | Target::Hl7 | Target::Volumes | Target::Reader => step,
+        Target::Guard
+        | Target::Command
+        | Target::Multipart
+        | Target::Hl7
+        | Target::Pack
+        | Target::Volumes
+        | Target::Reader => step,
         Target::Config => {
             fs::copy(repository.root.join(EXAMPLE), learnt.join("example")).context("cannot copy the example")?;
             step.arg(format!("-dict={}", words(repository)?.display()))

@@ -148,9 +148,12 @@ fn is_on(path: &OsStr, tool: &str) -> bool {
 /// The digest of all that such a guest is made of: its sources, the contract, how it is built, and the tools' versions.
 fn inputs(repository: &Repository, folder: &Path) -> Result<String> {
     let mut files = files_in(folder, |name| !["build", "package", "__pycache__"].contains(&name))?;
-    for part in ["wit", "runtime/src/module/build", "tests/toolchains"] {
+    // A package has a manifest, an SBOM and cases beside its component.
+    for part in ["wit", "runtime/src/module", "tests/toolchains"] {
         files.extend(files_in(&repository.root.join(part), |_| true)?);
     }
+    // With the version of what builds it, and of the crates that it encodes components with.
+    files.push(repository.root.join("Cargo.lock"));
     let mut digest = Sha256::new();
     for file in files {
         let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -243,14 +246,30 @@ mod tests {
             fs::write(path, text).expect("a file");
         };
         let inputs = || inputs(&repository(&root), &root.join("guest")).expect("a digest");
-        for file in ["guest/module.py", "wit/imaging.wit", "runtime/src/module/build/python.rs", "tests/toolchains/x"] {
+        for file in [
+            "guest/module.py",
+            "wit/imaging.wit",
+            "runtime/src/module/build/python.rs",
+            "runtime/src/module/sbom.rs",
+            "tests/toolchains/x",
+            "Cargo.lock",
+        ] {
             write(file, "");
         }
         let first = inputs();
         write("guest/build/module.wasm", "made");
         write("guest/package/module.toml", "made");
         assert_eq!(inputs(), first, "what was made is no input");
-        for file in ["guest/module.py", "guest/parts/more.py", "wit/imaging.wit", "tests/toolchains/x"] {
+        for file in [
+            "guest/module.py",
+            "guest/parts/more.py",
+            "wit/imaging.wit",
+            "runtime/src/module/build/python.rs",
+            "runtime/src/module/sbom.rs",
+            "runtime/src/module/needs.rs",
+            "tests/toolchains/x",
+            "Cargo.lock",
+        ] {
             let before = inputs();
             write(file, "changed");
             assert_ne!(inputs(), before, "{file}");

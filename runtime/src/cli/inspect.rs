@@ -59,6 +59,9 @@ fn people(study: &Study) -> String {
             if unplaced(series, volume) {
                 text.push_str(", without a place in the patient");
             }
+            if volume.unstated.pixels {
+                text.push_str(", nothing says how large its pixels are");
+            }
             if let Some(tilt) = &volume.tilt {
                 let _ = write!(text, ", straightened by {:.1} degrees", tilt.degrees);
             }
@@ -88,6 +91,7 @@ fn machines(study: &Study) -> Value {
         json!({
             "size": grid.size(), "spacing_mm": grid.spacing(), "origin_mm": grid.origin(), "axes": grid.axes(),
             "unplaced": unplaced(series, volume),
+            "pixel_spacing_stated": !volume.unstated.pixels,
             "told_by": told,
             "tilt_degrees": volume.tilt.as_ref().map(|tilt| tilt.degrees),
             "slices": volume.slices.iter().map(|index| image(series, index)).collect::<Vec<_>>(),

@@ -151,7 +151,7 @@ fn digest(text: &str) -> Result<Sha256Hex, String> {
     text.strip_prefix("sha256:").unwrap_or(text).to_owned().try_into()
 }
 
-fn read(config: Option<&Path>) -> Done<Config> {
+pub(crate) fn read(config: Option<&Path>) -> Done<Config> {
     config.map_or(Ok(Config::default()), Config::read).map_err(|e| (2, e.into()))
 }
 

@@ -1,4 +1,5 @@
-//! `gantry module check`, `test`, `bench`, `pack`, `unpack`, `inspect` and `diff`: what a vendor does with a package before anybody has it.
+//! `gantry module check`, `test`, `bench`, `pack`, `unpack`, `inspect`, `diff` and `explain`: what a vendor does with a package
+//! before anybody has it.
 
 use std::path::{Path, PathBuf};
 
@@ -17,11 +18,12 @@ use gantry::module::package::{Package, PackageError};
 use gantry::module::sbom::{SBOM_FILE, SBOM_MAX_KIB};
 use gantry::module::statement::ENVELOPE_FILE;
 use gantry::module::target::Target;
-use gantry::module::{accompany, diff};
+use gantry::module::{accompany, diff, foreign};
 use gantry::sandbox::grants::Policy;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use crate::cli::package;
 use crate::print;
 
 type Done<T = ()> = Result<T, (u8, anyhow::Error)>;
@@ -92,7 +94,7 @@ pub(crate) struct TestArgs {
     /// Skip cases whose studies are not there.
     #[arg(long)]
     skip_missing: bool,
-    /// As `gantry run`, for all cases.
+    /// As `gantry run`, for all cases: what their files say grants nothing.
     #[arg(long, value_name = "WHAT")]
     grant: Vec<String>,
     #[command(flatten)]
@@ -128,6 +130,9 @@ pub(crate) struct PackArgs {
     /// The file to write; NAME-VERSION.gantry here when not set. One that is there is replaced.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Limits; without it, the defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// For scripts.
     #[arg(long)]
     json: bool,
@@ -157,6 +162,9 @@ pub(crate) struct InspectArgs {
     /// Print its SBOM instead: CycloneDX 1.6.
     #[arg(long, conflicts_with = "json")]
     sbom: bool,
+    /// Limits; without it, the defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// For scripts.
     #[arg(long)]
     json: bool,
@@ -168,6 +176,22 @@ pub(crate) struct DiffArgs {
     old: PathBuf,
     /// The package that may take its place.
     new: PathBuf,
+    /// Limits; without it, the defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// For scripts.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ExplainArgs {
+    /// A component or a core module.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Limits; without it, the defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// For scripts.
     #[arg(long)]
     json: bool,
@@ -192,8 +216,7 @@ struct With {
 
 impl With {
     fn config(&self) -> Done<Config> {
-        let mut config =
-            self.config.as_deref().map_or(Ok(Config::default()), Config::read).map_err(|e| (2, e.into()))?;
+        let mut config = package::read(self.config.as_deref())?;
         config.engines.engine = self.engine.unwrap_or(config.engines.engine);
         Ok(config)
     }
@@ -357,7 +380,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Done {
 }
 
 pub(crate) fn pack(args: &PackArgs) -> Done {
-    let limits = Limits::default();
+    let limits = package::read(args.config.as_deref())?.limits;
     if args.module.is_file() {
         return Err((2, anyhow!("{}: this is a file; give the package folder, or its source", args.module.display())));
     }
@@ -403,7 +426,7 @@ pub(crate) fn pack(args: &PackArgs) -> Done {
 }
 
 pub(crate) fn unpack(args: &UnpackArgs) -> Done {
-    let config = args.config.as_deref().map_or(Ok(Config::default()), Config::read).map_err(|e| (2, e.into()))?;
+    let config = package::read(args.config.as_deref())?;
     let turn = until_signal()?;
     let refused = |e: PackageError| unless_interrupted(&turn, e);
     if !args.pack.is_file() {
@@ -431,7 +454,7 @@ fn plain(bytes: &[u8]) -> String {
 }
 
 pub(crate) fn inspect(args: &InspectArgs) -> Done {
-    let limits = Limits::default();
+    let limits = package::read(args.config.as_deref())?.limits;
     let refused = |e: PackageError| -> (u8, anyhow::Error) { (crate::unusable(&e), e.into()) };
     if args.card || args.sbom {
         let files = Files::open(&args.folder).map_err(refused)?;
@@ -451,8 +474,15 @@ pub(crate) fn inspect(args: &InspectArgs) -> Done {
 
 pub(crate) fn diff(args: &DiffArgs) -> Done {
     let open = |path: &Path| -> Done<Package> { Package::open(path).map_err(|e| (crate::unusable(&e), e.into())) };
-    let differ = diff::diff(&open(&args.old)?, &open(&args.new)?, &Limits::default());
+    let limits = package::read(args.config.as_deref())?.limits;
+    let differ = diff::diff(&open(&args.old)?, &open(&args.new)?, &limits);
     said(&differ.map_err(not_inspected)?, args.json)
+}
+
+pub(crate) fn explain(args: &ExplainArgs) -> Done {
+    let limits = package::read(args.config.as_deref())?.limits;
+    let explained = foreign::explain_file(&args.file, limits.component_max_mib).map_err(|e| (4, e.into()))?;
+    said(&explained, args.json)
 }
 
 #[cfg(test)]

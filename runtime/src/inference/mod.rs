@@ -264,10 +264,12 @@ pub enum InferenceError {
         reason: String,
     },
     /// It is not run, since it cannot end in time.
-    #[error("model '{model}' is not run: it cannot end before the job's deadline (job_deadline_ms): {why}")]
+    #[error("model '{model}' is not run: it cannot end before the deadline ({limit}): {why}")]
     TooLate {
         /// Its name in the package.
         model: String,
+        /// The limit that sets the deadline.
+        limit: &'static str,
         /// What is known.
         why: TooLate,
     },
@@ -328,9 +330,9 @@ impl InferenceError {
     #[must_use]
     pub fn limit(&self) -> Option<&'static str> {
         match self {
-            Self::TooLong { limit, .. } => Some(limit),
+            Self::TooLong { limit, .. } | Self::TooLate { limit, .. } => Some(limit),
             Self::OutOfMemory { .. } => Some("engines.worker_memory_mib"),
-            Self::TooLate { .. } | Self::Deadline { .. } => Some("job_deadline_ms"),
+            Self::Deadline { .. } => Some("job_deadline_ms"),
             Self::OverBudget(_) | Self::Tensor(TensorError::OverBudget(_)) => Some("host_memory_mib"),
             _ => None,
         }

@@ -462,6 +462,19 @@ mod tests {
     }
 
     #[test]
+    fn what_fuzzing_begins_with_is_a_pack() {
+        let seed = include_bytes!("../../../fuzz/corpus/pack/real");
+        let (folder, sound) = (tempfile::tempdir().expect("a folder"), &seed[1..]);
+        let (to, again) = (folder.path().join("package"), folder.path().join("again.gantry"));
+        let pack = open(sound).expect("a pack");
+        pack.unpack(&to, &Limits::default(), &Turn::default()).expect("unpacked");
+        let package = crate::module::package::Package::open(&to).expect("a package");
+        package.component(1).and_then(|_| package.model("net", 1)).expect("whole");
+        write(&Files::Folder(to), &BTreeMap::new(), &again, &Limits::default(), &Turn::default()).expect("packed");
+        assert!(std::fs::read(again).expect("there") == sound);
+    }
+
+    #[test]
     fn a_list_is_written_in_one_way_and_does_not_list_itself() {
         let digest = "0".repeat(64);
         let list = |text: String| -> Option<Vec<String>> {

@@ -75,10 +75,10 @@ impl Crate {
 }
 
 impl Crates {
-    /// Those of a source folder: `Cargo.lock` names them, and Cargo tells licences of what it has downloaded.
+    /// Those of a source folder: `Cargo.lock` names them, and Cargo tells their licences.
     ///
     /// # Errors
-    /// `Cargo.lock` or `Cargo.toml` are there and cannot be read.
+    /// `Cargo.lock` or `Cargo.toml` are there and cannot be read, or Cargo cannot have all of these crates.
     pub fn of_source(source: &Path) -> Result<Self, String> {
         let text = |name: &str| -> Result<Option<String>, String> {
             let path = source.join(name);
@@ -92,7 +92,7 @@ impl Crates {
         let (Some(lock), Some(manifest)) = (text("Cargo.lock")?, text("Cargo.toml")?) else {
             return Ok(Self::default());
         };
-        let crates = Self::of(&lock, &manifest, &licenses(source));
+        let crates = licenses(source).and_then(|licenses| Self::of(&lock, &manifest, &licenses));
         crates.map_err(|e| format!("{}: {e}", source.join("Cargo.lock").display()))
     }
 
@@ -124,19 +124,28 @@ impl Crates {
     }
 }
 
-/// Licences by name and version; none where Cargo cannot tell.
-fn licenses(source: &Path) -> BTreeMap<(String, String), String> {
+/// Licences by name and version. Cargo fetches crates that are not there, also those that only another target needs: which ones are
+/// there is otherwise on each machine.
+fn licenses(source: &Path) -> Result<BTreeMap<(String, String), String>, String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["metadata", "--format-version", "1", "--offline", "--manifest-path"]).arg(source.join("Cargo.toml"));
-    // It is asked, and must fetch nothing for the answer.
+    cargo.args(["metadata", "--format-version", "1", "--locked", "--manifest-path"]).arg(source.join("Cargo.toml"));
+    // No toolchain, though.
     cargo.env("RUSTUP_AUTO_INSTALL", "0");
-    let told = cargo.output().ok().filter(|output| output.status.success());
-    let told: Value = told.and_then(|output| serde_json::from_slice(&output.stdout).ok()).unwrap_or_default();
+    let failed = |why: &str| {
+        format!(
+            "`cargo metadata` tells no licences, which an SBOM has on every machine; run `cargo fetch` first: {why}"
+        )
+    };
+    let told = cargo.output().map_err(|e| failed(&e.to_string()))?;
+    if !told.status.success() {
+        return Err(failed(String::from_utf8_lossy(&told.stderr).trim()));
+    }
+    let told: Value = serde_json::from_slice(&told.stdout).map_err(|e| failed(&e.to_string()))?;
     let packages = told["packages"].as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().map(str::to_owned);
     // An old way to write `OR`.
     let one = |p: &Value| Some(((text(&p["name"])?, text(&p["version"])?), text(&p["license"])?.replace('/', " OR ")));
-    packages.iter().filter_map(one).collect()
+    Ok(packages.iter().filter_map(one).collect())
 }
 
 /// The document: what the manifest says, the digest of the model card, and crates.
@@ -326,6 +335,34 @@ mod tests {
         let number = |document: &[u8]| serde_json::from_slice::<Value>(document).expect("JSON")["serialNumber"].clone();
         assert_ne!(number(&of(3)), number(&of(4)));
         assert_eq!(urn(&[0xff; 32]), "urn:uuid:ffffffff-ffff-8fff-bfff-ffffffffffff");
+    }
+
+    #[test]
+    fn licences_are_those_of_all_crates_or_there_is_no_sbom() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            std::fs::write(path, text).expect("written");
+        };
+        let package = |name: &str| format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
+        let needs = "[dependencies]\nbeside = { path = \"../beside\" }\n[workspace]\n";
+        write("lungs/Cargo.toml", &(package("lungs") + needs));
+        write("lungs/src/lib.rs", "");
+        let locked = |name: &str| format!("[[package]]\nname = \"{name}\"\nversion = \"0.1.0\"\n");
+        let lock = format!("version = 4\n{}{}dependencies = [\"beside\"]\n", locked("beside"), locked("lungs"));
+        write("lungs/Cargo.lock", &lock);
+        let source = folder.path().join("lungs");
+        let error = Crates::of_source(&source).expect_err("a crate is not there");
+        assert!(
+            error.contains("Cargo.lock: `cargo metadata` tells no licences") && error.contains("beside"),
+            "{error}"
+        );
+        write("beside/Cargo.toml", &(package("beside") + "license = \"MIT/Apache-2.0\"\n"));
+        write("beside/src/lib.rs", "");
+        let crates = Crates::of_source(&source).expect("all are there");
+        let licenses: Vec<_> = crates.all.iter().map(|of| (of.name.as_str(), of.license.as_deref())).collect();
+        assert_eq!(licenses, [("beside", Some("MIT OR Apache-2.0"))]);
     }
 
     #[test]

@@ -133,6 +133,7 @@ pub fn gate_of(
     volumes.sort_by_key(|(at, _)| !given.contains(at));
     let first = volumes.first().map(|(at, _)| *at).ok_or(Refusal::NoSource)?;
     statements(&findings)?;
+    sizes(&findings, study, &volumes, given)?;
     marks::boxes(&findings.marks, first, &volumes)?;
     let mut result = Accepted {
         segmentation: None,
@@ -187,6 +188,21 @@ fn placed(study: &Study, (series, volume): At, what: &'static str) -> Result<(),
     let series = study.series.get(series);
     let first = series.and_then(|s| s.instances.get(*s.volumes.get(volume)?.slices.first()?));
     if first.is_some_and(|first| first.unplaced) { Err(Refusal::Unplaced { what }) } else { Ok(()) }
+}
+
+/// Lengths, areas and volumes are of pixels whose size somebody states.
+fn sizes(findings: &Findings, study: &Study, volumes: &[(At, &Geometry)], given: &BTreeSet<At>) -> Result<(), Refusal> {
+    let seen: Vec<At> = volumes.iter().map(|(at, _)| *at).filter(|at| given.is_empty() || given.contains(at)).collect();
+    let unstated = |(series, volume): &At| {
+        study.series.get(*series).and_then(|s| s.volumes.get(*volume)).is_some_and(|layout| layout.unstated.pixels)
+    };
+    if seen.is_empty() || !seen.iter().all(unstated) {
+        return Ok(());
+    }
+    for (i, m) in findings.measurements.iter().enumerate() {
+        size(&m.unit, false).map_err(at(format!("measurement {i}")))?;
+    }
+    Ok(())
 }
 
 /// All volumes of the accepted series, in order.
@@ -358,6 +374,19 @@ fn unit(unit: &str) -> Result<(), String> {
     })
 }
 
+/// That what is measured in this unit can be, where pixels have a size that is `known`, or have none.
+fn size(unit: &str, known: bool) -> Result<(), String> {
+    const SIZES: [&str; 18] = [
+        "m", "dm", "cm", "mm", "um", "nm", "L", "l", "dL", "dl", "cL", "cl", "mL", "ml", "uL", "ul", "[in_i]", "[ft_i]",
+    ];
+    let of_what = unit.split('{').next().unwrap_or_default().trim_end_matches(['^', '*', '+', '2', '3']);
+    check(known || !SIZES.contains(&of_what), || {
+        "it is a length, an area or a volume, and nothing says how large the pixels are (PixelSpacing (0028,0030) and \
+         ImagerPixelSpacing (0018,1164) are absent); state it in {pixels}, or as a ratio"
+            .into()
+    })
+}
+
 fn probability(what: &str, p: f32) -> Result<(), String> {
     check((0.0..=1.0).contains(&p), || format!("its {what} {p} is not in 0..=1"))
 }
@@ -502,6 +531,30 @@ mod tests {
         assert!(matches!(refusal, Refusal::Unplaced { what: "segmentation" }), "{refusal}");
         let findings = Findings { segmentation: None, measurements: vec![], ..good() };
         assert!(gate(findings, &nowhere, &[0]).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_measured_in_pixels_of_unknown_size() {
+        let mut study = study(&grid());
+        study.series[0].volumes[0].unstated.pixels = true;
+        let judged = |study: &Study, unit: &str| {
+            let measurements = vec![Measurement { quantity: liver(), value: 1.5, unit: unit.into(), segment: None }];
+            gate(Findings { measurements, ..Findings::default() }, study, &[0]).map(drop).map_err(|e| e.to_string())
+        };
+        for unit in ["mm", "cm2", "mm3", "mL", "cm{length}", "[in_i]", "m", "L"] {
+            let text = judged(&study, unit).expect_err(unit);
+            assert!(
+                text.contains("measurement 0") && text.contains("PixelSpacing") && text.contains("{pixels}"),
+                "{text}"
+            );
+        }
+        for unit in ["1", "%", "{pixels}", "[hnsf'U]", "deg", "mm[Hg]", "/min", "ms"] {
+            assert_eq!(judged(&study, unit), Ok(()), "{unit}");
+        }
+        // One of two is known: the module may have measured there.
+        let known = study.series[0].volumes[0].clone();
+        study.series[0].volumes.push(crate::study::VolumeLayout { unstated: Default::default(), ..known });
+        assert_eq!(judged(&study, "mm"), Ok(()));
     }
 
     #[test]

@@ -132,9 +132,23 @@ fn put_displayed_area(object: &mut InMemDicomObject, source: &Source<'_>) {
     put(&mut area, tags::DISPLAYED_AREA_TOP_LEFT_HAND_CORNER, VR::SL, corner(1, 1));
     put(&mut area, tags::DISPLAYED_AREA_BOTTOM_RIGHT_HAND_CORNER, VR::SL, corner(last(columns), last(rows)));
     put(&mut area, tags::PRESENTATION_SIZE_MODE, VR::CS, "SCALE TO FIT");
-    let spacing = PrimitiveValue::Strs([decimal(dy), decimal(dx)].into_iter().collect());
-    put(&mut area, tags::PRESENTATION_PIXEL_SPACING, VR::DS, spacing);
+    if source.layout.unstated.pixels {
+        // A viewer would measure with a spacing.
+        let stated = source.series.attribute("PixelAspectRatio").filter(|ratio| is_ratio(ratio));
+        let ratio = stated.unwrap_or_else(|| "1\\1".into());
+        let ratio = PrimitiveValue::Strs(ratio.split('\\').map(|n| n.trim().to_owned()).collect());
+        put(&mut area, tags::PRESENTATION_PIXEL_ASPECT_RATIO, VR::IS, ratio);
+    } else {
+        let spacing = PrimitiveValue::Strs([decimal(dy), decimal(dx)].into_iter().collect());
+        put(&mut area, tags::PRESENTATION_PIXEL_SPACING, VR::DS, spacing);
+    }
     sequence(object, tags::DISPLAYED_AREA_SELECTION_SEQUENCE, vec![area]);
+}
+
+/// Two numbers above 0.
+fn is_ratio(text: &str) -> bool {
+    let sound = |n: &str| n.trim().parse::<u16>().is_ok_and(|n| n > 0);
+    text.split_once('\\').is_some_and(|(vertical, horizontal)| sound(vertical) && sound(horizontal))
 }
 
 /// The slices of a box, as far as it lies at one place in their images.
@@ -395,6 +409,24 @@ mod tests {
             ["1/1 LINEAR 2.25.1001", "0.5/0.25 LINEAR_EXACT 2.25.1002 2.25.1003 2.25.1004 2.25.1005"]
         );
         assert!(stated([Voi::Table; 5]).is_empty(), "a table alone");
+    }
+
+    #[test]
+    fn of_pixels_whose_size_nobody_states_only_the_ratio_is_said() {
+        let area = |study: &Study| {
+            let state = state(study, vec![mark([0; 3], [1, 1, 1], "Nodule")]).expect("a presentation state");
+            let area = items(&state, tags::DISPLAYED_AREA_SELECTION_SEQUENCE).remove(0);
+            [tags::PRESENTATION_PIXEL_SPACING, tags::PRESENTATION_PIXEL_ASPECT_RATIO]
+                .map(|tag| area.get(tag).map(|_| text(&area, tag)))
+        };
+        let mut study = a_study();
+        assert!(matches!(area(&study), [Some(_), None]));
+        study.series[0].volumes[0].unstated.pixels = true;
+        assert_eq!(area(&study), [None, Some("1\\1".into())]);
+        for (stated, expected) in [("4\\3", "4\\3"), ("0\\1", "1\\1"), ("2", "1\\1")] {
+            study.series[0].header.put_str(tags::PIXEL_ASPECT_RATIO, VR::IS, stated);
+            assert_eq!(area(&study), [None, Some(expected.into())]);
+        }
     }
 
     #[test]

@@ -104,13 +104,16 @@ fn body_part(parts: &[String], series: &Series) -> Verdict {
 fn geometry(accepts: &Accepts, volume: &VolumeLayout, unplaced: bool) -> Vec<Verdict> {
     // Positions are decimal text: their differences are not exact.
     const TOLERANCE: f64 = 1e-3;
-    let [x, y, z] = volume.geometry.spacing();
+    let ([x, y, z], unstated) = (volume.geometry.spacing(), volume.unstated);
     let mut verdicts = Vec::new();
-    for (key, what, spacing, limit) in [
-        ("spacing_max_mm", "slices", z, accepts.spacing_max_mm),
-        ("pixel_spacing_max_mm", "pixels", x.max(y), accepts.pixel_spacing_max_mm),
+    for (key, what, spacing, unstated, limit) in [
+        ("spacing_max_mm", "slices", z, unstated.slices, accepts.spacing_max_mm),
+        ("pixel_spacing_max_mm", "pixels", x.max(y), unstated.pixels, accepts.pixel_spacing_max_mm),
     ] {
-        if let Some(limit) = limit {
+        if let Some(limit) = limit.filter(|_| unstated) {
+            let reason = format!("nothing says how far apart {what} lie, and {key} = {limit} mm is asked for");
+            verdicts.push(Verdict { key, fits: false, reason });
+        } else if let Some(limit) = limit {
             let fits = spacing <= limit * (1.0 + TOLERANCE);
             verdicts.push(bound(
                 key,
@@ -217,7 +220,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::geometry::Geometry;
-    use crate::study::{Instance, ReadError};
+    use crate::study::{Instance, ReadError, Unstated};
 
     /// A CT of the abdomen, ten slices 5 mm apart.
     pub(in crate::routing) fn series() -> Series {
@@ -285,6 +288,14 @@ pub(super) mod tests {
         nowhere.instances.iter_mut().for_each(|image| image.unplaced = true);
         let said = says("orientation = [\"axial\"]", &nowhere);
         assert_eq!(said, "an image without a place in the patient is not axial");
+        // The 1 mm that stands for what nobody knows fits no rule.
+        let mut unknown = series();
+        unknown.volumes[0].unstated = Unstated { pixels: true, slices: true };
+        for (key, what) in [("spacing_max_mm", "slices"), ("pixel_spacing_max_mm", "pixels")] {
+            let said = says(&format!("{key} = 100"), &unknown);
+            assert_eq!(said, format!("nothing says how far apart {what} lie, and {key} = 100 mm is asked for"));
+        }
+        assert_eq!(says("", &unknown), "fits");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub const DEFAULT_INTERFACES: [Interface; 10] = [
 ];
 
 /// Granted to any module that asks: how the images were made, not whose they are.
-pub const DEFAULT_ATTRIBUTES: [&str; 43] = [
+pub const DEFAULT_ATTRIBUTES: [&str; 44] = [
     "AcquisitionMatrix",
     "AcquisitionNumber",
     "BitsStored",
@@ -50,6 +50,7 @@ pub const DEFAULT_ATTRIBUTES: [&str; 43] = [
     "Modality",
     "NominalCardiacTriggerDelayTime",
     "NominalPercentageOfCardiacPhase",
+    "NominalScannedPixelSpacing",
     "PatientPosition",
     "PhotometricInterpretation",
     "PixelSpacing",

@@ -184,7 +184,7 @@ impl Session<'_> {
         let spacing_mm = self.begin.cine.spacing_mm;
         let frame = FrameHandle { picture, spacing_mm, number, time_us, skipped };
         let begun = Instant::now();
-        live.store.data().clock.deadline.set(begun + budget);
+        live.store.data().clock.deadline.set(begun, "frame_budget_ms", self.begin.config.frame_budget_ms.into());
         let called = match live.store.data_mut().table.push(frame) {
             Ok(lent) => {
                 let called = live.guest.call_next(&mut live.store, Resource::new_borrow(lent.rep()));
@@ -264,7 +264,6 @@ impl Session<'_> {
 
     fn open(&mut self) -> Result<(), JobError> {
         let Self { prepared, begin, kept, restarts, .. } = self;
-        let deadline = Duration::from_millis(begin.config.open_deadline_ms);
         let input = JobInput {
             study: begin.cine.study.clone(),
             accepted: Vec::new(),
@@ -277,7 +276,7 @@ impl Session<'_> {
         };
         let engine = prepared.analyzer.engine();
         let mut store = store(engine, &prepared.package, &prepared.grants, &prepared.limits, input, kept.log.clone());
-        store.data().clock.deadline.set(Instant::now() + deadline);
+        store.data().clock.deadline.set(Instant::now(), "open_deadline_ms", begin.config.open_deadline_ms);
         let guest = match prepared.analyzer.instantiate(&mut store) {
             Ok(guest) => guest,
             Err(error) => {
@@ -307,8 +306,8 @@ impl Session<'_> {
 
     fn summary(&mut self) -> Result<StreamSummary, JobError> {
         let mut live = self.live.take().ok_or_else(|| JobError::Host("the stream is over".into()))?;
-        let deadline = Duration::from_millis(self.begin.config.open_deadline_ms);
-        live.store.data().clock.deadline.set(Instant::now() + deadline);
+        let ms = self.begin.config.open_deadline_ms;
+        live.store.data().clock.deadline.set(Instant::now(), "open_deadline_ms", ms);
         let closed = live.guest.call_close(&mut live.store);
         let (live, summary) = self.ended(live, closed, "close")?;
         // One that went on without what the host could not give it would conclude from less than it was sent.

@@ -197,7 +197,8 @@ pub fn run(
     observe(Event::Frames(frames));
     let played = play_all(app, request, &prepared, (&cine, &clock), (stop, turn), observe)?;
     for stream in &played {
-        outputs::stream_summary(&stream.closed.summary, &stream.answered, app.config.limits.findings_max)?;
+        let (summary, most) = (&stream.closed.summary, app.config.limits.findings_max);
+        outputs::stream_summary(summary, &stream.answered, cine.spacing_mm.is_some(), most)?;
         // As a study's result says it.
         warnings.extend(stream.closed.limit.iter().map(|hit| format!("the module hit a limit and went on: {hit}")));
     }

@@ -10,7 +10,8 @@ use dicom_object::InMemDicomObject;
 use super::attributes::{Attributes, is_code};
 use super::voi::Window;
 use super::{
-    Frame, Instance, Kept, PatientEntry, ReadError, ReadOptions, Series, Shown, Study, VolumeLayout, files, keep,
+    Frame, Instance, Kept, PatientEntry, ReadError, ReadOptions, Series, Shown, Study, Unstated, VolumeLayout, files,
+    keep,
 };
 use crate::findings::frames::Rectangle;
 use crate::geometry::Geometry;
@@ -312,6 +313,7 @@ fn region(path: &Path, item: &InMemDicomObject, columns: u32, rows: u32) -> Opti
 fn alone(kept: &Kept, [columns, rows]: [u32; 2], spacing_mm: Option<[f64; 2]>) -> Result<Study, ReadError> {
     let a = kept.attributes();
     let [x, y] = spacing_mm.unwrap_or([1.0, 1.0]);
+    let unstated = Unstated { pixels: spacing_mm.is_none(), slices: true };
     let axes = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
     let geometry = Geometry::new([columns as usize, rows as usize, 1], [x, y, 1.0], [0.0; 3], axes);
     let geometry = geometry.map_err(crate::volumes::VolumeError::from)?;
@@ -331,7 +333,7 @@ fn alone(kept: &Kept, [columns, rows]: [u32; 2], spacing_mm: Option<[f64; 2]>) -
         modality: if is_code(&modality) { modality } else { String::new() },
         header: kept.dataset.clone(),
         instances: vec![instance],
-        volumes: vec![VolumeLayout::new(geometry, vec![0])],
+        volumes: vec![VolumeLayout { unstated, ..VolumeLayout::new(geometry, vec![0]) }],
         refused: None,
     };
     let uid = a.uid(tags::STUDY_INSTANCE_UID)?;

@@ -23,7 +23,7 @@ use crate::volumes::Volume;
 /// How far a frame may lie from the slice that it names, mm: positions are decimal strings.
 const POSITION_TOLERANCE_MM: f64 = 0.01;
 /// A header that was parsed takes about so many times its bytes.
-const PARSED_FACTOR: u64 = 10;
+pub(super) const PARSED_FACTOR: u64 = 10;
 /// How much of the frames is in memory at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 

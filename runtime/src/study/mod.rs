@@ -174,6 +174,8 @@ pub struct VolumeLayout {
     pub geometry: Geometry,
     /// Index into [`Series::instances`] of each slice.
     pub slices: Vec<usize>,
+    /// Which of its spacings are no measure.
+    pub unstated: Unstated,
     /// How its slices were moved to lie above one another; `None`: they did.
     pub tilt: Option<Tilt>,
     /// What tells it from the other volumes of its series, for people and without patient data: attributes and their
@@ -185,8 +187,17 @@ impl VolumeLayout {
     /// Of slices that lie above one another, and the only one of its series.
     #[must_use]
     pub fn new(geometry: Geometry, slices: Vec<usize>) -> Self {
-        Self { geometry, slices, tilt: None, told_by: Vec::new() }
+        Self { geometry, slices, unstated: Unstated::default(), tilt: None, told_by: Vec::new() }
     }
+}
+
+/// Spacings of a grid that nothing states: 1 mm stands for them, and no length follows from it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unstated {
+    /// How far apart pixels lie.
+    pub pixels: bool,
+    /// How far apart slices would lie, or how thick the only one is.
+    pub slices: bool,
 }
 
 /// A stack whose slices are parallel and do not lie above one another (gantry tilt), and how they were moved, each in its
@@ -197,6 +208,22 @@ pub struct Tilt {
     pub degrees: f64,
     /// Where in the grid the first pixel of each slice's image lies: column and row, with their fractions.
     pub shifts: Vec<[f64; 2]>,
+}
+
+/// The header of a file that a volume begins in. Holds a patient's identity: no `Debug`.
+pub struct VolumeHeader {
+    path: PathBuf,
+    /// In the file.
+    bytes: u64,
+    dataset: InMemDicomObject,
+}
+
+impl VolumeHeader {
+    /// What it takes in memory, about.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.saturating_mul(labels::PARSED_FACTOR)
+    }
 }
 
 /// How to read.
@@ -389,31 +416,51 @@ impl Series {
         attributes::text(&self.header, tag)
     }
 
-    /// What attributes of these `keywords` say of the first slice of a volume, and of some other volumes whose first slice is
-    /// in the same file: by volume and keyword, as [`attribute`](Self::attribute) says it. Reads the header of the file again.
+    /// The image of a volume's first slice.
+    fn first_image(&self, volume: &VolumeLayout) -> Option<&Instance> {
+        self.instances.get(*volume.slices.first()?)
+    }
+
+    /// Reads the header of the file with a volume's first slice again, for [`volume_attributes`](Self::volume_attributes).
     ///
     /// # Errors
     /// There is no such volume, or its file is not the one that was read.
+    pub fn volume_header(&self, index: usize, options: &ReadOptions) -> Result<VolumeHeader, ReadError> {
+        let count = self.volumes.len();
+        let of = self.volumes.get(index).and_then(|volume| self.first_image(volume));
+        let of = of.ok_or(ReadError::NoSuchVolume { index, count })?;
+        let dataset = header::dataset(&of.path, &of.source, options)?;
+        Ok(VolumeHeader { path: of.path.clone(), bytes: of.source.header_bytes, dataset })
+    }
+
+    /// Whether a header is of the file with a volume's first slice.
+    #[must_use]
+    pub fn is_header_of(&self, index: usize, header: &VolumeHeader) -> bool {
+        let of = self.volumes.get(index).and_then(|volume| self.first_image(volume));
+        of.is_some_and(|of| of.path == header.path)
+    }
+
+    /// What attributes of these `keywords` say of the first slice of a volume, and of some other volumes whose first slice is
+    /// in the same file, whose header that is: by volume and keyword, as [`attribute`](Self::attribute) says it. Of a volume in
+    /// another file nothing is said.
+    #[must_use]
     pub fn volume_attributes(
         &self,
         index: usize,
         keywords: &BTreeSet<String>,
-        options: &ReadOptions,
-    ) -> Result<Vec<(usize, Said)>, ReadError> {
-        let count = self.volumes.len();
-        let first = |volume: &VolumeLayout| self.instances.get(*volume.slices.first()?);
-        let of = self.volumes.get(index).and_then(first).ok_or(ReadError::NoSuchVolume { index, count })?;
-        let dataset = header::dataset(&of.path, &of.source, options)?;
+        header: &VolumeHeader,
+    ) -> Vec<(usize, Said)> {
+        let dataset = &header.dataset;
         let said = |image: &Instance| -> BTreeMap<String, String> {
-            let of_frame = image.frame.map(|number| frames::said(&dataset, number));
+            let of_frame = image.frame.map(|number| frames::said(dataset, number));
             let of_frame = of_frame.unwrap_or_else(InMemDicomObject::new_empty);
             let value = |keyword: &String| {
                 let tag = StandardDataDictionary.by_name(keyword)?.tag();
                 let value = match tag {
                     // Checked, and what is no code reaches nobody.
                     tags::MODALITY => self.attribute(keyword),
-                    tags::DIFFUSION_B_VALUE if image.frame.is_none() => facts::b_value(&dataset),
-                    tag => frames::text(&dataset, &of_frame, tag),
+                    tags::DIFFUSION_B_VALUE if image.frame.is_none() => facts::b_value(dataset),
+                    tag => frames::text(dataset, &of_frame, tag),
                 };
                 Some((keyword.clone(), value?))
             };
@@ -421,7 +468,10 @@ impl Series {
         };
         // Each frame of a file may be a volume, and each then repeats what is said of all.
         let volumes = self.volumes.iter().enumerate().skip(index - index % SAID_AT_ONCE).take(SAID_AT_ONCE);
-        let here = volumes.filter_map(|(at, volume)| Some((at, first(volume).filter(|image| image.path == of.path)?)));
+        let here = volumes.filter_map(|(at, volume)| {
+            let image = self.first_image(volume).filter(|image| image.path == header.path)?;
+            Some((at, image))
+        });
         let (mut found, mut bytes) = (Vec::new(), 0);
         for (at, image) in here {
             if at == index || bytes <= SAID_MAX_BYTES {
@@ -430,7 +480,7 @@ impl Series {
                 found.push((at, said));
             }
         }
-        Ok(found)
+        found
     }
 
     /// What values of a PET are multiplied by to become standardized uptake values by body weight, g/mL.

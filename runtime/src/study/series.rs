@@ -12,7 +12,7 @@ use super::frames;
 use super::header::{self, Object, Source};
 use super::split::{self, Part};
 use super::stack::{self, Placed, Slice, Stack};
-use super::{Instance, ReadError, ReadOptions, Series, VolumeLayout};
+use super::{Instance, ReadError, ReadOptions, Series, Unstated, VolumeLayout};
 
 /// The images among `objects`. What else there is (SR, SEG, presentation states, …) is left out with a warning.
 pub(super) fn images(objects: Vec<Object>, warnings: &mut Vec<String>) -> Result<Vec<Object>, ReadError> {
@@ -99,6 +99,12 @@ fn one(mut group: Vec<Object>, options: &ReadOptions, warnings: &mut Vec<String>
             "series {uid}: its images have no place in the patient; each is a volume of its own, in its own plane"
         ));
     }
+    if volumes.iter().any(|volume| volume.unstated.pixels) {
+        warnings.push(format!(
+            "series {uid}: nothing says how large its pixels are; 1 mm stands for that, and no length, area or volume can be \
+             measured"
+        ));
+    }
     if let Some(told) = split::told(&volumes) {
         warnings.push(format!("series {uid}: {} volumes, told apart by {told}", volumes.len()));
     }
@@ -182,11 +188,16 @@ fn layout(
         }
         let first = instances.len();
         let Stack { geometry, order, tilt } = stack;
+        let alone = order.len() == 1;
+        let unstated = Unstated {
+            pixels: order.iter().any(|i| !slices[*i].1.measured),
+            slices: alone && order.iter().all(|i| slices[*i].1.thickness.is_none()),
+        };
         for i in order {
             let (object, slice, frames) = &slices[i];
             instances.push(instance(object, *frames, Some(slice)));
         }
-        volumes.push(VolumeLayout { geometry, slices: (first..instances.len()).collect(), tilt, told_by });
+        volumes.push(VolumeLayout { geometry, slices: (first..instances.len()).collect(), unstated, tilt, told_by });
     }
     Ok((instances, volumes))
 }

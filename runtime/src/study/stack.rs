@@ -14,6 +14,8 @@ use crate::geometry::{Geometry, Vec3, cross, dot};
 
 /// The farthest position on an axis: a hundred metres.
 const POSITION_MAX_MM: f64 = 1e5;
+/// What stands for a spacing that nothing states, mm.
+pub(super) const NOTHING_STATED_MM: f64 = 1.0;
 /// Distances of pixels and slices that an image of a body can have.
 const SPACING_MM: RangeInclusive<f64> = 1e-3..=1e3;
 /// Direction cosines may differ by this much between slices, and be this far from unit length and right angles:
@@ -48,8 +50,10 @@ pub(super) struct Slice {
     column: Vec3,
     /// Distance of pixel centres along a row and along a column, mm.
     spacing: [f64; 2],
+    /// Something states it.
+    pub(super) measured: bool,
     /// Spacing Between Slices, or else Slice Thickness, where it makes sense, mm.
-    thickness: Option<f64>,
+    pub(super) thickness: Option<f64>,
     pub(super) pixels: Pixels,
     pub(super) voi: Voi,
     pub(super) facts: Facts,
@@ -75,9 +79,22 @@ impl Slice {
         let (voi, facts) = (Voi::read(a), facts::read(a));
         if unplaced::is(a) {
             let (position, [row, column]) = ([0.0; 3], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]);
-            let spacing = sensible_spacing(a, unplaced::spacing(a)?)?;
-            let (thickness, unplaced) = (None, true);
-            return Ok(Self { frame, position, row, column, spacing, thickness, pixels, voi, facts, unplaced });
+            let stated = unplaced::spacing(a)?;
+            let spacing = sensible_spacing(a, stated.unwrap_or([NOTHING_STATED_MM; 2]))?;
+            let (measured, thickness, unplaced) = (stated.is_some(), None, true);
+            return Ok(Self {
+                frame,
+                position,
+                row,
+                column,
+                spacing,
+                measured,
+                thickness,
+                pixels,
+                voi,
+                facts,
+                unplaced,
+            });
         }
         let position: Vec3 = a.needed(tags::IMAGE_POSITION_PATIENT)?;
         if position.iter().any(|p| p.abs() > POSITION_MAX_MM) {
@@ -98,8 +115,8 @@ impl Slice {
         let column = unit([column[0] - along * row[0], column[1] - along * row[1], column[2] - along * row[2]]);
         let sensible = |tag| a.numbers::<1>(tag).ok().flatten().map(|[n]| n).filter(|n| SPACING_MM.contains(n));
         let thickness = sensible(tags::SPACING_BETWEEN_SLICES).or_else(|| sensible(tags::SLICE_THICKNESS));
-        let unplaced = false;
-        Ok(Self { frame, position, row, column, spacing, thickness, pixels, voi, facts, unplaced })
+        let (measured, unplaced) = (true, false);
+        Ok(Self { frame, position, row, column, spacing, measured, thickness, pixels, voi, facts, unplaced })
     }
 
     /// The normal, row × column, and how far along it the slice lies, mm.
@@ -178,7 +195,7 @@ pub(super) fn stack(slices: &[Placed<'_>], members: &[usize]) -> Result<Stack, R
     order.sort_by(|a, b| along(a).total_cmp(&along(b)).then_with(|| slices[*a].0.cmp(slices[*b].0)));
     let heights: Vec<f64> = order.iter().map(along).collect();
     let spacing = match heights.as_slice() {
-        [_] => first.thickness.unwrap_or(1.0),
+        [_] => first.thickness.unwrap_or(NOTHING_STATED_MM),
         _ => even(&heights)?,
     };
     let sorted: Vec<&Slice> = order.iter().map(|i| slices[*i].1).collect();

@@ -8,9 +8,6 @@ use dicom_dictionary_std::tags;
 use super::attributes::Attributes;
 use super::{ReadError, header};
 
-/// What spacing is where nothing states it, mm.
-const NOTHING_STATED_MM: f64 = 1.0;
-
 /// Whether an image has no place, and its SOP class (PS3.4 annex B.5) wants none. A slice of CT, MR or PET without one is
 /// damaged.
 pub(super) fn is(a: &Attributes<'_>) -> bool {
@@ -21,15 +18,16 @@ pub(super) fn is(a: &Attributes<'_>) -> bool {
     kind && !a.present(tags::IMAGE_POSITION_PATIENT)
 }
 
-/// Distance of pixel centres along a row and along a column, mm: of a projection at the detector, and so magnified.
-pub(super) fn spacing(a: &Attributes<'_>) -> Result<[f64; 2], ReadError> {
+/// Distance of pixel centres along a row and along a column, mm, where something states it: of a projection at the detector, and so
+/// magnified.
+pub(super) fn spacing(a: &Attributes<'_>) -> Result<Option<[f64; 2]>, ReadError> {
     for tag in [tags::PIXEL_SPACING, tags::IMAGER_PIXEL_SPACING, tags::NOMINAL_SCANNED_PIXEL_SPACING] {
         // Some write zeros for what they do not know.
         if let Some([rows, columns]) = a.numbers::<2>(tag)?.filter(|spacing| spacing.iter().all(|mm| *mm > 0.0)) {
-            return Ok([columns, rows]);
+            return Ok(Some([columns, rows]));
         }
     }
-    Ok(region(a).unwrap_or([NOTHING_STATED_MM; 2]))
+    Ok(region(a))
 }
 
 /// Of the first region of an ultrasound image (PS3.3 C.8.5.5), where both of its axes are lengths.

@@ -271,8 +271,23 @@ fn network(seen: &Tensor) -> Tensor {
 
 #[test]
 fn windows_blend_as_those_of_monai() {
-    let vectors: Value = serde_json::from_str(include_str!("reference/windows.json")).expect("the vectors are JSON");
-    for case in vectors["cases"].as_array().expect("cases") {
+    assert_windows_agree(include_str!("reference/windows.json"), |_| Mirrored::default());
+}
+
+#[test]
+fn windows_are_looked_at_mirrored_and_turned_as_by_numpy() {
+    let flag = |v: &Value| v.as_bool().expect("true or false");
+    assert_windows_agree(include_str!("reference/mirrored.json"), |case| Mirrored {
+        axes: three(&case["axes"], flag),
+        quarter_turns: flag(&case["quarter_turns"]),
+    });
+}
+
+fn assert_windows_agree(vectors: &str, mirrored: impl Fn(&Value) -> Mirrored) {
+    let vectors: Value = serde_json::from_str(vectors).expect("the vectors are JSON");
+    let cases = vectors["cases"].as_array().expect("cases");
+    assert_eq!(cases.len(), 5);
+    for case in cases {
         let geometry = test_grid(indices(&case["size"]));
         let volumes: Vec<Volume> = case["volumes"]
             .as_array()
@@ -285,14 +300,16 @@ fn windows_blend_as_those_of_monai() {
             overlap: number(&case["overlap"]),
             blend: if case["blend"] == "gaussian" { Blend::Gaussian } else { Blend::Constant },
             fill: number(&case["fill"]) as f32,
-            mirrored: Mirrored::default(),
+            mirrored: mirrored(case),
         };
         let mut sliding = Sliding::new(&volumes.iter().collect::<Vec<_>>(), windows).expect("windows");
         let items = number(&case["items"]) as usize;
         for first in (0..sliding.count()).step_by(items) {
             let some = first..(first + items).min(sliding.count());
-            let seen = sliding.patches(some.clone(), items, 0, false, ElementType::F32).expect("patches");
-            sliding.add(some, items, 0, &network(&seen)).expect("of their shape");
+            for turn in 0..sliding.turns() {
+                let seen = sliding.patches(some.clone(), items, turn, false, ElementType::F32).expect("patches");
+                sliding.add(some.clone(), items, turn, &network(&seen)).expect("of their shape");
+            }
         }
         let got = sliding.finish().expect("all windows");
         // Six decimals were kept, of values up to some hundred.

@@ -180,13 +180,7 @@ impl Case {
         self.file.study.phantom.as_ref()
     }
 
-    /// What it needs granted beyond what is by default: granted so where the case is of a source, whose vendor runs it.
-    #[must_use]
-    pub fn grant(&self) -> &[String] {
-        &self.file.study.grant
-    }
-
-    /// What a case of a package needs and whoever runs it did not grant; in words. A package grants itself nothing.
+    /// What it needs and whoever runs it did not grant; in words. No module grants itself anything, be it a package or a source.
     #[must_use]
     pub fn ungranted(&self, site: &GrantConfig, extra: &[String]) -> Option<String> {
         let is_granted = |grant: &&String| {
@@ -195,10 +189,10 @@ impl Case {
                 || site.interfaces.contains(grant)
                 || attribute.is_some_and(|keyword| site.attributes.iter().any(|granted| granted == keyword))
         };
-        let missing: Vec<_> = self.grant().iter().filter(|grant| !is_granted(grant)).collect();
-        let asked: Vec<_> = missing.iter().map(|grant| format!("--grant {}", crate::printable(grant))).collect();
+        let missing = self.file.study.grant.iter().filter(|grant| !is_granted(grant));
+        let asked: Vec<_> = missing.map(|grant| format!("--grant {}", crate::printable(grant))).collect();
         (!asked.is_empty()).then(|| {
-            format!("it needs more than is granted, and no package grants it to itself: say {}", asked.join(" "))
+            format!("it needs more than is granted, and no module grants it to itself: say {}", asked.join(" "))
         })
     }
 

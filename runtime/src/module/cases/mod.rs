@@ -69,7 +69,7 @@ pub struct Options<'a> {
     pub assets: Option<&'a Path>,
     /// Cases whose studies are not there are skipped.
     pub skip_missing: bool,
-    /// What the command grants, beside what a case of a source does.
+    /// What the command grants.
     pub grant: &'a [String],
 }
 
@@ -111,19 +111,12 @@ pub fn test(
     let mut tried = Vec::with_capacity(cases.len());
     for case in &cases {
         on(&case.name);
-        tried.push(one(app, package, case, options, folder != package, turn)?);
+        tried.push(one(app, package, case, options, turn)?);
     }
     Ok(Report { identity_sha256: crate::hex(&identity), cases: tried })
 }
 
-fn one(
-    app: &App,
-    package: &Path,
-    case: &Case,
-    options: &Options<'_>,
-    of_source: bool,
-    turn: &Turn,
-) -> Result<Tried, TestError> {
+fn one(app: &App, package: &Path, case: &Case, options: &Options<'_>, turn: &Turn) -> Result<Tried, TestError> {
     let not_run = |outcome, error: String| {
         let (name, differences, log) = (case.name.clone(), Vec::new(), Vec::new());
         let error = Some(crate::printable(&error));
@@ -134,12 +127,10 @@ fn one(
         Err(e @ CaseError::NoStudy { .. }) if options.skip_missing => return not_run(Outcome::Skipped, e.to_string()),
         Err(e) => return not_run(Outcome::Failed, e.to_string()),
     };
-    let missing = if of_source { None } else { case.ungranted(&app.config.grants, options.grant) };
-    if let Some(missing) = missing {
+    if let Some(missing) = case.ungranted(&app.config.grants, options.grant) {
         return not_run(Outcome::Failed, missing);
     }
-    let grant = [options.grant, case.grant()].concat();
-    let policy = match Policy::new(&app.config.grants, &grant) {
+    let policy = match Policy::new(&app.config.grants, options.grant) {
         Ok(policy) => policy,
         Err(e) => return not_run(Outcome::Failed, e.to_string()),
     };

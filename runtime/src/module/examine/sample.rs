@@ -78,7 +78,6 @@ pub(super) fn sources<'a>(package: &Package, options: &Options<'_>, cases: &'a [
 
 pub(super) fn run(app: &App, options: &Options<'_>, source: &Source<'_>, turn: &Turn) -> Result<Sample, ExamineError> {
     let made = tempfile::tempdir()?;
-    let mut grant = options.grant.to_vec();
     let mut ready = Ready::default();
     match source {
         Source::Study(path) => ready.study.push(path.clone()),
@@ -87,12 +86,10 @@ pub(super) fn run(app: &App, options: &Options<'_>, source: &Source<'_>, turn: &
             ready.study.push(made.path().to_owned());
         }
         Source::Case(case) => {
-            let of_source = options.cases != options.module;
-            let missing = if of_source { None } else { case.ungranted(&app.config.grants, options.grant) };
+            let missing = case.ungranted(&app.config.grants, options.grant);
             if missing.is_some() {
                 return Ok(without_result(source, "failed", missing, None));
             }
-            grant.extend_from_slice(case.grant());
             ready = match case.ready(options.assets) {
                 Ok(ready) => ready,
                 Err(CaseError::NoStudy { reason, .. }) => return Ok(skipped(source, reason)),
@@ -100,7 +97,7 @@ pub(super) fn run(app: &App, options: &Options<'_>, source: &Source<'_>, turn: &
             };
         }
     }
-    let policy = Policy::new(&app.config.grants, &grant)?;
+    let policy = Policy::new(&app.config.grants, options.grant)?;
     let Ready { study, priors, upstream, .. } = &ready;
     let strict = matches!(source, Source::Case(case) if case.strict());
     let job = Job { module: options.module, study, upstream, priors, policy: &policy, strict, prepared: None };

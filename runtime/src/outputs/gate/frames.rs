@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Refusal, at, check, code, contradictions, probability, unit};
+use super::{Refusal, at, check, code, contradictions, probability, size, unit};
 use crate::findings::frames::{FrameAnswer, StreamSummary};
 
 /// Judges what a module says of one frame of `columns` × `rows` pixels.
@@ -34,11 +34,17 @@ pub fn frame_answer(answer: &FrameAnswer, [columns, rows]: [u32; 2], findings_ma
     contradictions("label", answer.labels.iter().map(|l| (&l.what, l.probability.to_bits())))
 }
 
-/// Judges what a module says of a stream of which it answered the frames `answered`.
+/// Judges what a module says of a stream of which it answered the frames `answered`; lengths only where the size of pixels is
+/// `measured`.
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn stream_summary(summary: &StreamSummary, answered: &BTreeSet<u32>, findings_max: usize) -> Result<(), Refusal> {
+pub fn stream_summary(
+    summary: &StreamSummary,
+    answered: &BTreeSet<u32>,
+    measured: bool,
+    findings_max: usize,
+) -> Result<(), Refusal> {
     let count = summary.count();
     check(count <= findings_max, || {
         format!("{count} statements and frames that they name pass findings_max = {findings_max}")
@@ -59,6 +65,7 @@ pub fn stream_summary(summary: &StreamSummary, answered: &BTreeSet<u32>, finding
     for (i, q) in summary.quantities.iter().enumerate() {
         let checks = code(&q.quantity)
             .and_then(|()| unit(&q.unit))
+            .and_then(|()| size(&q.unit, measured))
             .and_then(|()| check(q.value.is_finite(), || format!("its value {} is not finite", q.value)));
         checks.and_then(|()| frames(&q.frames)).map_err(at(format!("quantity {i}")))?;
     }
@@ -108,7 +115,7 @@ mod tests {
             conclusions: vec![Conclusion { finding: contact(), probability: 0.5, frames: frames.to_vec() }],
             quantities: vec![StreamQuantity { quantity: contact(), value, unit: "1".into(), frames: vec![] }],
         };
-        let judged = |summary: &StreamSummary| stream_summary(summary, &answered, 4).map_err(|e| e.to_string());
+        let judged = |summary: &StreamSummary| stream_summary(summary, &answered, true, 4).map_err(|e| e.to_string());
         assert_eq!(judged(&of(&[3, 1], 2.0)), Ok(()));
         for (summary, expected) in [
             (of(&[2], 0.0), "conclusion 0: it names frame 2, which was not answered"),
@@ -119,6 +126,11 @@ mod tests {
             let text = judged(&summary).expect_err(expected);
             assert!(text.contains(expected), "{text}");
         }
+        let mut long = of(&[], 2.0);
+        long.quantities[0].unit = "mm".into();
+        assert_eq!(judged(&long), Ok(()));
+        let unknown = stream_summary(&long, &answered, false, 4).expect_err("of what size?").to_string();
+        assert!(unknown.contains("quantity 0: it is a length"), "{unknown}");
         let mut twice = of(&[], 0.0);
         twice.conclusions.push(Conclusion { finding: contact(), probability: 0.9, frames: vec![] });
         assert!(judged(&twice).expect_err("contradicts").contains("contradicts conclusion 0"));

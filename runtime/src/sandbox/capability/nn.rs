@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::Resource;
 use wasmtime_wasi_nn::ExecutionContext;
@@ -42,19 +42,43 @@ impl NnError {
 
 /// When a job must be over. Of a stream it moves on with each frame, for all that was made of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Deadline(Arc<Mutex<Instant>>);
+pub(crate) struct Deadline(Arc<Mutex<Until>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Until {
+    at: Instant,
+    /// Which limit says so, and its value in ms; none where that is the job's.
+    limit: Option<(&'static str, u64)>,
+}
 
 impl Deadline {
     pub(crate) fn new(at: Instant) -> Self {
-        Self(Arc::new(Mutex::new(at)))
+        Self(Arc::new(Mutex::new(Until { at, limit: None })))
     }
 
     pub(in crate::sandbox) fn get(&self) -> Instant {
+        self.until().at
+    }
+
+    /// So many ms after a moment, as a limit of that name says.
+    pub(in crate::sandbox) fn set(&self, from: Instant, limit: &'static str, ms: u64) {
+        let until = Until { at: from + Duration::from_millis(ms), limit: Some((limit, ms)) };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+
+    fn until(&self) -> Until {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(in crate::sandbox) fn set(&self, at: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    /// An engine knows of jobs alone: what came too late says which limit it was late for.
+    fn named(&self, error: InferenceError) -> InferenceError {
+        match (error, self.until().limit) {
+            (InferenceError::Deadline { model }, Some((limit, ms))) => InferenceError::TooLong { model, limit, ms },
+            (InferenceError::TooLate { model, why, .. }, Some((limit, _))) => {
+                InferenceError::TooLate { model, limit, why }
+            }
+            (error, _) => error,
+        }
     }
 }
 
@@ -132,7 +156,7 @@ impl Models {
         let vendor = &self.package.manifest().vendor;
         let ModelEntry { name, target, warm_up, .. } = entry;
         let request = Request { vendor, name, bytes: &bytes, target: *target, warm_up: Some(warm_up) };
-        self.engines.load(request, &self.job.call(entry.batch())).map_err(Into::into)
+        self.engines.load(request, &self.job.call(entry.batch())).map_err(|e| self.job.deadline.named(e).into())
     }
 }
 
@@ -212,8 +236,8 @@ impl BackendExecutionContext for Backend {
 
     /// Its outputs are in [`Outputs`].
     fn compute(&mut self, inputs: Option<Vec<NamedTensor>>) -> Result<Option<Vec<NamedTensor>>, BackendError> {
-        let failed = |e: InferenceError| BackendError::BackendAccess(wasmtime::Error::new(e));
         let Graph { model, job, batch } = &self.graph;
+        let failed = |e: InferenceError| BackendError::BackendAccess(wasmtime::Error::new(job.deadline.named(e)));
         let inputs = inputs
             .ok_or_else(only_components)?
             .into_iter()
@@ -455,5 +479,33 @@ impl errors::HostError for JobState {
     fn drop(&mut self, this: Resource<NnError>) -> wasmtime::Result<()> {
         self.table.delete(this)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inference::TooLate;
+
+    #[test]
+    fn what_comes_too_late_names_the_limit_that_holds_at_the_time() {
+        let late = || InferenceError::Deadline { model: "m".into() };
+        let why = TooLate { left: Duration::from_millis(3), ahead: Duration::ZERO, takes: Duration::from_millis(9) };
+        let refused = || InferenceError::TooLate { model: "m".into(), limit: "job_deadline_ms", why };
+        let deadline = Deadline::new(Instant::now());
+        for error in [late(), refused()].map(|error| deadline.named(error)) {
+            assert!(
+                error.limit() == Some("job_deadline_ms") && error.to_string().contains("(job_deadline_ms)"),
+                "{error}"
+            );
+        }
+        for (limit, ms) in [("open_deadline_ms", 300), ("frame_budget_ms", 33)] {
+            deadline.set(Instant::now(), limit, ms);
+            assert!(deadline.get() <= Instant::now() + Duration::from_millis(ms));
+            for error in [late(), refused()].map(|error| NnError::from(deadline.named(error))) {
+                assert!(error.limit == Some(limit) && matches!(error.code, ErrorCode::Timeout), "{:?}", error.limit);
+                assert!(error.text.contains(limit) && !error.text.contains("job"), "{}", error.text);
+            }
+        }
     }
 }

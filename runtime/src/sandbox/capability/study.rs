@@ -9,16 +9,18 @@ use sha2::Sha256;
 use wasmtime::component::Resource;
 
 use crate::geometry::Geometry;
-use crate::memory::Budget;
+use crate::memory::{Budget, Charge};
 use crate::sandbox::Prior;
 use crate::sandbox::bindings::gantry::imaging::{study, types};
 use crate::sandbox::grants::Grants;
 use crate::sandbox::state::{Failure, JobState};
-use crate::study::{ReadError, ReadOptions, Series, Study};
+use crate::study::{ReadError, ReadOptions, Said, Series, Study, VolumeHeader};
 use crate::volumes::Volume;
 
 /// What attributes of volumes say is kept for the next question up to this; more is read again.
 const ATTRIBUTES_KEPT_MAX_BYTES: usize = 1 << 20;
+/// The last header that was read for that is kept up to this, since many volumes may be frames of one file.
+const HEADER_KEPT_MAX_BYTES: u64 = 64 << 20;
 
 /// A guest's handle of a series: its place among the accepted ones of a study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +46,9 @@ pub(crate) struct StudyView {
     budget: Budget,
     decoded: BTreeMap<(SeriesHandle, u32), Volume>,
     /// What was granted of each volume that was asked about.
-    of_volumes: BTreeMap<(SeriesHandle, u32), BTreeMap<String, String>>,
+    of_volumes: BTreeMap<(SeriesHandle, u32), Said>,
+    /// Of the last file that was read for that, where there is room for it.
+    header: Option<(VolumeHeader, Charge)>,
     digests: BTreeMap<String, [u8; 32]>,
     decoding: Duration,
     /// What of earlier studies could not be given.
@@ -95,6 +99,7 @@ impl StudyView {
             budget,
             decoded: BTreeMap::new(),
             of_volumes: BTreeMap::new(),
+            header: None,
             digests: BTreeMap::new(),
             decoding: Duration::ZERO,
             warnings: Vec::new(),
@@ -154,8 +159,7 @@ impl StudyView {
         self.granted(keyword)?;
         self.geometry(handle, index)?;
         if !self.of_volumes.contains_key(&(handle, index)) {
-            let found = self.series(handle).volume_attributes(index as usize, &self.attributes, &self.read);
-            match found {
+            match self.said(handle, index as usize) {
                 Ok(found) => {
                     let held = self.of_volumes.values().flat_map(BTreeMap::values).map(String::len).sum::<usize>();
                     if held > ATTRIBUTES_KEPT_MAX_BYTES {
@@ -169,6 +173,23 @@ impl StudyView {
             }
         }
         Ok(self.of_volumes.get(&(handle, index)).and_then(|said| said.get(keyword).cloned()))
+    }
+
+    /// What was granted of a volume, and of others in its file, by the header that is kept, or by that of its file.
+    fn said(&mut self, handle: SeriesHandle, index: usize) -> Result<Vec<(usize, Said)>, ReadError> {
+        let kept = self.header.take().filter(|(header, _)| self.series(handle).is_header_of(index, header));
+        let (header, charge) = match kept {
+            Some((header, charge)) => (header, Some(charge)),
+            None => {
+                let header = self.series(handle).volume_header(index, &self.read)?;
+                let bytes = Some(header.bytes()).filter(|bytes| *bytes <= HEADER_KEPT_MAX_BYTES);
+                let charge = bytes.and_then(|bytes| self.budget.charge(bytes).ok());
+                (header, charge)
+            }
+        };
+        let said = self.series(handle).volume_attributes(index, &self.attributes, &header);
+        self.header = charge.map(|charge| (header, charge));
+        Ok(said)
     }
 
     fn volume(&mut self, handle: SeriesHandle, index: u32) -> Result<Volume, Failure> {
@@ -292,5 +313,30 @@ impl study::HostSeries for JobState {
     fn drop(&mut self, this: Resource<SeriesHandle>) -> wasmtime::Result<()> {
         self.table.delete(this)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::tests::two_echoes;
+
+    #[test]
+    fn a_header_is_kept_for_other_volumes_of_its_file_where_there_is_room() {
+        for (mib, again) in [(64, true), (0, false)] {
+            let (folder, study) = two_echoes();
+            let grants = Grants { attributes: BTreeSet::from(["EchoTime".to_owned()]), ..Grants::default() };
+            let (read, budget) = (ReadOptions::default(), Budget::mib(mib));
+            let mut view = StudyView::new(Arc::new(study), vec![0], Vec::new(), &grants, [0; 32], read, budget.clone());
+            let series = SeriesHandle { prior: None, place: 0 };
+            let said = view.volume_attribute(series, 0, "EchoTime").expect("its file is there");
+            assert_eq!(said.as_deref(), Some("4.6"));
+            assert_eq!(budget.used() > 0, again, "what is kept is charged");
+            // As when there was more than is kept of what volumes say, and nothing to read any more.
+            view.of_volumes.clear();
+            drop(folder);
+            let said = view.volume_attribute(series, 1, "EchoTime");
+            assert_eq!(said.ok().flatten().as_deref(), again.then_some("9.2"));
+        }
     }
 }

@@ -165,17 +165,25 @@ fn compressed_frames_are_told_apart_by_the_table_or_one_by_one() {
     says(&values(&object).expect_err("refused"), &["4 frames of compressed pixel data", "says 3"]);
 }
 
+fn echo(i: usize, time: &str) -> Object {
+    let mut item = frame(i);
+    let time = PrimitiveValue::from(time.parse::<f64>().expect("a number"));
+    let mut group = Object::new_empty();
+    group.put(DataElement::new(tags::EFFECTIVE_ECHO_TIME, VR::FD, time));
+    sequence(&mut item, tags::MR_ECHO_SEQUENCE, vec![group]);
+    item
+}
+
+pub(super) fn two_echoes() -> (TempDir, Study) {
+    let frames = vec![echo(0, "9.2"), echo(0, "4.6"), echo(1, "9.2"), echo(1, "4.6")];
+    let folder = only(&enhanced(frames, &[0, 0, 1, 1]));
+    let study = folder.read().expect("headers");
+    (folder.0, study)
+}
+
 #[test]
 fn frames_that_nobody_asks_for_are_not_decoded() {
     let stream = jpeg_2000();
-    let echo = |i: usize, time: &str| {
-        let mut item = frame(i);
-        let time = PrimitiveValue::from(time.parse::<f64>().expect("a number"));
-        let mut group = Object::new_empty();
-        group.put(DataElement::new(tags::EFFECTIVE_ECHO_TIME, VR::FD, time));
-        sequence(&mut item, tags::MR_ECHO_SEQUENCE, vec![group]);
-        item
-    };
     let frames = vec![echo(0, "9.2"), echo(0, "4.6"), echo(1, "9.2"), echo(1, "4.6")];
     let mut object = enhanced(frames, &[0, 0, 1, 1]);
     set_us(&mut object, tags::PIXEL_REPRESENTATION, 0);
@@ -192,7 +200,9 @@ fn frames_that_nobody_asks_for_are_not_decoded() {
     series.decode(1, &Budget::unlimited(), &options()).expect_err("the second is not");
     series.decode_slice(1, 0, &Budget::unlimited(), &options()).expect("but its first slice is");
     let keywords = BTreeSet::from(["EchoTime", "EffectiveEchoTime", "WindowCenter", "PatientID"].map(str::to_owned));
-    let said = series.volume_attributes(1, &keywords, &options()).expect("the file again");
+    let header = series.volume_header(1, &options()).expect("the file again");
+    assert!(series.is_header_of(0, &header), "both are in one file");
+    let said = series.volume_attributes(1, &keywords, &header);
     let echo = |volume: usize| said[volume].1["EchoTime"].as_str();
     assert_eq!((said.len(), echo(0), echo(1)), (2, "4.6", "9.2"), "both are in one file");
     says(&study.warnings.join("\n"), &["2 volumes, told apart by EffectiveEchoTime (0018,9082): 4.6, 9.2"]);

@@ -282,9 +282,13 @@ fn images_without_a_place_are_volumes_of_their_own_plane_in_order_of_their_numbe
                 change(o);
             }),
         );
-        folder.read().expect("a study").series[0].volumes[0].geometry.spacing()
+        let study = folder.read().expect("a study");
+        let volume = &study.series[0].volumes[0];
+        assert_eq!(study.warnings.join("\n").contains("how large its pixels are"), volume.unstated.pixels);
+        assert!(volume.unstated.slices, "it has none");
+        (volume.geometry.spacing(), volume.unstated.pixels)
     };
-    assert_eq!(spacing(&|_| {}), [1.0; 3]);
+    assert_eq!(spacing(&|_| {}), ([1.0; 3], true));
     let ultrasound = spacing(&|o| {
         set(o, tags::SOP_CLASS_UID, VR::UI, uids::ULTRASOUND_IMAGE_STORAGE);
         let mut region = InMemDicomObject::new_empty();
@@ -296,7 +300,7 @@ fn images_without_a_place_are_volumes_of_their_own_plane_in_order_of_their_numbe
         let items = dicom_core::value::DataSetSequence::new(vec![region], dicom_core::Length::UNDEFINED);
         o.put(DataElement::new(tags::SEQUENCE_OF_ULTRASOUND_REGIONS, VR::SQ, Value::from(items)));
     });
-    assert_eq!(ultrasound, [0.5, 0.25, 1.0]);
+    assert_eq!(ultrasound, ([0.5, 0.25, 1.0], false));
     // A slice of a CT must say where it lies.
     says(
         &refusal_of(|o| _ = o.remove_element(tags::IMAGE_POSITION_PATIENT)),

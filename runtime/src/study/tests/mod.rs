@@ -43,6 +43,11 @@ pub(crate) fn assets(name: &str) -> Option<PathBuf> {
     None
 }
 
+/// Two echoes of two slices, all of them frames of one file, and the folder that it lies in.
+pub(crate) fn two_echoes() -> (TempDir, Study) {
+    frames::two_echoes()
+}
+
 /// A folder of synthetic files.
 struct Folder(TempDir);
 

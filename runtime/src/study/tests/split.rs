@@ -109,10 +109,12 @@ fn times_that_vary_from_slice_to_slice_count_by_their_order_at_each_place() {
     says(&said, &["3 volumes, told apart by TriggerTime (0018,1060): 0, 30, 60"]);
     let study = folder.read().expect("a study");
     let keywords = BTreeSet::from(["TriggerTime".to_owned(), "Modality".to_owned()]);
-    let said = study.series[0].volume_attributes(1, &keywords, &options()).expect("its file");
+    let header = study.series[0].volume_header(1, &options()).expect("its file");
+    let said = study.series[0].volume_attributes(1, &keywords, &header);
     assert_eq!((said.len(), said[0].0, said[0].1["TriggerTime"].as_str()), (1, 1, "30"));
     assert_eq!(said[0].1["Modality"], "CT");
-    study.series[0].volume_attributes(3, &keywords, &options()).expect_err("there are three");
+    assert!(study.series[0].is_header_of(1, &header) && !study.series[0].is_header_of(0, &header));
+    assert!(study.series[0].volume_header(3, &options()).is_err(), "there are three");
 }
 
 #[test]

@@ -125,7 +125,7 @@ impl RemoteEngine {
                 let reason = format!("the run waited {ms} ms for it, engines.queue_age_max_ms = {most}");
                 InferenceError::Busy { device, reason }
             }
-            NoTurn::Late(why) => InferenceError::TooLate { model, why: *why },
+            NoTurn::Late(why) => InferenceError::TooLate { model, limit: "job_deadline_ms", why: *why },
             NoTurn::Cancelled => InferenceError::Cancelled { model },
         }
     }
