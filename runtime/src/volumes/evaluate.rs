@@ -220,7 +220,7 @@ impl Volume {
                 Voxels::F32(stored)
             }
         };
-        Ok(Self::stored(self.geometry.clone(), stored, charge, &self.budget))
+        Ok(self.made(self.geometry.clone(), stored, charge))
     }
 
     fn labels_as<T: Default + Clone + Send>(
