@@ -27,6 +27,8 @@ pub(super) enum Layer {
 pub(super) const BLOCK: usize = if cfg!(test) { 64 } else { 1 << 17 };
 /// Voxels in the smallest, of a region that has as many.
 const SMALLEST_BLOCK: usize = BLOCK / 8;
+/// 2²³: added to a whole number below it, it leaves that in the lowest bits.
+const WHOLE: f32 = 8_388_608.0;
 
 /// Cuts a region into blocks that are contiguous in it, in order: whole slices, whole rows or parts of rows.
 /// It depends on the region alone, so that sums over blocks come out the same on every machine.
@@ -70,6 +72,22 @@ pub(super) fn blocks_of<T>(region: Region, unit: usize, mut out: &mut [T]) -> Ve
     blocks(region).into_iter().map(cut).collect()
 }
 
+/// Pieces of a region, in order, whose voxels stay in the first-level cache from one layer to the next. Where a layer would look at
+/// voxels below it again for each of them, it is the region.
+fn pieces(layers: &[Layer], region: Region) -> Vec<Region> {
+    let apart = |layer: &Layer| match layer {
+        Layer::Points(_) => true,
+        Layer::View(view) => view.keeps_order(),
+        Layer::Resample(_) | Layer::Oblique(_) => false,
+    };
+    if !layers.iter().all(apart) {
+        return vec![region];
+    }
+    let [nx, ny, _] = region.size;
+    let many = |n: usize| (points::PIECE / n).max(1);
+    cut(region, if nx * ny <= points::PIECE { [nx, ny, many(nx * ny)] } else { [nx, many(nx), 1] })
+}
+
 /// Buffers that a thread uses again and again.
 #[derive(Default)]
 pub(super) struct Scratch(Vec<Vec<f32>>);
@@ -96,8 +114,13 @@ pub(super) fn evaluate(storage: &Storage, layers: &[Layer], region: Region, out:
     };
     match layer {
         Layer::Points(ops) => {
-            evaluate(storage, below, region, out, scratch);
-            points::apply(ops, out);
+            let mut rest = out;
+            for piece in pieces(below, region) {
+                let (out, behind) = std::mem::take(&mut rest).split_at_mut(piece.voxels());
+                evaluate(storage, below, piece, out, scratch);
+                points::apply(ops, out);
+                rest = behind;
+            }
         }
         Layer::Resample(resample) => resample.evaluate(region, out, scratch, &source),
         Layer::Oblique(oblique) => oblique.evaluate(region, out, scratch, &source),
@@ -155,15 +178,19 @@ impl Volume {
         if self.load_labels(block, out) {
             return Ok(());
         }
-        let mut values = scratch.take(block.voxels());
-        self.block(block, &mut values, scratch);
-        let mut fits = true;
-        for (o, v) in out.iter_mut().zip(&values) {
-            // Saturates; NaN becomes 0, which NaN does not equal.
-            *o = *v as u16;
-            fits &= f32::from(*o) == *v;
+        let (mut fits, mut rest) = (true, out);
+        for piece in pieces(&self.layers, block) {
+            let (out, behind) = std::mem::take(&mut rest).split_at_mut(piece.voxels());
+            let mut values = scratch.take(piece.voxels());
+            self.block(piece, &mut values, scratch);
+            for (o, v) in out.iter_mut().zip(&values) {
+                // What is a label is then in the lowest bits, at less cost than by a cast; what is none is not what these say.
+                *o = (*v + WHOLE).to_bits() as u16;
+                fits &= f32::from(*o) == *v;
+            }
+            scratch.give(values);
+            rest = behind;
         }
-        scratch.give(values);
         if fits { Ok(()) } else { Err(not_labels()) }
     }
 
