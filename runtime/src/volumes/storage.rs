@@ -127,6 +127,13 @@ impl Storage {
         self.parts.iter().map(|(_, part)| part.voxels.bytes() as u64).sum()
     }
 
+    /// The part that holds all of these slices, and its first slice; none where they lie in several.
+    pub(super) fn part(&self, slices: std::ops::Range<usize>) -> Option<(usize, &Voxels)> {
+        let at = self.parts.partition_point(|(first, _)| *first <= slices.start).checked_sub(1)?;
+        let (first, part) = self.parts.get(at)?;
+        (slices.end <= first + part.depth).then_some((*first, &part.voxels))
+    }
+
     /// Reads the voxels of `source` into `out` where `placement` says.
     pub(super) fn load<T: Lane>(&self, source: Region, placement: Placement, out: &mut [T]) {
         let Placement { offset, strides } = placement;

@@ -202,6 +202,19 @@ fn whatever_is_done_to_a_volume_it_is_known_what_it_was_made_of() {
 }
 
 #[test]
+fn where_values_fall_as_numbers_rise_the_largest_is_that_of_the_smallest() {
+    let budget = Budget::unlimited();
+    let volume = Volume::from_i16(test_grid([2, 1, 3]), vec![3, -7, 5, 2, 9, -8], -0.5, 1.0, &budget);
+    let volume = volume.expect("as many voxels");
+    let project = |how| {
+        let made = volume.project(Axis::Z, how).expect("room");
+        made.read(made.geometry().region()).expect("all of it")
+    };
+    assert_eq!(project(Projection::Maximum), [-0.5, 5.0]);
+    assert_eq!(project(Projection::Minimum), [-3.5, 0.0]);
+}
+
+#[test]
 fn debug_shows_no_voxels() {
     let text = format!("{:?}", ramp([2, 2, 2], &Budget::unlimited()));
     assert!(text.contains("resident_bytes: 16") && !text.contains("-999"), "{text}");
