@@ -72,8 +72,8 @@ pub(super) fn blocks_of<T>(region: Region, unit: usize, mut out: &mut [T]) -> Ve
     blocks(region).into_iter().map(cut).collect()
 }
 
-/// Pieces of a region, in order, whose voxels stay in the first-level cache from one layer to the next. Where a layer would look at
-/// voxels below it again for each of them, it is the region.
+/// Pieces of a region, in order, whose voxels stay in the first-level cache from one layer to the next. Where a layer would
+/// look at voxels below it again for each of them, it is the region.
 fn pieces(layers: &[Layer], region: Region) -> Vec<Region> {
     let apart = |layer: &Layer| match layer {
         Layer::Points(_) => true,
@@ -184,7 +184,8 @@ impl Volume {
             let mut values = scratch.take(piece.voxels());
             self.block(piece, &mut values, scratch);
             for (o, v) in out.iter_mut().zip(&values) {
-                // What is a label is then in the lowest bits, at less cost than by a cast; what is none is not what these say.
+                // What is a label is then in the lowest bits, at less cost than by a cast; what is none is not what they
+                // say.
                 *o = (*v + WHOLE).to_bits() as u16;
                 fits &= f32::from(*o) == *v;
             }
