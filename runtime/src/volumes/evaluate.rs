@@ -5,6 +5,8 @@
 //! what they ask for to about as much, so a thread works in a few MiB whatever the size of the volume: these buffers
 //! are not charged to the budget.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::points::{self, PointOp};
@@ -213,6 +215,19 @@ impl Volume {
             self.storage.load(needed, view.placement(block, needed), out);
         }
         true
+    }
+
+    /// The numbers of a block as they are stored, where nothing is to be done to them and they lie one after the other in one
+    /// part: those of that part, and which of them.
+    pub(super) fn as_stored(&self, block: Region) -> Option<(&Voxels, Range<usize>)> {
+        let ([nx, ny, _], [x, y, z], [width, height, depth]) = (self.geometry.size(), block.start, block.size);
+        let together = (width == nx || height * depth == 1) && (height == ny || depth == 1);
+        if !self.layers.is_empty() || !together {
+            return None;
+        }
+        let (first, voxels) = self.storage.part(z..z + depth)?;
+        let begin = ((z - first) * ny + y) * nx + x;
+        Some((voxels, begin..begin + block.voxels()))
     }
 
     /// The smallest type that holds every value, as far as the layers tell.

@@ -204,6 +204,8 @@ proptest! {
             prop_assert_eq!(project(&volume), project(&values), "{:?}", how);
             prop_assert_eq!(project(&stacked), project(&values), "{:?} of two parts", how);
         }
+        let percentiles = |v: &Volume| v.percentiles(&[0.0, 12.5, 50.0, 99.0, 100.0]).expect("finite");
+        prop_assert_eq!(percentiles(&volume), percentiles(&values));
         let [a, b] = [&volume, &values].map(|v| v.statistics(None).expect("finite"));
         prop_assert_eq!((a.minimum, a.maximum, a.mean, a.count), (b.minimum, b.maximum, b.mean, b.count));
         prop_assert!((a.deviation - b.deviation).abs() <= 1e-6 * b.deviation, "{:?} {:?}", a, b);

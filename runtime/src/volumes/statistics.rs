@@ -60,16 +60,9 @@ impl Volume {
         })
     }
 
-    /// Of a block of whole numbers that are stored one after the other, if they or they and a whole number are the values.
+    /// Of a block of whole numbers as they are stored, if they, or they and a whole number, are the values.
     fn stored_moments(&self, block: Region) -> Option<Moments> {
-        let ([nx, ny, _], [x, y, z], [width, height, depth]) = (self.geometry.size(), block.start, block.size);
-        let together = (width == nx || height * depth == 1) && (height == ny || depth == 1);
-        if !self.layers.is_empty() || !together {
-            return None;
-        }
-        let (first, voxels) = self.storage.part(z..z + depth)?;
-        let begin = ((z - first) * ny + y) * nx + x;
-        let at = begin..begin + block.voxels();
+        let (voxels, at) = self.as_stored(block)?;
         let whole = |shift: f32| shift.trunc() == shift && shift.abs() <= SHIFT_MAX;
         match voxels {
             Voxels::U8(stored) => Some(Moments::of_whole(&stored[at], 0.0)),
