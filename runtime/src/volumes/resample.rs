@@ -250,9 +250,10 @@ const WHOLE: f64 = 6_755_399_441_055_744.0;
 /// Beyond it, whole numbers need more than 31 bits.
 const HIGHEST: f64 = 2_147_483_648.0;
 
+/// Along one axis.
 struct Lanes {
-    low: [[u32; LANES]; 3],
-    part: [[f32; LANES]; 3],
+    low: [u32; LANES],
+    part: [f32; LANES],
     inside: [bool; LANES],
 }
 
@@ -339,48 +340,58 @@ impl Oblique {
     fn row(&self, first: [usize; 3], held: Region, voxels: &[f32], out: &mut [f32]) {
         let [y, z] = [held.size[0], held.size[0] * held.size[1]];
         let base = row_begin(&self.matrix, self.offset, first);
+        let mut lanes = [0, 1, 2].map(|a| self.lanes(a, base[a], first[0] as f64));
         for (i, out) in out.chunks_mut(LANES).enumerate() {
             let x = (first[0] + i * LANES) as f64;
-            let lanes = self.lanes(base, x);
+            // Along an axis that the row does not turn towards, all of its samples lie alike.
+            for a in (0..3).filter(|&a| i > 0 && self.matrix[a][0] != 0.0) {
+                lanes[a] = self.lanes(a, base[a], x);
+            }
             for (l, o) in out.iter_mut().enumerate() {
-                if !lanes.inside[l] || self.how == Interpolation::Nearest {
+                if !lanes.iter().all(|axis| axis.inside[l]) || self.how == Interpolation::Nearest {
                     let at = [0, 1, 2].map(|a| base[a] + self.matrix[a][0] * (x + l as f64));
                     *o = self.sample(at, held, voxels);
                     continue;
                 }
-                let [i, j, k] = [0, 1, 2].map(|a| lanes.low[a][l] as usize - held.start[a]);
-                let [u, v, w] = [0, 1, 2].map(|a| lanes.part[a][l]);
+                let [i, j, k] = [0, 1, 2].map(|a| lanes[a].low[l] as usize - held.start[a]);
+                let [u, v, w] = [0, 1, 2].map(|a| lanes[a].part[l]);
                 // On a voxel, its neighbour may be infinite, or not there.
                 let between =
                     |a: f32, b: &dyn Fn() -> f32, part: f32| if part > 0.0 { a + part * (b() - a) } else { a };
                 let line = |at: usize| between(voxels[at], &|| voxels[at + 1], u);
-                let plane = |at: usize| between(line(at), &|| line(at + y), v);
+                let plane = |at: usize| {
+                    // Most lie among four voxels.
+                    if u > 0.0 && v > 0.0 {
+                        let four = &voxels[at..][..y + 2];
+                        let (a, b) = (four[0] + u * (four[1] - four[0]), four[y] + u * (four[y + 1] - four[y]));
+                        return a + v * (b - a);
+                    }
+                    between(line(at), &|| line(at + y), v)
+                };
                 let at = i + j * y + k * z;
                 *o = between(plane(at), &|| plane(at + z), w);
             }
         }
     }
 
-    /// Where samples from `x` on lie. Most lie among eight voxels, and need no more than that.
-    fn lanes(&self, base: Vec3, x: f64) -> Lanes {
-        let mut lanes = Lanes { low: [[0; LANES]; 3], part: [[0.0; LANES]; 3], inside: [true; LANES] };
-        for (a, base) in base.into_iter().enumerate() {
-            // A lower neighbour of the last voxel has none above it.
-            let last = u32::try_from(self.source[a] - 1).unwrap_or(0);
-            let step = self.matrix[a][0];
-            for l in 0..LANES {
-                let at = base + step * (x + l as f64);
-                // Rounds to a whole number, which is then in the lowest bits: cheaper than a cast. Half below a whole number it
-                // may go either way, and `part` is then 0 or 1.
-                let rounded = at - 0.5 + WHOLE;
-                let (low, part) = (rounded.to_bits() as u32, at - (rounded - WHOLE));
-                let (on_low, on_high) = (part <= SNAP, part >= 1.0 - SNAP);
-                let low = low.wrapping_add(u32::from(on_high));
-                lanes.low[a][l] = low;
-                lanes.part[a][l] = if on_low | on_high { 0.0 } else { part as f32 };
-                let highest = last.wrapping_add(u32::from(on_low | on_high));
-                lanes.inside[l] &= (low < highest) & (at.abs() < HIGHEST);
-            }
+    /// Where samples from `x` on lie along an axis. Most lie among eight voxels, and need no more than that.
+    fn lanes(&self, axis: usize, base: f64, x: f64) -> Lanes {
+        let mut lanes = Lanes { low: [0; LANES], part: [0.0; LANES], inside: [true; LANES] };
+        // A lower neighbour of the last voxel has none above it.
+        let last = u32::try_from(self.source[axis] - 1).unwrap_or(0);
+        let step = self.matrix[axis][0];
+        for l in 0..LANES {
+            let at = base + step * (x + l as f64);
+            // Rounds to a whole number, which is then in the lowest bits: cheaper than a cast. Half below a whole number it
+            // may go either way, and `part` is then 0 or 1.
+            let rounded = at - 0.5 + WHOLE;
+            let (low, part) = (rounded.to_bits() as u32, at - (rounded - WHOLE));
+            let (on_low, on_high) = (part <= SNAP, part >= 1.0 - SNAP);
+            let low = low.wrapping_add(u32::from(on_high));
+            lanes.low[l] = low;
+            lanes.part[l] = if on_low | on_high { 0.0 } else { part as f32 };
+            let highest = last.wrapping_add(u32::from(on_low | on_high));
+            lanes.inside[l] = (low < highest) & (at.abs() < HIGHEST);
         }
         lanes
     }
