@@ -266,8 +266,12 @@ impl Oblique {
     }
 
     pub(super) fn evaluate(&self, region: Region, out: &mut [f32], scratch: &mut Scratch, source: Source<'_>) {
-        // A flat region is cut into larger tiles.
-        let edge = if region.size[2] < TILE / 2 { TILE * 4 } else { TILE };
+        // A flat region is cut into larger tiles, unless these lie across so many slices of the source that they need more of
+        // it than smaller ones.
+        let mut edge = if region.size[2] < TILE / 2 { TILE * 4 } else { TILE };
+        while edge > TILE / 2 && self.share(region, edge / 2) < self.share(region, edge) {
+            edge /= 2;
+        }
         for z in (0..region.size[2]).step_by(edge) {
             for y in (0..region.size[1]).step_by(edge) {
                 for x in (0..region.size[0]).step_by(edge) {
@@ -311,6 +315,13 @@ impl Oblique {
         }
     }
 
+    /// Voxels of the source to a voxel of a tile of this edge, about.
+    fn share(&self, region: Region, edge: usize) -> f64 {
+        let size = region.size.map(|n| n.min(edge) as f64);
+        let along = |a: usize| (0..3).map(|c| self.matrix[a][c].abs() * (size[c] - 1.0)).sum::<f64>() + 2.0;
+        along(0) * along(1) * along(2) / (size[0] * size[1] * size[2])
+    }
+
     fn position(&self, index: [usize; 3]) -> Vec3 {
         position(&self.matrix, self.offset, index)
     }
@@ -329,11 +340,20 @@ impl Oblique {
         if (0..3).any(|a| high[a] < -0.5 - 2.0 * SNAP || low[a] > self.source[a] as f64 - 0.5 + 2.0 * SNAP) {
             return None;
         }
-        // A thousandth of a voxel more on each side than interpolation needs makes up for rounding.
         let last = self.source.map(|n| n - 1);
-        let start = [0, 1, 2].map(|a| ((low[a] - 1e-3).floor().max(0.0) as usize).min(last[a]));
-        let end = [0, 1, 2].map(|a| (((high[a] + 1e-3).floor() + 1.0).max(0.0) as usize).min(last[a]) + 1);
+        let more = [0, 1, 2].map(|a| self.margin(a, tile));
+        let start = [0, 1, 2].map(|a| ((low[a] - more[a]).floor().max(0.0) as usize).min(last[a]));
+        let end = [0, 1, 2].map(|a| ((high[a] + more[a]).ceil().max(0.0) as usize).min(last[a]) + 1);
         Some(Region { start, size: [0, 1, 2].map(|a| end[a] - start[a]) })
+    }
+
+    /// How much farther than its corners the samples of a tile may seem to lie, voxels. Less than nothing where rounding is so
+    /// small that who lies on a voxel, or as near as counts for that, needs no other: a slice is then not read for its neighbours.
+    fn margin(&self, axis: usize, tile: Region) -> f64 {
+        let end = [0, 1, 2].map(|c| (tile.start[c] + tile.size[c]) as f64);
+        let terms = (0..3).map(|c| self.matrix[axis][c].abs() * end[c]).sum::<f64>();
+        let rounding = 16.0 * f64::EPSILON * (self.offset[axis].abs() + terms);
+        if rounding < SNAP / 4.0 { -SNAP / 2.0 } else { 1e-3 }
     }
 
     /// Samples from `first` on, next to one another along x.
