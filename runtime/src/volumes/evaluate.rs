@@ -5,7 +5,7 @@
 //! what they ask for to about as much, so a thread works in a few MiB whatever the size of the volume: these buffers
 //! are not charged to the budget.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use rayon::prelude::*;
 
@@ -177,7 +177,7 @@ impl Volume {
 
     /// The voxels of a block as labels. Fails when one is none.
     pub(super) fn label_block(&self, block: Region, out: &mut [u16], scratch: &mut Scratch) -> Result<(), VolumeError> {
-        if self.load_labels(block, out) {
+        if self.load_labels(block, out) || self.load_mask(block, out) {
             return Ok(());
         }
         let (mut fits, mut rest) = (true, out);
@@ -217,17 +217,30 @@ impl Volume {
         true
     }
 
-    /// The numbers of a block as they are stored, where nothing is to be done to them and they lie one after the other in one
-    /// part: those of that part, and which of them.
-    pub(super) fn as_stored(&self, block: Region) -> Option<(&Voxels, Range<usize>)> {
-        let ([nx, ny, _], [x, y, z], [width, height, depth]) = (self.geometry.size(), block.start, block.size);
-        let together = (width == nx || height * depth == 1) && (height == ny || depth == 1);
-        if !self.layers.is_empty() || !together {
-            return None;
+    /// A mask of numbers as they are stored, without a detour over their values: these rise with the numbers, so those that a
+    /// threshold lets through lie between two of them.
+    fn load_mask(&self, block: Region, out: &mut [u16]) -> bool {
+        let [Layer::Points(ops)] = self.layers.as_slice() else { return false };
+        let [PointOp::Threshold { low, high }] = ops.as_slice() else { return false };
+        let Some((voxels, at)) = self.storage.together(block) else { return false };
+        match voxels {
+            Voxels::I16 { stored, slope, intercept } if *slope > 0.0 => {
+                let all = i16::MIN.into()..=i16::MAX.into();
+                let passing = between(all, |n| n as f32 * slope + intercept, [*low, *high]);
+                mark(&stored[at], passing.map(|[least, most]| [least as i16, most as i16]), out);
+            }
+            Voxels::U16 { stored, slope, intercept } if *slope > 0.0 => {
+                let passing = between(0..=u16::MAX.into(), |n| n as f32 * slope + intercept, [*low, *high]);
+                mark(&stored[at], passing.map(|[least, most]| [least as u16, most as u16]), out);
+            }
+            _ => return false,
         }
-        let (first, voxels) = self.storage.part(z..z + depth)?;
-        let begin = ((z - first) * ny + y) * nx + x;
-        Some((voxels, begin..begin + block.voxels()))
+        true
+    }
+
+    /// The numbers of a block as they are stored, where nothing is to be done to them.
+    pub(super) fn as_stored(&self, block: Region) -> Option<(&Voxels, Range<usize>)> {
+        if self.layers.is_empty() { self.storage.together(block) } else { None }
     }
 
     /// The smallest type that holds every value, as far as the layers tell.
@@ -288,9 +301,43 @@ impl Volume {
     }
 }
 
+/// The first and the last of some whole numbers whose values, which rise with them, lie in `low..=high`.
+fn between(numbers: RangeInclusive<i32>, value: impl Fn(i32) -> f32, [low, high]: [f32; 2]) -> Option<[i32; 2]> {
+    let first_where = |reached: &dyn Fn(f32) -> bool| {
+        let (mut from, mut to) = (*numbers.start(), *numbers.end() + 1);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            if reached(value(middle)) { to = middle } else { from = middle + 1 }
+        }
+        from
+    };
+    let (first, behind) = (first_where(&|v| v >= low), first_where(&|v| v > high));
+    (first < behind).then_some([first, behind - 1])
+}
+
+/// 1 for each number that is one of those between two, else 0.
+fn mark<T: Copy + PartialOrd>(numbers: &[T], passing: Option<[T; 2]>, out: &mut [u16]) {
+    let Some([least, most]) = passing else { return out.fill(0) };
+    for (o, n) in out.iter_mut().zip(numbers) {
+        *o = u16::from((*n >= least) & (*n <= most));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_whose_values_pass_lie_between_two() {
+        let value = |n: i32| n as f32 * 0.5 - 3.0;
+        let passing = |low, high| between(-9..=9, value, [low, high]);
+        assert_eq!(passing(-4.0, -1.25), Some([-2, 3]));
+        assert_eq!(passing(f32::NEG_INFINITY, f32::INFINITY), Some([-9, 9]));
+        assert_eq!([passing(-2.9, -2.6), passing(2.0, 9.0), passing(-99.0, -8.0)], [None; 3]);
+        let mut out = [7; 5];
+        mark(&[-3i16, -2, 0, 3, 4], Some([-2, 3]), &mut out);
+        assert_eq!(out, [0, 1, 1, 1, 0]);
+    }
 
     #[test]
     fn blocks_cover_a_region_once_and_in_order() {

@@ -25,7 +25,8 @@ pub struct Statistics {
 impl Volume {
     /// Of the whole volume or of a part. `Invalid` when no voxel is finite. See `volume.statistics` in the contract.
     ///
-    /// Sums are in f64 and over the same blocks in the same order whatever the number of threads.
+    /// Sums are in f64, of whole numbers as they are stored exact, and over the same blocks in the same order whatever the number
+    /// of threads.
     pub fn statistics(&self, within: Option<Region>) -> Result<Statistics, VolumeError> {
         let region = within.unwrap_or_else(|| self.geometry.region());
         let size = self.geometry.size();

@@ -134,6 +134,15 @@ impl Storage {
         (slices.end <= first + part.depth).then_some((*first, &part.voxels))
     }
 
+    /// The voxels of a block, where they lie one after the other in one part: those of that part, and which of them.
+    pub(super) fn together(&self, block: Region) -> Option<(&Voxels, std::ops::Range<usize>)> {
+        let ([nx, ny, _], [x, y, z], [width, height, depth]) = (self.size, block.start, block.size);
+        let in_order = (width == nx || height * depth == 1) && (height == ny || depth == 1);
+        let (first, voxels) = self.part(z..z + depth).filter(|_| in_order)?;
+        let begin = ((z - first) * ny + y) * nx + x;
+        Some((voxels, begin..begin + block.voxels()))
+    }
+
     /// Reads the voxels of `source` into `out` where `placement` says.
     pub(super) fn load<T: Lane>(&self, source: Region, placement: Placement, out: &mut [T]) {
         let Placement { offset, strides } = placement;
