@@ -227,8 +227,7 @@ pub fn run_prepared(
     let grants: Vec<String> = grant_names(prepared.grants());
     let module = module_info(package);
     let record = Record { study: &study, accepted: &accepted, outcome: &outcome, package, module: &module, grants };
-    let given = &outcome.input.volumes_read;
-    let findings = outputs::gate_of(outcome.findings.clone(), &study, &accepted, given)?;
+    let findings = outputs::gate(outcome.findings.clone(), &study, &accepted, &outcome.input.volumes_read)?;
     phases.end("gate");
 
     observe(Event::Step("writing results"));

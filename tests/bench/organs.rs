@@ -107,7 +107,7 @@ impl Found {
 
     /// What a job does with its findings: judges every voxel, and makes the SEG. Another `number`, another object.
     pub(crate) fn seg(&self, number: u32) -> Result<FileDicomObject<InMemDicomObject>> {
-        let accepted = outputs::gate(self.findings.clone(), &self.study, &[0])?;
+        let accepted = outputs::gate(self.findings.clone(), &self.study, &[0], &[])?;
         let source = Source::new(&self.study, accepted.source).context("the source")?;
         let module = ModuleInfo {
             name: "bench".into(),

@@ -11,6 +11,7 @@ use dicom_object::InMemDicomObject;
 use gantry::app::App;
 use gantry::inference::Turn;
 use gantry::outputs::Stamp;
+use gantry::pipeline::RunError;
 use gantry::sandbox::grants::Policy;
 use gantry::sandbox::{JobError, PrepareError};
 use gantry::stream::{self, Event, Pace, Request, StreamError, StreamReport};
@@ -230,7 +231,7 @@ fn a_module_that_misses_frame_after_frame_is_given_up() {
             stream.scenario.config.stream.frame_budget_ms = 5;
         }
         let error = stream.refused();
-        let StreamError::Job(JobError::Limit(hit)) = &error else { panic!("{error:?}") };
+        let StreamError::Run(RunError::Job(JobError::Limit(hit))) = &error else { panic!("{error:?}") };
         assert_eq!(hit.limit, "faults_in_a_row_max");
         assert!(error.to_string().contains("4 frames in a row") && error.to_string().contains(says), "{error}");
     }
@@ -365,7 +366,7 @@ fn a_module_of_another_world_is_named_with_the_command_that_runs_it() {
     .expect("written");
     write_cine(stream.folder.path(), &[FINE, FINE], |_| {}).expect("written");
     let error = stream.refused();
-    assert!(matches!(error, StreamError::Prepare(PrepareError::OtherWorld { .. })), "{error:?}");
+    assert!(matches!(error, StreamError::Run(RunError::Prepare(PrepareError::OtherWorld { .. }))), "{error:?}");
     assert!(error.to_string().contains("use `gantry run`"), "{error}");
     // The other way round.
     let manifest = std::fs::read_to_string(obedient.package_folder().join("module.toml")).expect("text");

@@ -231,5 +231,21 @@ fn a_module_is_told_which_volume_is_which() {
         let stated = scenario.stated().expect("the module runs").findings;
         let values: Vec<f64> = stated.measurements.iter().map(|measurement| measurement.value).collect();
         assert_eq!(values, [4.6, 400.0, 9.2, 500.0], "enhanced: {enhanced}");
+        if !enhanced {
+            // Both echoes lie on one grid; the module segments the second.
+            scenario.run().expect("the result is written");
+            let seg = dicom_object::open_file(scenario.out().join("segmentation.dcm")).expect("a SEG");
+            let items = |object: &InMemDicomObject, tag| {
+                object.get(tag).and_then(|element| element.items()).expect("items").to_vec()
+            };
+            let series = items(&seg, tags::REFERENCED_SERIES_SEQUENCE);
+            let images = items(&series[0], tags::REFERENCED_INSTANCE_SEQUENCE);
+            let uid = |image: &InMemDicomObject| {
+                let uid = image.get(tags::REFERENCED_SOP_INSTANCE_UID).expect("a UID").to_str().expect("text");
+                uid.trim_end_matches('\0').to_owned()
+            };
+            let uids: Vec<String> = images.iter().map(uid).collect();
+            assert!(!uids.is_empty() && uids.iter().all(|uid| uid.starts_with("2.25.31")), "{uids:?}");
+        }
     }
 }

@@ -9,7 +9,6 @@ use gantry::app::App;
 use gantry::config::Config;
 use gantry::inference::{EnginePreference, Turn};
 use gantry::sandbox::grants::Policy;
-use gantry::sandbox::{JobError, PrepareError};
 use gantry::stream::{self, Event, Pace, Request, StreamError};
 use indicatif::ProgressBar;
 
@@ -147,17 +146,10 @@ impl Progress {
 
 fn exit_code(error: &StreamError) -> u8 {
     match error {
-        StreamError::Read(e) => crate::unreadable(e),
+        StreamError::Run(e) => crate::exit_code(e),
         StreamError::NoCine | StreamError::NothingAccepted { .. } => 3,
         StreamError::NoRate(_) | StreamError::Host(_) => 2,
-        StreamError::Limit { .. }
-        | StreamError::Job(JobError::Limit(_))
-        | StreamError::Prepare(PrepareError::TooLarge { .. } | PrepareError::CompileTooLong { .. }) => 5,
-        StreamError::Package(e) | StreamError::Prepare(PrepareError::Package(e)) => crate::unusable(e),
-        StreamError::Prepare(PrepareError::OtherWorld { .. }) => 2,
-        StreamError::Job(JobError::Cancelled) => 130,
-        StreamError::Job(JobError::Package(e)) => crate::unusable(e),
-        StreamError::Prepare(_) | StreamError::Job(_) | StreamError::Refused(_) => 4,
-        StreamError::Write(_) => 1,
+        StreamError::Limit { .. } => 5,
+        StreamError::Refused(_) => 4,
     }
 }

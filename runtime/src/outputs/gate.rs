@@ -13,7 +13,7 @@ use super::Accepted;
 use crate::findings::{Code, Findings, Segment, Segmentation};
 use crate::geometry::Geometry;
 use crate::study::Study;
-use crate::volumes::{Volume, VolumeError};
+use crate::volumes::{Source, Volume, VolumeError};
 
 /// How far the corners of a segmentation may lie from those of the source, mm.
 const GRID_TOLERANCE_MM: f64 = 1e-3;
@@ -108,27 +108,18 @@ pub enum Refusal {
     },
 }
 
-/// Judges everything that a module stated about the series `accepted` (indexes into [`Study::series`]).
+/// Judges everything that a module stated about the series `accepted` (indexes into [`Study::series`]), of whose volumes it was
+/// given some.
+///
+/// Where several volumes lie on one grid, such as echoes, labels and a heatmap are about the one that they were made of
+/// ([`Volume::source`]); what is not known to be made of one is about the first that was given.
 ///
 /// A segment without voxels passes; it is left out of the SEG (see [`Accepted::numbered`]).
 ///
 /// # Errors
 /// The first thing that is wrong. Cheap checks come before the voxels are looked at.
-pub fn gate(findings: Findings, study: &Study, accepted: &[usize]) -> Result<Accepted, Refusal> {
-    gate_of(findings, study, accepted, &BTreeSet::new())
-}
-
-/// As [`gate`], of a module that was given these volumes: where several lie on one grid, such as echoes, what it states is about
-/// the first of these.
-///
-/// # Errors
-/// As [`gate`].
-pub fn gate_of(
-    findings: Findings,
-    study: &Study,
-    accepted: &[usize],
-    given: &BTreeSet<(usize, usize)>,
-) -> Result<Accepted, Refusal> {
+pub fn gate(findings: Findings, study: &Study, accepted: &[usize], given: &[Source]) -> Result<Accepted, Refusal> {
+    let given: BTreeSet<Source> = given.iter().copied().collect();
     let mut volumes = volumes(study, accepted);
     volumes.sort_by_key(|(at, _)| !given.contains(at));
     let first = volumes.first().map(|(at, _)| *at).ok_or(Refusal::NoSource)?;
@@ -181,10 +172,8 @@ pub fn gate_of(
     Ok(result)
 }
 
-type At = (usize, usize);
-
 /// Whether the volume lies somewhere in the patient.
-fn placed(study: &Study, (series, volume): At, what: &'static str) -> Result<(), Refusal> {
+fn placed(study: &Study, (series, volume): Source, what: &'static str) -> Result<(), Refusal> {
     let series = study.series.get(series);
     let first = series.and_then(|s| s.instances.get(*s.volumes.get(volume)?.slices.first()?));
     if first.is_some_and(|first| first.unplaced) { Err(Refusal::Unplaced { what }) } else { Ok(()) }
@@ -206,7 +195,7 @@ fn sizes(findings: &Findings, study: &Study, volumes: &[(At, &Geometry)], given:
 }
 
 /// All volumes of the accepted series, in order.
-fn volumes<'a>(study: &'a Study, accepted: &[usize]) -> Vec<(At, &'a Geometry)> {
+fn volumes<'a>(study: &'a Study, accepted: &[usize]) -> Vec<(Source, &'a Geometry)> {
     let of = |&s: &usize| {
         study.series.get(s).into_iter().flat_map(move |series| {
             series.volumes.iter().enumerate().map(move |(v, layout)| ((s, v), &layout.geometry))
@@ -215,10 +204,12 @@ fn volumes<'a>(study: &'a Study, accepted: &[usize]) -> Vec<(At, &'a Geometry)> 
     accepted.iter().flat_map(of).collect()
 }
 
-/// The volume that lies as `stated` does.
-fn on_grid_of(stated: &Volume, volumes: &[(At, &Geometry)]) -> Option<At> {
-    let same = volumes.iter().find(|(_, volume)| stated.geometry().same_grid(volume, GRID_TOLERANCE_MM));
-    same.map(|(at, _)| *at)
+/// The volume that lies as `stated` does; of several, the one that it was made of, or else the first.
+fn on_grid_of(stated: &Volume, volumes: &[(Source, &Geometry)]) -> Option<Source> {
+    let same = volumes.iter().filter(|(_, grid)| stated.geometry().same_grid(grid, GRID_TOLERANCE_MM));
+    let mut same = same.map(|(at, _)| *at).peekable();
+    let first = same.peek().copied();
+    same.find(|at| stated.source() == Some(*at)).or(first)
 }
 
 fn grid(labels: &Volume) -> Refusal {
@@ -404,7 +395,7 @@ fn plain(text: &str, max: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::findings::{Classification, Measurement, Triage, Unfit, Urgency};
+    use crate::findings::{Classification, Heatmap, Measurement, Triage, Unfit, Urgency};
     use crate::memory::Budget;
     use crate::outputs::tests::{labels, segment as a_segment, study};
 
@@ -434,7 +425,7 @@ mod tests {
 
     fn refused(mut findings: Findings, change: impl FnOnce(&mut Findings)) -> Refusal {
         change(&mut findings);
-        gate(findings, &study(&grid()), &[0]).expect_err("refused")
+        gate(findings, &study(&grid()), &[0], &[]).expect_err("refused")
     }
 
     /// That these findings, changed, are refused with these words.
@@ -459,7 +450,7 @@ mod tests {
 
     #[test]
     fn good_findings_pass_and_voxels_are_counted() {
-        let accepted = gate(good(), &study(&grid()), &[0]).expect("accepted");
+        let accepted = gate(good(), &study(&grid()), &[0], &[]).expect("accepted");
         assert_eq!(accepted.source, (0, 0));
         assert_eq!(accepted.voxels, BTreeMap::from([(1, 2), (2, 3), (3, 0)]));
         assert_eq!(accepted.present, BTreeSet::from([1, 2]));
@@ -473,7 +464,7 @@ mod tests {
     fn numbers_skip_segments_without_voxels() {
         let mut findings = good();
         set_labels(&mut findings, labels(&grid(), vec![0, 0, 3, 0, 0, 0, 0, 0, 2, 0, 0, 0]));
-        let accepted = gate(findings, &study(&grid()), &[0]).expect("accepted");
+        let accepted = gate(findings, &study(&grid()), &[0], &[]).expect("accepted");
         assert_eq!(accepted.numbered().map(|(n, s)| (n, s.value)).collect::<Vec<_>>(), [(1, 2), (2, 3)]);
     }
 
@@ -481,16 +472,16 @@ mod tests {
     fn a_segmentation_without_voxels_passes_and_is_no_seg() {
         let mut findings = good();
         set_labels(&mut findings, labels(&grid(), vec![0; 12]));
-        let accepted = gate(findings, &study(&grid()), &[0]).expect("accepted");
+        let accepted = gate(findings, &study(&grid()), &[0], &[]).expect("accepted");
         assert!(!accepted.has_seg() && accepted.segmentation.is_some());
     }
 
     #[test]
     fn findings_refer_to_the_first_accepted_series_without_a_segmentation() {
         let findings = Findings { segmentation: None, measurements: vec![], ..good() };
-        assert_eq!(gate(findings.clone(), &study(&grid()), &[0]).expect("accepted").source, (0, 0));
-        assert!(matches!(gate(findings.clone(), &study(&grid()), &[]), Err(Refusal::NoSource)));
-        assert!(matches!(gate(findings, &study(&grid()), &[4]), Err(Refusal::NoSource)));
+        assert_eq!(gate(findings.clone(), &study(&grid()), &[0], &[]).expect("accepted").source, (0, 0));
+        assert!(matches!(gate(findings.clone(), &study(&grid()), &[], &[]), Err(Refusal::NoSource)));
+        assert!(matches!(gate(findings, &study(&grid()), &[4], &[]), Err(Refusal::NoSource)));
     }
 
     #[test]
@@ -498,10 +489,27 @@ mod tests {
         let mut study = study(&grid());
         let echo = study.series[0].volumes[0].clone();
         study.series[0].volumes.push(echo);
-        let about = |given: &[(usize, usize)]| {
-            gate_of(good(), &study, &[0], &given.iter().copied().collect()).expect("accepted").source
-        };
+        let about = |given: &[Source]| gate(good(), &study, &[0], given).expect("accepted").source;
         assert_eq!([about(&[]), about(&[(0, 1)]), about(&[(0, 0), (0, 1)])], [(0, 0), (0, 1), (0, 0)]);
+    }
+
+    #[test]
+    fn of_volumes_on_one_grid_labels_and_heat_are_about_the_one_that_they_were_made_of() {
+        let mut study = study(&grid());
+        let echo = study.series[0].volumes[0].clone();
+        study.series[0].volumes.push(echo);
+        let about = |source: Source| {
+            let mut findings = good();
+            let labels = labels(&grid(), vec![0, 1, 1, 0, 0, 0, 0, 0, 2, 2, 2, 0]).with_source(source);
+            let values = labels.affine(0.5, 0.0).expect("finite");
+            set_labels(&mut findings, labels);
+            findings.heatmap = Some(Heatmap { values, title: "Heat".into() });
+            let accepted = gate(findings, &study, &[0], &[(0, 0), (0, 1)]).expect("accepted");
+            (accepted.source, accepted.heatmap.expect("one").source)
+        };
+        assert_eq!(about((0, 1)), ((0, 1), (0, 1)));
+        assert_eq!(about((0, 0)), ((0, 0), (0, 0)));
+        assert_eq!(about((3, 7)), ((0, 0), (0, 0)), "made of what is not among the accepted");
     }
 
     #[test]
@@ -520,17 +528,17 @@ mod tests {
         let near = Geometry::new([3, 2, 2], [1.0, 1.0, 2.0], [10.0005, 20.0, 30.0], axes).expect("a grid");
         let mut findings = good();
         set_labels(&mut findings, labels(&near, vec![1; 12]));
-        assert!(gate(findings, &study(&grid()), &[0]).is_ok(), "half a micrometre is rounding");
+        assert!(gate(findings, &study(&grid()), &[0], &[]).is_ok(), "half a micrometre is rounding");
     }
 
     #[test]
     fn nothing_that_needs_a_place_is_stated_on_an_image_without_one() {
         let mut nowhere = study(&grid());
         nowhere.series[0].instances.iter_mut().for_each(|image| image.unplaced = true);
-        let refusal = gate(good(), &nowhere, &[0]).expect_err("refused");
+        let refusal = gate(good(), &nowhere, &[0], &[]).expect_err("refused");
         assert!(matches!(refusal, Refusal::Unplaced { what: "segmentation" }), "{refusal}");
         let findings = Findings { segmentation: None, measurements: vec![], ..good() };
-        assert!(gate(findings, &nowhere, &[0]).is_ok());
+        assert!(gate(findings, &nowhere, &[0], &[]).is_ok());
     }
 
     #[test]
@@ -599,7 +607,7 @@ mod tests {
         }
         let mut private = good();
         private.classifications[0].finding = Code::new("A1", "99GANTRY", "Größe");
-        assert!(gate(private, &study(&grid()), &[0]).is_ok());
+        assert!(gate(private, &study(&grid()), &[0], &[]).is_ok());
     }
 
     #[test]
@@ -634,7 +642,7 @@ mod tests {
         agreeing.triage.push(Triage { reason: "look here too".into(), ..agreeing.triage[0].clone() });
         let other = Code::new("39607008", "SCT", "Lung");
         agreeing.triage.push(Triage { level: Urgency::Routine, finding: other, ..agreeing.triage[0].clone() });
-        assert!(gate(agreeing, &study(&grid()), &[0]).is_ok(), "the same twice, and another of another level");
+        assert!(gate(agreeing, &study(&grid()), &[0], &[]).is_ok(), "the same twice, and another of another level");
     }
 
     #[test]
@@ -644,8 +652,8 @@ mod tests {
         says("triage 0: its coding scheme", |f| f.triage[0].finding.scheme = "x".into());
         let unfit = |detail: &str| Unfit { reason: liver(), detail: detail.into() };
         let only = |detail: &str| Findings { unfit: Some(unfit(detail)), ..Findings::default() };
-        assert!(gate(only("too few slices"), &study(&grid()), &[0]).is_ok());
-        let refusal = gate(only(&"x".repeat(1025)), &study(&grid()), &[0]).expect_err("refused").to_string();
+        assert!(gate(only("too few slices"), &study(&grid()), &[0], &[]).is_ok());
+        let refusal = gate(only(&"x".repeat(1025)), &study(&grid()), &[0], &[]).expect_err("refused").to_string();
         assert!(refusal.contains("unfit: its detail"), "{refusal}");
         says("unfit: 6 other findings", |f| f.unfit = Some(unfit("")));
     }

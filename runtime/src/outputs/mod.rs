@@ -43,7 +43,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use capture::{CaptureError, KeySlice, key_slice, secondary_capture};
 pub use conformance::{CheckError, Inputs, Nonconforming, check as conforms};
 pub use encode::write_file;
-pub use gate::{Refusal, frame_answer, gate, gate_of, stream_summary};
+pub use gate::{Refusal, frame_answer, gate, stream_summary};
 pub use kind::OutputKind;
 pub use overlay::overlay;
 pub use parametric::{ParametricError, parametric_map};
@@ -108,8 +108,8 @@ pub struct Accepted {
     pub segmentation: Option<Segmentation>,
     /// On the grid of [`source`](Self::source), in the order in which they were stated.
     pub probabilities: Vec<AcceptedProbabilities>,
-    /// Index of the series and of the volume in it that outputs refer to: the one whose grid the segmentation has,
-    /// else the first accepted.
+    /// Index of the series and of the volume in it that outputs refer to: the one on whose grid the segmentation
+    /// lies, of several the one that it was made of; without one, the first that was given.
     pub source: (usize, usize),
     /// As stated.
     pub measurements: Vec<Measurement>,

@@ -188,7 +188,7 @@ mod tests {
     fn accepted(study: &Study, voxels: Vec<f32>, budget: &Budget) -> Accepted {
         let values = Volume::from_f32(grid(), voxels, budget).expect("as many voxels as the grid has");
         let heatmap = Some(Heatmap { values, title: "Wärme".into() });
-        gate(Findings { heatmap, ..Findings::default() }, study, &[0]).expect("accepted")
+        gate(Findings { heatmap, ..Findings::default() }, study, &[0], &[]).expect("accepted")
     }
 
     fn map(voxels: Vec<f32>, budget: &Budget) -> Result<FileDicomObject<InMemDicomObject>, ParametricError> {

@@ -319,7 +319,7 @@ mod tests {
     }
 
     fn state(study: &Study, marks: Vec<Mark>) -> Result<FileDicomObject<InMemDicomObject>, PresentationError> {
-        let accepted = gate(Findings { marks, ..Findings::default() }, study, &[0]).expect("accepted");
+        let accepted = gate(Findings { marks, ..Findings::default() }, study, &[0], &[]).expect("accepted");
         let source = Source::new(study, (0, 0)).expect("a volume");
         let uids = OutputUids::new(&source, &[[1; 32]], &module().identity, &[]);
         let budget = Budget::bytes(12 << 10);

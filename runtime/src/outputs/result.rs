@@ -404,7 +404,7 @@ mod tests {
     use crate::outputs::tests::{labels, module, segment, stamp, study};
 
     fn result(findings: Findings, geometry: &Geometry) -> serde_json::Value {
-        let accepted = gate(findings, &study(geometry), &[0]).expect("accepted");
+        let accepted = gate(findings, &study(geometry), &[0], &[]).expect("accepted");
         let input = Input { study_instance_uid: "2.25.1".into(), series: vec![], upstream: vec![], priors: vec![] };
         let module = Module::new(&module(), &[8; 32], vec!["log".into()]);
         let bytes = JobResult::new(&accepted, module, input, &stamp()).to_bytes();

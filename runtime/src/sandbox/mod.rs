@@ -26,7 +26,7 @@ mod session;
 mod state;
 mod stream_bindings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -502,6 +502,7 @@ fn store(
         budget,
         study,
         upstream,
+        copied: BTreeSet::new(),
         models,
         findings: Findings::default(),
         wasi: capability::wasi::Wasi::new(log.clone(), grants),

@@ -1,5 +1,6 @@
 //! Everything that one guest can reach: one [`JobState`] a job, gone when the job ends.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::findings::Findings;
 use crate::inference::Turn;
 use crate::memory::{Budget, OverBudget};
 use crate::module::needs::Interface;
-use crate::volumes::VolumeError;
+use crate::volumes::{Source, VolumeError};
 
 /// The host side of one job.
 pub struct JobState {
@@ -28,6 +29,8 @@ pub struct JobState {
     pub(super) budget: Budget,
     pub(super) study: StudyView,
     pub(super) upstream: UpstreamView,
+    /// Volumes of the study whose voxels the guest copied into its own memory, changed or not.
+    pub(super) copied: BTreeSet<Source>,
     pub(super) models: Models,
     pub(super) findings: Findings,
     pub(super) log: JobLog,

@@ -28,12 +28,13 @@ use self::view::Played;
 use crate::app::App;
 use crate::findings::LogLine;
 use crate::inference::Turn;
-use crate::module::package::{Package, PackageError};
+use crate::module::package::Package;
 use crate::outputs::{self, Refusal, Stamp, Transaction};
+use crate::pipeline::RunError;
 use crate::routing::accepts;
 use crate::sandbox::grants::Policy;
-use crate::sandbox::{Begin, JobError, JobFailure, PrepareError, PreparedStream};
-use crate::study::{self, Cine, ReadError};
+use crate::sandbox::{Begin, JobError, JobFailure, PreparedStream};
+use crate::study::{self, Cine};
 
 /// What to play to what.
 #[derive(Debug)]
@@ -100,9 +101,9 @@ pub enum Event<'a> {
 /// Why there is no report. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// The input.
+    /// As on a study: the input, the package, the component, the module while it ran, or our own writers.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Run(#[from] RunError),
     /// Nothing to play.
     #[error("no image of several frames is among the files given; name an ultrasound cine, or a folder that holds one")]
     NoCine,
@@ -129,24 +130,12 @@ pub enum StreamError {
         /// Its value.
         maximum: u64,
     },
-    /// The package.
-    #[error(transparent)]
-    Package(#[from] PackageError),
-    /// The component.
-    #[error(transparent)]
-    Prepare(#[from] PrepareError),
-    /// The module, while it ran.
-    #[error(transparent)]
-    Job(#[from] JobError),
     /// What the module stated at the end.
     #[error("the output gate refused what the module says of the stream: {0}")]
     Refused(#[from] Refusal),
     /// The host.
     #[error("{0}")]
     Host(String),
-    /// Our own writers.
-    #[error("the result cannot be written: {0}")]
-    Write(String),
 }
 
 impl StreamError {
@@ -156,7 +145,7 @@ impl StreamError {
 
     fn ended(error: JobError, log: Vec<LogLine>, observe: &(dyn Fn(Event<'_>) + Sync)) -> Self {
         log.iter().for_each(|line| observe(Event::Log(line)));
-        Self::Job(error)
+        RunError::from(error).into()
     }
 }
 
@@ -176,12 +165,13 @@ pub fn run(
     if request.streams == 0 || request.streams as u64 > u64::from(jobs_max) {
         return Err(limit(format!("{} streams", request.streams), "limits.jobs_max", jobs_max.into()));
     }
-    let package = Arc::new(Package::open(request.module)?);
+    let package = Arc::new(Package::open(request.module).map_err(RunError::from)?);
     let (grants, denied) = request.policy.grant(&package.manifest().needs);
     observe(Event::Step("reading headers"));
     // Before the work, so that it is not done for a folder that cannot be written to.
-    let transaction = request.out.map(Transaction::begin).transpose().map_err(|e| StreamError::Write(e.to_string()))?;
-    let (cine, mut warnings) = chosen(&package, study::cines(request.study, &app.read_options(false))?)?;
+    let transaction = request.out.map(Transaction::begin).transpose().map_err(RunError::from)?;
+    let cines = study::cines(request.study, &app.read_options(false)).map_err(RunError::from)?;
+    let (cine, mut warnings) = chosen(&package, cines)?;
     let frames = u64::from(cine.frames) * u64::from(request.repeat);
     if frames > frames_max {
         return Err(limit(format!("{frames} frames"), "stream.frames_max", frames_max));
@@ -189,10 +179,10 @@ pub fn run(
     let clock = Clock::of(request.pace, cine.timing.as_ref());
     let clock = clock.ok_or_else(|| StreamError::NoRate(cine.path().to_owned()))?;
     observe(Event::Step("preparing the component"));
-    let prepared = app.sandbox.prepare_stream(package, grants)?;
+    let prepared = app.sandbox.prepare_stream(package, grants).map_err(RunError::from)?;
     warnings
         .extend(denied.iter().map(|ask| format!("the module asks for {ask}, which was not granted (--grant {ask})")));
-    let digest = request.out.map(|_| write::digest(cine.path())).transpose()?;
+    let digest = request.out.map(|_| write::digest(cine.path())).transpose().map_err(RunError::from)?;
     observe(Event::Step("streaming"));
     observe(Event::Frames(frames));
     let played = play_all(app, request, &prepared, (&cine, &clock), (stop, turn), observe)?;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::mailbox::Mailbox;
 use super::view::{Played, view};
 use super::{Event, Pace, StreamError};
+use crate::pipeline::RunError;
 use crate::sandbox::{Begin, PreparedStream};
 use crate::study::{Picture, ReadError, Timing};
 use crate::threads::Threads;
@@ -121,7 +122,7 @@ pub(super) fn play(
         if viewed.is_err() || shot.is_err() {
             stop.store(true, Ordering::SeqCst);
         }
-        let Shots { offered, dropped } = shot?;
+        let Shots { offered, dropped } = shot.map_err(RunError::from)?;
         let all = u64::from(take.begin.cine.frames) * u64::from(take.repeat);
         Ok(viewed?.ended(dropped, offered < all))
     })
@@ -159,7 +160,7 @@ fn shoot(
     from_decoder: Receiver<Decoded>,
     mailbox: &Mailbox<Shot>,
     stop: &AtomicBool,
-) -> Result<Shots, StreamError> {
+) -> Result<Shots, ReadError> {
     let (mut shots, mut at) = (Shots::default(), Duration::ZERO);
     let mut started = None;
     for (place, decoded) in (0..).zip(from_decoder) {
@@ -167,7 +168,7 @@ fn shoot(
             Ok(decoded) => decoded,
             Err(error) => {
                 mailbox.close();
-                return Err(error.into());
+                return Err(error);
             }
         };
         // The clock begins with the first frame, which had to be decoded.

@@ -6,18 +6,17 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::StreamError;
 use super::report::{AnsweredFrame, StreamRecord, StreamReport};
 use super::view::Played;
 use crate::findings::{Classification, Measurement};
 use crate::outputs::result::{Input, InputFile, InputSeries, JobResult, Model, Module, SCHEMA, Stated, Status};
 use crate::outputs::{self, OutputKind, OutputUids, REPORT_FILE, RESULT_FILE, Source, Stamp, Transaction};
-use crate::pipeline::{grant_names, module_info};
+use crate::pipeline::{RunError, grant_names, module_info};
 use crate::sandbox::PreparedStream;
 use crate::study::{Cine, ReadError};
 
 /// SHA-256 of a file that is about to be played.
-pub(super) fn digest(path: &Path) -> Result<[u8; 32], StreamError> {
+pub(super) fn digest(path: &Path) -> Result<[u8; 32], ReadError> {
     let io = |source| ReadError::Io { path: path.to_owned(), source };
     let (mut hash, mut file, mut bytes) = (Sha256::new(), File::open(path).map_err(io)?, vec![0; 1 << 16]);
     loop {
@@ -35,8 +34,8 @@ pub(super) fn write(
     played: &Played,
     report: &StreamReport,
     stamp: &Stamp,
-) -> Result<(), StreamError> {
-    let failed = |e: &dyn std::fmt::Display| StreamError::Write(e.to_string());
+) -> Result<(), RunError> {
+    let failed = |e: &dyn std::fmt::Display| RunError::Write(e.to_string());
     if digest(cine.path())? != played_digest {
         return Err(ReadError::Changed(cine.path().to_owned()).into());
     }
@@ -51,15 +50,16 @@ pub(super) fn write(
     let uids = OutputUids::new(&source, &[played_digest], &info.identity, &circumstances);
     if !summary.conclusions.is_empty() || !summary.quantities.is_empty() {
         let object = outputs::frames_report(summary, &source, &info, &uids, stamp).map_err(|e| failed(&e))?;
-        transaction.dicom(REPORT_FILE, OutputKind::Report, &object).map_err(|e| failed(&e))?;
+        transaction.dicom(REPORT_FILE, OutputKind::Report, &object)?;
         outputs::conforms(transaction.staged(), &outputs::Inputs::new(&cine.study, &[0])).map_err(|e| failed(&e))?;
     }
     let module = Module::new(&info, &prepared.package().component_digest(), grants);
     let mut result = result(cine, played_digest, played, module, stamp);
     result.warnings.clone_from(&report.warnings);
     result.outputs = transaction.written().to_vec();
-    transaction.bytes(RESULT_FILE, OutputKind::Result, &result.to_bytes()).map_err(|e| failed(&e))?;
-    transaction.commit().map(|_| ()).map_err(|e| failed(&e))
+    transaction.bytes(RESULT_FILE, OutputKind::Result, &result.to_bytes())?;
+    transaction.commit()?;
+    Ok(())
 }
 
 fn result(cine: &Cine, digest: [u8; 32], played: &Played, module: Module, stamp: &Stamp) -> JobResult {

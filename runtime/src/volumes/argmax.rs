@@ -65,7 +65,9 @@ pub fn argmax(t: &Tensor, like: &Volume, onto: &Volume) -> Result<Volume, Volume
             }
         }
     });
-    let result = Volume::stored(grid, Voxels::U8(labels), charge, &onto.budget);
+    // The scores were made of what `like` was made of.
+    let source = like.source.or(onto.source);
+    let result = Volume { source, ..onto.made(grid, Voxels::U8(labels), charge) };
     let size = result.geometry.size();
     result.viewed(View::order(size, back), onto.geometry.clone())
 }

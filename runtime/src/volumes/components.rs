@@ -156,7 +156,7 @@ impl Labelled {
             self.each_row(kept, |row, runs| runs.for_each(|run| run.paint(&mut stored[row * nx..], run.label as u8)));
             Voxels::U8(stored)
         };
-        Ok(Volume::stored(geometry, voxels, charge, volume.budget()))
+        Ok(volume.made(geometry, voxels, charge))
     }
 
     /// Calls `f` for each row of the volume with those of its runs that belong to components that are kept.

@@ -5,6 +5,8 @@
 //! what they ask for to about as much, so a thread works in a few MiB whatever the size of the volume: these buffers
 //! are not charged to the budget.
 
+use std::ops::{Range, RangeInclusive};
+
 use rayon::prelude::*;
 
 use super::points::{self, PointOp};
@@ -27,6 +29,8 @@ pub(super) enum Layer {
 pub(super) const BLOCK: usize = if cfg!(test) { 64 } else { 1 << 17 };
 /// Voxels in the smallest, of a region that has as many.
 const SMALLEST_BLOCK: usize = BLOCK / 8;
+/// 2²³: added to a whole number below it, it leaves that in the lowest bits.
+const WHOLE: f32 = 8_388_608.0;
 
 /// Cuts a region into blocks that are contiguous in it, in order: whole slices, whole rows or parts of rows.
 /// It depends on the region alone, so that sums over blocks come out the same on every machine.
@@ -70,6 +74,22 @@ pub(super) fn blocks_of<T>(region: Region, unit: usize, mut out: &mut [T]) -> Ve
     blocks(region).into_iter().map(cut).collect()
 }
 
+/// Pieces of a region, in order, whose voxels stay in the first-level cache from one layer to the next. Where a layer would
+/// look at voxels below it again for each of them, it is the region.
+fn pieces(layers: &[Layer], region: Region) -> Vec<Region> {
+    let apart = |layer: &Layer| match layer {
+        Layer::Points(_) => true,
+        Layer::View(view) => view.keeps_order(),
+        Layer::Resample(_) | Layer::Oblique(_) => false,
+    };
+    if !layers.iter().all(apart) {
+        return vec![region];
+    }
+    let [nx, ny, _] = region.size;
+    let many = |n: usize| (points::PIECE / n).max(1);
+    cut(region, if nx * ny <= points::PIECE { [nx, ny, many(nx * ny)] } else { [nx, many(nx), 1] })
+}
+
 /// Buffers that a thread uses again and again.
 #[derive(Default)]
 pub(super) struct Scratch(Vec<Vec<f32>>);
@@ -96,8 +116,13 @@ pub(super) fn evaluate(storage: &Storage, layers: &[Layer], region: Region, out:
     };
     match layer {
         Layer::Points(ops) => {
-            evaluate(storage, below, region, out, scratch);
-            points::apply(ops, out);
+            let mut rest = out;
+            for piece in pieces(below, region) {
+                let (out, behind) = std::mem::take(&mut rest).split_at_mut(piece.voxels());
+                evaluate(storage, below, piece, out, scratch);
+                points::apply(ops, out);
+                rest = behind;
+            }
         }
         Layer::Resample(resample) => resample.evaluate(region, out, scratch, &source),
         Layer::Oblique(oblique) => oblique.evaluate(region, out, scratch, &source),
@@ -152,18 +177,23 @@ impl Volume {
 
     /// The voxels of a block as labels. Fails when one is none.
     pub(super) fn label_block(&self, block: Region, out: &mut [u16], scratch: &mut Scratch) -> Result<(), VolumeError> {
-        if self.load_labels(block, out) {
+        if self.load_labels(block, out) || self.load_mask(block, out) {
             return Ok(());
         }
-        let mut values = scratch.take(block.voxels());
-        self.block(block, &mut values, scratch);
-        let mut fits = true;
-        for (o, v) in out.iter_mut().zip(&values) {
-            // Saturates; NaN becomes 0, which NaN does not equal.
-            *o = *v as u16;
-            fits &= f32::from(*o) == *v;
+        let (mut fits, mut rest) = (true, out);
+        for piece in pieces(&self.layers, block) {
+            let (out, behind) = std::mem::take(&mut rest).split_at_mut(piece.voxels());
+            let mut values = scratch.take(piece.voxels());
+            self.block(piece, &mut values, scratch);
+            for (o, v) in out.iter_mut().zip(&values) {
+                // What is a label is then in the lowest bits, at less cost than by a cast; what is none is not what they
+                // say.
+                *o = (*v + WHOLE).to_bits() as u16;
+                fits &= f32::from(*o) == *v;
+            }
+            scratch.give(values);
+            rest = behind;
         }
-        scratch.give(values);
         if fits { Ok(()) } else { Err(not_labels()) }
     }
 
@@ -185,6 +215,32 @@ impl Volume {
             self.storage.load(needed, view.placement(block, needed), out);
         }
         true
+    }
+
+    /// A mask of numbers as they are stored, without a detour over their values: these rise with the numbers, so those that a
+    /// threshold lets through lie between two of them.
+    fn load_mask(&self, block: Region, out: &mut [u16]) -> bool {
+        let [Layer::Points(ops)] = self.layers.as_slice() else { return false };
+        let [PointOp::Threshold { low, high }] = ops.as_slice() else { return false };
+        let Some((voxels, at)) = self.storage.together(block) else { return false };
+        match voxels {
+            Voxels::I16 { stored, slope, intercept } if *slope > 0.0 => {
+                let all = i16::MIN.into()..=i16::MAX.into();
+                let passing = between(all, |n| n as f32 * slope + intercept, [*low, *high]);
+                mark(&stored[at], passing.map(|[least, most]| [least as i16, most as i16]), out);
+            }
+            Voxels::U16 { stored, slope, intercept } if *slope > 0.0 => {
+                let passing = between(0..=u16::MAX.into(), |n| n as f32 * slope + intercept, [*low, *high]);
+                mark(&stored[at], passing.map(|[least, most]| [least as u16, most as u16]), out);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// The numbers of a block as they are stored, where nothing is to be done to them.
+    pub(super) fn as_stored(&self, block: Region) -> Option<(&Voxels, Range<usize>)> {
+        if self.layers.is_empty() { self.storage.together(block) } else { None }
     }
 
     /// The smallest type that holds every value, as far as the layers tell.
@@ -220,7 +276,7 @@ impl Volume {
                 Voxels::F32(stored)
             }
         };
-        Ok(Self::stored(self.geometry.clone(), stored, charge, &self.budget))
+        Ok(self.made(self.geometry.clone(), stored, charge))
     }
 
     fn labels_as<T: Default + Clone + Send>(
@@ -245,9 +301,43 @@ impl Volume {
     }
 }
 
+/// The first and the last of some whole numbers whose values, which rise with them, lie in `low..=high`.
+fn between(numbers: RangeInclusive<i32>, value: impl Fn(i32) -> f32, [low, high]: [f32; 2]) -> Option<[i32; 2]> {
+    let first_where = |reached: &dyn Fn(f32) -> bool| {
+        let (mut from, mut to) = (*numbers.start(), *numbers.end() + 1);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            if reached(value(middle)) { to = middle } else { from = middle + 1 }
+        }
+        from
+    };
+    let (first, behind) = (first_where(&|v| v >= low), first_where(&|v| v > high));
+    (first < behind).then_some([first, behind - 1])
+}
+
+/// 1 for each number that is one of those between two, else 0.
+fn mark<T: Copy + PartialOrd>(numbers: &[T], passing: Option<[T; 2]>, out: &mut [u16]) {
+    let Some([least, most]) = passing else { return out.fill(0) };
+    for (o, n) in out.iter_mut().zip(numbers) {
+        *o = u16::from((*n >= least) & (*n <= most));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_whose_values_pass_lie_between_two() {
+        let value = |n: i32| n as f32 * 0.5 - 3.0;
+        let passing = |low, high| between(-9..=9, value, [low, high]);
+        assert_eq!(passing(-4.0, -1.25), Some([-2, 3]));
+        assert_eq!(passing(f32::NEG_INFINITY, f32::INFINITY), Some([-9, 9]));
+        assert_eq!([passing(-2.9, -2.6), passing(2.0, 9.0), passing(-99.0, -8.0)], [None; 3]);
+        let mut out = [7; 5];
+        mark(&[-3i16, -2, 0, 3, 4], Some([-2, 3]), &mut out);
+        assert_eq!(out, [0, 1, 1, 1, 0]);
+    }
 
     #[test]
     fn blocks_cover_a_region_once_and_in_order() {

@@ -94,6 +94,10 @@ fn not_labels() -> VolumeError {
     invalid("the volume must hold whole numbers from 0 to 65535")
 }
 
+/// Which volume of a study voxels came from: place of its series, and of the volume in it. Every operation keeps it; one on
+/// several volumes keeps that of the first.
+pub type Source = (usize, usize);
+
 /// A grid of voxels; cheap to clone.
 #[derive(Clone)]
 pub struct Volume {
@@ -102,6 +106,8 @@ pub struct Volume {
     /// From the storage upwards.
     layers: Vec<Layer>,
     budget: Budget,
+    /// What it was made of first.
+    source: Option<Source>,
 }
 
 /// Where voxels come from.
@@ -146,7 +152,18 @@ impl Volume {
 
     fn stored(geometry: Geometry, voxels: Voxels, charge: Charge, budget: &Budget) -> Self {
         let storage = Arc::new(Storage::new(geometry.size(), voxels, charge));
-        Self { geometry, storage, layers: Vec::new(), budget: budget.clone() }
+        Self { geometry, storage, layers: Vec::new(), budget: budget.clone(), source: None }
+    }
+
+    /// What was computed from this volume, stored.
+    fn made(&self, geometry: Geometry, voxels: Voxels, charge: Charge) -> Self {
+        Self { source: self.source, ..Self::stored(geometry, voxels, charge, &self.budget) }
+    }
+
+    /// The same, known as a volume of a study.
+    #[must_use]
+    pub fn with_source(self, source: Source) -> Self {
+        Self { source: Some(source), ..self }
     }
 }
 
@@ -172,6 +189,12 @@ impl Volume {
     #[must_use]
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
+    }
+
+    /// The volume of a study that it was made of, where that is known.
+    #[must_use]
+    pub fn source(&self) -> Option<Source> {
+        self.source
     }
 
     /// The budget that results are charged to.
@@ -209,7 +232,7 @@ pub fn stack(slabs: &[&Volume]) -> Result<Volume, VolumeError> {
     first.check_room(&geometry)?;
     let stored = slabs.iter().map(|slab| slab.materialize()).collect::<Result<Vec<_>, _>>()?;
     let storage = Arc::new(Storage::stacked(stored.iter().map(|slab| &*slab.storage)));
-    Ok(Volume { geometry, storage, layers: Vec::new(), budget: first.budget.clone() })
+    Ok(Volume { geometry, storage, layers: Vec::new(), budget: first.budget.clone(), source: first.source })
 }
 
 /// What needs voxels.

@@ -204,7 +204,8 @@ impl Volume {
             layers.push(Layer::View(view));
         }
         layers.extend(above);
-        Ok(Self { geometry, storage: Arc::clone(&self.storage), layers, budget: self.budget.clone() })
+        let (storage, budget) = (Arc::clone(&self.storage), self.budget.clone());
+        Ok(Self { geometry, storage, layers, budget, source: self.source })
     }
 
     fn pointwise(&self, op: PointOp) -> Result<Self, VolumeError> {

@@ -47,9 +47,12 @@ impl PointOp {
     }
 }
 
+/// Voxels that stay in the first-level cache.
+pub(super) const PIECE: usize = if cfg!(test) { 16 } else { 4096 };
+
 /// Applies all operations, in pieces that stay in the first-level cache.
 pub(super) fn apply(ops: &[PointOp], values: &mut [f32]) {
-    for piece in values.chunks_mut(4096) {
+    for piece in values.chunks_mut(PIECE) {
         for op in ops {
             op.apply(piece);
         }

@@ -192,6 +192,26 @@ proptest! {
     }
 
     #[test]
+    fn what_is_told_of_numbers_as_they_are_stored_is_told_of_their_values(volume in any_volume(), cut in 0usize..8) {
+        let [nx, ny, nz] = volume.geometry().size();
+        let slices = |first, count| volume.crop(Region { start: [0, 0, first], size: [nx, ny, count] }).expect("inside");
+        let cut = cut % nz;
+        let parts = if cut > 0 { vec![slices(0, cut), slices(cut, nz - cut)] } else { vec![volume.clone()] };
+        let stacked = stack(&parts.iter().collect::<Vec<_>>()).expect("slices in order");
+        let values = fresh(&volume);
+        for how in [Projection::Maximum, Projection::Minimum, Projection::Mean] {
+            let project = |v: &Volume| bits(&v.project(Axis::Z, how).expect("room"));
+            prop_assert_eq!(project(&volume), project(&values), "{:?}", how);
+            prop_assert_eq!(project(&stacked), project(&values), "{:?} of two parts", how);
+        }
+        let percentiles = |v: &Volume| v.percentiles(&[0.0, 12.5, 50.0, 99.0, 100.0]).expect("finite");
+        prop_assert_eq!(percentiles(&volume), percentiles(&values));
+        let [a, b] = [&volume, &values].map(|v| v.statistics(None).expect("finite"));
+        prop_assert_eq!((a.minimum, a.maximum, a.mean, a.count), (b.minimum, b.maximum, b.mean, b.count));
+        prop_assert!((a.deviation - b.deviation).abs() <= 1e-6 * b.deviation, "{:?} {:?}", a, b);
+    }
+
+    #[test]
     fn components_are_those_of_a_flood(volume in any_volume(), minimum in 0u64..5, count in 0u32..3) {
         let labels = if volume.kind() == storage::Kind::F32 {
             volume.threshold(-50.0, 50.0).expect("a range")

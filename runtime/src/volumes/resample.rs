@@ -250,9 +250,10 @@ const WHOLE: f64 = 6_755_399_441_055_744.0;
 /// Beyond it, whole numbers need more than 31 bits.
 const HIGHEST: f64 = 2_147_483_648.0;
 
+/// Along one axis.
 struct Lanes {
-    low: [[u32; LANES]; 3],
-    part: [[f32; LANES]; 3],
+    low: [u32; LANES],
+    part: [f32; LANES],
     inside: [bool; LANES],
 }
 
@@ -265,8 +266,12 @@ impl Oblique {
     }
 
     pub(super) fn evaluate(&self, region: Region, out: &mut [f32], scratch: &mut Scratch, source: Source<'_>) {
-        // A flat region is cut into larger tiles.
-        let edge = if region.size[2] < TILE / 2 { TILE * 4 } else { TILE };
+        // A flat region is cut into larger tiles, unless these lie across so many slices of the source that they need more of
+        // it than smaller ones.
+        let mut edge = if region.size[2] < TILE / 2 { TILE * 4 } else { TILE };
+        while edge > TILE / 2 && self.share(region, edge / 2) < self.share(region, edge) {
+            edge /= 2;
+        }
         for z in (0..region.size[2]).step_by(edge) {
             for y in (0..region.size[1]).step_by(edge) {
                 for x in (0..region.size[0]).step_by(edge) {
@@ -310,6 +315,13 @@ impl Oblique {
         }
     }
 
+    /// Voxels of the source to a voxel of a tile of this edge, about.
+    fn share(&self, region: Region, edge: usize) -> f64 {
+        let size = region.size.map(|n| n.min(edge) as f64);
+        let along = |a: usize| (0..3).map(|c| self.matrix[a][c].abs() * (size[c] - 1.0)).sum::<f64>() + 2.0;
+        along(0) * along(1) * along(2) / (size[0] * size[1] * size[2])
+    }
+
     fn position(&self, index: [usize; 3]) -> Vec3 {
         position(&self.matrix, self.offset, index)
     }
@@ -328,59 +340,78 @@ impl Oblique {
         if (0..3).any(|a| high[a] < -0.5 - 2.0 * SNAP || low[a] > self.source[a] as f64 - 0.5 + 2.0 * SNAP) {
             return None;
         }
-        // A thousandth of a voxel more on each side than interpolation needs makes up for rounding.
         let last = self.source.map(|n| n - 1);
-        let start = [0, 1, 2].map(|a| ((low[a] - 1e-3).floor().max(0.0) as usize).min(last[a]));
-        let end = [0, 1, 2].map(|a| (((high[a] + 1e-3).floor() + 1.0).max(0.0) as usize).min(last[a]) + 1);
+        let more = [0, 1, 2].map(|a| self.margin(a, tile));
+        let start = [0, 1, 2].map(|a| ((low[a] - more[a]).floor().max(0.0) as usize).min(last[a]));
+        let end = [0, 1, 2].map(|a| ((high[a] + more[a]).ceil().max(0.0) as usize).min(last[a]) + 1);
         Some(Region { start, size: [0, 1, 2].map(|a| end[a] - start[a]) })
+    }
+
+    /// How much farther than its corners the samples of a tile may seem to lie, voxels. Less than nothing where rounding is so
+    /// small that who lies on a voxel, or as near as counts for that, needs no other: a slice is then not read for its neighbours.
+    fn margin(&self, axis: usize, tile: Region) -> f64 {
+        let end = [0, 1, 2].map(|c| (tile.start[c] + tile.size[c]) as f64);
+        let terms = (0..3).map(|c| self.matrix[axis][c].abs() * end[c]).sum::<f64>();
+        let rounding = 16.0 * f64::EPSILON * (self.offset[axis].abs() + terms);
+        if rounding < SNAP / 4.0 { -SNAP / 2.0 } else { 1e-3 }
     }
 
     /// Samples from `first` on, next to one another along x.
     fn row(&self, first: [usize; 3], held: Region, voxels: &[f32], out: &mut [f32]) {
         let [y, z] = [held.size[0], held.size[0] * held.size[1]];
         let base = row_begin(&self.matrix, self.offset, first);
+        let mut lanes = [0, 1, 2].map(|a| self.lanes(a, base[a], first[0] as f64));
         for (i, out) in out.chunks_mut(LANES).enumerate() {
             let x = (first[0] + i * LANES) as f64;
-            let lanes = self.lanes(base, x);
+            // Along an axis that the row does not turn towards, all of its samples lie alike.
+            for a in (0..3).filter(|&a| i > 0 && self.matrix[a][0] != 0.0) {
+                lanes[a] = self.lanes(a, base[a], x);
+            }
             for (l, o) in out.iter_mut().enumerate() {
-                if !lanes.inside[l] || self.how == Interpolation::Nearest {
+                if !lanes.iter().all(|axis| axis.inside[l]) || self.how == Interpolation::Nearest {
                     let at = [0, 1, 2].map(|a| base[a] + self.matrix[a][0] * (x + l as f64));
                     *o = self.sample(at, held, voxels);
                     continue;
                 }
-                let [i, j, k] = [0, 1, 2].map(|a| lanes.low[a][l] as usize - held.start[a]);
-                let [u, v, w] = [0, 1, 2].map(|a| lanes.part[a][l]);
+                let [i, j, k] = [0, 1, 2].map(|a| lanes[a].low[l] as usize - held.start[a]);
+                let [u, v, w] = [0, 1, 2].map(|a| lanes[a].part[l]);
                 // On a voxel, its neighbour may be infinite, or not there.
                 let between =
                     |a: f32, b: &dyn Fn() -> f32, part: f32| if part > 0.0 { a + part * (b() - a) } else { a };
                 let line = |at: usize| between(voxels[at], &|| voxels[at + 1], u);
-                let plane = |at: usize| between(line(at), &|| line(at + y), v);
+                let plane = |at: usize| {
+                    // Most lie among four voxels.
+                    if u > 0.0 && v > 0.0 {
+                        let four = &voxels[at..][..y + 2];
+                        let (a, b) = (four[0] + u * (four[1] - four[0]), four[y] + u * (four[y + 1] - four[y]));
+                        return a + v * (b - a);
+                    }
+                    between(line(at), &|| line(at + y), v)
+                };
                 let at = i + j * y + k * z;
                 *o = between(plane(at), &|| plane(at + z), w);
             }
         }
     }
 
-    /// Where samples from `x` on lie. Most lie among eight voxels, and need no more than that.
-    fn lanes(&self, base: Vec3, x: f64) -> Lanes {
-        let mut lanes = Lanes { low: [[0; LANES]; 3], part: [[0.0; LANES]; 3], inside: [true; LANES] };
-        for (a, base) in base.into_iter().enumerate() {
-            // A lower neighbour of the last voxel has none above it.
-            let last = u32::try_from(self.source[a] - 1).unwrap_or(0);
-            let step = self.matrix[a][0];
-            for l in 0..LANES {
-                let at = base + step * (x + l as f64);
-                // Rounds to a whole number, which is then in the lowest bits: cheaper than a cast. Half below a whole number it
-                // may go either way, and `part` is then 0 or 1.
-                let rounded = at - 0.5 + WHOLE;
-                let (low, part) = (rounded.to_bits() as u32, at - (rounded - WHOLE));
-                let (on_low, on_high) = (part <= SNAP, part >= 1.0 - SNAP);
-                let low = low.wrapping_add(u32::from(on_high));
-                lanes.low[a][l] = low;
-                lanes.part[a][l] = if on_low | on_high { 0.0 } else { part as f32 };
-                let highest = last.wrapping_add(u32::from(on_low | on_high));
-                lanes.inside[l] &= (low < highest) & (at.abs() < HIGHEST);
-            }
+    /// Where samples from `x` on lie along an axis. Most lie among eight voxels, and need no more than that.
+    fn lanes(&self, axis: usize, base: f64, x: f64) -> Lanes {
+        let mut lanes = Lanes { low: [0; LANES], part: [0.0; LANES], inside: [true; LANES] };
+        // A lower neighbour of the last voxel has none above it.
+        let last = u32::try_from(self.source[axis] - 1).unwrap_or(0);
+        let step = self.matrix[axis][0];
+        for l in 0..LANES {
+            let at = base + step * (x + l as f64);
+            // Rounds to a whole number, which is then in the lowest bits: cheaper than a cast. Half below a whole number it
+            // may go either way, and `part` is then 0 or 1.
+            let rounded = at - 0.5 + WHOLE;
+            let (low, part) = (rounded.to_bits() as u32, at - (rounded - WHOLE));
+            let (on_low, on_high) = (part <= SNAP, part >= 1.0 - SNAP);
+            let low = low.wrapping_add(u32::from(on_high));
+            lanes.low[l] = low;
+            lanes.part[l] = if on_low | on_high { 0.0 } else { part as f32 };
+            let highest = last.wrapping_add(u32::from(on_low | on_high));
+            lanes.inside[l] = (low < highest) & (at.abs() < HIGHEST);
         }
         lanes
     }

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::evaluate::{Scratch, blocks};
+use super::evaluate::{BLOCK, Scratch, blocks};
+use super::storage::Voxels;
 use super::{Volume, VolumeError, invalid};
 use crate::geometry::Region;
 
@@ -24,7 +25,8 @@ pub struct Statistics {
 impl Volume {
     /// Of the whole volume or of a part. `Invalid` when no voxel is finite. See `volume.statistics` in the contract.
     ///
-    /// Sums are in f64 and over the same blocks in the same order whatever the number of threads.
+    /// Sums are in f64, of whole numbers as they are stored exact, and over the same blocks in the same order whatever the number
+    /// of threads.
     pub fn statistics(&self, within: Option<Region>) -> Result<Statistics, VolumeError> {
         let region = within.unwrap_or_else(|| self.geometry.region());
         let size = self.geometry.size();
@@ -34,6 +36,9 @@ impl Volume {
         let of_blocks: Vec<Moments> = blocks(region)
             .into_par_iter()
             .map_init(Scratch::default, |scratch, block| {
+                if let Some(moments) = self.stored_moments(block) {
+                    return moments;
+                }
                 let mut values = scratch.take(block.voxels());
                 self.block(block, &mut values, scratch);
                 let moments = Moments::of(&values);
@@ -55,7 +60,28 @@ impl Volume {
             count: all.count,
         })
     }
+
+    /// Of a block of whole numbers as they are stored, if they, or they and a whole number, are the values.
+    fn stored_moments(&self, block: Region) -> Option<Moments> {
+        let (voxels, at) = self.as_stored(block)?;
+        let whole = |shift: f32| shift.trunc() == shift && shift.abs() <= SHIFT_MAX;
+        match voxels {
+            Voxels::U8(stored) => Some(Moments::of_whole(&stored[at], 0.0)),
+            Voxels::U16 { stored, slope: 1.0, intercept } if whole(*intercept) => {
+                Some(Moments::of_whole(&stored[at], *intercept))
+            }
+            Voxels::I16 { stored, slope: 1.0, intercept } if whole(*intercept) => {
+                Some(Moments::of_whole(&stored[at], *intercept))
+            }
+            _ => None,
+        }
+    }
 }
+
+/// Added to a number of 16 bits, whole numbers up to it give what an f32 holds exactly.
+const SHIFT_MAX: f32 = 1_048_576.0;
+/// Whole numbers of 16 bits that are looked at together: they stay in the first-level cache, and their sum fits 32 bits.
+const PIECE: usize = 4096;
 
 /// Of some values; `squares` is the sum of squared distances from their mean.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +132,33 @@ impl Moments {
         }
     }
 
+    /// Of whole numbers, `shift` added to each: their sums are exact.
+    fn of_whole<T: Copy + Ord>(values: &[T], shift: f32) -> Self
+    where
+        i32: From<T>,
+    {
+        const { assert!(PIECE * u16::MAX as usize <= i32::MAX as usize && BLOCK <= 1 << 20) };
+        let Some(&any) = values.first() else { return Self::NONE };
+        let (mut minimum, mut maximum, mut sum, mut squares) = (any, any, 0i64, 0u64);
+        // One after the other, so that each is done to as many at once as there are in a register of the processor.
+        for piece in values.chunks(PIECE) {
+            let (low, high) = piece.iter().fold((any, any), |(low, high), v| (low.min(*v), high.max(*v)));
+            (minimum, maximum) = (minimum.min(low), maximum.max(high));
+            sum += i64::from(piece.iter().map(|v| i32::from(*v)).sum::<i32>());
+            // Of 16 bits at most, so that a square fits 32 without a sign.
+            squares += piece.iter().map(|v| u64::from(square(i32::from(*v)))).sum::<u64>();
+        }
+        let (count, more) = (values.len() as i64, shift as i64);
+        let apart = i128::from(count) * i128::from(squares) - i128::from(sum) * i128::from(sum);
+        Self {
+            minimum: i32::from(minimum) as f32 + shift,
+            maximum: i32::from(maximum) as f32 + shift,
+            count: count as u64,
+            mean: (sum + count * more) as f64 / count as f64,
+            squares: apart as f64 / count as f64,
+        }
+    }
+
     /// Of both sets of values (Chan, Golub and LeVeque 1979).
     fn and(self, other: Self) -> Self {
         if self.count == 0 || other.count == 0 {
@@ -122,6 +175,10 @@ impl Moments {
             squares: self.squares + other.squares + apart * apart * self.count as f64 * share,
         }
     }
+}
+
+fn square(v: i32) -> u32 {
+    v.wrapping_mul(v) as u32
 }
 
 /// Deals values out to the lanes in turn.

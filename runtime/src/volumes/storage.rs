@@ -127,6 +127,22 @@ impl Storage {
         self.parts.iter().map(|(_, part)| part.voxels.bytes() as u64).sum()
     }
 
+    /// The part that holds all of these slices, and its first slice; none where they lie in several.
+    pub(super) fn part(&self, slices: std::ops::Range<usize>) -> Option<(usize, &Voxels)> {
+        let at = self.parts.partition_point(|(first, _)| *first <= slices.start).checked_sub(1)?;
+        let (first, part) = self.parts.get(at)?;
+        (slices.end <= first + part.depth).then_some((*first, &part.voxels))
+    }
+
+    /// The voxels of a block, where they lie one after the other in one part: those of that part, and which of them.
+    pub(super) fn together(&self, block: Region) -> Option<(&Voxels, std::ops::Range<usize>)> {
+        let ([nx, ny, _], [x, y, z], [width, height, depth]) = (self.size, block.start, block.size);
+        let in_order = (width == nx || height * depth == 1) && (height == ny || depth == 1);
+        let (first, voxels) = self.part(z..z + depth).filter(|_| in_order)?;
+        let begin = ((z - first) * ny + y) * nx + x;
+        Some((voxels, begin..begin + block.voxels()))
+    }
+
     /// Reads the voxels of `source` into `out` where `placement` says.
     pub(super) fn load<T: Lane>(&self, source: Region, placement: Placement, out: &mut [T]) {
         let Placement { offset, strides } = placement;

@@ -156,14 +156,14 @@ pub fn from_tensor(t: &Tensor, channel: u32, like: &Volume) -> Result<Volume, Vo
         let charge = budget.charge(geometry.voxels() as u64)?;
         let mut voxels = Vec::with_capacity(geometry.voxels());
         planes.for_each(|plane| voxels.extend_from_slice(&t.data()[plane]));
-        return Ok(Volume::stored(geometry, Voxels::U8(voxels), charge, budget));
+        return Ok(like.made(geometry, Voxels::U8(voxels), charge));
     }
     let charge = budget.charge(geometry.voxels() as u64 * 4)?;
     let mut voxels = Vec::with_capacity(geometry.voxels());
     with_elements!(t, |values, number| {
         planes.for_each(|plane| voxels.extend(values[plane].iter().map(|b| number(*b) as f32)));
     });
-    Ok(Volume::stored(geometry, Voxels::F32(voxels), charge, budget))
+    Ok(like.made(geometry, Voxels::F32(voxels), charge))
 }
 
 /// Softmax over `axis` of a floating-point tensor, of the same shape and type; computed in f64.

@@ -153,6 +153,68 @@ fn ties_go_to_the_lower_channel_and_nan_never_wins() {
 }
 
 #[test]
+fn whatever_is_done_to_a_volume_it_is_known_what_it_was_made_of() {
+    let budget = Budget::unlimited();
+    let other = ramp([4, 4, 4], &budget).with_source((0, 0));
+    let echo = ramp([4, 4, 4], &budget).with_source((0, 1));
+    let (mask, coarse) = (echo.threshold(-990.0, -980.0).expect("a range"), test_grid([3, 3, 3]));
+    let (s, c) = 0.4f64.sin_cos();
+    let turned = Geometry::new([3; 3], [1.0; 3], [0.0; 3], [[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]]);
+    let turned = turned.expect("a grid");
+    let scores = Tensor::zeroed(vec![1, 2, 4, 4, 4], ElementType::F32, &budget).expect("room");
+    let behind = Geometry::new([4; 3], [1.0; 3], [0.0, 0.0, 4.0], other.geometry().axes()).expect("a grid");
+    let behind = other.resample_like(&behind, Interpolation::Linear, 0.0).expect("a view");
+    let region = Region { start: [1; 3], size: [2; 3] };
+    let made = [
+        echo.crop(region),
+        echo.pad([6; 3], 0.0),
+        echo.orient("RAS"),
+        echo.resample([0.5; 3], Interpolation::Linear),
+        echo.resample_like(&coarse, Interpolation::Nearest, 0.0),
+        echo.resample_like(&turned, Interpolation::Linear, 0.0),
+        echo.resample_like(&behind.geometry().clone(), Interpolation::Linear, 0.0),
+        echo.clip(0.0, 1.0),
+        echo.z_score(),
+        echo.label(3),
+        echo.affine(2.0, 0.0).and_then(|v| v.materialize()),
+        echo.gaussian([1.0; 3]),
+        echo.median([1; 3]),
+        echo.gradient_magnitude(),
+        echo.slab(Projection::Mean, 2),
+        echo.project(Axis::Z, Projection::Maximum),
+        echo.normalise(1.0, 99.0),
+        echo.equalise(4),
+        echo.resample_cubic([0.5; 3]),
+        echo.onto(&turned, Sampling::Cubic, 0.0),
+        echo.body_mask(-990.0),
+        echo.breast_mask(),
+        mask.materialize(),
+        mask.morphology(Morphology::Dilate, 1.0),
+        mask.keep_largest(1),
+        stack(&[&echo, &behind]),
+        from_tensor(&scores, 1, &echo),
+        argmax(&scores, &echo, &other),
+    ];
+    for (i, made) in made.into_iter().enumerate() {
+        assert_eq!(made.expect("made").source(), Some((0, 1)), "{i}");
+    }
+    assert_eq!(ramp([2; 3], &budget).clip(0.0, 1.0).expect("a range").source(), None);
+}
+
+#[test]
+fn where_values_fall_as_numbers_rise_the_largest_is_that_of_the_smallest() {
+    let budget = Budget::unlimited();
+    let volume = Volume::from_i16(test_grid([2, 1, 3]), vec![3, -7, 5, 2, 9, -8], -0.5, 1.0, &budget);
+    let volume = volume.expect("as many voxels");
+    let project = |how| {
+        let made = volume.project(Axis::Z, how).expect("room");
+        made.read(made.geometry().region()).expect("all of it")
+    };
+    assert_eq!(project(Projection::Maximum), [-0.5, 5.0]);
+    assert_eq!(project(Projection::Minimum), [-3.5, 0.0]);
+}
+
+#[test]
 fn debug_shows_no_voxels() {
     let text = format!("{:?}", ramp([2, 2, 2], &Budget::unlimited()));
     assert!(text.contains("resident_bytes: 16") && !text.contains("-999"), "{text}");

@@ -46,12 +46,12 @@ fn mark(start: [usize; 3], size: [usize; 3], probability: f32) -> Mark {
 }
 
 fn key(findings: Findings, study: &Study) -> Option<(usize, (usize, usize))> {
-    let accepted = gate(findings, study, &[0]).expect("accepted");
+    let accepted = gate(findings, study, &[0], &[]).expect("accepted");
     key_slice(&accepted, study).map(|key| (key.slice, key.source))
 }
 
 fn capture(findings: Findings, study: &Study) -> FileDicomObject<InMemDicomObject> {
-    let accepted = gate(findings, study, &[0]).expect("accepted");
+    let accepted = gate(findings, study, &[0], &[]).expect("accepted");
     let key = key_slice(&accepted, study).expect("something was found");
     let source = Source::new(study, key.source).expect("a volume");
     let whole = grid(study);
@@ -117,7 +117,7 @@ fn what_has_no_place_is_told_beside_the_middle_slice() {
     let of = &made.element(tags::SOURCE_IMAGE_SEQUENCE).expect("a sequence").items().expect("items")[0];
     assert_eq!(text(of, tags::REFERENCED_SOP_INSTANCE_UID), "2.25.1003", "the third of four");
     assert!(text(&made, tags::DERIVATION_DESCRIPTION).ends_with("in words around it"));
-    let accepted = gate(classified(), &study, &[0]).expect("accepted");
+    let accepted = gate(classified(), &study, &[0], &[]).expect("accepted");
     let (key, source) = (key_slice(&accepted, &study).expect("classified"), Source::new(&study, (0, 0)).expect("one"));
     let lines = lines(&accepted, key, &source, &module());
     let told: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
@@ -207,7 +207,7 @@ fn what_was_found_is_told_in_words_up_to_a_limit() {
         classifications: (0..20).map(classified).collect(),
         ..Findings::default()
     };
-    let accepted = gate(findings, &study, &[0]).expect("accepted");
+    let accepted = gate(findings, &study, &[0], &[]).expect("accepted");
     let source = Source::new(&study, (0, 0)).expect("a volume");
     let key = key_slice(&accepted, &study).expect("a segment has a place");
     let lines = lines(&accepted, key, &source, &module());

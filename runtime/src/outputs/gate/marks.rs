@@ -2,10 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::{At, Refusal, at, check, code, on_grid_of, plain, probability};
+use super::{Refusal, at, check, code, on_grid_of, plain, probability};
 use crate::findings::{Findings, Heatmap, Mark};
 use crate::geometry::Geometry;
 use crate::outputs::AcceptedHeatmap;
+use crate::volumes::Source;
 
 /// What is wrong with them in themselves.
 pub(super) fn statements(findings: &Findings) -> Result<(), Refusal> {
@@ -22,7 +23,7 @@ pub(super) fn statements(findings: &Findings) -> Result<(), Refusal> {
 }
 
 /// Whether every box lies in the volume at `first`.
-pub(super) fn boxes(marks: &[Mark], first: At, volumes: &[(At, &Geometry)]) -> Result<(), Refusal> {
+pub(super) fn boxes(marks: &[Mark], first: Source, volumes: &[(Source, &Geometry)]) -> Result<(), Refusal> {
     let size = volumes.iter().find(|(place, _)| *place == first).map_or([0; 3], |(_, grid)| grid.size());
     for (i, mark) in marks.iter().enumerate() {
         let problem =
@@ -45,7 +46,7 @@ struct Extent {
 const HOT: f64 = 0.95;
 
 /// Looks at every voxel.
-pub(super) fn heatmap(heatmap: Heatmap, volumes: &[(At, &Geometry)]) -> Result<AcceptedHeatmap, Refusal> {
+pub(super) fn heatmap(heatmap: Heatmap, volumes: &[(Source, &Geometry)]) -> Result<AcceptedHeatmap, Refusal> {
     let grid = heatmap.values.geometry();
     let elsewhere = || Refusal::HeatmapGrid { size: grid.size(), spacing: grid.spacing(), origin: grid.origin() };
     let source = on_grid_of(&heatmap.values, volumes).ok_or_else(elsewhere)?;
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_fits_passes_with_its_range() {
-        let accepted = gate(good(), &study(&grid()), &[0]).expect("accepted");
+        let accepted = gate(good(), &study(&grid()), &[0], &[]).expect("accepted");
         let heatmap = accepted.heatmap.expect("one");
         assert_eq!((heatmap.minimum, heatmap.maximum, heatmap.hottest, heatmap.source), (-1.5, 2.5, 1, (0, 0)));
         assert_eq!((accepted.marks.len(), accepted.marks_source), (1, (0, 0)));
@@ -127,7 +128,7 @@ mod tests {
         let grid = Geometry::new([2, 1, 4], [1.0; 3], [0.0; 3], axes).expect("a grid");
         let hottest = |voxels: [f32; 8]| {
             let findings = Findings { heatmap: Some(heat(&grid, voxels.to_vec())), ..Findings::default() };
-            gate(findings, &study(&grid), &[0]).expect("accepted").heatmap.expect("one").hottest
+            gate(findings, &study(&grid), &[0], &[]).expect("accepted").heatmap.expect("one").hottest
         };
         assert_eq!(hottest([0.0, 1.0, 0.99, 0.9, 0.9, 0.9, 0.0, 0.0]), 1, "warm slices do not count");
         assert_eq!(hottest([-2.0, -9.0, -2.0, -9.0, -9.0, -9.0, -9.0, -9.0]), 0, "of two the first");

@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn what_fits_passes_and_what_is_nowhere_probable_has_no_number() {
-        let accepted = gate(good(), &study(&grid()), &[0]).expect("accepted");
+        let accepted = gate(good(), &study(&grid()), &[0], &[]).expect("accepted");
         let [liver, lung] = &accepted.probabilities[..] else { panic!("{accepted:?}") };
         assert_eq!((liver.maximum, liver.slices.iter().collect::<Vec<_>>()), (1.0, vec![&1]));
         assert_eq!((lung.maximum, lung.slices.len()), (0.0, 0));

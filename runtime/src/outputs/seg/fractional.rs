@@ -121,7 +121,7 @@ mod tests {
         ];
         let segmentation = Some(Segmentation { labels: labels(&grid(), vec![0; 45]), segments });
         let findings = Findings { segmentation, probabilities, ..Findings::default() };
-        let accepted = gate(findings, &study, &[0]).expect("accepted");
+        let accepted = gate(findings, &study, &[0], &[]).expect("accepted");
         let source = Source::new(&study, accepted.source).expect("a volume");
         let uids = OutputUids::new(&source, &[[1; 32]], &module().identity, &[]);
         fractional_segmentation(&accepted, &source, &module(), &uids, &stamp()).map(|(object, _)| object)

@@ -35,7 +35,7 @@ fn accepted(study: &Study, voxels: Vec<u8>) -> Accepted {
     let segments = vec![segment(5, "kidney"), segment(9, "liver"), segment(4, "lung")];
     let labels = labels(&study.series[0].volumes[0].geometry, voxels);
     let findings = Findings { segmentation: Some(Segmentation { labels, segments }), ..Findings::default() };
-    gate(findings, study, &[0]).expect("accepted")
+    gate(findings, study, &[0], &[]).expect("accepted")
 }
 
 fn seg(study: &Study, voxels: Vec<u8>) -> Result<FileDicomObject<InMemDicomObject>, SegError> {
@@ -82,6 +82,35 @@ fn the_header_says_whose_it_is_and_what_made_it() {
     assert_eq!(at(&seg, &[references], tags::SERIES_INSTANCE_UID), "2.25.2");
     let last = (tags::REFERENCED_INSTANCE_SEQUENCE, 2);
     assert_eq!(at(&seg, &[references, last], tags::REFERENCED_SOP_INSTANCE_UID), "2.25.1003");
+}
+
+#[test]
+fn a_segmentation_of_the_second_echo_refers_to_its_images() {
+    let mut study = study(&grid());
+    let series = &mut study.series[0];
+    let mut echo = series.volumes[0].clone();
+    echo.slices.iter_mut().for_each(|slice| *slice += 3);
+    series.volumes.push(echo);
+    for z in 0..3 {
+        let mut image = series.instances[z].clone();
+        image.sop_instance_uid = format!("2.25.{}", 2001 + z);
+        series.instances.push(image);
+    }
+    let given = [(0, 0), (0, 1)];
+    for (echo, last) in [(0, "2.25.1003"), (1, "2.25.2003")] {
+        let segments = vec![segment(9, "liver"), segment(4, "lung")];
+        let labels = labels(&grid(), voxels()).with_source((0, echo));
+        let findings = Findings { segmentation: Some(Segmentation { labels, segments }), ..Findings::default() };
+        let accepted = gate(findings, &study, &[0], &given).expect("accepted");
+        let source = Source::new(&study, accepted.source).expect("a volume");
+        let uids = OutputUids::new(&source, &[[1; 32]], &module().identity, &[]);
+        let seg = segmentation(&accepted, &source, &module(), &uids, &stamp()).expect("a SEG");
+        let images = [(tags::REFERENCED_SERIES_SEQUENCE, 0), (tags::REFERENCED_INSTANCE_SEQUENCE, 2)];
+        assert_eq!(at(&seg, &images, tags::REFERENCED_SOP_INSTANCE_UID), last);
+        let frame = (tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, 1);
+        let image = [frame, (tags::DERIVATION_IMAGE_SEQUENCE, 0), (tags::SOURCE_IMAGE_SEQUENCE, 0)];
+        assert_eq!(at(&seg, &image, tags::REFERENCED_SOP_INSTANCE_UID), last);
+    }
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn findings(study: &Study) -> Findings {
 }
 
 fn sr(study: &Study, findings: Findings, module: &ModuleInfo) -> Result<FileDicomObject<InMemDicomObject>, SrError> {
-    let accepted = gate(findings, study, &[0]).expect("accepted");
+    let accepted = gate(findings, study, &[0], &[]).expect("accepted");
     let source = Source::new(study, accepted.source).expect("a volume");
     let uids = OutputUids::new(&source, &[[3; 32]], &module.identity, &[]);
     let seg = Reference { instance: uids.instance("segmentation"), series: uids.series("segmentation") };
@@ -298,7 +298,7 @@ fn boxes_of_another_series_are_evidence_of_their_own_and_boxes_without_end_name_
     let segmentation = Segmentation { labels: labels(&grid, vec![9; 24]), segments: vec![segment(9, "liver")] };
     let marks = vec![a_box([0, 0, 0], [1, 1, 2]), a_box([0, 0, 1], [1, 1, 1])];
     let stated = Findings { segmentation: Some(segmentation), marks, ..Findings::default() };
-    let accepted = gate(stated, &study, &[0, 1]).expect("accepted");
+    let accepted = gate(stated, &study, &[0, 1], &[]).expect("accepted");
     let [source, marks] = [accepted.source, accepted.marks_source].map(|at| Source::new(&study, at).expect("a volume"));
     let uids = OutputUids::new(&source, &[], &[7; 32], &[]);
     let seg = Reference { series: "2.25.8".into(), instance: "2.25.9".into() };
@@ -365,7 +365,7 @@ fn the_library_says_where_images_lie_as_far_as_they_say_so() {
 #[test]
 fn a_report_names_the_one_that_it_takes_the_place_of() {
     let study = small();
-    let accepted = gate(Findings { segmentation: None, measurements: vec![], ..findings(&study) }, &study, &[0]);
+    let accepted = gate(Findings { segmentation: None, measurements: vec![], ..findings(&study) }, &study, &[0], &[]);
     let accepted = accepted.expect("accepted");
     let source = Source::new(&study, (0, 0)).expect("a volume");
     let uids = OutputUids::new(&source, &[], &[7; 32], &[]);
@@ -412,7 +412,7 @@ fn nothing_stated_is_no_report() {
 #[test]
 fn segments_with_voxels_need_a_seg() {
     let study = small();
-    let accepted = gate(findings(&study), &study, &[0]).expect("accepted");
+    let accepted = gate(findings(&study), &study, &[0], &[]).expect("accepted");
     let source = Source::new(&study, accepted.source).expect("a volume");
     let uids = OutputUids::new(&source, &[], &[7; 32], &[]);
     let evidence = Evidence { source: &source, marks: &source, seg: None, predecessor: None };
@@ -442,7 +442,7 @@ fn a_report_on_a_real_series_refers_to_its_slices_and_its_seg() {
     let Some(folder) = assets("totalsegmentator/example_ct_dicom") else { return };
     let options = ReadOptions::default();
     let study = crate::study::read(&[folder], &options).expect("the series reads");
-    let accepted = gate(findings(&study), &study, &[0]).expect("accepted");
+    let accepted = gate(findings(&study), &study, &[0], &[]).expect("accepted");
     let source = Source::new(&study, accepted.source).expect("a volume");
     let uids = OutputUids::new(&source, &[[3; 32]], &module().identity, &[]);
     let seg = segmentation(&accepted, &source, &module(), &uids, &stamp()).expect("a SEG");

@@ -15,7 +15,7 @@ use crate::sandbox::bindings::gantry::imaging::{study, types};
 use crate::sandbox::grants::Grants;
 use crate::sandbox::state::{Failure, JobState};
 use crate::study::{ReadError, ReadOptions, Said, Series, Study, VolumeHeader};
-use crate::volumes::Volume;
+use crate::volumes::{Source, Volume};
 
 /// What attributes of volumes say is kept for the next question up to this; more is read again.
 const ATTRIBUTES_KEPT_MAX_BYTES: usize = 1 << 20;
@@ -73,8 +73,8 @@ pub struct InputRecord {
     pub decoding: Duration,
     /// Attributes of those granted that the module asked for, by keyword.
     pub attributes_read: BTreeSet<String>,
-    /// Volumes of the study itself that it was given: index into [`Study::series`], and which volume of it.
-    pub volumes_read: BTreeSet<(usize, usize)>,
+    /// Volumes of the study itself that it was given: index into [`Study::series`], and which volume of it. Each is there once.
+    pub volumes_read: Vec<Source>,
 }
 
 impl StudyView {
@@ -115,8 +115,7 @@ impl StudyView {
         let uids = self.accepted.iter().map(|&index| &self.study.series[index].uid).chain(earlier);
         let pseudonyms = uids.map(|uid| (uid.clone(), self.pseudonym(uid))).collect();
         let priors = priors.to_vec();
-        let own = self.decoded.keys().filter(|(handle, _)| handle.prior.is_none());
-        let volumes_read = own.map(|(handle, index)| (self.accepted[handle.place], *index as usize)).collect();
+        let volumes_read = self.decoded.keys().filter_map(|(handle, index)| self.source(*handle, *index)).collect();
         let Self { digests, warnings, decoding, attributes_read, .. } = self;
         InputRecord { digests, pseudonyms, priors, warnings, decoding, attributes_read, volumes_read }
     }
@@ -129,6 +128,11 @@ impl StudyView {
                 &study.series[accepted[handle.place]]
             }
         }
+    }
+
+    /// What a volume of the study itself is known as; one of an earlier study is none that findings could refer to.
+    fn source(&self, handle: SeriesHandle, index: u32) -> Option<Source> {
+        handle.prior.is_none().then(|| (self.accepted[handle.place], index as usize))
     }
 
     /// A keyed hash of the UID: the same at this site, meaningless elsewhere.
@@ -208,8 +212,12 @@ impl StudyView {
         let digests: Vec<_> = names.zip(decoded.digests).collect();
         self.digests.extend(digests);
         self.decoding += started.elapsed();
-        self.decoded.insert((handle, index), decoded.volume.clone());
-        Ok(decoded.volume)
+        let volume = match self.source(handle, index) {
+            Some(source) => decoded.volume.with_source(source),
+            None => decoded.volume,
+        };
+        self.decoded.insert((handle, index), volume.clone());
+        Ok(volume)
     }
 }
 

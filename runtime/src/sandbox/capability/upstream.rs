@@ -152,6 +152,7 @@ impl upstream::HostFinished for JobState {
     fn segmentation(&mut self, this: Resource<FinishedHandle>) -> Result<Option<upstream::Segmentation>, Failure> {
         let handle = *self.table.get(&this)?;
         let Some(Labels { series, volume, labels, .. }) = self.upstream.labels(handle)? else { return Ok(None) };
+        let labels = labels.with_source((series, volume));
         let series = self.study.pseudonym(&self.upstream.study.series[series].uid);
         let index = u32::try_from(volume).unwrap_or(u32::MAX);
         Ok(Some(upstream::Segmentation { series, index, labels: self.push(labels)? }))

@@ -60,6 +60,11 @@ impl volumes::Host for JobState {
     fn from_list(&mut self, voxels: Vec<f32>, on: types::Geometry) -> Result<Handle, Failure> {
         let geometry = Geometry::try_from(on)?;
         let result = Volume::from_f32(geometry, voxels, &self.budget)?;
+        // What the guest computed itself it made of what it copied out: where that is of one volume, it is known of which.
+        let result = match self.copied.iter().next() {
+            Some(source) if self.copied.len() == 1 => result.with_source(*source),
+            _ => result,
+        };
         self.push(result)
     }
 }
@@ -164,7 +169,8 @@ impl volumes::HostVolume for JobState {
             return Err(Failure::Invalid(format!("the region {region:?} is empty or leaves the volume")));
         }
         self.check_read(region.voxels() as u64 * 4)?;
-        let voxels = volume.read(region)?;
+        let (voxels, source) = (volume.read(region)?, volume.source());
+        self.copied.extend(source);
         self.meter.answered();
         Ok(voxels)
     }

@@ -136,7 +136,7 @@ impl Mask {
                 *o = (row[x / 64] >> (x % 64) & 1) as u8;
             }
         });
-        Ok(Volume::stored(grid, Voxels::U8(voxels), charge, &volume.budget))
+        Ok(volume.made(grid, Voxels::U8(voxels), charge))
     }
 
     fn row(&self, y: usize, z: usize) -> &[u64] {

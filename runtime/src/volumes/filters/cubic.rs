@@ -100,7 +100,7 @@ impl Volume {
         if nz > 1 {
             along_columns(&mut voxels, nz, in_time)?;
         }
-        Ok(Self::stored(self.geometry.clone(), Voxels::F32(voxels), charge, &self.budget))
+        Ok(self.made(self.geometry.clone(), Voxels::F32(voxels), charge))
     }
 
     /// Sample `i` along each axis lies at `offset + scale · i`. `self` holds coefficients.

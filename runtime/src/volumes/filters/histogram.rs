@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::super::evaluate::{BLOCK, Scratch, blocks};
+use super::super::storage::Voxels;
 use super::super::{Volume, VolumeError, invalid};
 use crate::geometry::Region;
 
@@ -23,26 +24,21 @@ impl Volume {
     /// Values below which `at` percent of the finite voxels lie, between two of them in proportion. See
     /// `filters.percentiles`.
     ///
-    /// Exact: voxels are counted by the upper half of their bits, then, where a percentile lies, by the lower.
+    /// Exact: whole numbers as they are stored are counted each by itself, others by the upper half of their bits, and then,
+    /// where a percentile lies, by the lower.
     pub fn percentiles(&self, at: &[f32]) -> Result<Vec<f32>, VolumeError> {
         if at.is_empty() || at.len() > PERCENTILES_MAX || !at.iter().all(|p| (0.0..=100.0).contains(p)) {
             return Err(invalid(format!("percentiles are 1 to {PERCENTILES_MAX} numbers from 0 to 100")));
+        }
+        if let Some((values, counts)) = self.occurrences()? {
+            let value = |rank| f64::from(values[at_rank(&counts, rank).0]);
+            return Ok(places(at, &counts)?.into_iter().map(|place| between(place, value)).collect());
         }
         let mut upper = self.counted(1 << 16, |v| (key(v) >> 16) as usize)?;
         // What is not finite lies at both ends, and shares its groups with no number.
         upper[..=GROUPS.start].fill(0);
         upper[GROUPS.end..].fill(0);
-        let count: u64 = upper.iter().sum();
-        let Some(last) = count.checked_sub(1) else { return Err(invalid("the volume has no finite voxel")) };
-        // Ranks on both sides of each, and how far it lies behind the first.
-        let places: Vec<(u64, u64, f64)> = at
-            .iter()
-            .map(|p| {
-                let place = f64::from(*p) / 100.0 * last as f64;
-                let rank = (place.floor() as u64).min(last);
-                (rank, (rank + 1).min(last), place - rank as f64)
-            })
-            .collect();
+        let places = places(at, &upper)?;
         let mut groups: Vec<usize> =
             places.iter().flat_map(|(a, b, _)| [*a, *b]).map(|r| at_rank(&upper, r).0).collect();
         groups.sort_unstable();
@@ -64,11 +60,38 @@ impl Volume {
             let (low, _) = at_rank(&lower[place << 16..][..1 << 16], rank - before);
             f64::from(number((group << 16 | low) as u32))
         };
-        let between = |(a, b, part): (u64, u64, f64)| {
-            let (a, b) = (value(a), value(b));
-            (a + (b - a) * part) as f32
+        Ok(places.into_iter().map(|place| between(place, value)).collect())
+    }
+
+    /// The finite values that there are, rising, and how often each occurs, where voxels are stored as whole numbers: these are
+    /// few enough to be counted each by itself.
+    fn occurrences(&self) -> Result<Option<(Vec<f32>, Vec<u64>)>, VolumeError> {
+        let at = |block: Region| self.as_stored(block).map_or(0..0, |(_, at)| at);
+        let Some((voxels, _)) = self.as_stored(self.geometry.region()) else { return Ok(None) };
+        // The smallest number, the line that makes values of them, and how many there are of each from it on.
+        let (least, slope, intercept, counts) = match voxels {
+            Voxels::U8(stored) => {
+                let tally = |block, tally: &mut Tally, _: &mut Scratch| tally.add(&stored[at(block)], usize::from);
+                (0.0, 1.0, 0.0, self.tallied(1 << 8, tally)?)
+            }
+            Voxels::U16 { stored, slope, intercept } => {
+                let tally = |block, tally: &mut Tally, _: &mut Scratch| tally.add(&stored[at(block)], usize::from);
+                (0.0, *slope, *intercept, self.tallied(1 << 16, tally)?)
+            }
+            Voxels::I16 { stored, slope, intercept } => {
+                let place = |v: i16| usize::from(v as u16 ^ 1 << 15);
+                let tally = |block, tally: &mut Tally, _: &mut Scratch| tally.add(&stored[at(block)], place);
+                (f32::from(i16::MIN), *slope, *intercept, self.tallied(1 << 16, tally)?)
+            }
+            Voxels::F32(_) | Voxels::Runs(_) => return Ok(None),
         };
-        Ok(places.into_iter().map(between).collect())
+        let found = counts.into_iter().enumerate().filter(|(_, count)| *count > 0);
+        let found = found.map(|(place, count)| ((place as f32 + least) * slope + intercept, count));
+        let mut found: Vec<(f32, u64)> = found.filter(|(value, _)| value.is_finite()).collect();
+        if slope < 0.0 {
+            found.reverse();
+        }
+        Ok(Some(found.into_iter().unzip()))
     }
 
     /// `(v - a) / (b - a)`, limited to 0..1, where `low` and `high` percent of the finite voxels lie below a and b. A volume
@@ -155,28 +178,33 @@ impl Volume {
 
     /// How many voxels each counter is of, as `counter` says of their values.
     fn counted(&self, counters: usize, counter: impl Fn(f32) -> usize + Sync) -> Result<Vec<u64>, VolumeError> {
+        self.tallied(counters, |block, tally, scratch| {
+            let mut values = scratch.take(block.voxels());
+            self.block(block, &mut values, scratch);
+            tally.add(&values, &counter);
+            scratch.give(values);
+        })
+    }
+
+    /// The sums of so many counters, to which `tally` adds each block.
+    fn tallied(
+        &self,
+        counters: usize,
+        tally: impl Fn(Region, &mut Tally, &mut Scratch) + Sync,
+    ) -> Result<Vec<u64>, VolumeError> {
         let blocks = blocks(self.geometry.region());
         let workers = rayon::current_num_threads();
         let _charge = self.budget.charge((counters * (2 * 8 * workers + 8)) as u64)?;
         let count = |blocks: &[Region]| {
-            let mut scratch = Scratch::default();
-            // Neighbours are mostly alike: of two, each has its own counters, and none waits for the other.
-            let (mut sums, mut even, mut odd) = (vec![0u64; counters], vec![0u32; counters], vec![0u32; counters]);
+            let (mut scratch, mut sums) = (Scratch::default(), vec![0u64; counters]);
+            let mut counts = Tally { even: vec![0; counters], odd: vec![0; counters] };
             let mut fresh = 0;
             for (i, block) in blocks.iter().enumerate() {
                 self.budget.check_time()?;
-                let mut values = scratch.take(block.voxels());
-                self.block(*block, &mut values, &mut scratch);
-                let (pairs, rest) = values.as_chunks::<2>();
-                for [a, b] in pairs {
-                    even[counter(*a)] += 1;
-                    odd[counter(*b)] += 1;
-                }
-                rest.iter().for_each(|v| even[counter(*v)] += 1);
-                fresh += values.len();
-                scratch.give(values);
+                tally(*block, &mut counts, &mut scratch);
+                fresh += block.voxels();
                 if fresh > COUNTED_MAX || i + 1 == blocks.len() {
-                    for (sum, n) in sums.iter_mut().zip(even.iter_mut().zip(&mut odd)) {
+                    for (sum, n) in sums.iter_mut().zip(counts.even.iter_mut().zip(&mut counts.odd)) {
                         *sum += u64::from(std::mem::take(n.0)) + u64::from(std::mem::take(n.1));
                     }
                     fresh = 0;
@@ -191,6 +219,42 @@ impl Volume {
         };
         Ok(each.into_iter().reduce(add).unwrap_or_default())
     }
+}
+
+/// Counters. Neighbours are mostly alike: of two, each has its own, and none waits for the other.
+struct Tally {
+    even: Vec<u32>,
+    odd: Vec<u32>,
+}
+
+impl Tally {
+    fn add<T: Copy>(&mut self, values: &[T], counter: impl Fn(T) -> usize) {
+        let (pairs, rest) = values.as_chunks::<2>();
+        for [a, b] in pairs {
+            self.even[counter(*a)] += 1;
+            self.odd[counter(*b)] += 1;
+        }
+        rest.iter().for_each(|v| self.even[counter(*v)] += 1);
+    }
+}
+
+/// For each percentile the ranks on both sides of it, and how far it lies behind the first.
+fn places(at: &[f32], counts: &[u64]) -> Result<Vec<(u64, u64, f64)>, VolumeError> {
+    let Some(last) = counts.iter().sum::<u64>().checked_sub(1) else {
+        return Err(invalid("the volume has no finite voxel"));
+    };
+    let place = |p: &f32| {
+        let place = f64::from(*p) / 100.0 * last as f64;
+        let rank = (place.floor() as u64).min(last);
+        (rank, (rank + 1).min(last), place - rank as f64)
+    };
+    Ok(at.iter().map(place).collect())
+}
+
+/// The value at such a place, of those of ranks.
+fn between((a, b, part): (u64, u64, f64), value: impl Fn(u64) -> f64) -> f32 {
+    let (a, b) = (value(a), value(b));
+    (a + (b - a) * part) as f32
 }
 
 struct Histogram {

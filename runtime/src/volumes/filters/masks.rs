@@ -53,7 +53,7 @@ impl Volume {
             slice.iter_mut().for_each(|v| *v = u8::from(*v != OUTSIDE));
             Ok::<(), VolumeError>(())
         })?;
-        Ok(Self::stored(self.geometry.clone(), Voxels::U8(voxels), charge, &self.budget))
+        Ok(self.made(self.geometry.clone(), Voxels::U8(voxels), charge))
     }
 
     /// Marks background that reaches the border: down and to the right, up and to the left, until nothing changes. Few rounds

@@ -108,7 +108,7 @@ impl Volume {
             Ok::<(), VolumeError>(())
         };
         parts_of(grid.region(), part, 1, &mut voxels).into_par_iter().try_for_each_init(Scratch::default, work)?;
-        Ok(Self::stored(grid.clone(), Voxels::F32(voxels), charge, &self.budget))
+        Ok(self.made(grid.clone(), Voxels::F32(voxels), charge))
     }
 }
 

@@ -1,5 +1,6 @@
 //! States of each volume of its first series which echo it is, and how bright it is; and that what was not granted, or of a
-//! volume that is not there, is refused.
+//! volume that is not there, is refused. It looks at all of them and segments the last, by way of its
+//! own memory.
 
 use gantry_guest::prelude::*;
 
@@ -15,6 +16,11 @@ impl Analyzer for Echoes {
             let bright = f64::from(series.volume(index)?.statistics(None)?.maximum);
             findings::measure(&rogue::code("BRIGHT", "Brightest voxel"), bright, "1", None)?;
         }
+        let last = series.volume(series.volumes() - 1)?;
+        let grid = last.geometry();
+        let whole = Region { start: Extent::new(0, 0, 0), size: grid.size };
+        let bright = last.threshold(450.0, 4000.0)?.read(whole)?;
+        findings::segmentation(&volumes::from_list(&bright, grid)?, &[rogue::segment()])?;
         if !matches!(series.volume_attribute(0, "PatientName"), Err(Error::Host(Failure::Denied(_)))) {
             return Err("the patient's name was told".into());
         }

@@ -55,7 +55,7 @@ impl Whole {
 
     fn of(study: Study) -> Self {
         let grid = study.series[0].volumes[0].geometry.clone();
-        let accepted = gate(findings(&grid), &study, &[0]).expect("accepted");
+        let accepted = gate(findings(&grid), &study, &[0], &[]).expect("accepted");
         let source = Source::new(&study, accepted.source).expect("a volume");
         let (module, stamp) = (module(), stamp());
         let uids = OutputUids::new(&source, &[[3; 32]], &module.identity, &[]);
