@@ -76,7 +76,8 @@ pub(super) fn header(stream: &[u8]) -> Result<Header, &'static str> {
     if bits.flag()? {
         return Ok(Header { width, height, components: 3, precision: 8 });
     }
-    if bits.flag()? {
+    let more = bits.flag()?;
+    if more {
         if bits.take(3)? != 0 {
             return Err("its JPEG XL image is to be turned or mirrored, and only its position may say how it lies");
         }
@@ -108,9 +109,12 @@ pub(super) fn header(stream: &[u8]) -> Result<Header, &'static str> {
     let grey = if bits.flag()? {
         false
     } else {
-        // Whether there is a colour profile.
-        bits.flag()?;
-        bits.one_of([(0, 0), (1, 0), (2, 4), (18, 6)])? == 1
+        let profile = bits.flag()?;
+        let grey = bits.one_of([(0, 0), (1, 0), (2, 4), (18, 6)])? == 1;
+        if profile {
+            bits.small_profile(more)?;
+        }
+        grey
     };
     Ok(Header { width, height, components: if grey { 1 } else { 3 }, precision: precision as u16 })
 }
@@ -142,6 +146,30 @@ impl Bits<'_> {
     fn one_of(&mut self, ways: [(u32, usize); 4]) -> Result<u32, &'static str> {
         let (least, count) = ways[self.take(2)? as usize];
         Ok(least + self.take(count)?)
+    }
+
+    /// That the colour profile is small that follows upon colours: the decoder takes up to 256 MiB twice for one, whatever
+    /// memory it may take, and as few bytes can say so.
+    fn small_profile(&mut self, more: bool) -> Result<(), &'static str> {
+        // How bright it is to be shown, where that is not as usual.
+        if more && !self.flag()? {
+            for count in [16, 16, 1, 16] {
+                self.take(count)?;
+            }
+        }
+        // Extensions, and whether it is enlarged as usual.
+        if self.take(2)? != 0 || !self.flag()? {
+            return Err("its JPEG XL image has a colour profile, and extensions or another way to be enlarged");
+        }
+        // Any size, but one of more than 20 bits.
+        let large = self.take(2)? == 3 && {
+            self.take(12)?;
+            self.flag()? && {
+                self.take(8)?;
+                self.flag()?
+            }
+        };
+        if large { Err("its JPEG XL image has a colour profile of 1 MiB or more") } else { Ok(()) }
     }
 
     /// Width and height.
@@ -267,6 +295,16 @@ mod tests {
         assert_eq!(said("0 0 01 1 00 0 0 0 10"), Ok(grey));
         assert_eq!(said("0 0 01 1 00 0 0 0 00"), Ok(Header { components: 3, ..grey }));
         assert_eq!(said("0 0 11 111100 0 00 0 1"), Ok(Header { components: 3, precision: 16, ..grey }));
+        // Colour profiles of no byte, of less than 1 MiB and of more; the last two also behind how bright it is to be shown.
+        let (profile, bright) = ("0 01 1 00 0 0 1 10", format!("0 {}", "0".repeat(49)));
+        let (below, above) = ("00 1 11 000000000000 1 11111111 0", "00 1 11 000000000000 1 00000000 1");
+        assert_eq!(said(&format!("0 {profile} 00 1 00")), Ok(grey));
+        for before in
+            [format!("0 {profile}"), format!("1 000 0 0 0 {profile} 1"), format!("1 000 0 0 0 {profile} {bright}")]
+        {
+            assert_eq!(said(&format!("{before} {below}")), Ok(grey));
+            assert!(said(&format!("{before} {above}")).expect_err("large").contains("of 1 MiB or more"), "{before}");
+        }
         for (bits, reason) in [
             ("1 100", "turned or mirrored"),
             ("1 000 0 1", "preview"),
@@ -274,6 +312,8 @@ mod tests {
             ("0 1", "floating-point"),
             ("0 0 11 000010", "more than 16 bits"),
             ("0 0 00 1 10", "beside its colours"),
+            ("0 0 01 1 00 0 0 1 10 10 0000 1", "extensions"),
+            ("0 0 01 1 00 0 0 1 10 00 0", "another way to be enlarged"),
         ] {
             assert!(said(bits).expect_err(bits).contains(reason), "{bits}");
         }
