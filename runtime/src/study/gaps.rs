@@ -62,7 +62,9 @@ fn hole(places: &[Place]) -> Option<String> {
     for (i, gap) in gaps.iter().enumerate().filter(|_| gaps.len() > 1) {
         // Where a stack ends and a thicker one begins, slices lie as far apart as those of the thicker one at most.
         let beside = [usual(gaps[..i].iter().rev()), usual(gaps[i + 1..].iter())];
-        let Some(usual) = beside.into_iter().flatten().chain(gap.thicker).reduce(f64::max) else { continue };
+        let known = beside.into_iter().flatten().chain(gap.thicker).reduce(f64::max);
+        // Of a stack that has no more than these two slices.
+        let Some(usual) = known.or(gap.thick) else { continue };
         if gap.mm >= HOLE * usual {
             let (from, to) = (levels[i].0.0, levels[i + 1].0.0);
             return Some(format!(
@@ -79,6 +81,8 @@ fn hole(places: &[Place]) -> Option<String> {
 /// From one slice to the next.
 struct Gap {
     mm: f64,
+    /// How thick they are, where both say so: the thicker one.
+    thick: Option<f64>,
     /// Where one says that it is thicker than the other: how thick.
     thicker: Option<f64>,
 }
@@ -86,8 +90,8 @@ struct Gap {
 impl Gap {
     fn between((from, one): Place, (to, other): Place) -> Self {
         let both = one.zip(other).map(|(a, b)| (a.min(b), a.max(b)));
-        let thicker = both.filter(|(thin, thick)| *thick >= HOLE * thin).map(|(_, thick)| thick);
-        Self { mm: to - from, thicker }
+        let thick = both.map(|(_, thick)| thick);
+        Self { mm: to - from, thick, thicker: both.filter(|(thin, thick)| *thick >= HOLE * thin).and(thick) }
     }
 }
 
@@ -154,6 +158,13 @@ mod tests {
         }
         assert!(stacks(&head, Some(8)).contains("between z=18.75 and z=27.50"), "{}", stacks(&head, Some(8)));
         assert!(stacks(&head, Some(11)).contains("between z=32.50 and z=42.50"), "{}", stacks(&head, Some(11)));
+        // Only two are left of the thick ones, and nothing of their own says how far apart they lie.
+        for head in [[(3, 1.0), (3, 5.0)], [(8, 1.0), (3, 5.0)]] {
+            let without = head[0].0 + 1;
+            let from = f64::from(u8::try_from(head[0].0).expect("few")) + 2.5;
+            let said = stacks(&head, Some(without));
+            assert!(said.contains(&format!("between z={from:.2} and z={:.2}", from + 10.0)), "{said}");
+        }
     }
 
     #[test]
