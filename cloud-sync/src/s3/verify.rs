@@ -10,7 +10,7 @@ use super::journal::Journal;
 use super::object::{Compared, Job, Outcome, compare, send_as};
 use super::pages::Pages;
 use super::upload::{Event, Uploader, send_manifest};
-use crate::batch::{Content, Digest, Id, MANIFEST_BYTES_MAX, Manifest, PublicKey, Sealed, Spool};
+use crate::batch::{Content, Digest, Id, MANIFEST_BYTES_MAX, Manifest, PublicKey, Sealed, Spool, Study};
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,12 @@ pub enum Found {
     /// What is missing or damaged, and of which the spool has nothing any more: hand the study in again.
     Lost(String),
     /// What is missing or damaged, and has something of somebody who opted out since: it is not sent again.
-    OptedOut(String),
+    OptedOut {
+        /// Which.
+        what: String,
+        /// It has something of others, too, who miss it.
+        others: bool,
+    },
 }
 
 /// How many of what there are.
@@ -67,7 +72,7 @@ pub struct Report {
     pub orphans: usize,
     /// Of all these, what was put right.
     pub repaired: usize,
-    /// Of all these, what stays as it is, since somebody opted out of whom something is in it.
+    /// Of all these, what is missing and nobody misses: all in it is of those who opted out since.
     pub opted_out: usize,
 }
 
@@ -135,8 +140,10 @@ impl Uploader {
             report.manifests_wrong += 1;
             (job.on)(&Event::Found(Found::Batch(id)));
             let path = Manifest::path(id);
-            if look.stays(batch.manifest()) {
-                stays(&job, &mut report, path);
+            let whose = look.whose(batch.manifest());
+            if whose != Whose::Others {
+                report.opted_out += usize::from(whose == Whose::OptedOut);
+                stays(&job, path, whose);
             } else if check.repair {
                 look.objects(batch.manifest(), &mut report).await?;
                 send_manifest(&job, &batch, &format!("{}{path}", job.store.root())).await?;
@@ -147,6 +154,16 @@ impl Uploader {
         orphans(&job, spool, check, &mut report).await?;
         Ok(report)
     }
+}
+
+/// Of whom something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// Of those alone who opted out since: it is not sent again, and not missed.
+    OptedOut,
+    /// Of one of them, and of others: it is not sent again.
+    Both,
+    Others,
 }
 
 /// How the bucket is looked at.
@@ -168,18 +185,25 @@ impl Look<'_> {
         };
         report.batches += 1;
         let name = |manifest: &Manifest| format!("{}{}", job.store.root(), Manifest::path(manifest.batch));
+        let ours = batch_of(key).and_then(|id| spool.batch(id).ok());
         let why = match Sealed::read(key, envelope, self.keys) {
-            Ok(sealed) if name(sealed.manifest()) == key => {
-                return Ok(Some(sealed.manifest().clone()));
+            Ok(sealed) if name(sealed.manifest()) != key => "it is the manifest of another batch".to_owned(),
+            Ok(sealed) => {
+                // Somebody was taken out of the batch before it was sent. One that waits takes its place when it is sent.
+                let earlier = ours.as_ref().is_some_and(|ours| ours.takes_place_of(key, sealed.envelope()));
+                if !earlier || !spool.sent()?.contains(&sealed.manifest().batch) {
+                    return Ok(Some(sealed.manifest().clone()));
+                }
+                "it is of the batch before somebody was taken out of it".to_owned()
             }
-            Ok(_) => "it is the manifest of another batch".to_owned(),
             Err(error) => error.to_string(),
         };
         report.manifests_wrong += 1;
         (job.on)(&Event::Found(Found::Manifest { key: key.to_owned(), why }));
-        let Some(ours) = batch_of(key).and_then(|id| spool.batch(id).ok()) else { return Ok(None) };
-        if self.stays(ours.manifest()) {
-            stays(job, report, key.to_owned());
+        let Some(ours) = ours else { return Ok(None) };
+        let whose = self.whose(ours.manifest());
+        if whose != Whose::Others {
+            stays(job, key.to_owned(), whose);
             return Ok(None);
         }
         if !self.check.repair {
@@ -190,45 +214,57 @@ impl Look<'_> {
         Ok(Some(ours.manifest().clone()))
     }
 
-    /// Whether somebody of this batch opted out since.
-    fn stays(&self, manifest: &Manifest) -> bool {
-        manifest.studies.iter().any(|study| self.opted_out.contains(&study.record))
+    /// Of whom a batch is.
+    fn whose(&self, manifest: &Manifest) -> Whose {
+        let out = manifest.studies.iter().filter(|study| self.opted_out.contains(&study.record)).count();
+        match out {
+            0 => Whose::Others,
+            _ if out == manifest.studies.len() => Whose::OptedOut,
+            _ => Whose::Both,
+        }
     }
 
     /// Checks the objects of a manifest, several at once.
     async fn objects(&self, manifest: &Manifest, report: &mut Report) -> Result<(), Failure> {
-        let out = manifest.studies.iter().filter(|study| self.opted_out.contains(&study.record));
-        let out: HashSet<Digest> = out.flat_map(|study| &study.objects).map(|object| object.sha256).collect();
+        let (out, others): (Vec<_>, Vec<_>) =
+            manifest.studies.iter().partition(|study| self.opted_out.contains(&study.record));
+        let objects = |studies: Vec<&Study>| -> HashSet<Digest> {
+            studies.into_iter().flat_map(|study| &study.objects).map(|object| object.sha256).collect()
+        };
+        let (out, others) = (objects(out), objects(others));
+        // What says the same of both says nothing of who opted out that is not also of the others.
+        let whose = |sha256: &Digest| match out.contains(sha256) && !others.contains(sha256) {
+            true => Whose::OptedOut,
+            false => Whose::Others,
+        };
         let root = self.job.store.root();
-        let contents = manifest
-            .contents()
-            .into_iter()
-            .map(|content| (format!("{root}{}", content.sha256.path()), content, out.contains(&content.sha256)));
-        self.all(contents, report).await
+        let contents = manifest.contents().into_iter();
+        let keyed = contents.map(|content| (format!("{root}{}", content.sha256.path()), content));
+        self.all(keyed.map(|(key, content)| (key, content, whose(&content.sha256))), report).await
     }
 
     /// The same of what the catalogue has of it: each of its files may have rows of any of its studies.
     async fn catalog(&self, manifest: &Manifest, report: &mut Report) -> Result<(), Failure> {
-        let (prefix, stays) = (&self.job.store.config.prefix, self.stays(manifest));
+        let (prefix, whose) = (&self.job.store.config.prefix, self.whose(manifest));
         let files = manifest.catalog_files().into_iter();
-        self.all(files.map(|(path, content)| (format!("{prefix}{path}"), content, stays)), report).await
+        self.all(files.map(|(path, content)| (format!("{prefix}{path}"), content, whose)), report).await
     }
 
-    /// Contents by their keys, and whether each stays as it is.
+    /// Contents by their keys, and of whom each is.
     async fn all(
         &self,
-        mut contents: impl Iterator<Item = (String, Content, bool)>,
+        mut contents: impl Iterator<Item = (String, Content, Whose)>,
         report: &mut Report,
     ) -> Result<(), Failure> {
         let mut checking = JoinSet::new();
         loop {
             while checking.len() < self.job.store.config.parallel_requests_max {
-                let Some((key, content, stays)) = contents.next() else {
+                let Some((key, content, whose)) = contents.next() else {
                     break;
                 };
                 report.objects += 1;
                 report.bytes += content.bytes;
-                checking.spawn(one(Arc::clone(self.job), key, content, stays, self.check));
+                checking.spawn(one(Arc::clone(self.job), key, content, whose, self.check));
             }
             let Some(checked) = checking.join_next().await else {
                 return Ok(());
@@ -237,7 +273,7 @@ impl Look<'_> {
             report.missing += usize::from(checked.missing);
             report.damaged += usize::from(checked.damaged);
             report.repaired += usize::from(checked.repaired);
-            report.opted_out += usize::from(checked.stays);
+            report.opted_out += usize::from(checked.opted_out);
         }
     }
 }
@@ -252,10 +288,10 @@ struct Checked {
     missing: bool,
     damaged: bool,
     repaired: bool,
-    stays: bool,
+    opted_out: bool,
 }
 
-async fn one(job: Arc<Job>, key: String, content: Content, stays: bool, check: Check) -> Result<Checked, Failure> {
+async fn one(job: Arc<Job>, key: String, content: Content, whose: Whose, check: Check) -> Result<Checked, Failure> {
     let mut checked = Checked::default();
     let found = match compare(&job, &key, content, check.read).await? {
         Compared::Same => return Ok(checked),
@@ -269,9 +305,9 @@ async fn one(job: Arc<Job>, key: String, content: Content, stays: bool, check: C
         }
     };
     (job.on)(&Event::Found(found));
-    if stays {
-        checked.stays = true;
-        (job.on)(&Event::Found(Found::OptedOut(key)));
+    if whose != Whose::Others {
+        checked.opted_out = checked.missing && whose == Whose::OptedOut;
+        stays(&job, key, whose);
         return Ok(checked);
     }
     if !check.repair {
@@ -329,7 +365,6 @@ fn repaired(job: &Job, report: &mut Report, what: String) {
     (job.on)(&Event::Found(Found::Repaired(what)));
 }
 
-fn stays(job: &Job, report: &mut Report, what: String) {
-    report.opted_out += 1;
-    (job.on)(&Event::Found(Found::OptedOut(what)));
+fn stays(job: &Job, what: String, whose: Whose) {
+    (job.on)(&Event::Found(Found::OptedOut { what, others: whose == Whose::Both }));
 }

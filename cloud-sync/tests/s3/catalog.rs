@@ -9,10 +9,10 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::tags;
-use gantry_cloud_sync::batch::{Digest, Entry, Format, Kind, Limits, Profile, Releasable, SiteKey, Spool};
+use gantry_cloud_sync::batch::{Digest, Entry, Format, Kind, Limits, Manifest, Profile, Releasable, SiteKey, Spool};
 use gantry_cloud_sync::catalog::{Signature, Source, list};
 use gantry_cloud_sync::deid::{self, Deidentified, Deidentifier, Instance, Json, Secret, Subject};
-use gantry_cloud_sync::s3::{Check, Reader};
+use gantry_cloud_sync::s3::{Check, Reader, Report};
 use gantry_cloud_sync::verify::{self, Bytes, Proof, Released, Retain, Scanner, Unproven, Verifier};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -48,6 +48,7 @@ pub(super) async fn other_engines_read_what_went_in(server: &Server) {
 
     judge(&said(server, &python, "catalog"), &first);
     gone_and_back(server, &mut spool, &credentials, &parts).await;
+    who_opted_out_hides_no_loss_of_others(server, &mut spool, &credentials).await;
 }
 
 /// Somebody opts out when all is there and the spool was not told, and then all others do.
@@ -64,6 +65,8 @@ pub(super) async fn who_is_withdrawn_late_is_in_no_manifest_and_no_row(server: &
     uploader.upload(&begun, |_| {}).await.expect("it is in");
     let rows = json!({ "study": 2, "series": 3, "instance": 8, "finding": 3, "verdict": 1, "run": 1 });
     assert_eq!(said(server, &python, "withdrawn")["rows"], rows);
+    let manifest = format!("gantry/{SITE}/{}", Manifest::path(batch));
+    let of_both = bucket.get(&manifest).await;
 
     // The first, of whom all results are: their tables are there, without rows.
     let records: Vec<_> = begun.manifest().studies.iter().map(|study| study.record).collect();
@@ -88,6 +91,13 @@ pub(super) async fn who_is_withdrawn_late_is_in_no_manifest_and_no_row(server: &
     assert_eq!(bucket.keys().await, there, "nothing tells of a batch that never was");
     let report = uploader.verify(&mut spool, &[], &nobody, check, |_| {}).await.expect("a check");
     assert!(report.is_right() && (report.batches, report.objects) == (1, 6), "{report:?}");
+
+    // The manifest with both of them is the site's, and was right once.
+    bucket.put(&manifest, &of_both).await;
+    let check = Check { read: true, repair: true };
+    let report = uploader.verify(&mut spool, &[], &nobody, check, |_| {}).await.expect("a check");
+    assert_eq!((report.manifests_wrong, report.repaired, report.is_right()), (1, 1, true), "{report:?}");
+    assert_ne!(bucket.get(&manifest).await, of_both);
 }
 
 /// What DuckDB and DataFusion read of a bucket, where they agree.
@@ -212,6 +222,45 @@ async fn gone_and_back(server: &Server, spool: &mut Spool, credentials: &Path, p
     assert!(repaired.is_right(), "{repaired:?}");
     let after = bucket.get_object().bucket("catalog").key(&parts[0]).send().await.expect("a file");
     assert_eq!(after.body.collect().await.expect("its bytes").into_bytes(), before);
+}
+
+/// The first of the two of a batch opts out when that is in the bucket, and then the other.
+async fn who_opted_out_hides_no_loss_of_others(server: &Server, spool: &mut Spool, credentials: &Path) {
+    let bucket = server.client();
+    let uploader = connect(server, "catalog", &server.url, credentials, |_| {}).await;
+    let [both, again] = spool.sent().expect("a list")[..] else { panic!("two batches") };
+    let studies = |batch| spool.batch(batch).expect("it is kept").manifest().studies.clone();
+    let (studies, again) = (studies(both), studies(again));
+    let key = |path: &str| format!("gantry/{SITE}/{path}");
+    let (manifest, object) = (key(&Manifest::path(both)), key(&studies[0].objects[0].sha256.path()));
+    let envelope = bucket.get_object().bucket("catalog").key(&manifest).send().await.expect("a manifest");
+    let envelope = envelope.body.collect().await.expect("its bytes").into_bytes();
+    let first = HashSet::from([studies[0].record, again[0].record]);
+    let all = studies.iter().map(|study| study.record).collect();
+    let repair = Check { read: true, repair: true };
+    let counts = |report: &Report| {
+        let Report { manifests_wrong, missing, damaged, repaired, opted_out, .. } = *report;
+        ([manifests_wrong, missing, damaged, repaired, opted_out], report.is_right())
+    };
+
+    // Somebody else's manifest, and then none: nobody sees the second any more.
+    let other = bucket.put_object().bucket("catalog").key(&manifest).body(b"{}".to_vec().into());
+    other.send().await.expect("it is another");
+    let report = uploader.verify(spool, &[], &first, repair, |_| {}).await.expect("a check");
+    assert_eq!(counts(&report), ([1, 0, 0, 0, 0], false));
+    bucket.delete_object().bucket("catalog").key(&manifest).send().await.expect("it is gone");
+    let report = uploader.verify(spool, &[], &first, repair, |_| {}).await.expect("a check");
+    assert_eq!(counts(&report), ([1, 0, 0, 0, 0], false));
+    let report = uploader.verify(spool, &[], &all, repair, |_| {}).await.expect("a check");
+    assert_eq!(counts(&report), ([1, 0, 0, 0, 1], true), "nobody is left who could miss it");
+
+    // What is damaged is no less so for whose it is.
+    let back = bucket.put_object().bucket("catalog").key(&manifest).body(envelope.into());
+    back.send().await.expect("it is back");
+    let damaged = bucket.put_object().bucket("catalog").key(&object).body(b"changed".to_vec().into());
+    damaged.send().await.expect("it is another");
+    let report = uploader.verify(spool, &[], &first, repair, |_| {}).await.expect("a check");
+    assert!(!report.is_right() && report.damaged > 0 && report.repaired == 0, "{report:?}");
 }
 
 fn instances(study: &Study) -> Vec<(Kind, &dyn Releasable)> {

@@ -377,8 +377,8 @@ fn line(report: &Report) -> String {
     let Report { batches, objects, bytes, manifests_wrong, missing, damaged, orphans, repaired, opted_out } = report;
     format!(
         "{batches} batches, {objects} objects, {bytes} bytes: {manifests_wrong} manifests wrong, {missing} objects missing, \
-         {damaged} damaged, {orphans} uploads left behind, {repaired} of these put right, {opted_out} of these of patients \
-         who opted out since"
+         {damaged} damaged, {orphans} uploads left behind, {repaired} of these put right, {opted_out} of these missing of \
+         patients who opted out since"
     )
 }
 
@@ -391,6 +391,9 @@ fn said(found: &Found) -> String {
         Found::Orphan { key, .. } => format!("an upload of {key} was begun, and nobody completes it"),
         Found::Repaired(key) => format!("{key} is right again"),
         Found::Lost(key) => format!("{key} is lost: hand its study in again"),
-        Found::OptedOut(key) => format!("{key} is not sent again: its patient opted out since, or one of its batch"),
+        Found::OptedOut { what, others: false } => format!("{what} is not sent again: its patient opted out since"),
+        Found::OptedOut { what, others: true } => format!(
+            "{what} is not sent again: a patient of its batch opted out since; hand in the studies of the others again"
+        ),
     }
 }
