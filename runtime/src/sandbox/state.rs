@@ -29,7 +29,7 @@ pub struct JobState {
     pub(super) budget: Budget,
     pub(super) study: StudyView,
     pub(super) upstream: UpstreamView,
-    /// Volumes of the study whose voxels the guest copied into its own memory, changed or not.
+    /// Volumes of the study whose voxels the guest copied into its own memory, changed or not, or can copy out of a tensor.
     pub(super) copied: BTreeSet<Source>,
     pub(super) models: Models,
     pub(super) findings: Findings,

@@ -215,6 +215,38 @@ fn where_values_fall_as_numbers_rise_the_largest_is_that_of_the_smallest() {
 }
 
 #[test]
+fn numbers_to_both_ends_of_their_bits_are_told_of_as_their_values_are_whichever_way_these_run() {
+    let budget = Budget::unlimited();
+    let grid = test_grid([4, 3, 1]);
+    let signed = [i16::MIN, -1, 0, 1, i16::MAX, i16::MIN, 7, -300, 300, 2, 2, i16::MAX];
+    for (slope, intercept) in [(1.0, 0.0), (1.0, -1024.0), (1.0, 0.5), (2.5, -1e6), (-1.0, 5.0), (-0.5, 0.25)] {
+        let unsigned = signed.map(i16::cast_unsigned);
+        let of_signed = Volume::from_i16(grid.clone(), signed.to_vec(), slope, intercept, &budget);
+        let of_unsigned = Volume::from_u16(grid.clone(), unsigned.to_vec(), slope, intercept, &budget);
+        for volume in [of_signed, of_unsigned] {
+            let volume = volume.expect("as many voxels");
+            let values = volume.read(grid.region()).expect("all of it");
+            let plain = Volume::from_f32(grid.clone(), values.clone(), &budget).expect("as many voxels");
+            let percentiles = |v: &Volume| v.percentiles(&[0.0, 10.0, 33.0, 50.0, 75.0, 100.0]).expect("finite");
+            assert_eq!(percentiles(&volume), percentiles(&plain), "{slope} {intercept}");
+            let [a, b] = [&volume, &plain].map(|v| v.statistics(None).expect("finite"));
+            assert_eq!((a.minimum, a.maximum, a.count), (b.minimum, b.maximum, b.count), "{slope} {intercept}");
+            let near = |a: f32, b: f32| (a - b).abs() <= 1e-6 * b.abs().max(1.0);
+            assert!(near(a.mean, b.mean) && near(a.deviation, b.deviation), "{a:?} {b:?}");
+            for low in values.iter().flat_map(|v| [*v, v.next_up(), f32::NEG_INFINITY]) {
+                for high in values.iter().flat_map(|v| [*v, v.next_down(), f32::INFINITY]).filter(|high| low <= *high) {
+                    let mask = |v: &Volume| {
+                        let stored = v.threshold(low, high).and_then(|v| v.materialize()).expect("room");
+                        stored.read(grid.region()).expect("all of it")
+                    };
+                    assert_eq!(mask(&volume), mask(&plain), "{slope} {intercept}: {low} to {high}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn debug_shows_no_voxels() {
     let text = format!("{:?}", ramp([2, 2, 2], &Budget::unlimited()));
     assert!(text.contains("resident_bytes: 16") && !text.contains("-999"), "{text}");

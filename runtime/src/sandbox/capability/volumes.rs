@@ -158,7 +158,9 @@ impl volumes::HostVolume for JobState {
     }
 
     fn to_tensor(&mut self, this: Handle, ty: TensorType, slices_as_batch: bool) -> Result<Resource<Tensor>, Failure> {
-        let result = self.table.get(&this)?.to_tensor(ElementType::from(ty), slices_as_batch)?;
+        let volume = self.table.get(&this)?;
+        let (result, source) = (volume.to_tensor(ElementType::from(ty), slices_as_batch)?, volume.source());
+        self.copied.extend(source);
         self.push(result)
     }
 
