@@ -124,7 +124,7 @@ pub fn gate(findings: Findings, study: &Study, accepted: &[usize], given: &[Sour
     volumes.sort_by_key(|(at, _)| !given.contains(at));
     let first = volumes.first().map(|(at, _)| *at).ok_or(Refusal::NoSource)?;
     statements(&findings)?;
-    sizes(&findings, study, &volumes, given)?;
+    sizes(&findings, study, &volumes, &given)?;
     marks::boxes(&findings.marks, first, &volumes)?;
     let mut result = Accepted {
         segmentation: None,
@@ -180,9 +180,15 @@ fn placed(study: &Study, (series, volume): Source, what: &'static str) -> Result
 }
 
 /// Lengths, areas and volumes are of pixels whose size somebody states.
-fn sizes(findings: &Findings, study: &Study, volumes: &[(At, &Geometry)], given: &BTreeSet<At>) -> Result<(), Refusal> {
-    let seen: Vec<At> = volumes.iter().map(|(at, _)| *at).filter(|at| given.is_empty() || given.contains(at)).collect();
-    let unstated = |(series, volume): &At| {
+fn sizes(
+    findings: &Findings,
+    study: &Study,
+    volumes: &[(Source, &Geometry)],
+    given: &BTreeSet<Source>,
+) -> Result<(), Refusal> {
+    let seen: Vec<Source> =
+        volumes.iter().map(|(at, _)| *at).filter(|at| given.is_empty() || given.contains(at)).collect();
+    let unstated = |(series, volume): &Source| {
         study.series.get(*series).and_then(|s| s.volumes.get(*volume)).is_some_and(|layout| layout.unstated.pixels)
     };
     if seen.is_empty() || !seen.iter().all(unstated) {
@@ -547,7 +553,7 @@ mod tests {
         study.series[0].volumes[0].unstated.pixels = true;
         let judged = |study: &Study, unit: &str| {
             let measurements = vec![Measurement { quantity: liver(), value: 1.5, unit: unit.into(), segment: None }];
-            gate(Findings { measurements, ..Findings::default() }, study, &[0]).map(drop).map_err(|e| e.to_string())
+            gate(Findings { measurements, ..Findings::default() }, study, &[0], &[]).map(drop).map_err(|e| e.to_string())
         };
         for unit in ["mm", "cm2", "mm3", "mL", "cm{length}", "[in_i]", "m", "L"] {
             let text = judged(&study, unit).expect_err(unit);

@@ -94,7 +94,7 @@ mod tests {
         let voxels = (0..SIZE.iter().product()).map(|i: usize| u8::from(i / 101 == 3)).collect();
         let segmentation = Segmentation { labels: labels(&grid, voxels), segments: vec![segment(1, "liver")] };
         let findings = Findings { segmentation: Some(segmentation), ..Findings::default() };
-        let accepted = gate(findings, study, &[0]).expect("accepted");
+        let accepted = gate(findings, study, &[0], &[]).expect("accepted");
         let values = (0..SIZE.iter().product()).map(|i: usize| (i % 101 * 10) as f32).collect();
         let image = Volume::from_f32(grid, values, &Budget::unlimited()).expect("as many as the grid has");
         let source = Source::new(study, (0, 0)).expect("a volume");
