@@ -553,7 +553,9 @@ mod tests {
         study.series[0].volumes[0].unstated.pixels = true;
         let judged = |study: &Study, unit: &str| {
             let measurements = vec![Measurement { quantity: liver(), value: 1.5, unit: unit.into(), segment: None }];
-            gate(Findings { measurements, ..Findings::default() }, study, &[0], &[]).map(drop).map_err(|e| e.to_string())
+            gate(Findings { measurements, ..Findings::default() }, study, &[0], &[])
+                .map(drop)
+                .map_err(|e| e.to_string())
         };
         for unit in ["mm", "cm2", "mm3", "mL", "cm{length}", "[in_i]", "m", "L"] {
             let text = judged(&study, unit).expect_err(unit);
