@@ -13,7 +13,7 @@ use super::Accepted;
 use crate::findings::{Code, Findings, Segment, Segmentation};
 use crate::geometry::Geometry;
 use crate::study::Study;
-use crate::volumes::{Source, Volume, VolumeError};
+use crate::volumes::{StudyVolume, Volume, VolumeError};
 
 /// How far the corners of a segmentation may lie from those of the source, mm.
 const GRID_TOLERANCE_MM: f64 = 1e-3;
@@ -118,8 +118,8 @@ pub enum Refusal {
 ///
 /// # Errors
 /// The first thing that is wrong. Cheap checks come before the voxels are looked at.
-pub fn gate(findings: Findings, study: &Study, accepted: &[usize], given: &[Source]) -> Result<Accepted, Refusal> {
-    let given: BTreeSet<Source> = given.iter().copied().collect();
+pub fn gate(findings: Findings, study: &Study, accepted: &[usize], given: &[StudyVolume]) -> Result<Accepted, Refusal> {
+    let given: BTreeSet<StudyVolume> = given.iter().copied().collect();
     let mut volumes = volumes(study, accepted);
     volumes.sort_by_key(|(at, _)| !given.contains(at));
     let first = volumes.first().map(|(at, _)| *at).ok_or(Refusal::NoSource)?;
@@ -173,7 +173,7 @@ pub fn gate(findings: Findings, study: &Study, accepted: &[usize], given: &[Sour
 }
 
 /// Whether the volume lies somewhere in the patient.
-fn placed(study: &Study, (series, volume): Source, what: &'static str) -> Result<(), Refusal> {
+fn placed(study: &Study, (series, volume): StudyVolume, what: &'static str) -> Result<(), Refusal> {
     let series = study.series.get(series);
     let first = series.and_then(|s| s.instances.get(*s.volumes.get(volume)?.slices.first()?));
     if first.is_some_and(|first| first.unplaced) { Err(Refusal::Unplaced { what }) } else { Ok(()) }
@@ -183,12 +183,12 @@ fn placed(study: &Study, (series, volume): Source, what: &'static str) -> Result
 fn sizes(
     findings: &Findings,
     study: &Study,
-    volumes: &[(Source, &Geometry)],
-    given: &BTreeSet<Source>,
+    volumes: &[(StudyVolume, &Geometry)],
+    given: &BTreeSet<StudyVolume>,
 ) -> Result<(), Refusal> {
-    let seen: Vec<Source> =
+    let seen: Vec<StudyVolume> =
         volumes.iter().map(|(at, _)| *at).filter(|at| given.is_empty() || given.contains(at)).collect();
-    let unstated = |(series, volume): &Source| {
+    let unstated = |(series, volume): &StudyVolume| {
         study.series.get(*series).and_then(|s| s.volumes.get(*volume)).is_some_and(|layout| layout.unstated.pixels)
     };
     if seen.is_empty() || !seen.iter().all(unstated) {
@@ -201,7 +201,7 @@ fn sizes(
 }
 
 /// All volumes of the accepted series, in order.
-fn volumes<'a>(study: &'a Study, accepted: &[usize]) -> Vec<(Source, &'a Geometry)> {
+fn volumes<'a>(study: &'a Study, accepted: &[usize]) -> Vec<(StudyVolume, &'a Geometry)> {
     let of = |&s: &usize| {
         study.series.get(s).into_iter().flat_map(move |series| {
             series.volumes.iter().enumerate().map(move |(v, layout)| ((s, v), &layout.geometry))
@@ -211,7 +211,7 @@ fn volumes<'a>(study: &'a Study, accepted: &[usize]) -> Vec<(Source, &'a Geometr
 }
 
 /// The volume that lies as `stated` does; of several, the one that it was made of, or else the first.
-fn on_grid_of(stated: &Volume, volumes: &[(Source, &Geometry)]) -> Option<Source> {
+fn on_grid_of(stated: &Volume, volumes: &[(StudyVolume, &Geometry)]) -> Option<StudyVolume> {
     let same = volumes.iter().filter(|(_, grid)| stated.geometry().same_grid(grid, GRID_TOLERANCE_MM));
     let mut same = same.map(|(at, _)| *at).peekable();
     let first = same.peek().copied();
@@ -495,7 +495,7 @@ mod tests {
         let mut study = study(&grid());
         let echo = study.series[0].volumes[0].clone();
         study.series[0].volumes.push(echo);
-        let about = |given: &[Source]| gate(good(), &study, &[0], given).expect("accepted").source;
+        let about = |given: &[StudyVolume]| gate(good(), &study, &[0], given).expect("accepted").source;
         assert_eq!([about(&[]), about(&[(0, 1)]), about(&[(0, 0), (0, 1)])], [(0, 0), (0, 1), (0, 0)]);
     }
 
@@ -504,7 +504,7 @@ mod tests {
         let mut study = study(&grid());
         let echo = study.series[0].volumes[0].clone();
         study.series[0].volumes.push(echo);
-        let about = |source: Source| {
+        let about = |source: StudyVolume| {
             let mut findings = good();
             let labels = labels(&grid(), vec![0, 1, 1, 0, 0, 0, 0, 0, 2, 2, 2, 0]).with_source(source);
             let values = labels.affine(0.5, 0.0).expect("finite");

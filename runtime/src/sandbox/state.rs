@@ -19,7 +19,7 @@ use crate::findings::Findings;
 use crate::inference::Turn;
 use crate::memory::{Budget, OverBudget};
 use crate::module::needs::Interface;
-use crate::volumes::{Source, VolumeError};
+use crate::volumes::{StudyVolume, VolumeError};
 
 /// The host side of one job.
 pub struct JobState {
@@ -30,7 +30,7 @@ pub struct JobState {
     pub(super) study: StudyView,
     pub(super) upstream: UpstreamView,
     /// Volumes of the study whose voxels the guest copied into its own memory, changed or not, or can copy out of a tensor.
-    pub(super) copied: BTreeSet<Source>,
+    pub(super) copied: BTreeSet<StudyVolume>,
     pub(super) models: Models,
     pub(super) findings: Findings,
     pub(super) log: JobLog,

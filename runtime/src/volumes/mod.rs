@@ -96,7 +96,7 @@ fn not_labels() -> VolumeError {
 
 /// Which volume of a study voxels came from: place of its series, and of the volume in it. Every operation keeps it; one on
 /// several volumes keeps that of the first.
-pub type Source = (usize, usize);
+pub type StudyVolume = (usize, usize);
 
 /// A grid of voxels; cheap to clone.
 #[derive(Clone)]
@@ -107,7 +107,7 @@ pub struct Volume {
     layers: Vec<Layer>,
     budget: Budget,
     /// What it was made of first.
-    source: Option<Source>,
+    source: Option<StudyVolume>,
 }
 
 /// Where voxels come from.
@@ -162,7 +162,7 @@ impl Volume {
 
     /// The same, known as a volume of a study.
     #[must_use]
-    pub fn with_source(self, source: Source) -> Self {
+    pub fn with_source(self, source: StudyVolume) -> Self {
         Self { source: Some(source), ..self }
     }
 }
@@ -193,7 +193,7 @@ impl Volume {
 
     /// The volume of a study that it was made of, where that is known.
     #[must_use]
-    pub fn source(&self) -> Option<Source> {
+    pub fn source(&self) -> Option<StudyVolume> {
         self.source
     }
 

@@ -6,7 +6,7 @@ use super::{Refusal, at, check, code, on_grid_of, plain, probability};
 use crate::findings::{Findings, Heatmap, Mark};
 use crate::geometry::Geometry;
 use crate::outputs::AcceptedHeatmap;
-use crate::volumes::Source;
+use crate::volumes::StudyVolume;
 
 /// What is wrong with them in themselves.
 pub(super) fn statements(findings: &Findings) -> Result<(), Refusal> {
@@ -23,7 +23,7 @@ pub(super) fn statements(findings: &Findings) -> Result<(), Refusal> {
 }
 
 /// Whether every box lies in the volume at `first`.
-pub(super) fn boxes(marks: &[Mark], first: Source, volumes: &[(Source, &Geometry)]) -> Result<(), Refusal> {
+pub(super) fn boxes(marks: &[Mark], first: StudyVolume, volumes: &[(StudyVolume, &Geometry)]) -> Result<(), Refusal> {
     let size = volumes.iter().find(|(place, _)| *place == first).map_or([0; 3], |(_, grid)| grid.size());
     for (i, mark) in marks.iter().enumerate() {
         let problem =
@@ -46,7 +46,7 @@ struct Extent {
 const HOT: f64 = 0.95;
 
 /// Looks at every voxel.
-pub(super) fn heatmap(heatmap: Heatmap, volumes: &[(Source, &Geometry)]) -> Result<AcceptedHeatmap, Refusal> {
+pub(super) fn heatmap(heatmap: Heatmap, volumes: &[(StudyVolume, &Geometry)]) -> Result<AcceptedHeatmap, Refusal> {
     let grid = heatmap.values.geometry();
     let elsewhere = || Refusal::HeatmapGrid { size: grid.size(), spacing: grid.spacing(), origin: grid.origin() };
     let source = on_grid_of(&heatmap.values, volumes).ok_or_else(elsewhere)?;

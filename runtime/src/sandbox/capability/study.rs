@@ -15,7 +15,7 @@ use crate::sandbox::bindings::gantry::imaging::{study, types};
 use crate::sandbox::grants::Grants;
 use crate::sandbox::state::{Failure, JobState};
 use crate::study::{ReadError, ReadOptions, Said, Series, Study, VolumeHeader};
-use crate::volumes::{Source, Volume};
+use crate::volumes::{StudyVolume, Volume};
 
 /// What attributes of volumes say is kept for the next question up to this; more is read again.
 const ATTRIBUTES_KEPT_MAX_BYTES: usize = 1 << 20;
@@ -74,7 +74,7 @@ pub struct InputRecord {
     /// Attributes of those granted that the module asked for, by keyword.
     pub attributes_read: BTreeSet<String>,
     /// Volumes of the study itself that it was given: index into [`Study::series`], and which volume of it. Each is there once.
-    pub volumes_read: Vec<Source>,
+    pub volumes_read: Vec<StudyVolume>,
 }
 
 impl StudyView {
@@ -131,7 +131,7 @@ impl StudyView {
     }
 
     /// What a volume of the study itself is known as; one of an earlier study is none that findings could refer to.
-    fn source(&self, handle: SeriesHandle, index: u32) -> Option<Source> {
+    fn source(&self, handle: SeriesHandle, index: u32) -> Option<StudyVolume> {
         handle.prior.is_none().then(|| (self.accepted[handle.place], index as usize))
     }
 
