@@ -359,10 +359,7 @@ fn main() -> ExitCode {
 
 fn run(args: &RunArgs) -> Result<(), (u8, anyhow::Error)> {
     let usage = |e: anyhow::Error| (2, e);
-    let mut config = match &args.config {
-        Some(path) => Config::read(path).map_err(|e| usage(e.into()))?,
-        None => Config::default(),
-    };
+    let mut config = cli::config(args.config.as_deref())?;
     if let Some(engine) = args.engine {
         config.engines.engine = engine;
     }

@@ -86,8 +86,7 @@ fn failed(code: u8, path: &Path, error: std::io::Error) -> (u8, anyhow::Error) {
 
 /// As configured, with the options of the command line.
 fn config(args: &DeidArgs) -> Result<Config, (u8, anyhow::Error)> {
-    let config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read);
-    let mut config = config.map_err(|e| (2, e.into()))?;
+    let mut config = crate::cli::config(args.config.as_deref())?;
     config.sync.text_detector = args.text_detector.clone().or(config.sync.text_detector);
     if let Some(sha256) = &args.text_detector_sha256 {
         config.sync.text_detector_sha256.clone_from(sha256);

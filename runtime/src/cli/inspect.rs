@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use gantry::config::Config;
 use gantry::study::{self, ReadOptions, Series, Study, VolumeLayout};
 use serde_json::{Value, json};
 
@@ -26,10 +25,7 @@ pub(crate) struct InspectArgs {
 }
 
 pub(crate) fn run(args: &InspectArgs) -> Result<(), (u8, anyhow::Error)> {
-    let config = match &args.config {
-        Some(path) => Config::read(path).map_err(|e| (2, e.into()))?,
-        None => Config::default(),
-    };
+    let config = crate::cli::config(args.config.as_deref())?;
     let options = ReadOptions::new(&config.limits, args.strict);
     let study = study::read(&args.study, &options).map_err(|e| (if e.is_limit() { 5 } else { 3 }, e.into()))?;
     match args.json {

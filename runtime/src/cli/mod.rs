@@ -24,6 +24,11 @@ use std::path::{Path, PathBuf};
 use gantry::config::Config;
 use gantry::store::Store;
 
+/// The configuration in the file that a command names, or else the defaults: no file is looked for.
+pub(crate) fn config(file: Option<&Path>) -> Result<Config, (u8, anyhow::Error)> {
+    file.map_or(Ok(Config::default()), Config::read).map_err(|e| (2, e.into()))
+}
+
 /// Where a node keeps what a command looks at; `file` is its configuration.
 pub(crate) fn data_folder(file: &Path, config: &Config) -> Result<PathBuf, (u8, anyhow::Error)> {
     config.node.data_folder.clone().ok_or_else(|| {

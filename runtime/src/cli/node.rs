@@ -84,8 +84,7 @@ pub(crate) fn config(command: ConfigCommand) -> Done {
             }
         }
         ConfigCommand::Print { file, json } => {
-            let config = file.map_or_else(|| Ok(Config::default()), |file| Config::read(&file));
-            let config = config.map_err(|e| (2, e.into()))?;
+            let config = crate::cli::config(file.as_deref())?;
             let text = match json {
                 true => serde_json::to_string_pretty(&config).map_err(|e| (1, e.into()))? + "\n",
                 false => toml::to_string(&config).map_err(|e| (1, e.into()))?,

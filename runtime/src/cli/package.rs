@@ -22,7 +22,7 @@ use gantry_cloud_sync::dsse::{PublicKey, SigningKey};
 use gantry_cloud_sync::s3::{self, Bucket};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::print;
+use crate::{cli, print};
 
 type Done<T = ()> = Result<T, (u8, anyhow::Error)>;
 
@@ -151,10 +151,6 @@ fn digest(text: &str) -> Result<Sha256Hex, String> {
     text.strip_prefix("sha256:").unwrap_or(text).to_owned().try_into()
 }
 
-pub(crate) fn read(config: Option<&Path>) -> Done<Config> {
-    config.map_or(Ok(Config::default()), Config::read).map_err(|e| (2, e.into()))
-}
-
 fn keys(files: &[PathBuf]) -> Done<Vec<PublicKey>> {
     files.iter().map(|file| PublicKey::load(file).map_err(|e| (2, e.into()))).collect()
 }
@@ -182,7 +178,7 @@ fn again(bar: &ProgressBar) -> impl Fn(&s3::Event) + Send + Sync + 'static {
 }
 
 pub(crate) fn sign(args: &SignArgs) -> Done {
-    let config = read(args.config.as_deref())?;
+    let config = cli::config(args.config.as_deref())?;
     let key = SigningKey::load(&args.key).map_err(|e| (2, e.into()))?;
     let signed = sign::sign(&args.folder, &key, &config.limits, &chrono::Utc::now());
     let signed = signed.map_err(|e| (refused_to_sign(&e), e.into()))?;
@@ -193,7 +189,7 @@ pub(crate) fn sign(args: &SignArgs) -> Done {
 }
 
 pub(crate) fn push(args: &PushArgs) -> Done {
-    let config = read(args.reach.config.as_deref())?;
+    let config = cli::config(args.reach.config.as_deref())?;
     let keys = keys(&args.trust)?;
     let bar = ProgressBar::new_spinner();
     bar.enable_steady_tick(std::time::Duration::from_millis(100));
@@ -209,7 +205,7 @@ pub(crate) fn push(args: &PushArgs) -> Done {
 }
 
 pub(crate) fn pull(args: &PullArgs) -> Done {
-    let config = read(args.reach.config.as_deref())?;
+    let config = cli::config(args.reach.config.as_deref())?;
     let trust = match args.trust.is_empty() {
         true => keys(config.trusted_for(&args.from))?,
         false => keys(&args.trust)?,
@@ -250,7 +246,7 @@ pub(crate) fn pull(args: &PullArgs) -> Done {
 }
 
 pub(crate) fn install(args: &InstallArgs) -> Done {
-    let config = read(args.config.as_deref())?;
+    let config = cli::config(args.config.as_deref())?;
     let trust = keys(&args.trust)?;
     let bar = ProgressBar::new_spinner();
     let last_step = last_step_or_exit(&bar, &args.how.into)?;

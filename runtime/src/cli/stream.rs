@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use gantry::app::App;
-use gantry::config::Config;
 use gantry::inference::{EnginePreference, Turn};
 use gantry::sandbox::grants::Policy;
 use gantry::stream::{self, Event, Pace, Request, StreamError};
@@ -66,7 +65,7 @@ pub(crate) struct StreamArgs {
 
 pub(crate) fn run(args: &StreamArgs) -> Result<(), (u8, anyhow::Error)> {
     let usage = |e: anyhow::Error| (2, e);
-    let mut config = args.config.as_deref().map_or(Ok(Config::default()), Config::read).map_err(|e| usage(e.into()))?;
+    let mut config = crate::cli::config(args.config.as_deref())?;
     if let Some(engine) = args.engine {
         config.engines.engine = engine;
     }

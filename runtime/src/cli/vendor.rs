@@ -23,8 +23,7 @@ use gantry::sandbox::grants::Policy;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::cli::package;
-use crate::print;
+use crate::{cli, print};
 
 type Done<T = ()> = Result<T, (u8, anyhow::Error)>;
 
@@ -216,7 +215,7 @@ struct With {
 
 impl With {
     fn config(&self) -> Done<Config> {
-        let mut config = package::read(self.config.as_deref())?;
+        let mut config = cli::config(self.config.as_deref())?;
         config.engines.engine = self.engine.unwrap_or(config.engines.engine);
         Ok(config)
     }
@@ -380,7 +379,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Done {
 }
 
 pub(crate) fn pack(args: &PackArgs) -> Done {
-    let limits = package::read(args.config.as_deref())?.limits;
+    let limits = cli::config(args.config.as_deref())?.limits;
     if args.module.is_file() {
         return Err((2, anyhow!("{}: this is a file; give the package folder, or its source", args.module.display())));
     }
@@ -426,7 +425,7 @@ pub(crate) fn pack(args: &PackArgs) -> Done {
 }
 
 pub(crate) fn unpack(args: &UnpackArgs) -> Done {
-    let config = package::read(args.config.as_deref())?;
+    let config = cli::config(args.config.as_deref())?;
     let turn = until_signal()?;
     let refused = |e: PackageError| unless_interrupted(&turn, e);
     if !args.pack.is_file() {
@@ -454,7 +453,7 @@ fn plain(bytes: &[u8]) -> String {
 }
 
 pub(crate) fn inspect(args: &InspectArgs) -> Done {
-    let limits = package::read(args.config.as_deref())?.limits;
+    let limits = cli::config(args.config.as_deref())?.limits;
     let refused = |e: PackageError| -> (u8, anyhow::Error) { (crate::unusable(&e), e.into()) };
     if args.card || args.sbom {
         let files = Files::open(&args.folder).map_err(refused)?;
@@ -474,13 +473,13 @@ pub(crate) fn inspect(args: &InspectArgs) -> Done {
 
 pub(crate) fn diff(args: &DiffArgs) -> Done {
     let open = |path: &Path| -> Done<Package> { Package::open(path).map_err(|e| (crate::unusable(&e), e.into())) };
-    let limits = package::read(args.config.as_deref())?.limits;
+    let limits = cli::config(args.config.as_deref())?.limits;
     let differ = diff::diff(&open(&args.old)?, &open(&args.new)?, &limits);
     said(&differ.map_err(not_inspected)?, args.json)
 }
 
 pub(crate) fn explain(args: &ExplainArgs) -> Done {
-    let limits = package::read(args.config.as_deref())?.limits;
+    let limits = cli::config(args.config.as_deref())?.limits;
     let explained = foreign::explain_file(&args.file, limits.component_max_mib).map_err(|e| (4, e.into()))?;
     said(&explained, args.json)
 }
