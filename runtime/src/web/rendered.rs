@@ -278,17 +278,10 @@ fn draw(path: &std::path::Path, options: &ReadOptions, number: u32, recipe: &Rec
         Shown::Colour(bytes) => Ok(Picture::colour(width, height, bytes)),
         Shown::Grey { values, inverted } => {
             let stated = kept.window().map(Window::from).filter(Window::is_sound);
-            let (values, window) = match recipe.window.or(stated) {
-                Some(window) => (values, window),
-                None => match kept.by_table(&values) {
-                    Some(parts) => (parts, Window::whole(&[0.0, 1.0])),
-                    None => {
-                        let window = Window::whole(&values);
-                        (values, window)
-                    }
-                },
-            };
-            Ok(Picture::grey(width, height, &values, &window, inverted))
+            let window = recipe.window.or(stated);
+            let parts = if window.is_none() { kept.by_table(&values) } else { None };
+            let window = window.unwrap_or_else(|| Window::whole(if parts.is_some() { &[0.0, 1.0] } else { &values }));
+            Ok(Picture::grey(width, height, parts.as_ref().unwrap_or(&values), &window, inverted))
         }
     }
 }

@@ -174,7 +174,8 @@ fn echo(i: usize, time: &str) -> Object {
     item
 }
 
-pub(super) fn two_echoes() -> (TempDir, Study) {
+/// Two echoes of two slices, all of them frames of one file, and the folder that it lies in.
+pub(crate) fn two_echoes() -> (TempDir, Study) {
     let frames = vec![echo(0, "9.2"), echo(0, "4.6"), echo(1, "9.2"), echo(1, "4.6")];
     let folder = only(&enhanced(frames, &[0, 0, 1, 1]));
     let study = folder.read().expect("headers");

@@ -153,7 +153,7 @@ fn a_small_file_does_not_become_a_large_image() {
         (uids::JPEG_LOSSLESS_SV1, jpeg(0xC3, 8)),
         (uids::JPEGLS_LOSSLESS, jpeg(0xF7, 8)),
         (uids::JPEG2000_LOSSLESS, long),
-        ("1.2.840.10008.1.2.4.110", vec![0xFF, 0x0A, 0xFC, 0x52, 0x27, 0x30, 0x08, 0]),
+        (uids::JPEGXL_LOSSLESS, vec![0xFF, 0x0A, 0xFC, 0x52, 0x27, 0x30, 0x08, 0]),
         (uids::RLE_LOSSLESS, rle),
     ] {
         let object = changed(|o| {

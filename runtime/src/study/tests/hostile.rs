@@ -72,7 +72,7 @@ fn a_compressed_image_must_have_the_size_of_the_header_before_memory_is_taken() 
     };
     for (ts, stream) in [
         (uids::JPEG2000_LOSSLESS, jpeg_2000()),
-        (JPEG_XL_LOSSLESS, jpeg_xl()),
+        (uids::JPEGXL_LOSSLESS, jpeg_xl()),
         (uids::RLE_LOSSLESS, vec![0; 64]),
         (uids::JPEG_BASELINE8_BIT, vec![0xFF, 0xD8, 0xFF, 0xD9]),
     ] {
@@ -136,7 +136,7 @@ fn a_damaged_image_of_jpeg_xl_is_an_error_and_no_panic() {
                 set_us(o, tags::PIXEL_REPRESENTATION, 0);
                 encapsulate(o, &[&stream]);
             });
-            folder.add_as("a.dcm", &object, JPEG_XL_LOSSLESS);
+            folder.add_as("a.dcm", &object, uids::JPEGXL_LOSSLESS);
             let study = folder.read().expect("readable headers");
             let _ = study.series[0].voxels(0, &Budget::unlimited(), &options());
         }
@@ -319,8 +319,6 @@ pub(super) fn survives(bytes: &[u8]) {
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
-const JPEG_XL_LOSSLESS: &str = "1.2.840.10008.1.2.4.110";
-
 /// The same slice in each transfer syntax that tells readers apart.
 fn seeds() -> Vec<Vec<u8>> {
     let folder = Folder::new();
@@ -333,7 +331,7 @@ fn seeds() -> Vec<Vec<u8>> {
         uids::JPEG2000_LOSSLESS,
         uids::RLE_LOSSLESS,
         uids::JPEG_BASELINE8_BIT,
-        JPEG_XL_LOSSLESS,
+        uids::JPEGXL_LOSSLESS,
     ] {
         let object = changed(|o| {
             let items = dicom_core::value::DataSetSequence::new(
@@ -346,7 +344,7 @@ fn seeds() -> Vec<Vec<u8>> {
             if ts == uids::JPEG2000_LOSSLESS {
                 set_us(o, tags::PIXEL_REPRESENTATION, 0);
                 encapsulate(o, &[&jpeg_2000()]);
-            } else if ts == JPEG_XL_LOSSLESS {
+            } else if ts == uids::JPEGXL_LOSSLESS {
                 set_us(o, tags::PIXEL_REPRESENTATION, 0);
                 encapsulate(o, &[&jpeg_xl()]);
             } else if ts == uids::RLE_LOSSLESS {

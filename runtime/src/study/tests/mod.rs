@@ -21,6 +21,7 @@ use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 use tempfile::TempDir;
 
+pub(crate) use self::frames::two_echoes;
 use super::decode::Voxels;
 use super::*;
 use crate::memory::Budget;
@@ -41,11 +42,6 @@ pub(crate) fn assets(name: &str) -> Option<PathBuf> {
     assert!(std::env::var_os("CI").is_none(), "{} is missing: run `cargo xtask assets`", path.display());
     eprintln!("skipped: no {name}; run `cargo xtask assets`");
     None
-}
-
-/// Two echoes of two slices, all of them frames of one file, and the folder that it lies in.
-pub(crate) fn two_echoes() -> (TempDir, Study) {
-    frames::two_echoes()
 }
 
 /// A folder of synthetic files.

@@ -204,7 +204,7 @@ fn jpeg_2000_is_decoded_from_any_number_of_fragments() {
 }
 
 /// JPEG XL Lossless, and what else is JPEG XL.
-const JPEG_XL: [&str; 3] = ["1.2.840.10008.1.2.4.110", "1.2.840.10008.1.2.4.111", "1.2.840.10008.1.2.4.112"];
+const JPEG_XL: [&str; 3] = [uids::JPEGXL_LOSSLESS, uids::JPEGXLJPEG_RECOMPRESSION, uids::JPEGXL];
 
 #[test]
 fn jpeg_xl_is_decoded_bit_for_bit_with_boxes_and_without() {
