@@ -55,8 +55,8 @@ pub(super) fn slices(a: &Attributes<'_>, next: &Next, uid: &str, syntax: Syntax)
     }
     let groups = items(a.object, tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE);
     if !grouped && groups.is_empty() {
-        let what = "an image of several frames without functional groups, which say where frames lie (such as \
-                    ultrasound, angiography and nuclear medicine: `gantry stream` plays its frames), as a volume,";
+        let what = "a volume of an image of several frames without functional groups, which say where frames lie (such \
+                    as ultrasound, angiography and nuclear medicine; `gantry stream` plays a cine),";
         return Err(ReadError::unavailable(a.path, what));
     }
     // Before anything is made for each frame: their number is only what the file says.
