@@ -66,8 +66,8 @@ pub(crate) enum SyncCommand {
         /// Read all bytes of all objects.
         #[arg(long)]
         read: bool,
-        /// Send again what is missing or damaged, while the spool has it and its patient did not opt out since, and abort uploads that nobody
-        /// completes.
+        /// Send again what is missing or damaged while the spool has it, but nothing of who opted out since, and abort uploads
+        /// that nobody completes.
         #[arg(long)]
         repair: bool,
     },
