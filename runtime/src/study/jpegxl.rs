@@ -86,23 +86,25 @@ pub(super) fn header(stream: &[u8]) -> Result<Header, &'static str> {
             bits.size()?;
         }
         if bits.flag()? {
-            return Err("its JPEG XL image has a preview");
+            return Err("its JPEG XL image has a preview, which this version does not decode");
         }
         if bits.flag()? {
             return Err("its JPEG XL image is an animation, and a frame is one image");
         }
     }
     if bits.flag()? {
-        return Err("its JPEG XL image is of floating-point numbers");
+        return Err("its JPEG XL image is of floating-point numbers, which this version does not decode");
     }
     let precision = bits.one_of([(8, 0), (10, 0), (12, 0), (1, 6)])?;
     if precision > 16 {
-        return Err("its JPEG XL image has more than 16 bits a sample");
+        return Err("its JPEG XL image has more than 16 bits a sample, which this version does not decode");
     }
     // Whether 16 bits are enough for the decoder.
     bits.flag()?;
     if bits.one_of([(0, 0), (1, 0), (2, 4), (1, 12)])? != 0 {
-        return Err("its JPEG XL image has channels beside its colours, such as transparency");
+        return Err(
+            "its JPEG XL image has channels beside its colours, such as transparency, which this version does not decode",
+        );
     }
     // Whether its colours are taken apart as eyes do.
     bits.flag()?;
@@ -169,7 +171,11 @@ impl Bits<'_> {
                 self.flag()?
             }
         };
-        if large { Err("its JPEG XL image has a colour profile of 1 MiB or more") } else { Ok(()) }
+        if large {
+            Err("its JPEG XL image has a colour profile of 1 MiB or more, which this version does not decode")
+        } else {
+            Ok(())
+        }
     }
 
     /// Width and height.
