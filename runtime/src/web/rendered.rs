@@ -280,7 +280,8 @@ fn draw(path: &std::path::Path, options: &ReadOptions, number: u32, recipe: &Rec
             let stated = kept.window().map(Window::from).filter(Window::is_sound);
             let window = recipe.window.or(stated);
             let parts = if window.is_none() { kept.by_table(&values) } else { None };
-            let window = window.unwrap_or_else(|| Window::whole(if parts.is_some() { &[0.0, 1.0] } else { &values }));
+            let window =
+                window.unwrap_or_else(|| Window::whole(if parts.is_some() { &[0.0, 1.0][..] } else { &values[..] }));
             Ok(Picture::grey(width, height, parts.as_ref().unwrap_or(&values), &window, inverted))
         }
     }
