@@ -94,7 +94,8 @@ fn b_values_that_a_vendor_writes_in_its_own_way_are_volumes_and_are_told() {
     says(&said, &["3 volumes, told apart by DiffusionBValue (0018,9087): 0, 50, 800"]);
     let study = folder.read().expect("a study");
     let keywords = BTreeSet::from(["DiffusionBValue".to_owned()]);
-    let said = study.series[0].volume_attributes(2, &keywords, &options()).expect("its file");
+    let header = study.series[0].volume_header(2, &options()).expect("its file");
+    let said = study.series[0].volume_attributes(2, &keywords, &header);
     assert_eq!(said[0].1["DiffusionBValue"], "800");
 }
 
