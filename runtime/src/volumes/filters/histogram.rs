@@ -20,6 +20,9 @@ const OTHERS: usize = 16;
 /// Bins in which Otsu's threshold is looked for.
 const OTSU_BINS: usize = 256;
 
+/// Values that occur, rising, and how often each does.
+type Occurrences = (Vec<f32>, Vec<u64>);
+
 impl Volume {
     /// Values below which `at` percent of the finite voxels lie, between two of them in proportion. See
     /// `filters.percentiles`.
@@ -65,7 +68,7 @@ impl Volume {
 
     /// The finite values that there are, rising, and how often each occurs, where voxels are stored as whole numbers: these are
     /// few enough to be counted each by itself.
-    fn occurrences(&self) -> Result<Option<(Vec<f32>, Vec<u64>)>, VolumeError> {
+    fn occurrences(&self) -> Result<Option<Occurrences>, VolumeError> {
         let at = |block: Region| self.as_stored(block).map_or(0..0, |(_, at)| at);
         let Some((voxels, _)) = self.as_stored(self.geometry.region()) else { return Ok(None) };
         // The smallest number, the line that makes values of them, and how many there are of each from it on.
