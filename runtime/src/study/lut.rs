@@ -18,27 +18,26 @@ pub(super) struct Lut {
 impl Lut {
     /// Reads the first item of Modality LUT Sequence, of stored values that are `signed` or not.
     pub(super) fn modality(a: &Attributes<'_>, signed: bool) -> Result<Self, ReadError> {
-        let items = a.object.get(tags::MODALITY_LUT_SEQUENCE).and_then(|element| element.items());
-        let item = items.and_then(<[_]>::first);
-        let object = item.ok_or_else(|| a.fault(tags::MODALITY_LUT_SEQUENCE, "has no item"))?;
-        let a = Attributes { path: a.path, object };
-        let table = Table::read(&a, tags::LUT_DESCRIPTOR, tags::LUT_DATA, None)?;
-        // Its VR is that of the pixels, and some writers say otherwise.
-        let first = if signed && table.first > i32::from(i16::MAX) { table.first - (1 << 16) } else { table.first };
+        let (first, table) = Self::first_item(a, tags::MODALITY_LUT_SEQUENCE, signed)?;
         Ok(Self { first, values: table.words.into_iter().map(f32::from).collect() })
     }
 
     /// Reads the first item of VOI LUT Sequence, of values that are negative (`signed`) or are not: from what is measured
     /// to what is shown of it, 0 (black) to 1.
     pub(super) fn voi(a: &Attributes<'_>, signed: bool) -> Result<Self, ReadError> {
-        let items = a.object.get(tags::VOILUT_SEQUENCE).and_then(|element| element.items());
-        let item = items.and_then(<[_]>::first);
-        let object = item.ok_or_else(|| a.fault(tags::VOILUT_SEQUENCE, "has no item"))?;
-        let a = Attributes { path: a.path, object };
-        let table = Table::read(&a, tags::LUT_DESCRIPTOR, tags::LUT_DATA, None)?;
-        let first = if signed && table.first > i32::from(i16::MAX) { table.first - (1 << 16) } else { table.first };
+        let (first, table) = Self::first_item(a, tags::VOILUT_SEQUENCE, signed)?;
         let highest = f32::from(u16::MAX >> (16 - table.bits));
         Ok(Self { first, values: table.words.into_iter().map(|word| f32::from(word) / highest).collect() })
+    }
+
+    /// The table of a sequence's first item, and the value of its first entry.
+    fn first_item(a: &Attributes<'_>, sequence: Tag, signed: bool) -> Result<(i32, Table), ReadError> {
+        let items = a.object.get(sequence).and_then(|element| element.items());
+        let object = items.and_then(<[_]>::first).ok_or_else(|| a.fault(sequence, "has no item"))?;
+        let table = Table::read(&Attributes { path: a.path, object }, tags::LUT_DESCRIPTOR, tags::LUT_DATA, None)?;
+        // Its VR is that of the values, and some writers say otherwise.
+        let first = if signed && table.first > i32::from(i16::MAX) { table.first - (1 << 16) } else { table.first };
+        Ok((first, table))
     }
 
     /// What a stored value measures.
